@@ -1,0 +1,155 @@
+"""The error vocabulary of the contract: one exception type, one total mapping to and from gRPC status.
+
+Every service raises `TreniError`; a status and its `ErrorDetail` are the same thing on the wire. `definite`
+answers the one question a caller with a retry policy has to ask: did the work certainly *not* happen?
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+from grpc_status import rpc_status
+
+from treni.v1 import common_pb2
+
+Code = grpc.StatusCode
+
+# Whether a status, taken alone, proves that the work did not happen. A server that answers with one of the
+# definite codes refused before it acted; the others can arrive after the work was done (a lost answer, a
+# deadline, a crash between doing and saying).
+DEFINITE: dict[Code, bool] = {
+    Code.OK: False,
+    Code.CANCELLED: False,
+    Code.UNKNOWN: False,
+    Code.INVALID_ARGUMENT: True,
+    Code.DEADLINE_EXCEEDED: False,
+    Code.NOT_FOUND: True,
+    Code.ALREADY_EXISTS: True,
+    Code.PERMISSION_DENIED: True,
+    Code.RESOURCE_EXHAUSTED: True,
+    Code.FAILED_PRECONDITION: True,
+    Code.ABORTED: True,
+    Code.OUT_OF_RANGE: True,
+    Code.UNIMPLEMENTED: True,
+    Code.INTERNAL: False,
+    Code.UNAVAILABLE: False,
+    Code.DATA_LOSS: False,
+    Code.UNAUTHENTICATED: True,
+}
+
+_CODE_OF_INT: dict[int, Code] = {code.value[0]: code for code in Code}
+
+
+class TreniError(Exception):
+    """What went wrong, in the form "expected, got, what to do".
+
+    `code` is the gRPC status it travels as, `kind` a stable snake_case name, `definite` whether the work
+    certainly did not happen (by default what `DEFINITE` says of the code), `hop` where it was seen ("",
+    "agent", "model" or "tool") and `fault_id` the injected fault behind it, where that is known.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        kind: str,
+        *,
+        expected: str,
+        got: str,
+        todo: str,
+        definite: bool | None = None,
+        hop: str = "",
+        fault_id: str = "",
+    ) -> None:
+        super().__init__(f"expected {expected}; got {got}; {todo}")
+        self.code = code
+        self.kind = kind
+        self.expected = expected
+        self.got = got
+        self.todo = todo
+        self.definite = DEFINITE[code] if definite is None else definite
+        self.hop = hop
+        self.fault_id = fault_id
+
+    def at(self, hop: str) -> TreniError:
+        """The same error, seen at `hop`; a hop already named is kept."""
+        if not self.hop:
+            self.hop = hop
+        return self
+
+    def to_detail(self) -> common_pb2.ErrorDetail:
+        """The error as it travels."""
+        return common_pb2.ErrorDetail(
+            kind=self.kind,
+            definite=self.definite,
+            expected=self.expected,
+            got=self.got,
+            todo=self.todo,
+            hop=self.hop,
+            fault_id=self.fault_id,
+        )
+
+
+def invalid_argument(kind: str, *, expected: str, got: str, todo: str = "correct the request") -> TreniError:
+    """An INVALID_ARGUMENT error: the request is wrong and nothing was changed."""
+    return TreniError(Code.INVALID_ARGUMENT, kind, expected=expected, got=got, todo=todo)
+
+
+async def abort(context: grpc.aio.ServicerContext, error: TreniError) -> NoReturn:
+    """Ends the call with the error's status and details. Never returns."""
+    packed = any_pb2.Any()
+    packed.Pack(error.to_detail())
+    status = status_pb2.Status(code=error.code.value[0], message=str(error), details=[packed])
+    await context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort_with_status returned")
+
+
+def from_rpc_error(error: grpc.RpcError, *, hop: str) -> TreniError:
+    """The `TreniError` behind a failed call on `hop`. Total: every status code maps, with or without details.
+
+    Details written by our own services win. Without them (a connection that broke, a deadline that passed
+    here, a foreign server) the code decides, and `DEFINITE` says what it proves.
+    """
+    code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else Code.UNKNOWN
+    message = (error.details() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else str(error)) or ""
+    detail = _detail_of(error)
+    if detail is not None:
+        return TreniError(
+            code,
+            detail.kind,
+            expected=detail.expected,
+            got=detail.got,
+            todo=detail.todo,
+            definite=detail.definite,
+            hop=detail.hop or hop,
+            fault_id=detail.fault_id,
+        )
+    return TreniError(
+        code,
+        code.name.lower(),
+        expected=f"the {hop} hop to answer",
+        got=f"{code.name}: {message}" if message else code.name,
+        todo="see the cause; retry only if the call is idempotent",
+        hop=hop,
+    )
+
+
+def _detail_of(error: grpc.RpcError) -> common_pb2.ErrorDetail | None:
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return None
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin" or not isinstance(value, bytes):
+            continue
+        status = status_pb2.Status.FromString(value)
+        for packed in status.details:
+            detail = common_pb2.ErrorDetail()
+            if packed.Unpack(detail):
+                return detail
+    return None
+
+
+def code_from_int(value: int) -> Code:
+    """The status code with that number; UNKNOWN for a number gRPC does not define."""
+    return _CODE_OF_INT.get(value, Code.UNKNOWN)
