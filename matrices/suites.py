@@ -1,7 +1,7 @@
 """Suites of tasks: JSONL files, parsed once into frozen values.
 
-A suite is a list of *runs* (the statistical blocks), each a few tasks. Every task carries what its author says is
-right: the exact final answer and the exact tool calls.
+A suite is a list of *runs* (the statistical blocks), each a few tasks. Every task carries what its author says
+is right: the exact final answer and the exact tool calls.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""The harness's client: one task in, everything that happened out. It knows an arm only by its address."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+from treni import metadata
+from treni.errors import TreniError, from_rpc_error
+from treni.v1 import agent_pb2, agent_pb2_grpc
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Invocation:
+    """What one request came to, as its user saw it.
+
+    `latency_s` is the time until the user had an outcome, answer or error; `ttft_s` the time to the first text
+    of the answer, None when there was none. `outcome` is "ok", "fail" (the work definitely did not happen) or
+    "unknown". `record` is the arm's RunRecord as a dict, None when the arm died before it could send one.
+    """
+
+    outcome: str
+    latency_s: float
+    ttft_s: float | None
+    answer: str | None
+    error: TreniError | None
+    record: dict[str, Any] | None
+
+
+class AgentClient:
+    """A channel to one AgentService."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS))
+        self._stub = agent_pb2_grpc.AgentServiceStub(self._channel)
+
+    async def run(self, request: agent_pb2.RunRequest, *, timeout_s: float) -> Invocation:
+        """Runs the task; never raises for what the service or the network did: that is in the result."""
+        started = time.perf_counter()
+        ttft_s: float | None = None
+        answer: str | None = None
+        record: dict[str, Any] | None = None
+        error: TreniError | None = None
+        try:
+            async for event in self._stub.Run(request, timeout=timeout_s):
+                kind = event.WhichOneof("event")
+                if kind == "text" and ttft_s is None:
+                    ttft_s = time.perf_counter() - started
+                elif kind == "answer":
+                    answer = event.answer.text
+                elif kind == "record":
+                    record = message_dict(event.record)
+        except grpc.aio.AioRpcError as failure:
+            error = from_rpc_error(failure, hop="agent")
+        latency_s = time.perf_counter() - started
+        if error is None and (answer is None or record is None):
+            error = TreniError(
+                grpc.StatusCode.INTERNAL,
+                "stream_incomplete",
+                expected="an answer and a record before the stream ends",
+                got=f"answer: {answer is not None}, record: {record is not None}",
+                todo="report this as a bug of the arm",
+                hop="agent",
+            )
+        outcome = "ok" if error is None else "fail" if error.definite else "unknown"
+        return Invocation(
+            outcome=outcome, latency_s=latency_s, ttft_s=ttft_s, answer=answer, error=error, record=record
+        )
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
+
+
+def message_dict(message: Any) -> dict[str, Any]:
+    """A protobuf message as the history keeps it: field names as in the .proto, defaults written out."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

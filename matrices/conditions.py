@@ -1,0 +1,51 @@
+"""What the machine was doing while a block ran: load, steal, and what other processes took."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import psutil
+
+
+class ConditionsProbe:
+    """Reads the machine's conditions as differences between two calls of `read`.
+
+    `pids` are the processes of the experiment itself; processor time that neither they nor this process used,
+    and that was not idle or stolen, counts as other.
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pids = [os.getpid(), *pids]
+        self._last_cpu = psutil.cpu_times()
+        self._last_own_s = self._own_s()
+
+    def read(self) -> dict[str, Any]:
+        """Conditions since the last call (fractions of all processor time) and the load average now."""
+        cpu, own_s = psutil.cpu_times(), self._own_s()
+        delta = {name: getattr(cpu, name) - getattr(self._last_cpu, name) for name in cpu._fields}
+        # guest time is counted in user time already (proc(5)).
+        total_s = sum(v for name, v in delta.items() if name not in ("guest", "guest_nice"))
+        idle_s = delta["idle"] + delta["iowait"]
+        steal_s = delta.get("steal", 0.0)
+        own_delta_s = max(0.0, own_s - self._last_own_s)
+        self._last_cpu, self._last_own_s = cpu, own_s
+        if total_s <= 0:
+            return {"load1": os.getloadavg()[0], "steal_fraction": 0.0, "other_cpu_fraction": 0.0}
+        other_s = max(0.0, total_s - idle_s - steal_s - own_delta_s)
+        return {
+            "load1": os.getloadavg()[0],
+            "steal_fraction": round(max(0.0, steal_s) / total_s, 4),
+            "other_cpu_fraction": round(other_s / total_s, 4),
+        }
+
+    def _own_s(self) -> float:
+        total_s = 0.0
+        for pid in self._pids:
+            try:
+                times = psutil.Process(pid).cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total_s += times.user + times.system
+        return total_s
