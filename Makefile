@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup matrix test check fmt proto bench clean
+.PHONY: help setup proto stubs-check check fmt test matrix bench eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -26,3 +26,37 @@ proto: $(STAMP) ## regenerates the stubs from proto/treni/v1/*.proto
 fmt: $(STAMP) ## formats and fixes what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .proto files give
+	@set -e; before=$$(cat proto/treni/v1/*.py proto/treni/v1/*.pyi | sha256sum); $(MAKE) --no-print-directory --silent proto; \
+	after=$$(cat proto/treni/v1/*.py proto/treni/v1/*.pyi | sha256sum); \
+	if [ "$$before" != "$$after" ]; then echo "stubs differ from the .proto files: commit what 'make proto' wrote" >&2; exit 1; fi
+
+check: $(STAMP) stubs-check ## lint, format, strict types, stubs, profiles and suites validated
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices proto/treni/errors.py proto/treni/metadata.py
+	$(BIN)/treni-route profiles --validate
+
+test: $(STAMP) ## sets everything up and runs the tests
+	$(BIN)/python -m pytest
+
+matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table and where the report is
+	$(BIN)/treni-route matrix p00..p05
+
+bench: $(STAMP) ## controller overhead, echo floor, internal overhead, engine tokens/s: in one run
+	$(BIN)/treni-route bench
+
+eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=... N=...)
+	$(BIN)/python -m runtime_svc.training.evaluate --seed $(or $(SEED),1) --dialogues $(or $(N),2000)
+
+train: $(STAMP) ## retrains treni-tiny from scratch (needs torch: pip install -e '.[train]'; minutes on a GPU)
+	$(BIN)/python -m runtime_svc.training.train --out runtime_svc/checkpoints/treni-tiny
+
+lock: $(STAMP) ## resolves pyproject.toml into requirements.lock again
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url -o requirements.lock
+
+clean: ## removes the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
