@@ -1,0 +1,258 @@
+"""The fault kinds, one class each, and a fault: a kind placed on one attempt, as it travels in gRPC metadata.
+
+A kind knows two things a prediction needs: whether the tool runs all the same (`tool_runs`), since that decides
+what a retry duplicates, and whether the caller sees an error (`is_error`). To add a kind, write its class, add it
+to `KINDS` and to `Kind`, and teach the layer that delivers it: `chaos.lanes` (hop), `chaos.injector` (tool).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias, get_args
+
+from treni import metadata
+from treni.errors import invalid_argument
+
+Site: TypeAlias = Literal["hop", "tool"]
+Hop: TypeAlias = Literal["tool", "model"]
+Direction: TypeAlias = Literal["request", "response"]
+StatusName: TypeAlias = Literal["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"]
+
+MAX_ENCODED_BYTES = 1024
+"""Longer metadata values are refused unread."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """The attempt is refused with a gRPC status before the handler runs.
+
+    Only codes that a caller treats as a failure of the hop: INVALID_ARGUMENT and its like would be taken for
+    the tool's own answer.
+    """
+
+    name: ClassVar[str] = "status"
+    letter: ClassVar[str] = "F"
+    sites: ClassVar[frozenset[Site]] = frozenset({"hop", "tool"})
+
+    code: StatusName = "UNAVAILABLE"
+
+    def __post_init__(self) -> None:
+        _one_of("code", self.code, get_args(StatusName))
+
+    @property
+    def tool_runs(self) -> bool:
+        """False: the refusal comes first."""
+        return False
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Always, whatever the timeout."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stall:
+    """The attempt never gets its answer.
+
+    `request`: the request is held and the tool does not run. `response`: the tool ran, its answer is lost.
+    """
+
+    name: ClassVar[str] = "stall"
+    letter: ClassVar[str] = "T"
+    sites: ClassVar[frozenset[Site]] = frozenset({"hop", "tool"})
+
+    direction: Direction = "request"
+
+    def __post_init__(self) -> None:
+        _one_of("direction", self.direction, get_args(Direction))
+
+    @property
+    def tool_runs(self) -> bool:
+        """True only where the answer, not the request, is held."""
+        return self.direction == "response"
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Always: a stall outlasts every timeout."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reset:
+    """The connection is reset (RST) when the request reaches the proxy; the tool does not run.
+
+    The caller cannot know that it did not: a reset proves nothing, so its error is not definite.
+    """
+
+    name: ClassVar[str] = "reset"
+    letter: ClassVar[str] = "R"
+    sites: ClassVar[frozenset[Site]] = frozenset({"hop"})
+
+    @property
+    def tool_runs(self) -> bool:
+        """False: the proxy drops the request it resets on."""
+        return False
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """The answer is `delay_ms` late, without jitter."""
+
+    name: ClassVar[str] = "latency"
+    letter: ClassVar[str] = "L"
+    sites: ClassVar[frozenset[Site]] = frozenset({"hop", "tool"})
+
+    delay_ms: int
+
+    def __post_init__(self) -> None:
+        _positive("delay_ms", self.delay_ms)
+
+    @property
+    def tool_runs(self) -> bool:
+        """True: only the answer is delayed."""
+        return True
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Whether the delay alone uses up the caller's timeout."""
+        return self.delay_ms >= timeout_s * 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bandwidth:
+    """The answer's bytes move at `rate_kb_s` kilobytes per second."""
+
+    name: ClassVar[str] = "bandwidth"
+    letter: ClassVar[str] = "B"
+    sites: ClassVar[frozenset[Site]] = frozenset({"hop"})
+
+    rate_kb_s: int
+
+    def __post_init__(self) -> None:
+        _positive("rate_kb_s", self.rate_kb_s)
+
+    @property
+    def tool_runs(self) -> bool:
+        """True: only the answer is slowed."""
+        return True
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Never, as predicted: the answer's size is not known before the run. A timeout is then a finding."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slicer:
+    """The answer's bytes arrive in slices of `average_size_bytes`, `delay_us` microseconds apart."""
+
+    name: ClassVar[str] = "slicer"
+    letter: ClassVar[str] = "S"
+    sites: ClassVar[frozenset[Site]] = frozenset({"hop"})
+
+    average_size_bytes: int
+    delay_us: int
+
+    def __post_init__(self) -> None:
+        _positive("average_size_bytes", self.average_size_bytes)
+        _positive("delay_us", self.delay_us)
+
+    @property
+    def tool_runs(self) -> bool:
+        """True: only the answer is sliced."""
+        return True
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Never, as predicted: the answer's size is not known before the run. A timeout is then a finding."""
+        return False
+
+
+Kind: TypeAlias = Status | Stall | Reset | Latency | Bandwidth | Slicer
+KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in get_args(Kind)}
+
+
+def kind_to_dict(kind: Kind) -> dict[str, str | int]:
+    """The kind as JSON data: "kind" and its own fields."""
+    return {"kind": kind.name, **dataclasses.asdict(kind)}
+
+
+def kind_from_dict(data: Mapping[str, object]) -> Kind:
+    """The inverse of `kind_to_dict`. Raises INVALID_ARGUMENT on an unknown kind, key or value."""
+    name = data.get("kind")
+    cls = KINDS.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise _invalid(f'"kind" to be one of {", ".join(KINDS)}', repr(name))
+    fields = {key: value for key, value in data.items() if key != "kind"}
+    allowed = {field.name for field in dataclasses.fields(cls)}
+    if set(fields) - allowed:
+        raise _invalid(
+            f"only the keys {sorted(allowed)} for {cls.name}", ", ".join(sorted(set(fields) - allowed))
+        )
+    try:
+        return cls(**fields)  # type: ignore[arg-type]  # each class checks its own values
+    except TypeError as error:
+        raise _invalid(f"the fields of {cls.name}", str(error)) from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """A kind placed on one attempt: `id` is readable and unique to it, `site` and `hop` say who delivers it."""
+
+    id: str
+    site: Site
+    hop: Hop
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id or not self.id.isascii() or not self.id.isprintable():
+            raise _invalid("a fault id of printable ASCII", repr(self.id))
+        _one_of("site", self.site, get_args(Site))
+        _one_of("hop", self.hop, get_args(Hop))
+        if self.site not in self.kind.sites:
+            raise _invalid(f"{self.kind.name} at site {sorted(self.kind.sites)}", f"site {self.site!r}")
+
+    def encode(self) -> str:
+        """The compact JSON that `treni.metadata.FAULT` carries."""
+        data = {"id": self.id, "site": self.site, "hop": self.hop, **kind_to_dict(self.kind)}
+        return json.dumps(data, separators=(",", ":"))
+
+    def to_metadata(self) -> dict[str, str]:
+        """The gRPC metadata that marks an attempt with this fault."""
+        return {metadata.FAULT: self.encode()}
+
+
+def decode(value: str | bytes) -> Fault:
+    """The fault in a metadata value. Raises INVALID_ARGUMENT on anything `Fault.encode` does not write."""
+    if len(value) > MAX_ENCODED_BYTES:
+        raise _invalid(f"at most {MAX_ENCODED_BYTES} bytes", f"{len(value)}")
+    try:
+        data = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise _invalid("a fault as compact JSON", f"{value!r}: {error}") from None
+    if not isinstance(data, dict):
+        raise _invalid("a JSON object", repr(data))
+    placed = {key: data.pop(key, None) for key in ("id", "site", "hop")}
+    return Fault(kind=kind_from_dict(data), **placed)
+
+
+def fault_of(pairs: Mapping[str, str | bytes]) -> Fault | None:
+    """The fault in an attempt's metadata, None where there is none. Raises INVALID_ARGUMENT if it is broken."""
+    value = pairs.get(metadata.FAULT)
+    return None if value is None else decode(value)
+
+
+def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise _invalid(f'"{field}" to be one of {", ".join(allowed)}', repr(value))
+
+
+def _positive(field: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _invalid(f'"{field}" to be a whole number of at least 1', repr(value))
+
+
+def _invalid(expected: str, got: str) -> Exception:
+    return invalid_argument("fault_invalid", expected=expected, got=got, todo="correct the fault")

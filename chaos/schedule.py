@@ -1,0 +1,348 @@
+"""Which attempts get which fault: a pure function of the schedule, and what follows from it before any run.
+
+Two rules. `by="attempt"` is the published one: a single counter n over the hop's attempts, retries included; it
+is exact only when attempts come one after another. `by="request"` keys each attempt on (request index, call
+index, attempt) and is the same set of faults in any order and at any concurrency.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, TypeAlias, get_args
+
+from chaos.faults import Fault, Hop, Kind, Latency, Site, kind_to_dict
+from treni.errors import Code, TreniError, invalid_argument
+
+By: TypeAlias = Literal["attempt", "request"]
+
+WARMUP_REQUEST = 0xFFFFFFFF
+"""The request index of warm-up requests: never faulted, never counted here (`Schedule.warmup` counts them)."""
+
+_U64 = 1 << 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One kind of fault on about one attempt in `every`: each n divisible by it, or with probability 1/every."""
+
+    kind: Kind
+    every: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
+            raise _invalid("every to be a whole number of at least 1", repr(self.every))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The faults of one hop in one cell.
+
+    `rules` are tried in order and the first that matches wins. `prefix` begins each fault's id. `warmup` is the
+    number of attempts spent before the first counted one, so that counting starts at n = warmup + 1. `seed`
+    keys the draws of `by="request"`; independent for each rule, so a later rule's share is what earlier ones
+    leave of 1/every.
+    """
+
+    prefix: str
+    site: Site = "hop"
+    hop: Hop = "tool"
+    by: By = "attempt"
+    rules: tuple[Rule, ...] = ()
+    warmup: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field, value, allowed in (
+            ("site", self.site, get_args(Site)),
+            ("hop", self.hop, get_args(Hop)),
+            ("by", self.by, get_args(By)),
+        ):
+            if value not in allowed:
+                raise _invalid(f"{field} to be one of {', '.join(allowed)}", repr(value))
+        if not self.prefix or not self.prefix.isascii() or not self.prefix.isprintable():
+            raise _invalid("a prefix of printable ASCII", repr(self.prefix))
+        if self.warmup < 0:
+            raise _invalid("warmup >= 0", str(self.warmup))
+        if not 0 <= self.seed < _U64:
+            raise _invalid("0 <= seed < 2^64", str(self.seed))
+        for rule in self.rules:
+            if self.site not in rule.kind.sites:
+                raise _invalid(
+                    f"a kind that can act at site {self.site!r}",
+                    f"{rule.kind.name}, only at {sorted(rule.kind.sites)}",
+                )
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the schedule's canonical JSON, in hex: equal digests, equal faults."""
+        data = {
+            "prefix": self.prefix,
+            "site": self.site,
+            "hop": self.hop,
+            "by": self.by,
+            "rules": [{"every": rule.every, **kind_to_dict(rule.kind)} for rule in self.rules],
+            "warmup": self.warmup,
+            "seed": self.seed,
+        }
+        return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Every distinct kind the rules can emit, in their order."""
+        return tuple(dict.fromkeys(rule.kind for rule in self.rules))
+
+    @property
+    def start(self) -> int:
+        """The n of the first counted attempt."""
+        return self.warmup + 1
+
+    def fault_at(self, *, n: int, request_index: int, call_index: int, attempt: int) -> Fault | None:
+        """The fault of one attempt. `by="attempt"` reads only `n`, `by="request"` only the other three."""
+        for index, rule in enumerate(self.rules):
+            if self.by == "attempt":
+                hit, place = n % rule.every == 0, f"n{n}"
+            else:
+                draw = self._draw(index, request_index, call_index, attempt)
+                hit, place = draw * rule.every < _U64, f"r{request_index}c{call_index}a{attempt}"
+            if hit:
+                fault_id = f"{self.prefix}:{self.hop}:{place}:{rule.kind.name}"
+                return Fault(id=fault_id, site=self.site, hop=self.hop, kind=rule.kind)
+        return None
+
+    def _draw(self, rule_index: int, request_index: int, call_index: int, attempt: int) -> int:
+        """64 uniform bits, a counter-based hash. Site and prefix stay out: twins at another site fault alike."""
+        counter = struct.pack("<5Q", self.seed, rule_index, request_index, call_index, attempt)
+        return int.from_bytes(
+            hashlib.blake2b(counter, digest_size=8, person=self.hop.encode()).digest(), "little"
+        )
+
+
+class AttemptKey(Protocol):
+    """What names an attempt; the controller's own key has these among its fields."""
+
+    @property
+    def hop(self) -> str:
+        """ "model" or "tool"."""
+        ...
+
+    @property
+    def request_index(self) -> int:
+        """The request's position in the plan, or `WARMUP_REQUEST`."""
+        ...
+
+    @property
+    def call_index(self) -> int:
+        """Which call of the run on that hop, from 0."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Which try of that call, from 0."""
+        ...
+
+
+class AttemptScheduler:
+    """The schedule as the retry layer uses it: metadata for each attempt, in the order attempts are made.
+
+    `start` is the n of the next counted attempt (default: the schedule's own), for a cell that is resumed;
+    `concurrency` is how many requests the caller will have in flight. Raises INVALID_ARGUMENT for a schedule by
+    attempt with more than one: its faults would depend on who comes first.
+    """
+
+    def __init__(self, schedule: Schedule, start: int | None = None, *, concurrency: int = 1) -> None:
+        if schedule.by == "attempt" and concurrency != 1:
+            raise invalid_argument(
+                "schedule_needs_sequence",
+                expected='one request at a time under a schedule with by = "attempt"',
+                got=f"concurrency {concurrency}",
+                todo='use concurrency 1, or a schedule with by = "request"',
+            )
+        self._schedule = schedule
+        self._next_n = _checked_start(schedule, start)
+
+    @property
+    def next_n(self) -> int:
+        """The n that the next counted attempt will get; what `start` continues from."""
+        return self._next_n
+
+    def annotate(self, key: AttemptKey) -> dict[str, str]:
+        """The metadata of one attempt, empty where it has no fault. Call it once for each attempt made."""
+        if key.hop != self._schedule.hop or key.request_index == WARMUP_REQUEST:
+            return {}
+        fault = self._schedule.fault_at(
+            n=self._next_n, request_index=key.request_index, call_index=key.call_index, attempt=key.attempt
+        )
+        self._next_n += 1
+        return {} if fault is None else fault.to_metadata()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedAttempt:
+    """One attempt as the schedule has it: its place, its fault, and what that does."""
+
+    call_index: int
+    attempt: int
+    n: int
+    fault: Fault | None
+    is_error: bool
+    tool_runs: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedRequest:
+    """The attempts of one request in order, and whether it fails."""
+
+    attempts: tuple[PredictedAttempt, ...]
+    failed: bool
+
+    @property
+    def retries(self) -> int:
+        """Attempts after the first of each call."""
+        return sum(attempt.attempt > 0 for attempt in self.attempts)
+
+    @property
+    def fault_ids(self) -> tuple[str, ...]:
+        """The ids of its faults, in order."""
+        return tuple(attempt.fault.id for attempt in self.attempts if attempt.fault is not None)
+
+    @property
+    def stratum(self) -> str:
+        """The letters of its faults in order, such as "T,F"; "-" for none."""
+        letters = [attempt.fault.kind.letter for attempt in self.attempts if attempt.fault is not None]
+        return ",".join(letters) or "-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What a run must show if it is as scheduled.
+
+    `effects` are the rows that calls with side effects write: with idempotency keys one for each call whose tool
+    ran, without them one for each attempt in which it ran. `duplicates` are the rows beyond a call's first.
+    `phantoms` are calls whose effect happened in a request that the user saw fail.
+    """
+
+    requests: tuple[PredictedRequest, ...]
+    next_n: int
+    effects: int
+    duplicates: int
+    phantoms: int
+
+    @property
+    def errors(self) -> int:
+        """Requests that fail."""
+        return sum(request.failed for request in self.requests)
+
+    @property
+    def successes(self) -> int:
+        """Requests that do not."""
+        return len(self.requests) - self.errors
+
+    @property
+    def attempts(self) -> int:
+        """Attempts on the hop, retries included."""
+        return sum(len(request.attempts) for request in self.requests)
+
+    @property
+    def retries_of_successes(self) -> int:
+        """Retries within the requests that succeed."""
+        return sum(request.retries for request in self.requests if not request.failed)
+
+    @property
+    def retries_mean_success(self) -> float:
+        """`retries_of_successes` for each success; 0 where nothing succeeds."""
+        return self.retries_of_successes / self.successes if self.successes else 0.0
+
+    @property
+    def fault_ids(self) -> tuple[str, ...]:
+        """Every planned fault, in order."""
+        return tuple(fault_id for request in self.requests for fault_id in request.fault_ids)
+
+    def stratum(self, request: int) -> str:
+        """The stratum of the request at that position."""
+        return self.requests[request].stratum
+
+
+def predict(
+    schedule: Schedule,
+    calls_per_request: Sequence[int],
+    retries: int,
+    start: int | None = None,
+    *,
+    timeout_s: float | None = None,
+    side_effects: Sequence[Sequence[bool]] | None = None,
+    idempotency: bool = True,
+) -> Prediction:
+    """What the schedule does to requests that make `calls_per_request[i]` calls on its hop, one after another.
+
+    A call is tried at most `retries` + 1 times, and a request ends at the first call that exhausts them.
+    `start` is the n of the first attempt (default: the schedule's own). `timeout_s`, the hop's timeout per
+    attempt, is needed where the schedule has latency rules. `side_effects[i][c]` says whether call c of
+    request i has a side effect (default: none has). Raises INVALID_ARGUMENT on arguments that do not fit.
+    """
+    if retries < 0:
+        raise _invalid("retries >= 0", str(retries))
+    if side_effects is not None and [len(flags) for flags in side_effects] != list(calls_per_request):
+        raise _invalid("side_effects to have one flag for each call", "other lengths")
+    if timeout_s is None and any(isinstance(kind, Latency) for kind in schedule.kinds):
+        raise _invalid("timeout_s, to tell whether a latency fault is an error", "None")
+    limit_s = float("inf") if timeout_s is None else timeout_s
+    n = _checked_start(schedule, start)
+    requests: list[PredictedRequest] = []
+    effects = duplicates = phantoms = 0
+    for index, calls in enumerate(calls_per_request):
+        request = _predict_request(schedule, index, calls, retries, n, limit_s)
+        n += len(request.attempts)
+        requests.append(request)
+        for call, has_effect in enumerate(side_effects[index] if side_effects is not None else ()):
+            ran = sum(attempt.tool_runs for attempt in request.attempts if attempt.call_index == call)
+            if has_effect and ran:
+                rows = 1 if idempotency else ran
+                effects += rows
+                duplicates += rows - 1
+                phantoms += request.failed
+    return Prediction(
+        requests=tuple(requests), next_n=n, effects=effects, duplicates=duplicates, phantoms=phantoms
+    )
+
+
+def _predict_request(
+    schedule: Schedule, request_index: int, calls: int, retries: int, n: int, timeout_s: float
+) -> PredictedRequest:
+    attempts: list[PredictedAttempt] = []
+    for call in range(calls):
+        for attempt in range(retries + 1):
+            place = n + len(attempts)
+            fault = schedule.fault_at(n=place, request_index=request_index, call_index=call, attempt=attempt)
+            is_error = fault is not None and fault.kind.is_error(timeout_s)
+            attempts.append(
+                PredictedAttempt(
+                    call_index=call,
+                    attempt=attempt,
+                    n=place,
+                    fault=fault,
+                    is_error=is_error,
+                    tool_runs=fault is None or fault.kind.tool_runs,
+                )
+            )
+            if not is_error:
+                break
+        if attempts[-1].is_error:
+            return PredictedRequest(attempts=tuple(attempts), failed=True)
+    return PredictedRequest(attempts=tuple(attempts), failed=False)
+
+
+def _checked_start(schedule: Schedule, start: int | None) -> int:
+    if start is not None and start < 1:
+        raise _invalid("start >= 1", str(start))
+    return schedule.start if start is None else start
+
+
+def _invalid(expected: str, got: str) -> TreniError:
+    return TreniError(
+        Code.INVALID_ARGUMENT, "schedule_invalid", expected=expected, got=got, todo="correct the schedule"
+    )
