@@ -1,0 +1,191 @@
+"""The ledger tool: a side effect that is on disk before it is answered, once for each idempotency key."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools_svc.protocol import CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
+from tools_svc.suggest import clip, did_you_mean
+from treni.errors import Code, TreniError, invalid_argument
+from treni.v1.common_pb2 import ToolSpec
+
+MAX_AMOUNT = 1_000_000_000
+LOCK_WAIT_S = 5.0
+
+SPEC = make_spec(
+    name="ledger_append",
+    description="Appends one entry to the ledger.",
+    properties={
+        "account": {"type": "string", "description": "one of the ledger's accounts"},
+        "amount": {"type": "integer", "description": "whole units"},
+    },
+    required=("account", "amount"),
+    has_side_effects=True,
+)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS effects (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    account TEXT NOT NULL,
+    amount INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS effects_by_key ON effects (idempotency_key) WHERE idempotency_key <> '';
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EffectRow:
+    """One effect, as it stands in the ledger. `seq` grows in the order of the commits."""
+
+    seq: int
+    run_id: str
+    task_id: str
+    attempt: int
+    idempotency_key: str
+    account: str
+    amount: int
+
+
+class LedgerAppend(Tool):
+    """Appends entries. Safe across threads, and across processes that share the file."""
+
+    def __init__(self, *, path: Path, accounts: Sequence[str]) -> None:
+        self._accounts = tuple(accounts)
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(
+            path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False
+        )
+        # WAL with synchronous=FULL: one fsync makes a commit durable, where a rollback journal needs three or
+        # four, and a reader (the harness) never makes a writer wait.
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.executescript(_SCHEMA)
+
+    @property
+    def spec(self) -> ToolSpec:
+        """The tool as the model sees it."""
+        return SPEC
+
+    def run(self, arguments: Mapping[str, Any], info: CallInfo) -> ToolOutput:
+        """`{"recorded": {"account", "amount"}}`, whatever else the ledger holds.
+
+        A known idempotency key with the same arguments writes nothing and is marked as replayed. Raises
+        INVALID_ARGUMENT for an unknown account or an amount out of bounds, ALREADY_EXISTS for a known key with
+        other arguments, UNAVAILABLE (definite) when the file stays locked for `LOCK_WAIT_S`.
+        """
+        account, amount = arguments["account"], arguments["amount"]
+        self._check(account, amount)
+        with self._lock:
+            replayed = self._append(account, amount, info)
+        return ToolOutput(result={"recorded": {"account": account, "amount": amount}}, replayed=replayed)
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._database.close()
+
+    def _check(self, account: str, amount: int) -> None:
+        if account not in self._accounts:
+            raise invalid_argument(
+                "ledger_account_unknown",
+                expected='"account" to be one of the ledger\'s accounts',
+                got=f'"{clip(account)}"',
+                todo=did_you_mean(account, self._accounts),
+            )
+        if abs(amount) > MAX_AMOUNT:
+            raise invalid_argument(
+                "ledger_amount_out_of_bounds",
+                expected=f'"amount" between -{MAX_AMOUNT} and {MAX_AMOUNT}',
+                got=clip(str(amount)),
+            )
+
+    def _append(self, account: str, amount: int, info: CallInfo) -> bool:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise TreniError(
+                Code.UNAVAILABLE,
+                "ledger_locked",
+                expected=f"the ledger to be free within {LOCK_WAIT_S} s",
+                got=clip(str(error)),
+                todo="retry",
+                definite=True,
+            ) from error
+        try:
+            replayed = self._is_known(account, amount, info.idempotency_key)
+            if not replayed:
+                self._database.execute(
+                    "INSERT INTO effects (run_id, task_id, attempt, idempotency_key, account, amount)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (info.run_id, info.task_id, info.attempt, info.idempotency_key, account, amount),
+                )
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        return replayed
+
+    def _is_known(self, account: str, amount: int, key: str) -> bool:
+        if key == "":
+            return False
+        first = self._database.execute(
+            "SELECT account, amount FROM effects WHERE idempotency_key = ?", (key,)
+        ).fetchone()
+        if first is None:
+            return False
+        if first != (account, amount):
+            raise TreniError(
+                Code.ALREADY_EXISTS,
+                "idempotency_key_reused",
+                expected=f'the arguments that the key "{clip(key)}" was first used with: {first[0]}, {first[1]}',
+                got=f"{account}, {amount}",
+                todo="use a new idempotency key for a new effect",
+            )
+        return True
+
+
+def read_effects(path: Path) -> list[EffectRow]:
+    """Every effect in the ledger, in the order of the commits; none when the file does not exist.
+
+    Works while a server writes, after it stopped, and after it was killed (SQLite then finds the committed rows
+    in the write-ahead log beside the file, so the log has to stay with it).
+    """
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as database:
+        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'effects'").fetchone() is None:
+            return []
+        rows = database.execute(
+            "SELECT seq, run_id, task_id, attempt, idempotency_key, account, amount FROM effects ORDER BY seq"
+        ).fetchall()
+    return [
+        EffectRow(
+            seq=seq,
+            run_id=run_id,
+            task_id=task_id,
+            attempt=attempt,
+            idempotency_key=key,
+            account=account,
+            amount=amount,
+        )
+        for seq, run_id, task_id, attempt, key, account, amount in rows
+    ]
+
+
+def _build(config: ToolsConfig) -> Tool:
+    accounts = (config.data / "accounts.txt").read_text(encoding="utf-8").split()
+    return LedgerAppend(path=config.ledger_path, accounts=accounts)
+
+
+ENTRY = ToolEntry(spec=SPEC, build=_build)

@@ -1,0 +1,122 @@
+"""The registry: every tool by name, its arguments checked before it runs, its time measured where it runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from types import TracebackType
+
+from tools_svc import calculator, facts_sql, ledger_append, notes_search
+from tools_svc.arguments import ArgumentsCheck
+from tools_svc.protocol import CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, to_json
+from tools_svc.suggest import clip, did_you_mean
+from treni.errors import Code, TreniError, invalid_argument
+from treni.v1.common_pb2 import ToolSpec
+from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
+
+ENTRIES: tuple[ToolEntry, ...] = (
+    calculator.ENTRY,
+    facts_sql.ENTRY,
+    notes_search.ENTRY,
+    ledger_append.ENTRY,
+)
+"""Every tool there is, in the order in which they are listed."""
+
+MAX_ID_CHARS = 256
+
+_log = logging.getLogger(__name__)
+
+
+def tool_specs() -> tuple[ToolSpec, ...]:
+    """The specs of every tool there is, without building any."""
+    return tuple(entry.spec for entry in ENTRIES)
+
+
+def build_registry(config: ToolsConfig) -> Registry:
+    """A registry of every tool there is, built from the config."""
+    return Registry(entry.build(config) for entry in ENTRIES)
+
+
+class Registry:
+    """Lists and calls tools. Thread-safe; a context manager that closes its tools."""
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self._tools = {tool.spec.name: tool for tool in tools}
+        self._checks = {name: ArgumentsCheck(tool.spec) for name, tool in self._tools.items()}
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """The tools as the model sees them."""
+        return tuple(tool.spec for tool in self._tools.values())
+
+    def call(self, request: CallToolRequest) -> CallToolResponse:
+        """Runs one tool to its result; blocks until it is done.
+
+        Raises `TreniError`: NOT_FOUND for an unknown tool, INVALID_ARGUMENT for arguments that do not fit (then
+        nothing was changed), what the tool itself raises, INTERNAL (not definite) for a tool that broke.
+        """
+        tool = self._tools.get(request.name)
+        if tool is None:
+            raise TreniError(
+                Code.NOT_FOUND,
+                "tool_unknown",
+                expected="the name of a tool",
+                got=f'"{clip(request.name)}"',
+                todo=did_you_mean(request.name, tuple(self._tools)),
+            )
+        info = _call_info(request)
+        arguments = self._checks[request.name](request.arguments_json)
+        started_s = time.perf_counter()
+        try:
+            output = tool.run(arguments, info)
+        except TreniError:
+            raise
+        except Exception as error:
+            _log.exception("%s broke", request.name)
+            raise _broke(request.name, error) from error
+        tool_s = time.perf_counter() - started_s
+        return _response(output, tool_s=tool_s)
+
+    def close(self) -> None:
+        """Closes every tool."""
+        for tool in self._tools.values():
+            tool.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _call_info(request: CallToolRequest) -> CallInfo:
+    for name in ("run_id", "task_id", "idempotency_key"):
+        length = len(getattr(request, name))
+        if length > MAX_ID_CHARS:
+            raise invalid_argument(
+                "request_id_too_long",
+                expected=f"{name} of at most {MAX_ID_CHARS} characters",
+                got=f"{length} characters",
+            )
+    return CallInfo(
+        run_id=request.run_id,
+        task_id=request.task_id,
+        attempt=request.attempt,
+        idempotency_key=request.idempotency_key,
+    )
+
+
+def _response(output: ToolOutput, *, tool_s: float) -> CallToolResponse:
+    return CallToolResponse(result_json=to_json(output.result), tool_s=tool_s, replayed=output.replayed)
+
+
+def _broke(name: str, error: Exception) -> TreniError:
+    return TreniError(
+        Code.INTERNAL,
+        "tool_failed",
+        expected=f"{name} to answer or to refuse",
+        got=clip(f"{type(error).__name__}: {error}"),
+        todo="see the service's log; the work may have happened",
+    )
