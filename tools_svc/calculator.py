@@ -20,7 +20,7 @@ MAX_CHARS = 500
 MAX_DEPTH = 32
 MAX_MAGNITUDE = 10**15
 PLACES = 6
-_SCALE = 1_000_000  # 10 to the power of PLACES
+_SCALE: int = 10**PLACES
 
 SPEC = make_spec(
     name="calculator",

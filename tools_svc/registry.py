@@ -69,13 +69,13 @@ class Registry:
         started_s = time.perf_counter()
         try:
             output = tool.run(arguments, info)
+            tool_s = time.perf_counter() - started_s
+            return _response(output, tool_s=tool_s)
         except TreniError:
             raise
         except Exception as error:
             _log.exception("%s broke", request.name)
             raise _broke(request.name, error) from error
-        tool_s = time.perf_counter() - started_s
-        return _response(output, tool_s=tool_s)
 
     def close(self) -> None:
         """Closes every tool."""

@@ -1,0 +1,43 @@
+"""`python -m tools_svc`: serves the tools until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import click
+
+from tools_svc.protocol import ToolsConfig
+from tools_svc.server import start
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
+)
+@click.option(
+    "--ledger",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="The ledger's SQLite file; made when absent.",
+)
+def main(port: int, ledger: Path) -> None:
+    """Serve the tools; print one JSON line with the address when ready."""
+    asyncio.run(_serve(port, ledger))
+
+
+async def _serve(port: int, ledger: Path) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    server = await start(ToolsConfig(ledger_path=ledger), port=port)
+    print(json.dumps({"service": "tools", "address": server.address}), flush=True)
+    await stopping.wait()
+    await server.stop()
+
+
+if __name__ == "__main__":
+    main()
