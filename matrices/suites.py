@@ -27,7 +27,7 @@ class ExpectedCall(_Strict):
     arguments: dict[str, Any]
 
 
-class Expectation(_Strict):
+class Expected(_Strict):
     """What is right: the final answer, word for word, and the tool calls in order."""
 
     answer: str = Field(min_length=1)
@@ -42,7 +42,7 @@ class Task(_Strict):
     run: int = Field(ge=0)
     prompt: str = Field(min_length=1)
     tools: tuple[str, ...] = Field(strict=False)
-    expect: Expectation
+    expect: Expected
     side_effects: int = Field(ge=0)
 
     def is_correct(self, answer: str) -> bool:
