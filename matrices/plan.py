@@ -126,7 +126,13 @@ def expectation_of(cell: PlannedCell) -> Expectation:
                 runs=runs,
             )
         )
-    return Expectation(cell=cell.name, arms=cell.arms, pairs=tuple(pairs))
+    return Expectation(
+        cell=cell.name,
+        arms=cell.arms,
+        pairs=tuple(pairs),
+        duplicates={arm: p.duplicates if p is not None else 0 for arm, p in predictions.items()},
+        phantoms={arm: p.phantoms if p is not None else 0 for arm, p in predictions.items()},
+    )
 
 
 def schedule_of(profile: Profile, *, prefix: str) -> Schedule:
