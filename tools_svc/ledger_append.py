@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ SPEC = make_spec(
 )
 
 _SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS effects (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     run_id TEXT NOT NULL,
@@ -40,6 +42,7 @@ CREATE TABLE IF NOT EXISTS effects (
     amount INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS effects_by_key ON effects (idempotency_key) WHERE idempotency_key <> '';
+COMMIT;
 """
 
 
@@ -62,14 +65,16 @@ class LedgerAppend(Tool):
     def __init__(self, *, path: Path, accounts: Sequence[str]) -> None:
         self._accounts = tuple(accounts)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False
-        )
-        # WAL with synchronous=FULL: one fsync makes a commit durable, where a rollback journal needs three or
-        # four, and a reader (the harness) never makes a writer wait.
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        self._database.executescript(_SCHEMA)
+        try:
+            self._database = _open(path)
+        except sqlite3.Error as error:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "ledger_not_opened",
+                expected=f"{path} to be a ledger, or absent in a folder that exists",
+                got=clip(str(error)),
+                todo="give another path",
+            ) from error
 
     @property
     def spec(self) -> ToolSpec:
@@ -153,6 +158,30 @@ class LedgerAppend(Tool):
                 todo="use a new idempotency key for a new effect",
             )
         return True
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
+    # WAL with synchronous=FULL: one fsync makes a commit durable, where a rollback journal needs three or four,
+    # and a reader (the harness) never makes a writer wait.
+    _switch_to_wal(database)
+    database.execute("PRAGMA synchronous = FULL")
+    database.executescript(_SCHEMA)
+    return database
+
+
+def _switch_to_wal(database: sqlite3.Connection) -> None:
+    """Sets the journal mode, waiting for others that open the same new file: SQLite does not wait here itself."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def read_effects(path: Path) -> list[EffectRow]:
