@@ -15,7 +15,7 @@ from matrices.events import Delivery, Event
 from matrices.expectation import Expectation, ExpectedPair, ExpectedRun
 from matrices.history import CellState, state_of
 from matrices.hops import hops_of
-from matrices.ledger import EffectCounts, count_effects, pair_work
+from matrices.ledger import NO_EFFECTS, EffectCounts, count_effects, pair_work
 from matrices.manifest import Manifest, ManifestCell
 from matrices.runs import REFUSALS, Run, pair_runs
 
@@ -78,25 +78,27 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FaultCounts:
-    """The faults of one arm of a cell. `superseded` were delivered to abandoned runs, and are in no other count."""
+class FaultAccount:
+    """The ids of one arm's faults in a cell. `superseded` were delivered to abandoned runs and are only counted."""
 
-    planned: int
-    delivered: int
-    observed: int
+    planned: tuple[str, ...]
+    delivered: tuple[str, ...]
+    observed: tuple[str, ...]
     superseded: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellJudgement:
-    """What the checker says of one cell. `faults` and `effects` are by arm, `void` gives a reason by pair.
+    """What the checker says of one cell; `complete` if it ran to its planned end.
 
-    `contaminated` gives, by block, the condition that broke a rule.
+    `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block; `runs` are the runs
+    of completed pairs by pair and arm.
     """
 
     cell: str
+    complete: bool
     findings: tuple[Finding, ...]
-    faults: dict[str, FaultCounts]
+    faults: dict[str, FaultAccount]
     effects: dict[str, EffectCounts]
     void: dict[int, str]
     contaminated: dict[int, str]
@@ -130,12 +132,13 @@ def contaminated_blocks(cell: CellState, limits: Mapping[str, float]) -> dict[in
     return found
 
 
-def _nothing(name: str, kind: FindingKind) -> CellJudgement:
+def _nothing(name: str, kind: FindingKind, arms: Sequence[str] = ()) -> CellJudgement:
     return CellJudgement(
         cell=name,
+        complete=False,
         findings=(Finding(kind=kind, cell=name),),
-        faults={},
-        effects={},
+        faults=dict.fromkeys(arms, FaultAccount(planned=(), delivered=(), observed=(), superseded=0)),
+        effects=dict.fromkeys(arms, NO_EFFECTS),
         void={},
         contaminated={},
         runs={},
@@ -146,7 +149,7 @@ def _judge(
     manifest: Manifest, config: ManifestCell, state: CellState | None, expected: Expectation
 ) -> CellJudgement:
     if state is None:
-        return _nothing(config.name, "cell_missing")
+        return _nothing(config.name, "cell_missing", config.arms)
     runs = pair_runs(state)
     work = [pair_work(pair, by_arm) for pair, by_arm in runs.items()]
     void = {entry.pair: entry.void for entry in work if entry.void is not None}
@@ -159,7 +162,7 @@ def _judge(
         Finding(kind="pair_void", cell=state.cell, pair=pair, detail=why) for pair, why in void.items()
     ]
     planned = {pair.pair: pair for pair in expected.pairs}
-    faults: dict[str, FaultCounts] = {}
+    faults: dict[str, FaultAccount] = {}
     effects: dict[str, EffectCounts] = {}
     for arm in config.arms:
         of_arm = {pair: by_arm[arm] for pair, by_arm in runs.items() if arm in by_arm and pair in planned}
@@ -172,6 +175,7 @@ def _judge(
         findings += effect_findings
     return CellJudgement(
         cell=state.cell,
+        complete=state.ended is not None and state.ended.status == "complete",
         findings=tuple(findings),
         faults=faults,
         effects=effects,
@@ -297,7 +301,7 @@ def _of_hops(cell: str, run: Run) -> Iterator[Finding]:
 
 def _faults(
     state: CellState, arm: str, runs: Mapping[int, Run], planned: Mapping[int, ExpectedPair]
-) -> tuple[FaultCounts, list[Finding]]:
+) -> tuple[FaultAccount, list[Finding]]:
     findings: list[Finding] = []
 
     def found(kind: FindingKind, pair: int | None, detail: str) -> None:
@@ -311,7 +315,7 @@ def _faults(
     delivered = Counter((row.run_id, row.fault_id) for row in counted)
     pair_of = {run.outcome.run_id: pair for pair, run in runs.items()}
     met: set[tuple[str, str]] = set()
-    observed = 0
+    observed: list[str] = []
     for pair, run in runs.items():
         for fault in planned[pair].runs[arm].faults:
             key = (run.outcome.run_id, fault.id)
@@ -322,7 +326,7 @@ def _faults(
                 found("fault_delivered_twice", pair, f"{fault.id}, {delivered[key]} times")
             codes = [attempt.code for attempt in run.attempts if attempt.fault_id == fault.id]
             if any(code in fault.codes for code in codes):
-                observed += 1
+                observed.append(fault.id)
             else:
                 got = f"ended {', '.join(codes)}" if codes else "no attempt says it met it"
                 found(
@@ -330,22 +334,21 @@ def _faults(
                 )
     for run_id, fault_id in sorted(set(delivered) - met):
         found("fault_not_planned", pair_of.get(run_id), f"{fault_id} delivered to run {run_id}")
-    counts = FaultCounts(
-        planned=sum(len(pair.runs[arm].faults) for pair in planned.values()),
-        delivered=sum(delivered.values()),
-        observed=observed,
+    account = FaultAccount(
+        planned=tuple(fault.id for pair in planned.values() for fault in pair.runs[arm].faults),
+        delivered=tuple(row.fault_id for row in counted),
+        observed=tuple(observed),
         superseded=len(rows) - len(counted),
     )
-    return counts, findings
+    return account, findings
 
 
 def _effects(
     manifest: Manifest, state: CellState, arm: str, runs: Iterable[Run], expected: Expectation
 ) -> tuple[EffectCounts, list[Finding]]:
     if arm not in state.effects:
-        nothing = EffectCounts(recorded=0, lost=0, duplicate=0, phantom=0, stranger=0, superseded=0)
         missing = Finding(kind="log_missing", cell=state.cell, arm=arm, detail="no ledger of effects")
-        return nothing, [missing] if state.ended is not None else []
+        return NO_EFFECTS, [missing] if state.ended is not None else []
     counts = count_effects(
         state.effects[arm],
         runs,

@@ -104,6 +104,9 @@ class EffectCounts:
     superseded: int
 
 
+NO_EFFECTS = EffectCounts(recorded=0, lost=0, duplicate=0, phantom=0, stranger=0, superseded=0)
+
+
 def count_effects(
     rows: Iterable[ev.EffectRow],
     runs: Iterable[Run],
