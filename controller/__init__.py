@@ -1,0 +1,1 @@
+"""The agent loop, its policy, and the external routing arm."""

@@ -1,0 +1,60 @@
+"""`python -m controller`: serves the external routing arm until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import signal
+from typing import Any
+
+import click
+
+from controller.policy import Policy
+from controller.remote import RemoteModel, RemoteTools, open_channel
+from controller.server import AgentServicer, start
+from treni.errors import TreniError
+
+
+def _policy_options(command: Any) -> Any:
+    """One option for each field of the policy, with the policy's own defaults."""
+    for field in reversed(dataclasses.fields(Policy)):
+        option = "--" + field.name.replace("_", "-")
+        command = click.option(option, type=type(field.default), default=field.default, show_default=True)(
+            command
+        )
+    return command
+
+
+@click.command()
+@click.option("--model-address", required=True, help="host:port of the InferenceService.")
+@click.option("--tools-address", required=True, help="host:port of the ToolService.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
+)
+@_policy_options
+def main(model_address: str, tools_address: str, port: int, **policy: Any) -> None:
+    """Serve the external arm; print one JSON line with the address when ready."""
+    try:
+        asyncio.run(_serve(model_address, tools_address, port, Policy(**policy)))
+    except TreniError as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _serve(model_address: str, tools_address: str, port: int, policy: Policy) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with open_channel(model_address) as model, open_channel(tools_address) as tools:
+        servicer = AgentServicer(
+            arm="external", model=RemoteModel(model), tools=RemoteTools(tools), policy=policy
+        )
+        server = await start(servicer, port=port)
+        print(json.dumps({"service": "controller", "address": server.address}), flush=True)
+        await stopping.wait()
+        await server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The one attempt loop: every call on a hop, model or tool, goes through it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from types import TracebackType
+
+from controller.deadline import Deadline
+from controller.policy import DISPOSITION, Disposition, Policy
+from controller.ports import TOOL_HOP, Annotate, AttemptKey, Call
+from controller.recorder import Recorder
+from treni import metadata
+from treni.errors import Code, TreniError
+from treni.v1 import agent_pb2
+
+
+class HopFailed(TreniError):
+    """A call that failed for good: its run is over. Other errors of a call are a tool's own refusals."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hops:
+    """What all calls of one run share."""
+
+    run_id: str
+    request_index: int
+    policy: Policy
+    deadline: Deadline
+    recorder: Recorder
+    annotate: Annotate | None
+
+    def attempts(self, *, hop: str, call_index: int, name: str = "", idempotency_key: str = "") -> Attempts:
+        """The attempts of one call; `name` and `idempotency_key` go to the record."""
+        return Attempts(self, hop=hop, call_index=call_index, name=name, idempotency_key=idempotency_key)
+
+
+class Attempts:
+    """Iterates over the attempts of one call until one works; the body makes the attempt:
+
+        async for attempt in hops.attempts(...):
+            with attempt as call:
+                response = await port.call(request, call)
+
+    An attempt that fails is recorded and swallowed, and the next one comes after the backoff. When there will
+    be none, the iteration raises instead: a tool's refusal as it was, everything else as `HopFailed`.
+    """
+
+    def __init__(self, hops: Hops, *, hop: str, call_index: int, name: str, idempotency_key: str) -> None:
+        self._hops = hops
+        self._hop = hop
+        self._call_index = call_index
+        self._name = name
+        self._idempotency_key = idempotency_key
+        self._current: Attempt | None = None
+        self._errors: list[TreniError] = []
+
+    def __aiter__(self) -> Attempts:
+        return self
+
+    async def __anext__(self) -> Attempt:
+        ended = self._current
+        if ended is not None:
+            if ended.error is None:
+                raise StopAsyncIteration
+            self._errors.append(ended.error)
+            await self._before_retry(ended, ended.error)
+        if self._hops.deadline.expired:
+            raise self._deadline_exceeded()
+        self._current = Attempt(self._hops, self._key(), self._name, self._idempotency_key)
+        return self._current
+
+    def _key(self) -> AttemptKey:
+        return AttemptKey(
+            hop=self._hop,
+            run_id=self._hops.run_id,
+            request_index=self._hops.request_index,
+            call_index=self._call_index,
+            attempt=len(self._errors),
+        )
+
+    async def _before_retry(self, ended: Attempt, error: TreniError) -> None:
+        """Waits out the backoff, or raises when the call must not be tried again."""
+        disposition = DISPOSITION[error.code]
+        if disposition is Disposition.REFUSED and self._hop == TOOL_HOP:
+            raise error
+        hops, policy = self._hops, self._hops.policy
+        if hops.deadline.expired:
+            raise self._deadline_exceeded()
+        if disposition is not Disposition.RETRY or ended.forwarded or len(self._errors) > policy.retries:
+            raise self._hop_failed(error)
+        wait_s = policy.backoff_s(
+            hop=self._hop,
+            request_index=hops.request_index,
+            call_index=self._call_index,
+            attempt=len(self._errors),
+        )
+        if wait_s >= hops.deadline.remaining_s():
+            raise self._deadline_exceeded()
+        with hops.recorder.backoff:
+            await hops.deadline.clock.sleep(wait_s)
+
+    def _hop_failed(self, last: TreniError) -> HopFailed:
+        return HopFailed(
+            last.code,
+            f"{self._hop}_hop_failed",
+            expected=last.expected,
+            got=f"{last.got} (attempt {len(self._errors)} of at most {self._hops.policy.retries + 1})",
+            todo=last.todo,
+            definite=all(error.definite for error in self._errors),
+            hop=self._hop,
+            fault_id=last.fault_id,
+        )
+
+    def _deadline_exceeded(self) -> HopFailed:
+        last = self._errors[-1] if self._errors else None
+        return HopFailed(
+            Code.DEADLINE_EXCEEDED,
+            "deadline_exceeded",
+            expected=f"the {self._hop} hop to answer before the run's deadline",
+            got=f"{len(self._errors)} failed attempts"
+            + (f", the last: {last.got}" if last is not None else ""),
+            todo="allow the run more time",
+            definite=all(error.definite for error in self._errors),
+            hop=self._hop,
+            fault_id=last.fault_id if last is not None else "",
+        )
+
+
+class Attempt:
+    """One attempt; its `with` block yields the call's context and writes the attempt to the record.
+
+    `error` is how it ended, None when it worked. A caller that passed part of the result on sets `forwarded`:
+    what the user has seen cannot be taken back, so the call is not tried again.
+    """
+
+    def __init__(self, hops: Hops, key: AttemptKey, name: str, idempotency_key: str) -> None:
+        self.error: TreniError | None = None
+        self.forwarded = False
+        self._hops = hops
+        self._key = key
+        self._name = name
+        self._idempotency_key = idempotency_key
+        self._start_s = 0.0
+        self._fault_id = ""
+
+    def __enter__(self) -> Call:
+        annotate = self._hops.annotate
+        annotations = {} if annotate is None else annotate(self._key)
+        self._fault_id = fault_id_of(annotations.get(metadata.FAULT, ""))
+        self._start_s = self._hops.recorder.elapsed_s()
+        return Call(
+            key=self._key,
+            deadline=self._hops.deadline.within(self._hops.policy.timeout_s(self._key.hop)),
+            metadata=annotations,
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is None:
+            self._write("ok", Code.OK)
+        elif isinstance(error, TreniError):
+            self.error = error.at(self._key.hop)
+            error.fault_id = error.fault_id or self._fault_id
+            self._write(
+                "fail" if error.definite else "unknown", error.code, kind=error.kind, detail=str(error)
+            )
+        # Anything else is a bug or a cancellation of the run: not the hop's doing, and not swallowed.
+        return self.error is not None
+
+    def _write(self, outcome: str, code: Code, *, kind: str = "", detail: str = "") -> None:
+        recorder = self._hops.recorder
+        recorder.attempt(
+            agent_pb2.Attempt(
+                hop=self._key.hop,
+                call_index=self._key.call_index,
+                attempt=self._key.attempt,
+                start_s=self._start_s,
+                duration_s=recorder.elapsed_s() - self._start_s,
+                outcome=outcome,
+                code=code.name,
+                kind=kind,
+                detail=detail,
+                idempotency_key=self._idempotency_key,
+                fault_id=self._fault_id,
+                name=self._name,
+            )
+        )
+
+
+def fault_id_of(encoded_fault: str) -> str:
+    """The id inside an encoded fault, a JSON object with the key "id"; "" for no fault."""
+    return str(json.loads(encoded_fault)["id"]) if encoded_fault != "" else ""

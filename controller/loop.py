@@ -1,0 +1,261 @@
+"""The agent loop, written once for both routing arms: ask the model, run the tool it asks for, until an answer."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from controller.attempts import HopFailed, Hops
+from controller.deadline import Deadline
+from controller.policy import Policy
+from controller.ports import MODEL_HOP, TOOL_HOP, Annotate, ModelPort, ToolPort
+from controller.recorder import Recorder
+from controller.text import TextGate, before_tool_calls
+from treni.errors import Code, TreniError
+from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
+
+MAX_QUOTED_CHARS = 120
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentLoop:
+    """The loop over a model and a tool port under a policy. Holds nothing of a run: one serves all of them."""
+
+    model: ModelPort
+    tools: ToolPort
+    policy: Policy
+    annotate: Annotate | None = None
+
+    async def run(
+        self,
+        request: agent_pb2.RunRequest,
+        *,
+        offered: Sequence[common_pb2.ToolSpec],
+        deadline: Deadline,
+        recorder: Recorder,
+    ) -> AsyncGenerator[agent_pb2.RunEvent, None]:
+        """Yields the run's events as they happen; the answer is the last. What it took is in `recorder`.
+
+        Raises TreniError: `model_hop_failed`, `tool_hop_failed`, `deadline_exceeded`, or one of the bounds
+        `turn_limit`, `tool_call_limit`, `malformed_tool_call`. It is definite only if also no tool with side
+        effects may have run before.
+        """
+        hops = Hops(
+            run_id=request.run_id,
+            request_index=request.request_index,
+            policy=self.policy,
+            deadline=deadline,
+            recorder=recorder,
+            annotate=self.annotate,
+        )
+        run = _Run(loop=self, request=request, offered={spec.name: spec for spec in offered}, hops=hops)
+        try:
+            async with aclosing(run.turns()) as events:
+                async for event in events:
+                    yield event
+        except TreniError as error:
+            error.definite = error.definite and not run.may_have_effects
+            raise
+
+
+@dataclass(kw_only=True, slots=True)
+class _Run:
+    """One run: the conversation so far and how many calls it took."""
+
+    loop: AgentLoop
+    request: agent_pb2.RunRequest
+    offered: dict[str, common_pb2.ToolSpec]
+    hops: Hops
+    conversation: list[common_pb2.Message] = field(default_factory=list)
+    tool_calls: int = 0
+    hop_calls: int = 0
+    malformed: int = 0
+    may_have_effects: bool = False
+
+    async def turns(self) -> AsyncGenerator[agent_pb2.RunEvent, None]:
+        """Everything up to and including the answer."""
+        self.conversation.append(common_pb2.Message(role="user", content=self.request.prompt))
+        for turn in range(self.loop.policy.max_turns):
+            finish: inference_pb2.GenerateFinish | None = None
+            async with aclosing(self._generate(turn)) as parts:
+                async for part in parts:
+                    if isinstance(part, str):
+                        yield agent_pb2.RunEvent(text=agent_pb2.TextDelta(text=part))
+                    else:
+                        finish = part
+            assert finish is not None, "a generation either finishes or raises"
+            if finish.malformed_tool_call:
+                yield agent_pb2.RunEvent(tool_result=self._reject_malformed(finish))
+                continue
+            if not finish.tool_calls:
+                yield agent_pb2.RunEvent(answer=agent_pb2.Answer(text=finish.text))
+                return
+            # The calls go back as written, so that the next prompt begins with the tokens already in the cache.
+            self.conversation.append(
+                common_pb2.Message(
+                    role="assistant", content=before_tool_calls(finish.text), tool_calls=finish.tool_calls
+                )
+            )
+            for call in finish.tool_calls:
+                yield agent_pb2.RunEvent(tool_call=call)
+                yield agent_pb2.RunEvent(tool_result=await self._use_tool(call))
+        raise _limit("turn_limit", f"an answer within {self.loop.policy.max_turns} turns", "none")
+
+    async def _generate(self, turn: int) -> AsyncGenerator[str | inference_pb2.GenerateFinish, None]:
+        """The turn's text as it comes, without tool calls, and then its finish.
+
+        A stream that breaks is asked for again only while nothing of it has been passed on.
+        """
+        request = inference_pb2.GenerateRequest(
+            messages=self.conversation,
+            tools=self.offered.values(),
+            sampling=self.request.sampling,
+            cache_key=self.request.run_id,
+        )
+        recorder = self.hops.recorder
+        finish: inference_pb2.GenerateFinish | None = None
+        async for attempt in self.hops.attempts(hop=MODEL_HOP, call_index=turn):
+            gate = TextGate()
+            with attempt as call:
+                async with aclosing(self.loop.model.generate(request, call)) as chunks:
+                    while True:
+                        with recorder.hop_wait:
+                            chunk = await anext(chunks, None)
+                        if chunk is None:
+                            break
+                        text = gate.feed(chunk.text)
+                        if text:
+                            attempt.forwarded = True
+                            yield text
+                        if chunk.HasField("finish"):
+                            finish = chunk.finish
+                if finish is None:
+                    raise TreniError(
+                        Code.INTERNAL,
+                        "stream_incomplete",
+                        expected="a finish in the last chunk of the completion",
+                        got="the end of the stream",
+                        todo="report this as a bug of the model's server",
+                    )
+        assert finish is not None, "the attempts end with one that worked, or raise"
+        recorder.generation(finish)
+        if not finish.tool_calls and not finish.malformed_tool_call:
+            rest = gate.rest()
+            if rest:
+                yield rest
+        yield finish
+
+    async def _use_tool(self, call: common_pb2.ToolCall) -> agent_pb2.ToolResult:
+        """Runs the call, or finds out why not; either way the model reads the result next."""
+        limit = self.loop.policy.max_tool_calls
+        if self.tool_calls >= limit:
+            raise _limit(
+                "tool_call_limit", f"an answer within {limit} tool calls", f"one more, of {clip(call.name)}"
+            )
+        self.tool_calls += 1
+        tool_s = 0.0
+        refusal: TreniError | None = None
+        try:
+            response = await self._call_hop(call)
+            content, tool_s = response.result_json, response.tool_s
+        except HopFailed:
+            raise
+        except TreniError as error:
+            refusal = error
+            content = error_json(error)
+        self.hops.recorder.tool(
+            agent_pb2.ToolUse(
+                name=call.name,
+                arguments_json=call.arguments_json,
+                result_json=content,
+                is_error=refusal is not None,
+                tool_s=tool_s,
+            )
+        )
+        return self._tell(call.name, content, is_error=refusal is not None)
+
+    async def _call_hop(self, call: common_pb2.ToolCall) -> tools_pb2.CallToolResponse:
+        spec = self.offered.get(call.name)
+        if spec is None:
+            # Not worth a hop, and a tool that exists but was not offered must not run.
+            raise unknown_tool(call.name, list(self.offered))
+        key = "" if self.request.no_idempotency else f"{self.request.run_id}/{self.hop_calls}"
+        call_index = self.hop_calls
+        self.hop_calls += 1
+        recorder = self.hops.recorder
+        async for attempt in self.hops.attempts(
+            hop=TOOL_HOP, call_index=call_index, name=call.name, idempotency_key=key
+        ):
+            with attempt as context:
+                request = tools_pb2.CallToolRequest(
+                    name=call.name,
+                    arguments_json=call.arguments_json,
+                    run_id=self.request.run_id,
+                    task_id=self.request.task_id,
+                    attempt=context.key.attempt,
+                    idempotency_key=key,
+                )
+                with recorder.hop_wait:
+                    response = await self.loop.tools.call(request, context)
+            if spec.has_side_effects and (attempt.error is None or not attempt.error.definite):
+                self.may_have_effects = True
+        return response
+
+    def _reject_malformed(self, finish: inference_pb2.GenerateFinish) -> agent_pb2.ToolResult:
+        """Gives a turn whose tool call cannot be read back to the model, within the policy's bound."""
+        error = TreniError(
+            Code.INVALID_ARGUMENT,
+            "malformed_tool_call",
+            expected='a JSON object with "name" and "arguments" in each tool call',
+            got=clip(finish.malformed_tool_call),
+            todo="write the call again",
+        )
+        self.malformed += 1
+        limit = self.loop.policy.max_malformed
+        if self.malformed > limit:
+            raise _limit("malformed_tool_call", f"at most {limit} malformed tool calls", error.got)
+        content = error_json(error)
+        self.hops.recorder.tool(agent_pb2.ToolUse(result_json=content, is_error=True))
+        self.conversation.append(common_pb2.Message(role="assistant", content=finish.text))
+        return self._tell("", content, is_error=True)
+
+    def _tell(self, name: str, content: str, *, is_error: bool) -> agent_pb2.ToolResult:
+        self.conversation.append(common_pb2.Message(role="tool", tool_name=name, content=content))
+        return agent_pb2.ToolResult(name=name, content_json=content, is_error=is_error)
+
+
+def error_json(error: TreniError) -> str:
+    """A refusal as the model reads it."""
+    return json.dumps({"error": str(error)}, ensure_ascii=False)
+
+
+def unknown_tool(name: str, offered: Sequence[str]) -> TreniError:
+    """NOT_FOUND for a tool that the run does not offer, with the nearest name that it does."""
+    folded = {option.casefold(): option for option in offered}
+    near = difflib.get_close_matches(clip(name).casefold(), list(folded), n=1)
+    return TreniError(
+        Code.NOT_FOUND,
+        "tool_unknown",
+        expected="the name of a tool",
+        got=f'"{clip(name)}"',
+        todo=f'did you mean "{folded[near[0]]}"?' if near else "use one of: " + ", ".join(offered),
+    )
+
+
+def clip(text: str) -> str:
+    """The text, cut to what an error may quote: its details travel in headers, which are small."""
+    return text if len(text) <= MAX_QUOTED_CHARS else text[:MAX_QUOTED_CHARS] + "..."
+
+
+def _limit(kind: str, expected: str, got: str) -> TreniError:
+    return TreniError(
+        Code.FAILED_PRECONDITION,
+        kind,
+        expected=expected,
+        got=got,
+        todo="simplify the task, or raise the policy's bound",
+        hop="agent",
+    )

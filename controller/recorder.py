@@ -1,0 +1,115 @@
+"""The run's own account: what was attempted, what it yielded, and where the time went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import TracebackType
+
+from controller.deadline import SYSTEM_CLOCK, Clock
+from treni.v1 import agent_pb2, common_pb2, inference_pb2
+
+
+class Stopwatch:
+    """Adds up the time spent inside `with` blocks, in seconds. The blocks must not overlap."""
+
+    __slots__ = ("_now", "_started_s", "total_s")
+
+    def __init__(self, clock: Clock) -> None:
+        self._now = clock.now
+        self._started_s = 0.0
+        self.total_s = 0.0
+
+    def __enter__(self) -> None:
+        self._started_s = self._now()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.total_s += self._now() - self._started_s
+
+
+class Recorder:
+    """Builds one RunRecord. Made when the request arrives: that moment is the record's time zero.
+
+    `hop_wait` and `backoff` time what is awaited. A run does one thing at a time, so their sum is the union of
+    all waiting, and what is left of the total is the loop's own.
+    """
+
+    def __init__(self, *, arm: str, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.clock = clock
+        self.hop_wait = Stopwatch(clock)
+        self.backoff = Stopwatch(clock)
+        self._started_s = clock.now()
+        self._record = agent_pb2.RunRecord(arm=arm)
+        self._generations: list[inference_pb2.GenerateFinish] = []
+
+    def elapsed_s(self) -> float:
+        """Seconds since the request arrived."""
+        return self.clock.now() - self._started_s
+
+    def attempt(self, attempt: agent_pb2.Attempt) -> None:
+        """Notes an attempt that has ended."""
+        self._record.attempts.append(attempt)
+
+    def generation(self, finish: inference_pb2.GenerateFinish) -> None:
+        """Notes a completed model call."""
+        self._generations.append(finish)
+
+    def tool(self, use: agent_pb2.ToolUse) -> None:
+        """Notes what came of a tool call that the model wrote."""
+        self._record.tools.append(use)
+
+    def record(self) -> agent_pb2.RunRecord:
+        """The account so far, with its total taken now."""
+        record = agent_pb2.RunRecord()
+        record.CopyFrom(self._record)
+        record.turns = len(self._generations)
+        record.usage.CopyFrom(_summed_usage(self._generations))
+        record.engine.CopyFrom(_summed_timings(self._generations))
+        record.awareness.CopyFrom(pooled_awareness(self._generations))
+        if self._generations:
+            last = self._generations[-1]
+            record.backend, record.device, record.model = last.backend, last.device, last.model
+        record.backoff_s = self.backoff.total_s
+        record.total_s = self.elapsed_s()
+        record.loop_s = record.total_s - self.hop_wait.total_s - self.backoff.total_s
+        return record
+
+
+def _summed_usage(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.Usage:
+    return common_pb2.Usage(
+        prompt_tokens=sum(finish.usage.prompt_tokens for finish in generations),
+        completion_tokens=sum(finish.usage.completion_tokens for finish in generations),
+        cached_prompt_tokens=sum(finish.usage.cached_prompt_tokens for finish in generations),
+    )
+
+
+def _summed_timings(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.EngineTimings:
+    names = [field.name for field in common_pb2.EngineTimings.DESCRIPTOR.fields]
+    return common_pb2.EngineTimings(
+        **{name: math.fsum(getattr(finish.timings, name) for finish in generations) for name in names}
+    )
+
+
+def pooled_awareness(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.Awareness:
+    """One awareness over all generations: log-probabilities pooled by token, margin, entropy and route at worst.
+
+    Generations without a token say nothing; with none left, the message is empty.
+    """
+    spoken = [finish for finish in generations if finish.usage.completion_tokens > 0]
+    if not spoken:
+        return common_pb2.Awareness()
+    tokens = sum(finish.usage.completion_tokens for finish in spoken)
+    mean = (
+        math.fsum(finish.awareness.mean_logprob * finish.usage.completion_tokens for finish in spoken)
+        / tokens
+    )
+    return common_pb2.Awareness(
+        mean_logprob=mean,
+        perplexity=math.exp(-mean),
+        max_entropy=max(finish.awareness.max_entropy for finish in spoken),
+        low_confidence_tokens=sum(finish.awareness.low_confidence_tokens for finish in spoken),
+        min_margin=min(finish.awareness.min_margin for finish in spoken),
+        route_uncertainty=max(finish.awareness.route_uncertainty for finish in spoken),
+    )

@@ -1,0 +1,229 @@
+"""`AgentService`, the one contract of both routing arms, and the server of the external one."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from controller.deadline import Deadline
+from controller.loop import AgentLoop, clip, unknown_tool
+from controller.policy import Policy
+from controller.ports import Annotate, ModelPort, ToolPort
+from controller.recorder import Recorder
+from treni import metadata
+from treni.errors import Code, TreniError, abort, invalid_argument
+from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
+
+_log = logging.getLogger(__name__)
+
+SERVICE_NAME = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+
+MAX_CONCURRENT_RUNS = 64
+MAX_PROMPT_CHARS = 64 * 1024
+MAX_TASK_ID_CHARS = 256
+
+# Above the longest valid request; times the concurrent runs it bounds what requests take in memory.
+_OPTIONS = {**dict(metadata.SERVER_OPTIONS), "grpc.max_receive_message_length": 512 * 1024}
+
+RECORD_RESERVE_S = 0.01
+"""How much sooner than its caller a run gives up, so that the record still arrives."""
+
+# A run id travels as gRPC metadata and within idempotency keys.
+_RUN_ID = re.compile(r"[A-Za-z0-9._:/@+-]{1,200}")
+
+
+class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
+    """Runs tasks with the loop over the given ports; `arm` ("internal" or "external") names it in records.
+
+    More than `max_concurrent_runs` at once are refused with RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(
+        self,
+        *,
+        arm: str,
+        model: ModelPort,
+        tools: ToolPort,
+        policy: Policy,
+        annotate: Annotate | None = None,
+        max_concurrent_runs: int = MAX_CONCURRENT_RUNS,
+    ) -> None:
+        self._arm = arm
+        self._tools = tools
+        self._policy = policy
+        self._loop = AgentLoop(model=model, tools=tools, policy=policy, annotate=annotate)
+        self._max_concurrent_runs = max_concurrent_runs
+        self._running: set[str] = set()
+
+    # A coroutine that writes, where the stub's type foresees a generator: gRPC leaves a generator suspended
+    # when a call is cancelled, and the hop below it would go on until the garbage collector finds it.
+    async def Run(  # type: ignore[override]
+        self, request: agent_pb2.RunRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Streams the run's events; the record is the last one whatever happens."""
+        recorder = Recorder(arm=self._arm)
+        remaining_s: float | None = context.time_remaining()
+        deadline = Deadline.after(
+            self._policy.run_timeout_s if remaining_s is None else remaining_s - RECORD_RESERVE_S
+        )
+        failure: TreniError | None = None
+        try:
+            validate(request)
+            with self._slot(request.run_id):
+                offered = await self._offered(request.tools, deadline)
+                run = self._loop.run(request, offered=offered, deadline=deadline, recorder=recorder)
+                async with aclosing(run) as events:
+                    async for event in events:
+                        await context.write(event)
+        except TreniError as error:
+            failure = error.at("agent")
+        except Exception as error:
+            _log.exception("run %s failed in the agent", request.run_id)
+            failure = _internal(error)
+        await context.write(agent_pb2.RunEvent(record=recorder.record()))
+        if failure is not None:
+            await abort(context, failure)
+
+    @contextmanager
+    def _slot(self, run_id: str) -> Iterator[None]:
+        if run_id in self._running:
+            raise TreniError(
+                Code.ALREADY_EXISTS,
+                "run_id_in_use",
+                expected="a run_id of its own for each run",
+                got=f"the id of a run in progress, {run_id}",
+                todo="wait for that run, or use another id",
+            )
+        if len(self._running) >= self._max_concurrent_runs:
+            raise TreniError(
+                Code.RESOURCE_EXHAUSTED,
+                "too_many_runs",
+                expected=f"at most {self._max_concurrent_runs} runs at once",
+                got="one more",
+                todo="retry after a backoff",
+            )
+        self._running.add(run_id)
+        try:
+            yield
+        finally:
+            self._running.discard(run_id)
+
+    async def _offered(self, names: Sequence[str], deadline: Deadline) -> Sequence[common_pb2.ToolSpec]:
+        """The specs of the tools asked for, in that order; all there are for no names."""
+        specs = await self._tools.specs(timeout_s=deadline.within(self._policy.tool_timeout_s).remaining_s())
+        if not names:
+            return specs
+        by_name = {spec.name: spec for spec in specs}
+        for name in names:
+            if name not in by_name:
+                unknown = unknown_tool(name, tuple(by_name))
+                raise invalid_argument(
+                    "tool_unknown", expected=unknown.expected, got=unknown.got, todo=unknown.todo
+                )
+        return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def validate(request: agent_pb2.RunRequest) -> None:
+    """Raises INVALID_ARGUMENT for what no run could do. The offered tools are checked where they are known."""
+    sampling = request.sampling
+    for kind, holds, expected, got in (
+        (
+            "run_id_invalid",
+            _RUN_ID.fullmatch(request.run_id) is not None,
+            f"a run_id matching {_RUN_ID.pattern}",
+            f"{len(request.run_id)} characters",
+        ),
+        (
+            "task_id_invalid",
+            len(request.task_id) <= MAX_TASK_ID_CHARS,
+            f"a task_id of at most {MAX_TASK_ID_CHARS} characters",
+            f"{len(request.task_id)} characters",
+        ),
+        ("prompt_empty", request.prompt.strip() != "", "a prompt", "an empty one"),
+        (
+            "prompt_too_long",
+            len(request.prompt) <= MAX_PROMPT_CHARS,
+            f"a prompt of at most {MAX_PROMPT_CHARS} characters",
+            f"{len(request.prompt)} characters",
+        ),
+        (
+            "temperature_invalid",
+            0 <= sampling.temperature < math.inf,
+            "a finite temperature of at least 0",
+            str(sampling.temperature),
+        ),
+        ("top_p_invalid", 0 <= sampling.top_p <= 1, "a top_p from 0 to 1", str(sampling.top_p)),
+    ):
+        if not holds:
+            raise invalid_argument(kind, expected=expected, got=got)
+
+
+def _internal(error: Exception) -> TreniError:
+    return TreniError(
+        Code.INTERNAL,
+        "internal",
+        expected="the run to end with an answer or a typed error",
+        got=clip(f"{type(error).__name__}: {error}"),
+        todo="report this as a bug; the log has the traceback",
+    )
+
+
+class RunningServer:
+    """A server that answers on `address` ("host:port") until it is stopped."""
+
+    def __init__(
+        self, *, address: str, server: grpc.aio.Server, health_servicer: health.aio.HealthServicer
+    ) -> None:
+        self.address = address
+        self._server = server
+        self._health = health_servicer
+
+    async def stop(self, *, grace_s: float = 1.0) -> None:
+        """Refuses new runs and lets running ones end for `grace_s`; then they are cancelled."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+
+def add_to(server: grpc.aio.Server, servicer: AgentServicer) -> None:
+    """Adds the agent to a server that is not started yet; its health and reflection are the server's to set up."""
+    agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
+
+
+async def start(
+    servicer: AgentServicer,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+) -> RunningServer:
+    """A started server of the agent, with health and reflection; port 0 picks a free one.
+
+    Raises UNAVAILABLE when the address cannot be bound.
+    """
+    server = grpc.aio.server(interceptors=list(interceptors), options=list(_OPTIONS.items()))
+    add_to(server, servicer)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        bound_port = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise TreniError(
+            Code.UNAVAILABLE,
+            "address_not_bound",
+            expected=f"{host}:{port} to be free",
+            got=str(error),
+            todo="use another port, or 0 for any free one",
+        ) from error
+    await server.start()
+    for service in ("", SERVICE_NAME):
+        await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return RunningServer(address=f"{host}:{bound_port}", server=server, health_servicer=health_servicer)
