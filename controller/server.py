@@ -24,7 +24,7 @@ from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
 _log = logging.getLogger(__name__)
 
-SERVICE_NAME = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+SERVICE_NAME: str = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
 
 MAX_CONCURRENT_RUNS = 64
 MAX_PROMPT_CHARS = 64 * 1024
@@ -192,9 +192,10 @@ class RunningServer:
         await self._server.stop(grace_s)
 
 
-def add_to(server: grpc.aio.Server, servicer: AgentServicer) -> None:
-    """Adds the agent to a server that is not started yet; its health and reflection are the server's to set up."""
+def add_to(server: grpc.aio.Server, servicer: AgentServicer) -> str:
+    """Adds the agent to a server that has not started; the service's full name, for health and reflection."""
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
+    return SERVICE_NAME
 
 
 async def start(
