@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from chaos.faults import Stall, Status
-from chaos.schedule import PredictedRequest, Rule, Schedule, predict
-from matrices.profiles import Profile, StallRule, StatusRule, select_profiles
+from chaos.schedule import PredictedRequest, Schedule, predict
+from matrices.plan import schedule_of
+from matrices.profiles import Profile, select_profiles
 from matrices.statistics import Estimate, PairSample, latency_ratio, paired_difference
 from matrices.verdicts import Verdict, judge, judge_aa, measure_floor
 from treni.errors import TreniError, invalid_argument
@@ -124,8 +125,8 @@ def simulate(
 ) -> Iterator[Coverage]:
     """A row for each noise, profile and planted difference, of `campaigns` campaigns each; same seed, same rows.
 
-    Raises INVALID_ARGUMENT for a profile with faults whose cost is not modelled here (all but status and
-    stall on the tool hop, by attempt).
+    Raises INVALID_ARGUMENT for a profile with faults whose cost is not modelled here: all but status and stall
+    on the tool hop.
     """
     combinations = product(noises, profiles, planted_s)
     for number, (noise, profile, planted) in enumerate(combinations):
@@ -226,7 +227,7 @@ def _cell(
     rng: np.random.Generator, campaigns: int, blocks: int, noise: Noise, profile: Profile, planted_s: float
 ) -> _Batch:
     calls = [int(_is_tool_task(pair)) for pair in range(blocks * PAIRS_PER_BLOCK)]
-    requests = predict(_schedule(profile), calls, profile.policy.retries).requests
+    requests = predict(_modelled(profile), calls, profile.policy.retries).requests
     base = _expected_internal(rng, campaigns, blocks)
     fault_free = np.zeros(base.shape)
     waits, jitter, failed = _fault_costs(rng, campaigns, requests, profile)
@@ -274,27 +275,18 @@ def _is_tool_task(pair: int) -> bool:
     return place == block % PAIRS_PER_BLOCK
 
 
-def _schedule(profile: Profile) -> Schedule:
-    rules = []
-    for rule in profile.faults.rules:
-        if isinstance(rule, StatusRule):
-            rules.append(Rule(kind=Status(code=rule.code), every=rule.every))
-        elif isinstance(rule, StallRule):
-            rules.append(Rule(kind=Stall(direction=rule.direction), every=rule.every))
-        else:
-            raise _not_modelled(profile, rule.kind)
-    if profile.faults.by != "attempt" or profile.faults.hop != "tool":
-        raise _not_modelled(profile, f"by = {profile.faults.by!r}, hop = {profile.faults.hop!r}")
-    return Schedule(prefix=profile.short, rules=tuple(rules), warmup=profile.faults.warmup)
-
-
-def _not_modelled(profile: Profile, got: str) -> TreniError:
-    return invalid_argument(
-        "simulation_profile",
-        expected='status and stall rules on the tool hop, by = "attempt"',
-        got=f"{got} in {profile.name}",
-        todo="simulate another profile",
-    )
+def _modelled(profile: Profile) -> Schedule:
+    """The profile's schedule, if the cost of its faults is known here."""
+    schedule = schedule_of(profile, prefix=profile.short)
+    unknown = [kind.name for kind in schedule.kinds if not isinstance(kind, Status | Stall)]
+    if unknown or schedule.hop != "tool":
+        raise invalid_argument(
+            "simulation_profile",
+            expected="status and stall rules on the tool hop",
+            got=f"{', '.join(unknown) or 'rules'} on the {schedule.hop} hop in {profile.name}",
+            todo="simulate another profile",
+        )
+    return schedule
 
 
 def _fault_costs(

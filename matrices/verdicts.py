@@ -58,13 +58,14 @@ def judge(delta: Estimate, adjusted_p: float, floor: Floor) -> Verdict:
     """The verdict on a profile from its difference, its Holm-adjusted p-value and the floor.
 
     A direction needs all of: an interval that excludes zero, an adjusted p under `ALPHA`, an estimate beyond the
-    floor. Parity needs the whole interval within the floor. Anything else is inconclusive.
+    floor. Parity needs an interval that contains zero and lies within the floor: a wide floor must not turn a
+    difference that the interval resolves into parity. Anything else is inconclusive.
     """
     if adjusted_p < ALPHA and delta.low > 0 and delta.value > floor.bound_s:
         return Verdict.EXTERNAL_SLOWER
     if adjusted_p < ALPHA and delta.high < 0 and delta.value < -floor.bound_s:
         return Verdict.EXTERNAL_FASTER
-    if -floor.bound_s <= delta.low and delta.high <= floor.bound_s:
+    if delta.contains(0.0) and -floor.bound_s <= delta.low and delta.high <= floor.bound_s:
         return Verdict.PARITY
     return Verdict.INCONCLUSIVE
 
