@@ -1,0 +1,191 @@
+"""The engine for asyncio: one engine thread, a bounded queue before it, cancellation through it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any
+
+from runtime_svc.engine import Engine
+from runtime_svc.validate import check_embed
+from treni.errors import Code, TreniError
+from treni.v1 import inference_pb2
+
+SWITCH_INTERVAL_S = 1e-4
+"""A busy engine thread gives up the interpreter this often; Python's default of 5 ms delays every chunk."""
+
+
+class InferenceCore:
+    """What the gRPC servicer and the in-process model port both call. One instance per engine.
+
+    Requests run one at a time in order of arrival. At most `max_queue` wait; the next is refused with
+    RESOURCE_EXHAUSTED, definitely not done. `start` and `aclose` bracket its life, or `async with`.
+    """
+
+    def __init__(self, engine: Engine, *, max_queue: int = 64) -> None:
+        self.engine = engine
+        self._max_queue = max_queue
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+
+    async def __aenter__(self) -> InferenceCore:
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def start(self) -> None:
+        """Starts the engine thread. Shortens the interpreter's switch interval for the whole process."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
+        self._thread.start()
+
+    async def aclose(self) -> None:
+        """Cancels what runs and what waits, and ends the engine thread."""
+        with self._changed:
+            self._closing = True
+            for job in self._waiting:
+                job.cancel()
+            self._changed.notify()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+
+    def info(self) -> inference_pb2.InfoResponse:
+        """What runs here."""
+        return self.engine.info
+
+    async def generate(
+        self, request: inference_pb2.GenerateRequest
+    ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
+        """Chunks as they are decoded; the last one carries the finish.
+
+        Closing the iterator, or cancelling the task that awaits it, stops the engine at the next token, or
+        takes the request from the queue. Raises `TreniError`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when the
+        queue is full, UNAVAILABLE while closing, and what `Engine.generate` raises.
+        """
+        self.engine.check(request)
+        arrived_s = time.perf_counter()
+
+        def work(job: _Job) -> Iterator[inference_pb2.GenerateChunk]:
+            return self.engine.generate(request, arrived_s=arrived_s, cancelled=job.is_cancelled)
+
+        job = self._submit(work)
+        try:
+            while (chunk := await job.next()) is not None:
+                yield chunk
+        finally:
+            self._drop(job)
+
+    async def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
+        """See `Engine.embed`; queued with the generations, and raises as `generate` does."""
+        check_embed(request)
+        job = self._submit(lambda job: iter((self.engine.embed(request, cancelled=job.is_cancelled),)))
+        try:
+            response = await job.next()
+        finally:
+            self._drop(job)
+        assert isinstance(response, inference_pb2.EmbedResponse)
+        return response
+
+    def _submit(self, work: Callable[[_Job], Iterator[Any]]) -> _Job:
+        job = _Job(asyncio.get_running_loop(), work)
+        with self._changed:
+            if self._closing:
+                raise TreniError(
+                    Code.UNAVAILABLE,
+                    "shutting_down",
+                    expected="a running engine",
+                    got="one that is closing",
+                    todo="send the request to another instance, or later",
+                    definite=True,
+                )
+            if len(self._waiting) >= self._max_queue:
+                raise TreniError(
+                    Code.RESOURCE_EXHAUSTED,
+                    "queue_full",
+                    expected=f"at most {self._max_queue} requests waiting for the engine",
+                    got="one more",
+                    todo="send fewer at once, or retry after a backoff",
+                )
+            self._waiting.append(job)
+            self._changed.notify()
+        return job
+
+    def _drop(self, job: _Job) -> None:
+        """Nobody reads this job any longer: it stops at its next token, or never starts."""
+        job.cancel()
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+
+    def _work(self) -> None:
+        """The engine thread."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                job = self._waiting.popleft()
+            job.run()
+
+
+class _Job:
+    """One request between its asyncio task, which reads, and the engine thread, which writes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[_Job], Iterator[Any]]) -> None:
+        self._loop = loop
+        self._work = work
+        self._cancelled = threading.Event()
+        # Holds one answer at most, which max_new_tokens and the context length bound.
+        self._ready: asyncio.Queue[object] = asyncio.Queue()
+
+    def cancel(self) -> None:
+        """From any thread: stop at the next token."""
+        self._cancelled.set()
+
+    def is_cancelled(self) -> bool:
+        """Whether to stop."""
+        return self._cancelled.is_set()
+
+    async def next(self) -> Any:
+        """The next chunk; None after the last. Raises the error that ended the work."""
+        item = await self._ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def run(self) -> None:
+        """On the engine thread: does the work and hands over each chunk. Never raises."""
+        try:
+            for chunk in self._work(self):
+                self._hand_over(chunk)
+                if self.is_cancelled():
+                    break
+            self._hand_over(None)
+        except TreniError as error:
+            self._hand_over(error)
+        except Exception as error:  # an engine thread that dies would hang every later request
+            self._hand_over(_unexpected(error))
+
+    def _hand_over(self, item: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ready.put_nowait, item)
+        except RuntimeError:
+            # The reader's event loop is closed, so there is nobody left to tell.
+            self.cancel()
+
+
+def _unexpected(error: Exception) -> TreniError:
+    return TreniError(
+        Code.INTERNAL,
+        "engine_failed",
+        expected="the engine to answer",
+        got=f"{type(error).__name__}: {error}",
+        todo="report it with the request; the engine goes on",
+    )

@@ -1,0 +1,173 @@
+"""Runs a decoder: prompts in chunks, then token by token, over the ops it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime_svc.checkpoint import LayerWeights, ModelConfig, Weights
+from runtime_svc.ops import Array, Ops
+
+CHUNK = 512
+"""Tokens prefilled at once: sizes the workspace, and is how long a cancellation may wait in a prefill."""
+
+_GROW = 256
+
+
+class Cache:
+    """Keys and values of one sequence: `tokens` are the ids they belong to, in order.
+
+    `layers[i]` is (2, kv_heads, capacity, head_dim): keys, then values. Grows by doubling.
+    """
+
+    def __init__(self, config: ModelConfig, ops: Ops) -> None:
+        self._config = config
+        self._ops = ops
+        self._capacity = 0
+        self.tokens: list[int] = []
+        self.layers: list[Array] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held on the device, used or not."""
+        c = self._config
+        return c.layers * 2 * c.kv_heads * self._capacity * c.head_dim * 4
+
+    def truncate(self, length: int) -> None:
+        """Forgets what comes after the first `length` tokens."""
+        del self.tokens[length:]
+
+    def reserve(self, length: int) -> None:
+        """Makes room for `length` tokens, keeping those that are there."""
+        if length <= self._capacity:
+            return
+        c = self._config
+        wanted = max(2 * self._capacity, -(-length // _GROW) * _GROW)
+        capacity = min(wanted, max(c.context_length, length))
+        used = len(self.tokens)
+        grown = [self._ops.empty((2, c.kv_heads, capacity, c.head_dim)) for _ in range(c.layers)]
+        for new, old in zip(grown, self.layers, strict=False):
+            new[:, :, :used] = old[:, :, :used]
+        self.layers, self._capacity = grown, capacity
+
+
+class Decoder:
+    """A loaded model on one device. Not thread-safe: one workspace serves every call.
+
+    Between calls it holds no state of a sequence; that is all in the `Cache`.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Weights, ops: Ops) -> None:
+        self.config = config
+        self.ops = ops
+        self._weights = _uploaded(weights, ops)
+        self._rotations = ops.upload(_rotations(config))
+        self._single = _Workspace(config, ops, 1)
+        self._chunk: _Workspace | None = None
+
+    def new_cache(self) -> Cache:
+        """An empty cache for one sequence."""
+        return Cache(self.config, self.ops)
+
+    def forward(self, tokens: Sequence[int], cache: Cache) -> Array:
+        """Appends `tokens` (1 to CHUNK of them) to the cache; logits (vocabulary,) after the last one.
+
+        The logits are a view of the workspace: the next call overwrites them.
+        """
+        work = self._run(tokens, cache)
+        weights, last = self._weights, len(tokens) - 1
+        self.ops.lm_head(
+            work.x[last : last + 1],
+            weights.final_gain,
+            weights.head,
+            self.config.norm_eps,
+            work.normed[:1],
+            work.logits,
+        )
+        return work.logits[0]
+
+    def hidden(self, tokens: Sequence[int], cache: Cache) -> npt.NDArray[np.float32]:
+        """Appends `tokens` to the cache; their last hidden states after the final norm, (T, hidden)."""
+        work = self._run(tokens, cache)
+        self.ops.rms(work.x, self._weights.final_gain, self.config.norm_eps, work.normed)
+        hidden: npt.NDArray[np.float32] = self.ops.download(work.normed)
+        return hidden
+
+    def _run(self, tokens: Sequence[int], cache: Cache) -> _Workspace:
+        ops, eps = self.ops, self.config.norm_eps
+        start, rows = len(cache.tokens), len(tokens)
+        cache.reserve(start + rows)
+        work = self._workspace(rows)
+        rotation = self._rotations[start : start + rows]
+        ops.embed(np.asarray(tokens, np.int32), self._weights.embedding, work.x)
+        for layer, kv in zip(self._weights.layers, cache.layers, strict=True):
+            ops.rms_qkv(work.x, layer.attention_gain, layer.qkv, layer.qkv_bias, eps, work.normed, work.qkv)
+            ops.rope_kv_write(work.qkv, layer.qk_gain, eps, rotation, start, work.q, kv)
+            ops.attend(work.q, kv, start, work.attended)
+            ops.project_residual(work.attended, layer.o, work.normed, work.x)
+            ops.rms_swiglu(work.x, layer.ffn_gain, layer.gate_up, eps, work.normed, work.both, work.gated)
+            ops.project_residual(work.gated, layer.down, work.normed, work.x)
+        cache.tokens.extend(tokens)
+        return work
+
+    def _workspace(self, rows: int) -> _Workspace:
+        if rows == 1:
+            return self._single
+        if self._chunk is None:
+            self._chunk = _Workspace(self.config, self.ops, CHUNK)
+        return self._chunk.first(rows)
+
+
+class _Workspace:
+    """Every buffer of one pass over `rows` tokens."""
+
+    def __init__(self, config: ModelConfig, ops: Ops, rows: int) -> None:
+        c = config
+        self._head_shape = (c.kv_heads, c.heads // c.kv_heads)
+        self._head_dim = c.head_dim
+        self.x = ops.empty((rows, c.hidden))
+        self.normed = ops.empty((rows, c.hidden))
+        self.qkv = ops.empty((rows, c.qkv_width))
+        self.q = ops.empty((*self._head_shape, rows, c.head_dim))
+        self.attended = ops.empty((rows, c.heads * c.head_dim))
+        self.both = ops.empty((rows, 2 * c.ffn))
+        self.gated = ops.empty((rows, c.ffn))
+        self.logits = ops.empty((1, c.vocabulary))
+
+    def first(self, rows: int) -> _Workspace:
+        """Views of the first `rows` rows."""
+        part = copy(self)
+        for name in ("x", "normed", "qkv", "attended", "both", "gated"):
+            setattr(part, name, getattr(self, name)[:rows])
+        part.q = self.q[:, :, :rows]
+        return part
+
+
+def _uploaded(weights: Weights, ops: Ops) -> Weights:
+    def moved(layer: LayerWeights) -> LayerWeights:
+        values: dict[str, Any] = {
+            field.name: None if getattr(layer, field.name) is None else ops.upload(getattr(layer, field.name))
+            for field in fields(layer)
+        }
+        return LayerWeights(**values)
+
+    return replace(
+        weights,
+        embedding=ops.upload(weights.embedding),
+        layers=tuple(moved(layer) for layer in weights.layers),
+        final_gain=ops.upload(weights.final_gain),
+        head=ops.upload(weights.head),
+    )
+
+
+def _rotations(config: ModelConfig) -> npt.NDArray[np.float32]:
+    """exp(i position frequency) for every position, (context_length, head_dim) as pairs; RoPE, arXiv:2104.09864."""
+    positions = np.arange(config.context_length, dtype=np.float64)
+    angles = np.outer(positions, np.asarray(config.inverse_frequencies))
+    turns = np.exp(1j * angles) * config.rope_attention_scale
+    return turns.astype(np.complex64).view(np.float32)

@@ -1,0 +1,51 @@
+"""The errors of this package that more than one module raises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from treni.errors import Code, TreniError
+
+
+def missing(directory: Path, what: str) -> TreniError:
+    """A checkpoint directory lacks a file."""
+    return TreniError(
+        Code.FAILED_PRECONDITION,
+        "checkpoint_missing",
+        expected=f"{what} in {directory}",
+        got="no such file",
+        todo="give a complete Hugging Face directory",
+    )
+
+
+def damaged(file: Path, what: str, *, expected: str, got: str) -> TreniError:
+    """A checkpoint file is there, but `what` in it cannot be right."""
+    return TreniError(
+        Code.FAILED_PRECONDITION,
+        "checkpoint_damaged",
+        expected=f"{what} of {file} to be {expected}",
+        got=got,
+        todo="fetch or write the file again",
+    )
+
+
+def unsupported(file: Path, *, expected: str, got: str) -> TreniError:
+    """A checkpoint asks for something this engine does not do."""
+    return TreniError(
+        Code.FAILED_PRECONDITION,
+        "checkpoint_unsupported",
+        expected=f"{expected} ({file})",
+        got=got,
+        todo="use a Qwen2.5 or Qwen3 dense checkpoint",
+    )
+
+
+def cancelled() -> TreniError:
+    """The caller has gone, and the work was stopped at the next token."""
+    return TreniError(
+        Code.CANCELLED,
+        "cancelled",
+        expected="the caller to stay until the answer",
+        got="a cancellation",
+        todo="send the request again if the answer is still wanted",
+    )

@@ -1,0 +1,103 @@
+"""What a backend has to do: the decoder's work in fused steps, each writing into buffers it is given.
+
+`ops_numpy.NumpyOps` is the reference. Another backend implements the same protocol on its own arrays and is
+passed to the decoder; nothing else knows which one runs. All values are float32. Shapes: T rows (tokens) at
+once, H heads and K key-value heads of D elements, G = H / K heads in a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Array = Any
+"""An array of the backend: `numpy.ndarray` for the reference."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingParams:
+    """How to choose a token. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """A chosen token. Natural logarithms, of the raw logits, before temperature and cut-offs.
+
+    `logprob` is the chosen token's, `entropy` in nats, `margin` the most likely token's logprob less the
+    second's.
+    """
+
+    id: int
+    logprob: float
+    entropy: float
+    margin: float
+
+
+class Ops(Protocol):
+    """The fused steps of a decoder of the Qwen2.5 / Qwen3 family on one device."""
+
+    @property
+    def backend(self) -> str:
+        """Its name in every record: "numpy" or "cupy"."""
+
+    @property
+    def device(self) -> str:
+        """What it runs on, in words."""
+
+    def upload(self, values: Array) -> Array:
+        """The NumPy array on the device, or the same one where host and device are one."""
+
+    def empty(self, shape: tuple[int, ...]) -> Array:
+        """An uninitialised float32 array on the device."""
+
+    def embed(self, tokens: Array, table: Array, out: Array) -> None:
+        """Out (T, hidden) = table rows of `tokens` (T,) int32, a host array."""
+
+    def rms(self, x: Array, gain: Array, eps: float, out: Array) -> None:
+        """Out (T, n) = x / sqrt(mean(x^2) + eps) * gain (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+
+    def rms_qkv(
+        self, x: Array, gain: Array, weight: Array, bias: Array | None, eps: float, normed: Array, out: Array
+    ) -> None:
+        """Out (T, (H + 2K) D) = rms(x) weight + bias. `normed` (T, hidden) is scratch."""
+
+    def rope_kv_write(
+        self, qkv: Array, gain: Array | None, eps: float, rotation: Array, start: int, q: Array, kv: Array
+    ) -> None:
+        """Norms (where `gain` (H + K, D) is given) and rotates heads; fills q and the cache at `start`.
+
+        `qkv` (T, (H + 2K) D) is used up. `rotation` (T, D): the complex numbers exp(i position frequency) as
+        pairs, for these T positions. q is (K, G, T, D); kv, (2, K, capacity, D), gets rows start..start + T.
+        """
+
+    def attend(self, q: Array, kv: Array, start: int, out: Array) -> None:
+        """Causal attention of T queries at positions start..start + T over the cache; out (T, H D)."""
+
+    def project_residual(self, x: Array, weight: Array, projected: Array, residual: Array) -> None:
+        """Residual (T, hidden) += x (T, n) weight (n, hidden). `projected` (T, hidden) is scratch."""
+
+    def rms_swiglu(
+        self, x: Array, gain: Array, weight: Array, eps: float, normed: Array, both: Array, out: Array
+    ) -> None:
+        """Out (T, ffn) = silu(gate) * up, where gate and up are the halves of rms(x) weight.
+
+        `normed` (T, hidden) and `both` (T, 2 ffn) are scratch. SwiGLU: Shazeer 2020, arXiv:2002.05202.
+        """
+
+    def lm_head(self, x: Array, gain: Array, weight: Array, eps: float, normed: Array, out: Array) -> None:
+        """Out (T, vocabulary) = rms(x) weight; `normed` (T, hidden) is scratch."""
+
+    def sample(self, logits: Array, params: SamplingParams, step: int) -> Sampled:
+        """The token for `step`, from `logits` (vocabulary,), with its logprob and entropy.
+
+        The same logits, params and step give the same token, bit for bit. Raises `TreniError` when the
+        logits hold NaN or infinity: no answer is made of them.
+        """
+
+    def download(self, values: Array) -> Array:
+        """The array as a new NumPy array."""

@@ -1,0 +1,159 @@
+"""Writes Hugging Face directories with random weights, for tests and benches. Their text is noise."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from runtime_svc.safetensor import write_file
+
+CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+
+_END_OF_TEXT, _END_OF_TURN = 256, 258
+"""Ids of two control tokens: they follow the 256 bytes."""
+
+CHAT_TEMPLATE = """\
+{%- if tools %}
+<|im_start|>system
+{%- for tool in tools %}
+
+{{ tool | tojson }}
+{%- endfor %}
+<|im_end|>
+{% endif %}
+{%- for message in messages %}
+<|im_start|>{{ message.role }}
+{{ message.content }}
+{%- for call in message.tool_calls or [] %}
+
+<tool_call>
+{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}
+<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}
+<|im_start|>assistant
+{% endif %}"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """A decoder to make up. `family` is "qwen2" or "qwen3", `dtype` "bfloat16", "float16" or "float32"."""
+
+    family: str = "qwen3"
+    layers: int = 2
+    hidden: int = 32
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 8
+    ffn: int = 48
+    vocabulary: int = 288
+    context_length: int = 1024
+    tied: bool = True
+    dtype: str = "bfloat16"
+
+
+TRENI_TINY = Shape(
+    layers=6, hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=640, vocabulary=1024, context_length=2048
+)
+"""The shape of the bundled checkpoint."""
+
+
+def write_random_checkpoint(directory: Path, shape: Shape, *, seed: int = 0, shards: int = 1) -> Path:
+    """Writes config, weights, tokenizer and chat template into `directory`, made if needed; returns it.
+
+    The same shape and seed give the same bytes. `shards` over 1 writes an index beside that many files.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_json(directory / "config.json", _config(shape))
+    _write_json(directory / "generation_config.json", {"eos_token_id": [_END_OF_TURN, _END_OF_TEXT]})
+    (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    _tokenizer().save(str(directory / "tokenizer.json"))
+    tensors = random_tensors(shape, seed)
+    if shards == 1:
+        write_file(directory / "model.safetensors", tensors, shape.dtype)
+        return directory
+    placed: dict[str, str] = {}
+    for number in range(shards):
+        file = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
+        part = {name: tensors[name] for name in list(tensors)[number::shards]}
+        write_file(directory / file, part, shape.dtype)
+        placed |= dict.fromkeys(part, file)
+    _write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": placed})
+    return directory
+
+
+def random_tensors(shape: Shape, seed: int) -> dict[str, npt.NDArray[np.float32]]:
+    """The weights by their Hugging Face names, (outputs, inputs), scaled to keep activations near 1."""
+    generator = np.random.default_rng(seed)
+    s, q, kv = shape, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+
+    def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
+        return generator.standard_normal((rows, columns), np.float32) / np.float32(columns) ** 0.5
+
+    def gain(width: int) -> npt.NDArray[np.float32]:
+        return 1 + 0.1 * generator.standard_normal(width, np.float32)
+
+    tensors = {"model.embed_tokens.weight": matrix(s.vocabulary, s.hidden)}
+    for layer in range(s.layers):
+        at = f"model.layers.{layer}."
+        tensors[at + "input_layernorm.weight"] = gain(s.hidden)
+        tensors[at + "post_attention_layernorm.weight"] = gain(s.hidden)
+        for name, rows in (("q", q), ("k", kv), ("v", kv)):
+            tensors[at + f"self_attn.{name}_proj.weight"] = matrix(rows, s.hidden)
+            if s.family == "qwen2":
+                tensors[at + f"self_attn.{name}_proj.bias"] = gain(rows) - 1
+        if s.family == "qwen3":
+            tensors[at + "self_attn.q_norm.weight"] = gain(s.head_dim)
+            tensors[at + "self_attn.k_norm.weight"] = gain(s.head_dim)
+        tensors[at + "self_attn.o_proj.weight"] = matrix(s.hidden, q)
+        tensors[at + "mlp.gate_proj.weight"] = matrix(s.ffn, s.hidden)
+        tensors[at + "mlp.up_proj.weight"] = matrix(s.ffn, s.hidden)
+        tensors[at + "mlp.down_proj.weight"] = matrix(s.hidden, s.ffn)
+    tensors["model.norm.weight"] = gain(s.hidden)
+    if not s.tied:
+        tensors["lm_head.weight"] = matrix(s.vocabulary, s.hidden)
+    return tensors
+
+
+def _config(shape: Shape) -> dict[str, Any]:
+    return {
+        "architectures": ["Qwen3ForCausalLM" if shape.family == "qwen3" else "Qwen2ForCausalLM"],
+        "model_type": shape.family,
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.ffn,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim,
+        "vocab_size": shape.vocabulary,
+        "max_position_embeddings": shape.context_length,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "tie_word_embeddings": shape.tied,
+        "dtype": shape.dtype,
+    }
+
+
+def _tokenizer() -> Tokenizer:
+    """One token a byte, ids 0 to 255, then the control tokens and the markers: no merges."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in CONTROL])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKERS])
+    return tokenizer
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,137 @@
+"""Reads safetensors files without a framework, so that bfloat16 works and damage is named by file and tensor."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime_svc.errors import damaged, missing, unsupported
+
+_STORED: dict[str, np.dtype[np.generic]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+_NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_MAX_HEADER_BYTES = 100 * 1024 * 1024
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tensor:
+    """One stored tensor: where it lies, its type and shape, and its bytes, still mapped from the file."""
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    raw: npt.NDArray[np.generic]
+
+    def widened(self) -> npt.NDArray[np.float32]:
+        """A float32 copy of the tensor, C-contiguous, on the CPU. Raises when a value is NaN or infinite."""
+        if self.dtype == "BF16":
+            # bfloat16 is the upper half of a float32.
+            values = (self.raw.astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = self.raw.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise damaged(self.file, self.name, expected="finite values", got="NaN or infinity")
+        return values.reshape(self.shape)
+
+
+def read_directory(directory: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint directory by name, from one file or from the shards its index names."""
+    single = directory / "model.safetensors"
+    if single.is_file():
+        return read_file(single)
+    index = directory / _INDEX
+    if not index.is_file():
+        raise missing(directory, f"model.safetensors or {_INDEX}")
+    placed = _read_index(index)
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(placed.values())):
+        if not (directory / shard).is_file():
+            raise missing(directory, f"the shard {shard}")
+        tensors.update(read_file(directory / shard))
+    for name, shard in placed.items():
+        if name not in tensors:
+            raise damaged(directory / shard, name, expected="a tensor that the index names", got="none")
+    return tensors
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of one safetensors file, by name. Nothing is copied until a tensor is widened.
+
+    Format: eight bytes of little-endian header length, a JSON header, the tensors' bytes.
+    """
+    size = path.stat().st_size
+    if size < 8:
+        raise damaged(path, "header", expected="a safetensors file", got=f"{size} bytes")
+    mapped = np.memmap(path, dtype=np.uint8, mode="r")
+    header_bytes = int(mapped[:8].view("<u8")[0])
+    if header_bytes > min(size - 8, _MAX_HEADER_BYTES):
+        raise damaged(path, "header", expected=f"at most {size - 8} bytes", got=f"{header_bytes}")
+    try:
+        header = json.loads(mapped[8 : 8 + header_bytes].tobytes())
+    except ValueError as error:
+        raise damaged(path, "header", expected="a JSON header", got=str(error)) from None
+    if not isinstance(header, dict):
+        raise damaged(path, "header", expected="a JSON object", got=type(header).__name__)
+    data = mapped[8 + header_bytes :]
+    return {
+        name: _tensor(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"
+    }
+
+
+def write_file(path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], dtype: str) -> None:
+    """Writes the tensors as `dtype`: "bfloat16" (cut off, not rounded), "float16" or "float32"."""
+    header: dict[str, object] = {}
+    parts: list[bytes] = []
+    at = 0
+    for name, values in tensors.items():
+        if dtype == "bfloat16":
+            stored = (np.ascontiguousarray(values).view(np.uint32) >> 16).astype("<u2").tobytes()
+        else:
+            stored = values.astype(dtype).tobytes()
+        span = [at, at + len(stored)]
+        header[name] = {"dtype": _NAME[dtype], "shape": list(values.shape), "data_offsets": span}
+        parts.append(stored)
+        at += len(stored)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
+
+
+def _tensor(path: Path, name: str, entry: object, data: npt.NDArray[np.uint8]) -> Tensor:
+    try:
+        if not isinstance(entry, Mapping):
+            raise TypeError(f"entry is {type(entry).__name__}")
+        dtype = str(entry["dtype"])
+        shape = tuple(int(n) for n in entry["shape"])
+        begin, end = (int(n) for n in entry["data_offsets"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path, name, expected="dtype, shape and data_offsets", got=repr(error)) from None
+    stored = _STORED.get(dtype)
+    if stored is None:
+        raise unsupported(path, expected=f"{name} in one of {', '.join(_STORED)}", got=dtype)
+    wanted = math.prod(shape) * stored.itemsize
+    if min(shape, default=1) < 0 or begin < 0 or end - begin != wanted:
+        raise damaged(path, name, expected=f"{wanted} bytes for {dtype} {shape}", got=f"{end - begin}")
+    if end > data.size:
+        raise damaged(path, name, expected=f"{end} data bytes", got=f"{data.size}: the file is truncated")
+    # A tensor may start at any byte; the copy that aligns it is the one that widening needs anyway.
+    raw = np.frombuffer(data[begin:end].tobytes(), dtype=stored)
+    return Tensor(file=path, name=name, dtype=dtype, shape=shape, raw=raw)
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        placed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        return {str(name): str(shard) for name, shard in placed.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, "weight_map", expected="tensor names to shard files", got=repr(error)) from None

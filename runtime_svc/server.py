@@ -1,0 +1,101 @@
+"""The inference service over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from runtime_svc.core import InferenceCore
+from treni import metadata
+from treni.errors import Code, TreniError, abort
+from treni.v1 import inference_pb2, inference_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """Speaks for one `InferenceCore`."""
+
+    def __init__(self, core: InferenceCore) -> None:
+        self._core = core
+
+    async def Generate(
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateChunk]:
+        """Streams the chunks. A client that goes away, or a deadline that passes, cancels the generation."""
+        chunks = self._core.generate(request)
+        try:
+            _check_deadline(context)
+            async for chunk in chunks:
+                yield chunk
+        except TreniError as error:
+            await abort(context, error)
+        finally:
+            # gRPC cancels this handler in the middle of a yield; the core must hear of it now, not at the
+            # garbage collector's convenience.
+            await chunks.aclose()
+
+    async def Embed(
+        self, request: inference_pb2.EmbedRequest, context: Context
+    ) -> inference_pb2.EmbedResponse:
+        """Embeds the texts."""
+        try:
+            _check_deadline(context)
+            return await self._core.embed(request)
+        except TreniError as error:
+            await abort(context, error)
+
+    async def Info(self, request: inference_pb2.InfoRequest, context: Context) -> inference_pb2.InfoResponse:
+        """Says what runs here."""
+        return self._core.info()
+
+
+def add_to(server: grpc.aio.Server, core: InferenceCore) -> str:
+    """Adds the inference service to a server that has not started; the service's full name."""
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceServicer(core), server)
+    return str(SERVICE)
+
+
+async def add_standard(server: grpc.aio.Server, services: Iterable[str]) -> health.aio.HealthServicer:
+    """Adds health, SERVING for each of the services and for "", and reflection over all of them."""
+    names = tuple(services)
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    for name in ("", *names):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return servicer
+
+
+async def start(
+    core: InferenceCore,
+    *,
+    port: int,
+    host: str = "127.0.0.1",
+    interceptors: Iterable[grpc.aio.ServerInterceptor] = (),
+) -> tuple[grpc.aio.Server, str]:
+    """A started server with inference, health and reflection, and its address. Port 0 picks a free one."""
+    server = grpc.aio.server(options=metadata.SERVER_OPTIONS, interceptors=tuple(interceptors))
+    await add_standard(server, [add_to(server, core)])
+    bound = server.add_insecure_port(f"{host}:{port}")
+    await server.start()
+    return server, f"{host}:{bound}"
+
+
+def _check_deadline(context: Context) -> None:
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        raise TreniError(
+            Code.DEADLINE_EXCEEDED,
+            "deadline_exceeded",
+            expected="time left when the request arrives",
+            got="a deadline that has passed",
+            todo="send the request with a later deadline",
+            definite=True,
+        )

@@ -1,0 +1,104 @@
+"""Finds the tool calls that a model wrote into its text. Never guesses and never raises."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from treni.v1 import common_pb2
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParsedCalls:
+    """The calls that could be parsed, in order, and why another could not ("" when all could)."""
+
+    calls: tuple[common_pb2.ToolCall, ...]
+    malformed: str
+
+
+def parse_tool_calls(text: str) -> ParsedCalls:
+    """Every `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` of a completion.
+
+    `arguments_json` is the object's text exactly as written. The first block that is not such a call is
+    described in `malformed`; the others still count.
+    """
+    calls: list[common_pb2.ToolCall] = []
+    malformed = ""
+    # Text before the first opening is no call; each later piece is one block and what follows it.
+    for number, piece in enumerate(text.split(_OPEN)[1:], start=1):
+        block, close, _ = piece.partition(_CLOSE)
+        try:
+            if not close:
+                raise ValueError(f"no {_CLOSE} follows")
+            calls.append(_parse_call(block))
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            malformed = malformed or f"tool call {number}: {reason}"
+    return ParsedCalls(calls=tuple(calls), malformed=malformed)
+
+
+def parse_object(text: str) -> dict[str, object]:
+    """A JSON object, strictly: no NaN, no repeated key. Raises ValueError that says what is wrong."""
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{_json_type(value)} where an object belongs")  # noqa: TRY004
+    return value
+
+
+def _parse_call(block: str) -> common_pb2.ToolCall:
+    call = parse_object(block)
+    name, arguments = call.get("name"), call.get("arguments")
+    if not isinstance(name, str) or not name:
+        raise ValueError("no name" if "name" not in call else f"name is {name!r}, not a tool's name")
+    if "arguments" not in call:
+        raise ValueError("no arguments")
+    if not isinstance(arguments, dict):
+        raise ValueError(f"arguments are {_json_type(arguments)}, not an object")  # noqa: TRY004
+    return common_pb2.ToolCall(name=name, arguments_json=_member_text(block, "arguments"))
+
+
+def _member_text(text: str, wanted: str) -> str:
+    """The text of one member's value in a JSON object that is known to be valid and to have it."""
+    at = text.index("{") + 1
+    while True:
+        key, at = _DECODER.raw_decode(text, _skip(text, at))
+        at = _skip(text, _skip(text, at) + 1)
+        _, end = _DECODER.raw_decode(text, at)
+        if key == wanted:
+            return text[at:end]
+        at = _skip(text, end) + 1
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
+    return names.get(type(value), "an object")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
