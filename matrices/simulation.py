@@ -160,7 +160,13 @@ def table(rows: Sequence[Coverage]) -> str:
 
 
 @click.command(name="simulate")
-@click.option("--campaigns", type=click.IntRange(1), default=1000, show_default=True, help="For each row.")
+@click.option(
+    "--campaigns",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="For each row; under 1,000 chance alone breaks limits.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--profiles", default=PROFILES, show_default=True, help="A selection of profiles.")
 @click.option(
