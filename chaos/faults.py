@@ -213,6 +213,8 @@ class Fault:
         _one_of("hop", self.hop, get_args(Hop))
         if self.site not in self.kind.sites:
             raise _invalid(f"{self.kind.name} at site {sorted(self.kind.sites)}", f"site {self.site!r}")
+        if self.site == "tool" and self.hop != "tool":
+            raise _invalid('hop "tool" where the site is "tool"', repr(self.hop))
 
     def encode(self) -> str:
         """The compact JSON that `treni.metadata.FAULT` carries."""

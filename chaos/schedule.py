@@ -66,6 +66,8 @@ class Schedule:
                 raise _invalid(f"{field} to be one of {', '.join(allowed)}", repr(value))
         if not self.prefix or not self.prefix.isascii() or not self.prefix.isprintable():
             raise _invalid("a prefix of printable ASCII", repr(self.prefix))
+        if self.site == "tool" and self.hop != "tool":
+            raise _invalid('hop "tool" where the site is "tool"', repr(self.hop))
         if self.warmup < 0:
             raise _invalid("warmup >= 0", str(self.warmup))
         if not 0 <= self.seed < _U64:

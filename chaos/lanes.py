@@ -1,0 +1,253 @@
+"""Lanes: a hop's faulty connections, one for each kind of fault, kept warm beside its clean one.
+
+A toxic acts on a connection and not on a request. So each kind gets a proxy and a channel of its own, and an
+attempt is put on the lane of its fault: exact at any concurrency, and nothing happens in the timed path.
+
+Who owns what: the process that holds the channels opens the lanes, given no more than the address of a toxiproxy
+server. It must be the same process, since a stall's toxic may go in only after its channel has been warmed;
+otherwise the stall would hold HTTP/2's own set-up instead of the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chaos.deliveries import DeliveryLog
+from chaos.faults import Bandwidth, Fault, Hop, Kind, Latency, Reset, Slicer, Stall, Status, fault_of
+from chaos.schedule import Schedule
+from chaos.toxiproxy import Proxy, Toxic, ToxiproxyClient
+from treni import metadata
+from treni.errors import Code, TreniError, invalid_argument
+
+STALL_MS = 10 * 365 * 24 * 3600 * 1000
+"""A stall is a latency of ten years. Not `timeout`: removing that closes every connection of the proxy."""
+
+WARM_TIMEOUT_S = 10.0
+
+_log = logging.getLogger("treni.chaos")
+
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+
+
+def toxic_of(kind: Kind) -> Toxic:
+    """The toxic that makes a lane of this kind. Raises INVALID_ARGUMENT for a status, which needs no lane."""
+    match kind:
+        case Stall(direction="request"):
+            return Toxic(type="latency", stream="upstream", attributes={"latency": STALL_MS, "jitter": 0})
+        case Stall():
+            return Toxic(type="latency", stream="downstream", attributes={"latency": STALL_MS, "jitter": 0})
+        case Latency(delay_ms=delay_ms):
+            return Toxic(type="latency", stream="downstream", attributes={"latency": delay_ms, "jitter": 0})
+        case Bandwidth(rate_kb_s=rate):
+            return Toxic(type="bandwidth", stream="downstream", attributes={"rate": rate})
+        case Slicer(average_size_bytes=size, delay_us=delay_us):
+            attributes = {"average_size": size, "size_variation": 0, "delay": delay_us}
+            return Toxic(type="slicer", stream="downstream", attributes=attributes)
+        case Reset():
+            return Toxic(type="reset_peer", stream="upstream", attributes={"timeout": 0})
+        case Status():
+            raise invalid_argument(
+                "status_lane",
+                expected="a kind that a proxy can deliver",
+                got="status",
+                todo="use chaos.injector",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Lane:
+    """A proxy and the warm channel through it; no channel where each attempt needs a connection of its own."""
+
+    address: str
+    channel: grpc.aio.Channel | None
+
+
+class LaneChannel(grpc.aio.Channel):
+    """A channel to one hop that puts each call on the lane of the fault in its metadata, else on the clean one.
+
+    Hand it to a stub like any other. A call whose fault is for a lane that was not opened raises
+    FAILED_PRECONDITION, and one whose fault cannot be read INVALID_ARGUMENT, before anything is sent.
+    """
+
+    def __init__(
+        self, hop: Hop, clean: grpc.aio.Channel, lanes: Mapping[Kind, _Lane], deliveries: DeliveryLog
+    ) -> None:
+        self._hop = hop
+        self._clean = clean
+        self._lanes = lanes
+        self._deliveries = deliveries
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """As `grpc.aio.Channel.unary_unary`."""
+        return self._callable(lambda channel: channel.unary_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """As `grpc.aio.Channel.unary_stream`."""
+        return self._callable(lambda channel: channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """Always on the clean lane: no hop of ours streams requests."""
+        return self._clean.stream_unary(*args, **kwargs)
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """Always on the clean lane: no hop of ours streams requests."""
+        return self._clean.stream_stream(*args, **kwargs)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """The clean lane's state."""
+        return self._clean.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Waits on the clean lane."""
+        await self._clean.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Waits on the clean lane."""
+        await self._clean.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Closes every lane's channel; calls still out are cancelled after `grace` seconds."""
+        for channel in [self._clean, *(lane.channel for lane in self._lanes.values())]:
+            if channel is not None:
+                await channel.close(grace)
+        await asyncio.gather(*self._closing)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _callable(self, make: Callable[[grpc.aio.Channel], Any]) -> Callable[..., Any]:
+        clean = make(self._clean)
+
+        def call(request: Any, *, metadata: Metadata | None = None, **options: Any) -> Any:
+            pairs = tuple(metadata or ())
+            fault = self._fault_in(dict(pairs))
+            if fault is None:
+                return clean(request, metadata=pairs, **options)
+            lane = self._lanes[fault.kind]
+            channel = _open_channel(lane.address) if lane.channel is None else lane.channel
+            self._deliveries.append_for(fault, "lane", dict(pairs))
+            started = make(channel)(request, metadata=pairs, **options)
+            if lane.channel is None:
+                started.add_done_callback(lambda _: self._close_soon(channel))
+            return started
+
+        return call
+
+    def _fault_in(self, pairs: Mapping[str, str | bytes]) -> Fault | None:
+        """The fault that a lane is to deliver; None where there is none, or another layer's."""
+        fault = fault_of(pairs)
+        if fault is None or fault.site == "tool" or isinstance(fault.kind, Status):
+            return None
+        if fault.hop != self._hop or fault.kind not in self._lanes:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "lane_missing",
+                expected=f"a fault that the schedule puts on the {self._hop} hop",
+                got=fault.id,
+                todo="open the lanes with the schedule that the attempts are annotated from",
+                definite=True,
+            )
+        return fault
+
+    def _close_soon(self, channel: grpc.aio.Channel) -> None:
+        # Left open, it would go on connecting to a proxy that resets it.
+        task = asyncio.ensure_future(channel.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+@asynccontextmanager
+async def open_lanes(
+    toxiproxy_address: str, *, hop: Hop, upstream: str, schedule: Schedule | None, deliveries: DeliveryLog
+) -> AsyncIterator[LaneChannel]:
+    """One channel to `upstream` ("host:port", a gRPC server) with a lane for each fault the schedule can put there.
+
+    Without a schedule, or with one for another hop or for site "tool", there is the clean lane alone, through a
+    proxy too. On leaving, the proxies go first, and with them all that a stall holds: it never reaches anyone.
+    Raises `TreniError` if the toxiproxy server or the upstream does not answer, or a toxic does not read back.
+    """
+    client = ToxiproxyClient(toxiproxy_address)
+    on_this_hop = schedule is not None and schedule.hop == hop and schedule.site == "hop"
+    kinds = (
+        [kind for kind in schedule.kinds if not isinstance(kind, Status)] if schedule and on_this_hop else []
+    )
+    lanes: dict[Kind, _Lane] = {}
+    async with AsyncExitStack() as channels, AsyncExitStack() as proxies:
+        clean = await _open_lane(client, hop, "clean", upstream, None, channels, proxies)
+        assert clean.channel is not None
+        for kind in kinds:
+            lanes[kind] = await _open_lane(client, hop, kind.name, upstream, kind, channels, proxies)
+        channel = LaneChannel(hop, clean.channel, lanes, deliveries)
+        channels.push_async_callback(channel.close)
+        yield channel
+
+
+async def _open_lane(
+    client: ToxiproxyClient,
+    hop: Hop,
+    label: str,
+    upstream: str,
+    kind: Kind | None,
+    channels: AsyncExitStack,
+    proxies: AsyncExitStack,
+) -> _Lane:
+    # The token keeps apart the lanes of two processes, or of one that died and was started again.
+    name = f"{hop}-{label}-{secrets.token_hex(4)}"
+    proxy = await asyncio.to_thread(client.create_proxy, name, upstream=upstream)
+    proxies.push_async_callback(_delete, client, name)
+    if isinstance(kind, Reset):
+        # RST, not FIN, needs a connection that was opened after the toxic.
+        await asyncio.to_thread(client.add_toxic, name, toxic_of(kind))
+        return _Lane(address=proxy.listen, channel=None)
+    channel = _open_channel(proxy.listen)
+    channels.push_async_callback(channel.close)
+    await _warm(channel, proxy)
+    if kind is not None:
+        await asyncio.to_thread(client.add_toxic, name, toxic_of(kind))
+    return _Lane(address=proxy.listen, channel=channel)
+
+
+def _open_channel(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS))
+
+
+async def _warm(channel: grpc.aio.Channel, proxy: Proxy) -> None:
+    """A round trip, so that both sides have acknowledged each other's HTTP/2 settings before a toxic holds them."""
+    try:
+        await health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=WARM_TIMEOUT_S, wait_for_ready=True
+        )
+    except grpc.aio.AioRpcError as error:
+        if error.code() in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
+            return  # an answer all the same
+        raise TreniError(
+            Code.UNAVAILABLE,
+            "lane_not_warm",
+            expected=f"the upstream {proxy.upstream} to answer through {proxy.name}",
+            got=f"{error.code().name}: {error.details()}",
+            todo="start the upstream before its lanes",
+        ) from None
+
+
+async def _delete(client: ToxiproxyClient, name: str) -> None:
+    try:
+        await asyncio.to_thread(client.delete_proxy, name)
+    except TreniError as error:
+        # A server that is gone took its proxies along; leaving must not hide why we leave.
+        _log.warning("could not delete proxy %s: %s", name, error)

@@ -1,0 +1,86 @@
+"""Fixtures of the chaos tests: a toxiproxy program from our own builder, and a real gRPC upstream that counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2_grpc
+
+from chaos.deliveries import DeliveryLog
+from chaos.injector import FaultInjector
+from chaos.toxiproxy import ToxiproxyServer
+from chaos.toxiproxy_build import ensure_server
+from treni import metadata
+from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
+
+
+class CountingUpstream(tools_pb2_grpc.ToolServiceServicer, inference_pb2_grpc.InferenceServiceServicer):
+    """Counts the calls its handlers really ran, by idempotency key; answers `answer_bytes` bytes of result."""
+
+    def __init__(self) -> None:
+        self.ran: Counter[str] = Counter()
+        self.ran_one = asyncio.Event()
+        self.answer_bytes = 20
+        self.address = ""
+
+    async def Call(self, request, context):
+        self.ran[request.idempotency_key] += 1
+        self.ran_one.set()
+        return tools_pb2.CallToolResponse(result_json="x" * self.answer_bytes)
+
+    async def Generate(self, request, context):
+        self.ran[request.cache_key] += 1
+        for word in ("a ", "b ", "c"):
+            yield inference_pb2.GenerateChunk(text=word)
+
+
+@asynccontextmanager
+async def serve(upstream: CountingUpstream, deliveries: DeliveryLog) -> AsyncIterator[grpc.aio.Server]:
+    server = grpc.aio.server(
+        options=list(metadata.SERVER_OPTIONS), interceptors=[FaultInjector("tool", deliveries)]
+    )
+    tools_pb2_grpc.add_ToolServiceServicer_to_server(upstream, server)
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(upstream, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    upstream.address = f"127.0.0.1:{port}"
+    try:
+        yield server
+    finally:
+        await server.stop(None)
+
+
+@pytest.fixture(scope="session")
+def toxiproxy_program() -> Path:
+    return ensure_server()
+
+
+@pytest.fixture
+async def toxiproxy(toxiproxy_program: Path) -> AsyncIterator[ToxiproxyServer]:
+    async with await ToxiproxyServer.start(program=toxiproxy_program) as server:
+        yield server
+
+
+@pytest.fixture
+def deliveries_path(tmp_path: Path) -> Path:
+    return tmp_path / "deliveries.jsonl"
+
+
+@pytest.fixture
+def deliveries(deliveries_path: Path) -> Iterator[DeliveryLog]:
+    with DeliveryLog(deliveries_path) as log:
+        yield log
+
+
+@pytest.fixture
+async def upstream(deliveries: DeliveryLog) -> AsyncIterator[CountingUpstream]:
+    counting = CountingUpstream()
+    async with serve(counting, deliveries):
+        yield counting

@@ -1,0 +1,277 @@
+"""What each fault really does to a gRPC call, through a real toxiproxy server and a real grpc.aio server."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from chaos.deliveries import read_deliveries
+from chaos.faults import Bandwidth, Fault, Kind, Latency, Reset, Slicer, Stall, Status
+from chaos.lanes import open_lanes
+from chaos.schedule import Rule, Schedule
+from chaos.toxiproxy import ToxiproxyClient
+from treni import metadata
+from treni.errors import TreniError, from_rpc_error
+from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
+
+pytestmark = pytest.mark.chaos
+
+TIMEOUT_S = 0.25
+
+
+def schedule_of(*kinds: Kind, hop: str = "tool") -> Schedule:
+    return Schedule(prefix="t", hop=hop, rules=tuple(Rule(kind=kind, every=7) for kind in kinds))
+
+
+def marked(key: str, kind: Kind | None, hop: str = "tool") -> tuple[tuple[str, str], ...]:
+    pairs = ((metadata.RUN_ID, f"run-{key}"), (metadata.ATTEMPT, "1"))
+    if kind is None:
+        return pairs
+    return (*pairs, (metadata.FAULT, Fault(id=f"t:{key}", site="hop", hop=hop, kind=kind).encode()))
+
+
+async def outcome(
+    channel: grpc.aio.Channel, key: str, kind: Kind | None, timeout_s: float = TIMEOUT_S
+) -> str:
+    """The name of the status that a call ends with."""
+    request = tools_pb2.CallToolRequest(name="t", idempotency_key=key)
+    try:
+        await tools_pb2_grpc.ToolServiceStub(channel).Call(
+            request, timeout=timeout_s, metadata=marked(key, kind)
+        )
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+async def median_ms(call: Callable[[], Any], times: int) -> float:
+    took = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        await call()
+        took.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(took)
+
+
+async def test_a_request_stall_never_runs_the_tool_not_even_after_teardown(toxiproxy, upstream, deliveries):
+    stall = Stall(direction="request")
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(stall),
+        deliveries=deliveries,
+    ) as channel:
+        assert [await outcome(channel, f"s{i}", stall) for i in range(3)] == ["DEADLINE_EXCEEDED"] * 3
+        assert await outcome(channel, "clean", None) == "OK"
+        assert upstream.ran == {"clean": 1}
+    assert ToxiproxyClient(toxiproxy.address).proxies() == {}
+    # What the proxy held would have arrived before a call that is made, and answered, after the teardown.
+    async with grpc.aio.insecure_channel(upstream.address, options=list(metadata.CHANNEL_OPTIONS)) as direct:
+        assert await outcome(direct, "after", None) == "OK"
+    await toxiproxy.stop()
+    async with grpc.aio.insecure_channel(upstream.address, options=list(metadata.CHANNEL_OPTIONS)) as direct:
+        assert await outcome(direct, "last", None) == "OK"
+    assert upstream.ran == {"clean": 1, "after": 1, "last": 1}
+
+
+async def test_a_response_stall_runs_the_tool_and_loses_its_answer(
+    toxiproxy, upstream, deliveries, deliveries_path
+):
+    stall = Stall(direction="response")
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(stall),
+        deliveries=deliveries,
+    ) as channel:
+        for attempt in range(3):
+            assert await outcome(channel, f"s{attempt}", stall) == "DEADLINE_EXCEEDED"
+            assert upstream.ran[f"s{attempt}"] == 1
+    assert [
+        (row.fault_id, row.how, row.run_id, row.attempt, row.kind) for row in read_deliveries(deliveries_path)
+    ] == [(f"t:s{i}", "lane", f"run-s{i}", 1, "stall") for i in range(3)]
+
+
+async def test_at_concurrency_16_each_attempt_gets_its_own_fault_and_no_other(
+    toxiproxy, upstream, deliveries
+):
+    before, after, status, reset = Stall(direction="request"), Stall(direction="response"), Status(), Reset()
+    kinds = [before, after, None, status, None, reset, None, None]
+    expected = [
+        "DEADLINE_EXCEEDED",
+        "DEADLINE_EXCEEDED",
+        "OK",
+        "UNAVAILABLE",
+        "OK",
+        "UNAVAILABLE",
+        "OK",
+        "OK",
+    ]
+    gate = asyncio.Semaphore(16)
+
+    async def one(channel: grpc.aio.Channel, number: int) -> tuple[str, str]:
+        async with gate:
+            # The timeout leaves room for two busy cores; a stall would use up any.
+            return str(number), await outcome(channel, str(number), kinds[number % 8], timeout_s=2.0)
+
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(before, after, status, reset),
+        deliveries=deliveries,
+    ) as channel:
+        outcomes = dict(await asyncio.gather(*(one(channel, number) for number in range(128))))
+    assert outcomes == {str(number): expected[number % 8] for number in range(128)}
+    runs = {str(number): 1 for number in range(128) if kinds[number % 8] in (None, after)}
+    assert upstream.ran == runs
+
+
+async def test_a_status_fault_names_itself_and_is_definite(toxiproxy, upstream, deliveries, deliveries_path):
+    status = Status(code="RESOURCE_EXHAUSTED")
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(status),
+        deliveries=deliveries,
+    ) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await tools_pb2_grpc.ToolServiceStub(channel).Call(
+                tools_pb2.CallToolRequest(), timeout=5, metadata=marked("f", status)
+            )
+    error = from_rpc_error(caught.value, hop="tool")
+    assert (error.code.name, error.kind, error.definite, error.fault_id) == (
+        "RESOURCE_EXHAUSTED",
+        "injected_status",
+        True,
+        "t:f",
+    )
+    assert upstream.ran == {}
+    assert [(row.fault_id, row.how) for row in read_deliveries(deliveries_path)] == [("t:f", "injector")]
+
+
+async def test_a_reset_is_a_real_one_fails_at_once_and_proves_nothing(toxiproxy, upstream, deliveries):
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(Reset()),
+        deliveries=deliveries,
+    ) as channel:
+        for number in range(10):
+            begun = time.perf_counter()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await tools_pb2_grpc.ToolServiceStub(channel).Call(
+                    tools_pb2.CallToolRequest(idempotency_key=str(number)),
+                    timeout=10,
+                    metadata=marked("r", Reset()),
+                )
+            assert time.perf_counter() - begun < 5
+            error = from_rpc_error(caught.value, hop="tool")
+            assert (error.code.name, error.definite) == ("UNAVAILABLE", False)
+        proxies = ToxiproxyClient(toxiproxy.address).proxies().values()
+        port = next(proxy.listen for proxy in proxies if "reset" in proxy.name).rpartition(":")[2]
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(b"PRI * HTTP/2.0")
+        with pytest.raises(ConnectionResetError):  # RST; a FIN would read as an end of file
+            await reader.read()
+        writer.close()
+        assert await outcome(channel, "clean", None) == "OK"
+    assert upstream.ran == {"clean": 1}
+
+
+async def test_latency_adds_its_delay_and_the_clean_lane_none(toxiproxy, upstream, deliveries):
+    latency = Latency(delay_ms=60)
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(latency),
+        deliveries=deliveries,
+    ) as channel:
+        clean_ms = await median_ms(lambda: outcome(channel, "c", None, 5), 20)
+        slow_ms = await median_ms(lambda: outcome(channel, "l", latency, 5), 20)
+        again_ms = await median_ms(lambda: outcome(channel, "c", None, 5), 20)
+    assert upstream.ran["l"] == 20
+    assert slow_ms - clean_ms >= 58
+    assert slow_ms / max(clean_ms, again_ms) > 3
+
+
+async def test_bandwidth_and_slicing_slow_a_large_answer(toxiproxy, upstream, deliveries):
+    bandwidth, slicer = Bandwidth(rate_kb_s=200), Slicer(average_size_bytes=1000, delay_us=1500)
+    upstream.answer_bytes = 50_000
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(bandwidth, slicer),
+        deliveries=deliveries,
+    ) as channel:
+        clean_ms = await median_ms(lambda: outcome(channel, "c", None, 20), 5)
+        bandwidth_ms = await median_ms(lambda: outcome(channel, "b", bandwidth, 20), 5)
+        slicer_ms = await median_ms(lambda: outcome(channel, "s", slicer, 20), 5)
+    assert upstream.ran == {"c": 5, "b": 5, "s": 5}
+    assert bandwidth_ms > 200 > clean_ms  # 50 kB at 200 kB/s take 250 ms
+    assert slicer_ms > 60 > clean_ms  # 50 slices or more, 1.5 ms apart
+
+
+async def test_the_model_hop_streams_through_its_lanes(toxiproxy, upstream, deliveries):
+    stall = Stall(direction="response")
+
+    async def generate(channel: grpc.aio.Channel, key: str, kind: Kind | None) -> str:
+        stream = inference_pb2_grpc.InferenceServiceStub(channel).Generate(
+            inference_pb2.GenerateRequest(cache_key=key), timeout=0.4, metadata=marked(key, kind, hop="model")
+        )
+        return "".join([chunk.text async for chunk in stream])
+
+    async with open_lanes(
+        toxiproxy.address,
+        hop="model",
+        upstream=upstream.address,
+        schedule=schedule_of(stall, hop="model"),
+        deliveries=deliveries,
+    ) as channel:
+        assert await generate(channel, "clean", None) == "a b c"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await generate(channel, "stalled", stall)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert upstream.ran == {"clean": 1, "stalled": 1}
+
+
+async def test_a_fault_without_a_lane_is_refused_before_anything_is_sent(toxiproxy, upstream, deliveries):
+    async with open_lanes(
+        toxiproxy.address, hop="tool", upstream=upstream.address, schedule=None, deliveries=deliveries
+    ) as channel:
+        with pytest.raises(TreniError, match="a fault that the schedule puts on the tool hop"):
+            await outcome(channel, "x", Stall())
+        assert await outcome(channel, "clean", None) == "OK"
+    assert upstream.ran == {"clean": 1}
+
+
+async def test_lanes_on_a_dead_upstream_or_server_say_so_and_leave_nothing(
+    toxiproxy, upstream, deliveries, monkeypatch
+):
+    monkeypatch.setattr("chaos.lanes.WARM_TIMEOUT_S", 0.3)
+    with pytest.raises(TreniError) as caught:
+        async with open_lanes(
+            toxiproxy.address, hop="tool", upstream="127.0.0.1:1", schedule=None, deliveries=deliveries
+        ):
+            pytest.fail("opened")
+    assert caught.value.kind == "lane_not_warm"
+    assert ToxiproxyClient(toxiproxy.address).proxies() == {}
+    await toxiproxy.stop()
+    with pytest.raises(TreniError) as caught:
+        async with open_lanes(
+            toxiproxy.address, hop="tool", upstream=upstream.address, schedule=None, deliveries=deliveries
+        ):
+            pytest.fail("opened")
+    assert caught.value.kind == "toxiproxy_unreachable"
