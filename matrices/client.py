@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -23,7 +23,7 @@ class Invocation:
     "unknown". `record` is the arm's RunRecord as a dict, None when the arm died before it could send one.
     """
 
-    outcome: str
+    outcome: Literal["ok", "fail", "unknown"]
     latency_s: float
     ttft_s: float | None
     answer: str | None
@@ -66,9 +66,13 @@ class AgentClient:
                 todo="report this as a bug of the arm",
                 hop="agent",
             )
-        outcome = "ok" if error is None else "fail" if error.definite else "unknown"
         return Invocation(
-            outcome=outcome, latency_s=latency_s, ttft_s=ttft_s, answer=answer, error=error, record=record
+            outcome="ok" if error is None else "fail" if error.definite else "unknown",
+            latency_s=latency_s,
+            ttft_s=ttft_s,
+            answer=answer,
+            error=error,
+            record=record,
         )
 
     async def close(self) -> None:

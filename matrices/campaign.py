@@ -1,0 +1,262 @@
+"""A campaign's folder: what was asked for (manifest and suite), what happened (history), and what is made of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from matrices import plan
+from matrices.expectation import Expectation
+from matrices.manifest import (
+    Manifest,
+    ManifestCell,
+    ManifestModel,
+    ManifestSuite,
+    ManifestTask,
+    dump_manifest,
+    read_manifest,
+)
+from matrices.plan import PlannedCell
+from matrices.profiles import Profile
+from matrices.suites import Suite, load_suite
+from treni.errors import Code, TreniError, invalid_argument
+from treni.v1 import inference_pb2
+
+MANIFEST = "manifest.json"
+SUITE = "suite.jsonl"
+HISTORY = "history.jsonl"
+
+CONTAMINATION = {"steal_fraction": 0.10, "other_cpu_fraction": 0.25}
+"""Block conditions above which a block is contaminated: fractions of the machine's processor time."""
+
+_PACKAGES = ("treni-route", "grpcio", "protobuf", "numpy", "toxiproxy-python", "tokenizers")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a campaign is asked to do, resolved: everything a resumed one must repeat."""
+
+    suite: str
+    runs: int
+    seed: int
+    concurrency: int
+    topology: str
+    backend: str
+    model_dir: str
+    idempotency: bool
+    toxiproxy: str | None
+    """The API address of a toxiproxy server to use; None: one of our own for each cell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Campaign:
+    """A campaign as planned. `cells` holds the A/A cell first, then the profiles in order."""
+
+    folder: Path
+    options: Options
+    suite: Suite
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def history_path(self) -> Path:
+        """Where the history is."""
+        return self.folder / HISTORY
+
+    @property
+    def expectations(self) -> tuple[Expectation, ...]:
+        """What the checker compares each cell with."""
+        return tuple(plan.expectation_of(cell) for cell in self.cells)
+
+
+def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -> Campaign:
+    """The campaign that the options and profiles describe; touches nothing.
+
+    Raises INVALID_ARGUMENT for options that cannot be run.
+    """
+    suite = load_suite(options.suite)
+    cells = _cells(profiles, suite, options)
+    for cell in cells:
+        faults = cell.profile.faults
+        if options.concurrency > 1 and faults.rules and faults.by == "attempt":
+            raise invalid_argument(
+                "concurrency_not_exact",
+                expected=f"a schedule by request in {cell.profile.name} for concurrency {options.concurrency}",
+                got='by = "attempt", which is exact only for one request at a time',
+                todo='use --concurrency 1, or a profile with by = "request"',
+            )
+    return Campaign(folder=folder, options=options, suite=suite, cells=cells)
+
+
+def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple[PlannedCell, ...]:
+    idempotency = options.idempotency
+    aa = plan.plan_aa(suite, runs=options.runs, idempotency=idempotency)
+    rest = [plan.plan_cell(p, suite, runs=options.runs, idempotency=idempotency) for p in profiles]
+    return (aa, *rest)
+
+
+def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str) -> Manifest:
+    """Writes manifest and suite into the campaign's folder, the manifest last and whole."""
+    options = campaign.options
+    (campaign.folder / SUITE).write_text(
+        "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks), encoding="utf-8"
+    )
+    planned = campaign.cells[0].pairs
+    manifest = Manifest(
+        version=1,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=_commit(),
+        versions={
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+            "python": platform.python_version(),
+            "toxiproxy": toxiproxy,
+        },
+        host=_host(),
+        model=ManifestModel(
+            name=info.model,
+            backend=info.backend,
+            device=info.device,
+            dtype=info.dtype,
+            parameters=info.parameters,
+            checkpoint_sha256=info.checkpoint_sha256,
+        ),
+        topology=options.topology,
+        suite=ManifestSuite(
+            name=campaign.suite.name,
+            tasks=tuple(
+                ManifestTask(
+                    id=pair.task.id,
+                    family=pair.task.family,
+                    expected_calls=len(pair.task.expect.calls),
+                    side_effects=pair.task.side_effects,
+                )
+                for pair in planned
+            ),
+        ),
+        runs=options.runs,
+        seed=options.seed,
+        concurrency=options.concurrency,
+        idempotency=options.idempotency,
+        contamination=CONTAMINATION,
+        side_effect_tools=plan.SIDE_EFFECT_TOOLS,
+        cells=tuple(_manifest_cell(cell) for cell in campaign.cells),
+        details={
+            "backend": options.backend,
+            "model_dir": options.model_dir,
+            "suite": options.suite,
+            "toxiproxy": options.toxiproxy,
+        },
+    )
+    partial = campaign.folder / f"{MANIFEST}.partial"
+    with partial.open("wb") as file:
+        file.write(dump_manifest(manifest))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(campaign.folder / MANIFEST)
+    return manifest
+
+
+def load_campaign(folder: Path) -> tuple[Campaign, Manifest]:
+    """The campaign that a folder holds, planned again from its manifest and suite.
+
+    Raises INVALID_ARGUMENT if the folder holds none, DATA_LOSS if its files are damaged.
+    """
+    for name in (MANIFEST, SUITE, HISTORY):
+        if not (folder / name).is_file():
+            raise invalid_argument(
+                "campaign_missing",
+                expected=f"a campaign's folder with {name}",
+                got=str(folder),
+                todo="name the folder that `treni-route matrix` printed; one that died before its first request "
+                "holds nothing to continue",
+            )
+    manifest = read_manifest(folder / MANIFEST)
+    suite = load_suite(str(folder / SUITE)).model_copy(update={"name": manifest.suite.name})
+    options = Options(
+        suite=str(manifest.details["suite"]),
+        runs=manifest.runs,
+        seed=manifest.seed,
+        concurrency=manifest.concurrency,
+        topology=manifest.topology,
+        backend=str(manifest.details["backend"]),
+        model_dir=str(manifest.details["model_dir"]),
+        idempotency=manifest.idempotency,
+        toxiproxy=manifest.details["toxiproxy"],
+    )
+    profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
+    cells = _cells(profiles, suite, options)
+    campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
+    _same_schedules(manifest, campaign)
+    return campaign, manifest
+
+
+def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
+    """A schedule that this version reads otherwise than the one that ran would judge the history wrongly."""
+    for written, cell in zip(manifest.cells, campaign.cells, strict=True):
+        if written.schedule_hash != _hashes(cell):
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "schedule_changed",
+                expected=f"the schedule of {cell.name} to hash to {written.schedule_hash}",
+                got=str(_hashes(cell)),
+                todo="use the version of treni-route that the manifest names",
+            )
+
+
+def _manifest_cell(cell: PlannedCell) -> ManifestCell:
+    profile = cell.profile
+    dumped = profile.model_dump(mode="json")
+    return ManifestCell(
+        name=cell.name,
+        profile=profile.name,
+        title=profile.title,
+        arms=cell.arms,
+        site=profile.faults.site if profile.faults.rules else "none",
+        policy=dumped["policy"],
+        schedule=dumped["faults"],
+        schedule_hash=_hashes(cell),
+    )
+
+
+def _profile(cell: ManifestCell) -> Profile:
+    return Profile.model_validate(
+        {"name": cell.profile, "title": cell.title, "policy": cell.policy, "faults": cell.schedule}
+    )
+
+
+def _hashes(cell: PlannedCell) -> dict[str, str]:
+    return {arm: cell.schedule.digest if cell.faulted(arm) else "" for arm in cell.arms}
+
+
+def _commit() -> str:
+    """The commit that the code was run from, "" outside a checkout; "+dirty" when the tree had changes."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+dirty" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "python": sys.version.split()[0],
+    }

@@ -1,0 +1,180 @@
+"""`python -m matrices.serve ROLE CONFIG`: one process of a cell. Chaos meets the services here and nowhere else.
+
+Each role imports what it needs when it is asked for, so that the controller does not wait for NumPy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from chaos.deliveries import DeliveryLog
+from chaos.schedule import AttemptScheduler, Schedule
+from controller.policy import Policy
+from controller.ports import Annotate
+from matrices.plan import schedule_of
+from matrices.processes import die_with_parent
+from matrices.profiles import Profile
+from treni import serving
+from treni.errors import TreniError
+
+Config = dict[str, Any]
+
+
+def _profile(config: Config) -> Profile:
+    return Profile.model_validate(config["profile"])
+
+
+def policy_of(profile: Profile, *, seed: int) -> Policy:
+    """The controller's policy that a profile's `[policy]` describes."""
+    spec = profile.policy
+    return Policy(
+        run_timeout_s=spec.run_timeout,
+        model_timeout_s=spec.model_timeout,
+        tool_timeout_s=spec.tool_timeout,
+        retries=spec.retries,
+        backoff_initial_s=spec.backoff_initial,
+        backoff_max_s=spec.backoff_max,
+        backoff_multiplier=spec.backoff_multiplier,
+        backoff_jitter=spec.backoff_jitter,
+        seed=seed,
+    )
+
+
+def _schedule(config: Config) -> Schedule:
+    return schedule_of(_profile(config), prefix=config["cell"])
+
+
+def _annotate(config: Config) -> Annotate | None:
+    if not config["faulted"]:
+        return None
+    scheduler = AttemptScheduler(
+        _schedule(config), config["start_counter"], concurrency=config["concurrency"]
+    )
+    return scheduler.annotate
+
+
+@asynccontextmanager
+async def _tools(config: Config) -> AsyncIterator[str]:
+    from chaos.injector import FaultInjector
+    from tools_svc.protocol import ToolsConfig
+    from tools_svc.server import start
+
+    with DeliveryLog(Path(config["deliveries"])) as deliveries:
+        server = await start(
+            ToolsConfig(ledger_path=Path(config["ledger"])), interceptors=[FaultInjector("tool", deliveries)]
+        )
+        try:
+            yield server.address
+        finally:
+            await server.stop()
+
+
+@asynccontextmanager
+async def _runtime(config: Config) -> AsyncIterator[str]:
+    """Inference and, in the same process, the internal arm: the loop, the engine and the tools."""
+    from runtime_svc.threads import limit_blas_threads
+
+    limit_blas_threads()  # before NumPy is imported
+    from chaos.injector import FaultInjector, FaultyTools
+    from runtime_svc import server as inference
+    from runtime_svc.core import InferenceCore
+    from runtime_svc.engine import Engine
+    from runtime_svc.internal import add_internal_agent
+    from tools_svc.protocol import ToolsConfig
+    from tools_svc.registry import build_registry
+
+    engine = Engine.load(config["model_dir"], backend=config["backend"])
+    with (
+        DeliveryLog(Path(config["deliveries"])) as deliveries,
+        build_registry(ToolsConfig(ledger_path=Path(config["ledger"]))) as registry,
+    ):
+        async with InferenceCore(engine) as core:
+
+            def add_agent(server: grpc.aio.Server) -> str:
+                return add_internal_agent(
+                    server,
+                    core,
+                    registry,
+                    policy_of(_profile(config), seed=config["seed"]),
+                    annotate=_annotate(config),
+                    wrap_tools=lambda tools: FaultyTools(tools, deliveries),
+                )
+
+            server = await serving.start(
+                [partial(inference.add_to, core=core), add_agent],
+                interceptors=[FaultInjector("model", deliveries)],
+            )
+            try:
+                yield server.address
+            finally:
+                await server.stop()
+
+
+@asynccontextmanager
+async def _controller(config: Config) -> AsyncIterator[str]:
+    from chaos.lanes import open_lanes
+    from controller.remote import RemoteModel, RemoteTools
+    from controller.server import AgentServicer, start
+
+    schedule = _schedule(config)
+    proxies = config["toxiproxy_address"]
+    with DeliveryLog(Path(config["deliveries"])) as log:
+        async with (
+            open_lanes(
+                proxies, hop="model", upstream=config["model_address"], schedule=schedule, deliveries=log
+            ) as model,
+            open_lanes(
+                proxies, hop="tool", upstream=config["tools_address"], schedule=schedule, deliveries=log
+            ) as tools,
+        ):
+            servicer = AgentServicer(
+                arm="external",
+                model=RemoteModel(model),
+                tools=RemoteTools(tools),
+                policy=policy_of(_profile(config), seed=config["seed"]),
+                annotate=_annotate(config),
+            )
+            server = await start(servicer)
+            try:
+                yield server.address
+            finally:
+                await server.stop()
+
+
+ROLES: dict[str, Callable[[Config], AbstractAsyncContextManager[str]]] = {
+    "tools": _tools,
+    "runtime": _runtime,
+    "controller": _controller,
+}
+
+
+async def serve(role: str, config: Config) -> None:
+    """Serves the role until SIGTERM or SIGINT; prints one line of JSON with the address when it is ready."""
+    async with ROLES[role](config) as address:
+        await serving.until_told_to_stop({"service": role, "address": address})
+
+
+def main() -> int:
+    """Exit status 0 after a clean stop, 1 when the role could not be started."""
+    role, path = sys.argv[1:]
+    config = json.loads(Path(path).read_text(encoding="utf-8"))
+    die_with_parent(config["parent_pid"])
+    try:
+        asyncio.run(serve(role, config))
+    except TreniError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

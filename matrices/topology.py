@@ -1,0 +1,202 @@
+"""The one-machine topology of a cell: toxiproxy, tools, runtime and controller as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from chaos.deliveries import read_deliveries
+from chaos.toxiproxy import ToxiproxyServer
+from matrices import events as ev
+from matrices.campaign import Campaign
+from matrices.plan import EXTERNAL, INTERNAL, PlannedCell
+from matrices.processes import Child, start_child
+from tools_svc.ledger_append import read_effects
+from treni import metadata
+from treni.errors import TreniError
+from treni.v1 import inference_pb2, inference_pb2_grpc
+
+INFO_TIMEOUT_S = 10.0
+
+
+class LocalTopology:
+    """A cell's running processes; both arms by address. Use `LocalTopology.start`."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        toxiproxy: ToxiproxyServer,
+        children: Mapping[str, Child],
+        info: inference_pb2.InfoResponse,
+    ) -> None:
+        self._folder = folder
+        self._toxiproxy = toxiproxy
+        self._children = children
+        self._deaths: dict[str, str] = {}
+        self.info = info
+
+    @classmethod
+    @asynccontextmanager
+    async def start(
+        cls, cell: PlannedCell, campaign: Campaign, counters: Mapping[str, int]
+    ) -> AsyncIterator[LocalTopology]:
+        """The cell's processes while the block runs: the controller ends first, then what it calls.
+
+        `counters` gives, for each arm that the schedule acts on, the attempt number to start from. Raises
+        UNAVAILABLE if one of them does not come up.
+        """
+        folder = campaign.folder / "cells" / cell.name
+        folder.mkdir(parents=True, exist_ok=True)
+        async with AsyncExitStack() as stack:
+            toxiproxy = await stack.enter_async_context(await _toxiproxy(campaign, folder))
+            configs = _configs(cell, campaign, counters, folder)
+            children = await _start_roles(configs, ("tools", "runtime"), folder, stack)
+            configs["controller"] |= {
+                "model_address": children["runtime"].address,
+                "tools_address": children["tools"].address,
+                "toxiproxy_address": toxiproxy.address,
+            }
+            children |= await _start_roles(configs, ("controller",), folder, stack)
+            info = await _info(children["runtime"].address)
+            topology = cls(folder=folder, toxiproxy=toxiproxy, children=children, info=info)
+            try:
+                yield topology
+            finally:
+                topology.note_deaths()
+
+    def address(self, arm: str) -> str:
+        """Where the arm's AgentService answers."""
+        return self._children["controller" if arm == EXTERNAL else "runtime"].address
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by role."""
+        pids = {role: child.pid for role, child in self._children.items()}
+        return pids if self._toxiproxy.pid is None else {**pids, "toxiproxy": self._toxiproxy.pid}
+
+    @property
+    def toxiproxy_version(self) -> str:
+        """The version that the toxiproxy server says it is."""
+        return self._toxiproxy.version
+
+    def note_deaths(self) -> list[str]:
+        """How processes ended that should be running, as far as that is known by now; the first word stands."""
+        deaths = {role: child.death() for role, child in self._children.items()}
+        for role, death in {**deaths, "toxiproxy": self._toxiproxy.death()}.items():
+            if death is not None:
+                self._deaths.setdefault(role, death)
+        return self.deaths
+
+    @property
+    def deaths(self) -> list[str]:
+        """The deaths noted while the topology was up."""
+        return list(self._deaths.values())
+
+    def deliveries(self, arm: str) -> tuple[ev.Delivery, ...]:
+        """Every fault that the chaos layer handed to the arm, over all starts of this cell."""
+        return tuple(
+            ev.Delivery(**asdict(row))
+            for row in read_deliveries(_deliveries_path(self._folder, _side(arm)))
+            if _is_of(row.run_id, arm)
+        )
+
+    def effects(self, arm: str) -> tuple[ev.EffectRow, ...]:
+        """Every row in the ledger of the arm's tools, warm-up left out, over all starts of this cell."""
+        return tuple(
+            ev.EffectRow(
+                run_id=row.run_id,
+                task_id=row.task_id,
+                attempt=row.attempt,
+                idempotency_key=row.idempotency_key,
+                account=row.account,
+                amount=row.amount,
+            )
+            for row in read_effects(_ledger_path(self._folder, _side(arm)))
+            if _is_of(row.run_id, arm)
+        )
+
+
+def _side(arm: str) -> str:
+    """Which of the two hosts of tools the arm uses; both arms of the A/A cell use the internal one."""
+    return EXTERNAL if arm == EXTERNAL else INTERNAL
+
+
+def _is_of(run_id: str, arm: str) -> bool:
+    """Whether a planned run of that arm has this id: the runner names runs cell/pair/arm/epoch."""
+    parts = run_id.split("/")
+    return len(parts) == 4 and parts[1] != "warmup" and parts[2] == arm
+
+
+def _ledger_path(folder: Path, side: str) -> Path:
+    return folder / f"ledger-{side}.sqlite"
+
+
+def _deliveries_path(folder: Path, side: str) -> Path:
+    return folder / f"deliveries-{side}.jsonl"
+
+
+def _configs(
+    cell: PlannedCell, campaign: Campaign, counters: Mapping[str, int], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """What each role is told; addresses are added as they become known."""
+    options = campaign.options
+
+    def side(name: str) -> dict[str, Any]:
+        return {
+            "parent_pid": os.getpid(),
+            "cell": cell.name,
+            "profile": cell.profile.model_dump(mode="json"),
+            "seed": options.seed,
+            "concurrency": options.concurrency,
+            "faulted": cell.faulted(name),
+            "start_counter": counters.get(name),
+            "ledger": str(_ledger_path(folder, name).resolve()),
+            "deliveries": str(_deliveries_path(folder, name).resolve()),
+        }
+
+    return {
+        "tools": side(EXTERNAL),
+        "controller": side(EXTERNAL),
+        "runtime": {**side(INTERNAL), "model_dir": options.model_dir, "backend": options.backend},
+    }
+
+
+async def _toxiproxy(campaign: Campaign, folder: Path) -> ToxiproxyServer:
+    address = campaign.options.toxiproxy
+    if address is not None:
+        return await ToxiproxyServer.attach(address)
+    return await ToxiproxyServer.start(log_path=folder / "toxiproxy.log")
+
+
+async def _start_roles(
+    configs: Mapping[str, Mapping[str, Any]], roles: tuple[str, ...], folder: Path, stack: AsyncExitStack
+) -> dict[str, Child]:
+    async def start(role: str) -> Child:
+        config_path = folder / f"{role}.json"
+        config_path.write_text(json.dumps(configs[role], indent=2), encoding="utf-8")
+        arguments = ["-m", "matrices.serve", role, str(config_path)]
+        child = await start_child(role, arguments, log_path=folder / f"{role}.log")
+        stack.push_async_callback(child.stop)
+        return child
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {role: group.create_task(start(role)) for role in roles}
+    except* TreniError as failed:
+        raise failed.exceptions[0] from None
+    return {role: task.result() for role, task in tasks.items()}
+
+
+async def _info(address: str) -> inference_pb2.InfoResponse:
+    async with grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS)) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)
