@@ -1,0 +1,158 @@
+"""The engine against Hugging Face transformers, by the files that tests/goldens/make_goldens.py wrote."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime_svc import checkpoint
+from runtime_svc.decoder import Decoder
+from runtime_svc.engine import Engine
+from runtime_svc.ops import SamplingParams
+from runtime_svc.ops_numpy import NumpyOps
+from treni.v1 import common_pb2, inference_pb2
+
+DATA = Path(__file__).parents[1] / "goldens" / "data"
+CASES = sorted(path.name for path in (DATA / "random").iterdir())
+TRENI_TINY = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
+CLEAR_GAP = 0.1
+
+
+def nmse(actual, expected):
+    """Normalised mean squared error, in float64; NaN in either makes it NaN, which no bound admits."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    return np.sum((actual - expected) ** 2) / np.sum((expected - expected.mean()) ** 2)
+
+
+def follow(decoder, golden):
+    """Runs the golden prompt and its golden tokens; our logits and samples at each step."""
+    cache = decoder.new_cache()
+    logits = decoder.forward(golden["prompt"].tolist(), cache)
+    rows, samples = [], []
+    for step, token in enumerate(golden["ids"].tolist()):
+        if step > 0:
+            logits = decoder.forward([golden["ids"].tolist()[step - 1]], cache)
+        rows.append(logits.copy())
+        samples.append((decoder.ops.sample(logits, GREEDY, step), token))
+    return np.stack(rows), samples
+
+
+def check_samples(samples, gaps, golden):
+    for (sampled, token), gap, logprob, entropy in zip(
+        samples, gaps, golden["logprob"], golden["entropy"], strict=True
+    ):
+        assert sampled.entropy == pytest.approx(entropy, abs=0.02)
+        if gap > CLEAR_GAP:
+            assert sampled.id == token
+            assert sampled.logprob == pytest.approx(logprob, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def random_goldens():
+    return np.load(DATA / "random.npz")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_random_checkpoint(case, random_goldens):
+    directory = DATA / "random" / case
+    config = checkpoint.read_config(directory)
+    decoder = Decoder(config, checkpoint.read_weights(directory, config), NumpyOps())
+    prompts = {name.split("/")[1] for name in random_goldens.files if name.startswith(f"{case}/")}
+    assert len(prompts) >= 4
+    for index in prompts:
+        parts = ("prompt", "ids", "logits", "logprob", "entropy")
+        golden = {part: random_goldens[f"{case}/{index}/{part}"] for part in parts}
+        logits, samples = follow(decoder, golden)
+        assert nmse(logits, golden["logits"]) <= 1e-9
+        ranked = np.sort(golden["logits"], axis=1)
+        check_samples(samples, ranked[:, -1] - ranked[:, -2], golden)
+
+
+def test_random_cases_cover_every_shape_option():
+    configs = [json.loads((DATA / "random" / case / "config.json").read_text()) for case in CASES]
+    options = {
+        (c["model_type"], c["tie_word_embeddings"]) for c in configs
+    }  # both families, tied and untied heads
+    assert options == {(family, tied) for family in ("qwen2", "qwen3") for tied in (True, False)}
+    assert {c["dtype"] for c in configs} == {"bfloat16", "float16", "float32"}
+    assert {c["rope_parameters"]["rope_type"] for c in configs} == {"default", "linear", "yarn"}
+    assert any(c.get("head_dim", 0) * c["num_attention_heads"] > c["hidden_size"] for c in configs)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return Engine.load(TRENI_TINY)
+
+
+@pytest.fixture(scope="module")
+def tiny_goldens():
+    golden = json.loads((DATA / "checkpoint.json").read_text(encoding="utf-8"))
+    return golden, np.load(DATA / "checkpoint.npz")
+
+
+def to_request(conversation):
+    messages = [
+        common_pb2.Message(
+            role=message["role"],
+            content=message["content"],
+            tool_name=message.get("name", ""),
+            tool_calls=[
+                common_pb2.ToolCall(
+                    name=call["function"]["name"],
+                    arguments_json=json.dumps(call["function"]["arguments"], ensure_ascii=False),
+                )
+                for call in message.get("tool_calls", ())
+            ],
+        )
+        for message in conversation["messages"]
+    ]
+    tools = [
+        common_pb2.ToolSpec(
+            name=tool["function"]["name"],
+            description=tool["function"]["description"],
+            parameters_json=json.dumps(tool["function"]["parameters"]),
+        )
+        for tool in conversation["tools"]
+    ]
+    return inference_pb2.GenerateRequest(messages=messages, tools=tools)
+
+
+def test_goldens_are_of_the_bundled_weights(tiny_goldens):
+    digest = hashlib.sha256((TRENI_TINY / "model.safetensors").read_bytes()).hexdigest()
+    assert tiny_goldens[0]["weights_sha256"] == digest
+
+
+def test_bundled_checkpoint_renders_as_transformers(tiny, tiny_goldens):
+    golden, arrays = tiny_goldens
+    assert len(golden["conversations"]) >= 20
+    for index, conversation in enumerate(golden["conversations"]):
+        assert tiny.prompt(to_request(conversation)) == arrays[f"{index}/prompt"].tolist()
+
+
+def test_bundled_checkpoint_computes_as_transformers(tiny, tiny_goldens):
+    golden, arrays = tiny_goldens
+    for index in range(len(golden["conversations"])):
+        parts = ("prompt", "ids", "logits", "logprob", "entropy", "gap")
+        expected = {part: arrays[f"{index}/{part}"] for part in parts}
+        logits, samples = follow(tiny.decoder, expected)
+        kept = len(expected["logits"])
+        assert nmse(logits[:kept], expected["logits"]) <= 1e-9
+        check_samples(samples, expected["gap"], expected)
+
+
+def test_bundled_checkpoint_says_what_transformers_says(tiny, tiny_goldens):
+    golden, arrays = tiny_goldens
+    compared = 0
+    for index, conversation in enumerate(golden["conversations"]):
+        if arrays[f"{index}/gap"].min() <= CLEAR_GAP:
+            continue  # two tokens are as good as equal somewhere: either text is right
+        request = to_request(conversation)
+        request.sampling.max_new_tokens = len(arrays[f"{index}/ids"])
+        chunks = list(tiny.generate(request))
+        assert chunks[-1].finish.text == conversation["text"]
+        assert "".join(chunk.text for chunk in chunks) == conversation["text"]
+        compared += 1
+    assert compared >= len(golden["conversations"]) // 2
