@@ -56,11 +56,18 @@ class BoundedPool:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             abandoned.set()
+            running.add_done_callback(_forget)
             raise
 
     async def close(self) -> None:
         """Waits for the work that began."""
         await asyncio.to_thread(self._threads.shutdown, wait=True)
+
+
+def _forget(finished: asyncio.Future[T]) -> None:
+    """Takes note of a failure that nobody waits for, so that asyncio does not log it as lost."""
+    if not finished.cancelled():
+        finished.exception()
 
 
 def _expired() -> TreniError:

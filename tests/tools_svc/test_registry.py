@@ -183,7 +183,9 @@ _JSON = st.recursive(
 def test_what_json_writes_is_read_back(value: dict[str, Any]) -> None:
     text = to_json(value)
     assert text == json.dumps(value, ensure_ascii=False)
+    refused_as = None
     try:
-        assert decode(text) == value
+        back = decode(text)
     except TreniError as error:
-        assert error.kind == "arguments_too_deep"  # noqa: PT017
+        refused_as = error.kind
+    assert refused_as == "arguments_too_deep" or (refused_as is None and back == value)
