@@ -33,8 +33,11 @@ MAX_TASK_ID_CHARS = 256
 # Above the longest valid request; times the concurrent runs it bounds what requests take in memory.
 _OPTIONS = {**dict(metadata.SERVER_OPTIONS), "grpc.max_receive_message_length": 512 * 1024}
 
-RECORD_RESERVE_S = 0.01
+RECORD_RESERVE_S = 0.02
 """How much sooner than its caller a run gives up, so that the record still arrives."""
+
+# On its way a gRPC timeout is rounded up to about two digits: 1.001 s arrives as 1.01 s.
+_TIMEOUT_ROUNDING = 1.01
 
 # A run id travels as gRPC metadata and within idempotency keys.
 _RUN_ID = re.compile(r"[A-Za-z0-9._:/@+-]{1,200}")
@@ -70,10 +73,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     ) -> None:
         """Streams the run's events; the record is the last one whatever happens."""
         recorder = Recorder(arm=self._arm)
-        remaining_s: float | None = context.time_remaining()
-        deadline = Deadline.after(
-            self._policy.run_timeout_s if remaining_s is None else remaining_s - RECORD_RESERVE_S
-        )
+        deadline = Deadline.after(self._run_timeout_s(context.time_remaining()))
         failure: TreniError | None = None
         try:
             validate(request)
@@ -91,6 +91,12 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         await context.write(agent_pb2.RunEvent(record=recorder.record()))
         if failure is not None:
             await abort(context, failure)
+
+    def _run_timeout_s(self, remaining_s: float | None) -> float:
+        """The caller's time less what it takes to tell the caller; the policy's for a caller without a deadline."""
+        if remaining_s is None:
+            return self._policy.run_timeout_s
+        return remaining_s / _TIMEOUT_ROUNDING - RECORD_RESERVE_S
 
     @contextmanager
     def _slot(self, run_id: str) -> Iterator[None]:
