@@ -1,0 +1,326 @@
+"""The `treni-route` command: verbs. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from matrices import doctor as doctor_module
+from matrices.campaign import Campaign, Options, load_campaign, plan_campaign
+from matrices.history import read_history
+from matrices.profiles import bundled_profiles, select_profiles
+from matrices.report import ExitStatus, exit_status, write_report
+from matrices.report_figures import Figures, figures
+from matrices.report_tables import table_text
+from matrices.runner import Runner
+from matrices.simulation import main as simulate
+from matrices.suites import bundled_suites, load_suite
+from treni.errors import Code, TreniError
+
+_EPILOG = """\b
+Examples:
+  treni-route matrix p00..p05              the six published profiles
+  treni-route matrix p01t..p05t            the same faults at the tool itself: both arms meet them
+  treni-route matrix p00,p04 --runs 3      a short one
+  treni-route matrix mine.toml --suite chains
+  treni-route matrix --resume results/20260101T000000Z
+  treni-route check results/20260101T000000Z
+
+\b
+Exit status: 0 pass; 1 the checker found something (or an error); 2 usage;
+3 inconclusive: nothing is wrong, and no profile has a verdict."""
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """A TreniError ends the command with one line on stderr: 2 for what the user asked wrongly, else 1."""
+    try:
+        yield
+    except TreniError as error:
+        click.echo(f"treni-route: {error}", err=True)
+        sys.exit(2 if error.code is Code.INVALID_ARGUMENT else 1)
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="treni-route")
+def main() -> None:
+    """Measure where an LLM agent's routing should live: inside the inference process, or outside it."""
+
+
+@main.command(epilog=_EPILOG)
+@click.argument("profiles", required=False)
+@click.option(
+    "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
+)
+@click.option(
+    "--runs", type=click.IntRange(1, 1000), default=12, show_default=True, help="Runs of the suite (blocks)."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seeds backoff jitter and sampling.",
+)
+@click.option(
+    "--topology",
+    type=click.Choice(["local"]),
+    default="local",
+    show_default=True,
+    help="Where the services run.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help='Pairs at once; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["numpy", "cupy"]),
+    default="numpy",
+    show_default=True,
+    help="The engine's backend; never swapped silently.",
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A Hugging Face directory; default: the bundled treni-tiny.",
+)
+@click.option(
+    "--toxiproxy",
+    metavar="HOST:PORT",
+    help="Use this toxiproxy server instead of starting one for each cell.",
+)
+@click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="Where the campaign's folder is made.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Go on with this campaign's folder; takes no other option.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the cells and what the schedule predicts, run nothing.")
+def matrix(
+    profiles: str | None,
+    suite: str,
+    runs: int,
+    seed: int,
+    topology: str,
+    concurrency: int,
+    backend: str,
+    model_dir: Path | None,
+    toxiproxy: str | None,
+    no_idempotency: bool,
+    out: Path,
+    resume: Path | None,
+    dry_run: bool,
+) -> None:
+    """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
+
+    PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
+    the bundled ones. An A/A cell, the internal arm against itself, always runs first: it is the noise floor.
+    """
+    with _errors():
+        if resume is not None:
+            campaign, _ = load_campaign(resume)
+        elif profiles is None:
+            raise click.UsageError("name the profiles to run, such as p00..p05, or --resume a folder")
+        else:
+            folder = out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            options = Options(
+                suite=suite,
+                runs=runs,
+                seed=seed,
+                concurrency=concurrency,
+                topology=topology,
+                backend=backend,
+                model_dir=str((model_dir or bundled_checkpoint()).resolve()),
+                idempotency=not no_idempotency,
+                toxiproxy=toxiproxy,
+            )
+            campaign = plan_campaign(folder, options, select_profiles(profiles))
+        if dry_run:
+            _print_plan(campaign)
+            return
+        _run(campaign, resumed=resume is not None)
+        _finish(campaign.folder)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def check(folder: Path) -> None:
+    """Judge the history in FOLDER again, alone: plan against what happened. Prints one finding a line."""
+    with _errors():
+        result = _figures(folder)
+    for finding in result.findings:
+        click.echo(str(finding))
+    click.echo(f"{len(result.findings)} findings in {len(result.cells)} cells", err=True)
+    sys.exit(ExitStatus.FINDINGS if result.findings else ExitStatus.PASS)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def report(folder: Path) -> None:
+    """Rebuild every table of FOLDER from its manifest and history, byte for byte."""
+    with _errors():
+        _finish(folder)
+
+
+@main.command()
+@click.option("--validate", is_flag=True, help="Only say whether every bundled profile and suite is valid.")
+def profiles(validate: bool) -> None:
+    """List the bundled failure profiles."""
+    with _errors():
+        bundled = bundled_profiles()
+        suites = [load_suite(name) for name in bundled_suites()]
+    if validate:
+        click.echo(f"{len(bundled)} profiles and {len(suites)} suites are valid", err=True)
+        return
+    for profile in bundled.values():
+        click.echo(f"{profile.short:6}{profile.name:34}{profile.title}")
+
+
+@main.command()
+def doctor() -> None:
+    """Say what is present and what is missing on this machine, and what to do about it."""
+    with _errors():
+        checks = doctor_module.examine(bundled_checkpoint())
+    for item in checks:
+        click.echo(f"{item.state:8}{item.name:22}{item.detail}")
+    if any(item.state == "missing" for item in checks):
+        sys.exit(1)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("service", type=click.Choice(["runtime", "controller", "tools"]))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def serve(service: str, arguments: tuple[str, ...]) -> None:
+    """Serve one SERVICE by itself until it is interrupted; `treni-route serve SERVICE --help` has its options."""
+    module = {"runtime": "runtime_svc", "controller": "controller", "tools": "tools_svc"}[service]
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+main.add_command(simulate, name="simulate")
+
+
+@main.command()
+@click.option(
+    "--requests", type=click.IntRange(5), default=40, show_default=True, help="Requests of each kind."
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Default: the bundled treni-tiny.",
+)
+def bench(requests: int, model_dir: Path | None) -> None:
+    """Measure the testbed's own cost beside its floors, in one run, and print the ratios."""
+    from matrices import bench as bench_module
+
+    with _errors():
+        click.echo(asyncio.run(bench_module.run(str(model_dir or bundled_checkpoint()), requests)))
+
+
+def bundled_checkpoint() -> Path:
+    """Where the bundled model is."""
+    return Path(str(resources.files("runtime_svc") / "checkpoints" / "treni-tiny"))
+
+
+class _Progress:
+    """Progress on stderr: a bar for each cell on a terminal, a line for each cell elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description:8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def cell(self, name: str, pairs: int, done: int) -> None:
+        """A cell begins."""
+        self._tasks[name] = self._bar.add_task(name, total=pairs, completed=done)
+        if not self._console.is_terminal:
+            click.echo(f"{name}: {pairs} pairs" + (f", {done} done before" if done else ""), err=True)
+
+    def pair(self, name: str) -> None:
+        """A pair is complete."""
+        self._bar.advance(self._tasks[name])
+
+
+def _run(campaign: Campaign, *, resumed: bool) -> None:
+    with _Progress() as progress:
+        runner = Runner(campaign, progress)
+        try:
+            asyncio.run(runner.resume() if resumed else runner.run())
+        except KeyboardInterrupt:
+            if campaign.history_path.exists():
+                click.echo(
+                    f"interrupted; go on with: treni-route matrix --resume {campaign.folder}", err=True
+                )
+            sys.exit(130)
+
+
+def _figures(folder: Path) -> Figures:
+    campaign, manifest = load_campaign(folder)
+    history = read_history(campaign.history_path)
+    return figures(manifest, history.events, campaign.expectations)
+
+
+def _finish(folder: Path) -> None:
+    """Writes the report, prints the table, and ends the process with the campaign's exit status."""
+    result = _figures(folder)
+    write_report(folder, result)
+    click.echo(table_text(result), nl=False)
+    for finding in result.findings[:10]:
+        click.echo(f"finding: {finding}", err=True)
+    if len(result.findings) > 10:
+        click.echo(f"... and {len(result.findings) - 10} more findings", err=True)
+    click.echo(f"report: {folder / 'summary.md'}")
+    sys.exit(exit_status(result))
+
+
+def _print_plan(campaign: Campaign) -> None:
+    """One line for each cell and arm: what would run, and the counts that the schedule predicts."""
+    click.echo("cell  arm         pairs  faults  errors  error_rate  retries_mean_success  schedule")
+    for cell in campaign.cells:
+        for arm in cell.arms:
+            prediction = cell.prediction(arm)
+            faults, errors, retries, digest = 0, 0, 0.0, "-"
+            if prediction is not None:
+                faults, errors = len(prediction.fault_ids), prediction.errors
+                retries, digest = prediction.retries_mean_success, cell.schedule.digest[:12]
+            pairs = len(cell.pairs)
+            click.echo(
+                f"{cell.name:6}{arm:12}{pairs:5}  {faults:6}  {errors:6}  "
+                f"{errors / pairs:10.4f}  {retries:20.3f}  {digest}"
+            )
