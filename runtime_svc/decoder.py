@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import fields, replace
 from typing import Any
@@ -13,16 +14,21 @@ import numpy.typing as npt
 from runtime_svc.checkpoint import LayerWeights, ModelConfig, Weights
 from runtime_svc.ops import Array, Ops
 
-CHUNK = 512
-"""Tokens prefilled at once: sizes the workspace, and is how long a cancellation may wait in a prefill."""
+CHUNK = 128
+"""Tokens prefilled at once: keeps activations in a core's cache, and a cancellation from waiting long."""
 
 _GROW = 256
+
+
+def _nothing() -> None:
+    pass
 
 
 class Cache:
     """Keys and values of one sequence: `tokens` are the ids they belong to, in order.
 
-    `layers[i]` is (2, kv_heads, capacity, head_dim): keys, then values. Grows by doubling.
+    `keys[layer]` is (kv_heads, head_dim, capacity), `values[layer]` (kv_heads, capacity, head_dim): each the
+    way round in which attention reads it row by row. Grows by doubling.
     """
 
     def __init__(self, config: ModelConfig, ops: Ops) -> None:
@@ -30,7 +36,8 @@ class Cache:
         self._ops = ops
         self._capacity = 0
         self.tokens: list[int] = []
-        self.layers: list[Array] = []
+        self.keys: list[Array] = []
+        self.values: list[Array] = []
 
     @property
     def nbytes(self) -> int:
@@ -46,14 +53,16 @@ class Cache:
         """Makes room for `length` tokens, keeping those that are there."""
         if length <= self._capacity:
             return
-        c = self._config
+        c, used = self._config, len(self.tokens)
         wanted = max(2 * self._capacity, -(-length // _GROW) * _GROW)
         capacity = min(wanted, max(c.context_length, length))
-        used = len(self.tokens)
-        grown = [self._ops.empty((2, c.kv_heads, capacity, c.head_dim)) for _ in range(c.layers)]
-        for new, old in zip(grown, self.layers, strict=False):
-            new[:, :, :used] = old[:, :, :used]
-        self.layers, self._capacity = grown, capacity
+        keys = [self._ops.empty((c.kv_heads, c.head_dim, capacity)) for _ in range(c.layers)]
+        values = [self._ops.empty((c.kv_heads, capacity, c.head_dim)) for _ in range(c.layers)]
+        if self._capacity > 0:
+            for layer in range(c.layers):
+                keys[layer][:, :, :used] = self.keys[layer][:, :, :used]
+                values[layer][:, :used] = self.values[layer][:, :used]
+        self.keys, self.values, self._capacity = keys, values, capacity
 
 
 class Decoder:
@@ -74,29 +83,38 @@ class Decoder:
         """An empty cache for one sequence."""
         return Cache(self.config, self.ops)
 
-    def forward(self, tokens: Sequence[int], cache: Cache) -> Array:
-        """Appends `tokens` (1 to CHUNK of them) to the cache; logits (vocabulary,) after the last one.
+    def forward(self, tokens: Sequence[int], cache: Cache, *, check: Callable[[], None] = _nothing) -> Array:
+        """Appends `tokens` (at least one) to the cache; logits (vocabulary,) after the last one.
 
-        The logits are a view of the workspace: the next call overwrites them.
+        `check` is called before every chunk of `CHUNK` tokens, and stops the work by raising: the cache then
+        holds the chunks that were done. The logits are a view of the workspace: the next call overwrites it.
         """
-        work = self._run(tokens, cache)
-        weights, last = self._weights, len(tokens) - 1
+        weights = self._weights
+        for rows, work in self._chunks(tokens, cache, check):
+            last = work.x[rows - 1 : rows]
         self.ops.lm_head(
-            work.x[last : last + 1],
-            weights.final_gain,
-            weights.head,
-            self.config.norm_eps,
-            work.normed[:1],
-            work.logits,
+            last, weights.final_gain, weights.head, self.config.norm_eps, work.normed[:1], work.logits
         )
         return work.logits[0]
 
-    def hidden(self, tokens: Sequence[int], cache: Cache) -> npt.NDArray[np.float32]:
-        """Appends `tokens` to the cache; their last hidden states after the final norm, (T, hidden)."""
-        work = self._run(tokens, cache)
-        self.ops.rms(work.x, self._weights.final_gain, self.config.norm_eps, work.normed)
-        hidden: npt.NDArray[np.float32] = self.ops.download(work.normed)
-        return hidden
+    def pooled(
+        self, tokens: Sequence[int], cache: Cache, *, check: Callable[[], None] = _nothing
+    ) -> npt.NDArray[np.float64]:
+        """Appends `tokens` to the cache; the mean of their states after the final norm, (hidden,)."""
+        total = np.zeros(self.config.hidden)
+        for _, work in self._chunks(tokens, cache, check):
+            self.ops.rms(work.x, self._weights.final_gain, self.config.norm_eps, work.normed)
+            total += self.ops.download(work.normed).sum(axis=0, dtype=np.float64)
+        mean: npt.NDArray[np.float64] = total / len(tokens)
+        return mean
+
+    def _chunks(
+        self, tokens: Sequence[int], cache: Cache, check: Callable[[], None]
+    ) -> Iterator[tuple[int, _Workspace]]:
+        for first in range(0, len(tokens), CHUNK):
+            check()
+            part = tokens[first : first + CHUNK]
+            yield len(part), self._run(part, cache)
 
     def _run(self, tokens: Sequence[int], cache: Cache) -> _Workspace:
         ops, eps = self.ops, self.config.norm_eps
@@ -105,10 +123,10 @@ class Decoder:
         work = self._workspace(rows)
         rotation = self._rotations[start : start + rows]
         ops.embed(np.asarray(tokens, np.int32), self._weights.embedding, work.x)
-        for layer, kv in zip(self._weights.layers, cache.layers, strict=True):
+        for layer, keys, values in zip(self._weights.layers, cache.keys, cache.values, strict=True):
             ops.rms_qkv(work.x, layer.attention_gain, layer.qkv, layer.qkv_bias, eps, work.normed, work.qkv)
-            ops.rope_kv_write(work.qkv, layer.qk_gain, eps, rotation, start, work.q, kv)
-            ops.attend(work.q, kv, start, work.attended)
+            ops.rope_kv_write(work.qkv, layer.qk_gain, eps, rotation, start, work.q, keys, values)
+            ops.attend(work.q, keys, values, start, work.attended)
             ops.project_residual(work.attended, layer.o, work.normed, work.x)
             ops.rms_swiglu(work.x, layer.ffn_gain, layer.gate_up, eps, work.normed, work.both, work.gated)
             ops.project_residual(work.gated, layer.down, work.normed, work.x)
@@ -128,23 +146,24 @@ class _Workspace:
 
     def __init__(self, config: ModelConfig, ops: Ops, rows: int) -> None:
         c = config
-        self._head_shape = (c.kv_heads, c.heads // c.kv_heads)
-        self._head_dim = c.head_dim
+        self._heads = (c.kv_heads, c.heads // c.kv_heads)
         self.x = ops.empty((rows, c.hidden))
         self.normed = ops.empty((rows, c.hidden))
         self.qkv = ops.empty((rows, c.qkv_width))
-        self.q = ops.empty((*self._head_shape, rows, c.head_dim))
+        self.q = ops.empty((*self._heads, rows, c.head_dim))
         self.attended = ops.empty((rows, c.heads * c.head_dim))
         self.both = ops.empty((rows, 2 * c.ffn))
         self.gated = ops.empty((rows, c.ffn))
         self.logits = ops.empty((1, c.vocabulary))
 
     def first(self, rows: int) -> _Workspace:
-        """Views of the first `rows` rows."""
+        """The same memory for `rows` rows, at most those it was made for; every view contiguous."""
         part = copy(self)
         for name in ("x", "normed", "qkv", "attended", "both", "gated"):
             setattr(part, name, getattr(self, name)[:rows])
-        part.q = self.q[:, :, :rows]
+        part.q = self.q.reshape(-1, self.q.shape[3])[: math.prod(self._heads) * rows].reshape(
+            *self._heads, rows, -1
+        )
         return part
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from runtime_svc import checkpoint
 from runtime_svc.awareness import awareness
-from runtime_svc.decoder import CHUNK, Cache, Decoder
+from runtime_svc.decoder import Decoder
 from runtime_svc.errors import cancelled as cancelled_error
-from runtime_svc.ops import Array, Ops, Sampled
+from runtime_svc.ops import Ops, Sampled
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.prefix import PrefixStore
 from runtime_svc.template import ChatTemplate
@@ -158,13 +158,8 @@ class Engine:
                     got=f"{len(tokens)}",
                     todo="shorten the text",
                 )
-            cache = self.decoder.new_cache()
-            total = np.zeros(self.decoder.config.hidden)
-            for part in _pieces(tokens):
-                if cancelled():
-                    raise cancelled_error()
-                total += self.decoder.hidden(part, cache).sum(axis=0, dtype=np.float64)
-            response.embeddings.add(values=total / np.linalg.norm(total))
+            mean = self.decoder.pooled(tokens, self.decoder.new_cache(), check=_raiser(cancelled))
+            response.embeddings.add(values=mean / np.linalg.norm(mean))
         return response
 
 
@@ -200,7 +195,7 @@ class _Generation:
     ) -> None:
         self._engine = engine
         self._request = request
-        self._cancelled = cancelled
+        self._check = _raiser(cancelled)
         self._stages = _Stages(arrived_s)
         self._tokens: list[Sampled] = []
         self._pieces: list[str] = []
@@ -221,7 +216,7 @@ class _Generation:
         reason = "length"
         first_token_s = 0.0
         try:
-            logits = self._prefill(prompt[reused:], cache)
+            logits = engine.decoder.forward(prompt[reused:], cache, check=self._check)
             stages.mark("prefill_s")
             for step in range(budget):
                 token = ops.sample(logits, params, step)
@@ -240,9 +235,7 @@ class _Generation:
                     stages.mark("deliver")
                 if step + 1 == budget:
                     break
-                if self._cancelled():
-                    raise cancelled_error()
-                logits = engine.decoder.forward((token.id,), cache)
+                logits = engine.decoder.forward((token.id,), cache, check=self._check)
                 stages.mark("decode_s")
         finally:
             engine.prefixes.give(request.cache_key, cache)
@@ -259,13 +252,6 @@ class _Generation:
         stages.mark("detokenize_s")
         finish.timings.CopyFrom(self._timings(first_token_s))
         yield inference_pb2.GenerateChunk(text=rest, finish=finish)
-
-    def _prefill(self, tokens: Sequence[int], cache: Cache) -> Array:
-        for part in _pieces(tokens):
-            if self._cancelled():
-                raise cancelled_error()
-            logits = self._engine.decoder.forward(part, cache)
-        return logits
 
     def _finish(self, reason: str) -> inference_pb2.GenerateFinish:
         engine = self._engine
@@ -290,9 +276,12 @@ class _Generation:
         return common_pb2.EngineTimings(**spent, first_token_s=first_token_s, total_s=self._stages.elapsed_s)
 
 
-def _pieces(tokens: Sequence[int]) -> Iterator[Sequence[int]]:
-    for first in range(0, len(tokens), CHUNK):
-        yield tokens[first : first + CHUNK]
+def _raiser(cancelled: Callable[[], bool]) -> Callable[[], None]:
+    def check() -> None:
+        if cancelled():
+            raise cancelled_error()
+
+    return check
 
 
 def _ops(backend: str) -> Ops:

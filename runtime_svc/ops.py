@@ -67,15 +67,24 @@ class Ops(Protocol):
         """Out (T, (H + 2K) D) = rms(x) weight + bias. `normed` (T, hidden) is scratch."""
 
     def rope_kv_write(
-        self, qkv: Array, gain: Array | None, eps: float, rotation: Array, start: int, q: Array, kv: Array
+        self,
+        qkv: Array,
+        gain: Array | None,
+        eps: float,
+        rotation: Array,
+        start: int,
+        q: Array,
+        keys: Array,
+        values: Array,
     ) -> None:
-        """Norms (where `gain` (H + K, D) is given) and rotates heads; fills q and the cache at `start`.
+        """Norms (where `gain` (H + K, D) is given) and rotates heads; fills q and the cache from `start` on.
 
         `qkv` (T, (H + 2K) D) is used up. `rotation` (T, D): the complex numbers exp(i position frequency) as
-        pairs, for these T positions. q is (K, G, T, D); kv, (2, K, capacity, D), gets rows start..start + T.
+        pairs, for these T positions. q is (K, G, T, D), scaled by 1 / sqrt(D). keys (K, D, capacity) and
+        values (K, capacity, D) get positions start..start + T.
         """
 
-    def attend(self, q: Array, kv: Array, start: int, out: Array) -> None:
+    def attend(self, q: Array, keys: Array, values: Array, start: int, out: Array) -> None:
         """Causal attention of T queries at positions start..start + T over the cache; out (T, H D)."""
 
     def project_residual(self, x: Array, weight: Array, projected: Array, residual: Array) -> None:

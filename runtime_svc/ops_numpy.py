@@ -13,9 +13,6 @@ from runtime_svc.ops import Sampled, SamplingParams
 
 Floats = npt.NDArray[np.float32]
 
-_QUERY_ROWS = 128
-"""Queries attended to at once: bounds the score matrix, and skips most of what causality masks out."""
-
 
 class NumpyOps:
     """Implements `runtime_svc.ops.Ops`; see there for shapes and formulas."""
@@ -71,37 +68,38 @@ class NumpyOps:
         rotation: Floats,
         start: int,
         q: Floats,
-        kv: Floats,
+        keys: Floats,
+        values: Floats,
     ) -> None:
         """A head in rotary order is D / 2 complex numbers, and a rotation one complex product."""
         kv_heads, group, rows, dim = q.shape
         heads = kv_heads * group
         by_head = qkv.reshape(rows, heads + 2 * kv_heads, dim)
-        queries_keys = by_head[:, : heads + kv_heads]
+        rotated = by_head[:, : heads + kv_heads]
         if gain is not None:
-            _rms(queries_keys, gain, eps, queries_keys)
-        turned = queries_keys.view(np.complex64)
-        turned *= rotation.view(np.complex64)[:, None, :]
-        q[...] = queries_keys[:, :heads].reshape(rows, kv_heads, group, dim).transpose(1, 2, 0, 3)
-        # Keys and values lie side by side, so that one copy writes both.
-        written = by_head[:, heads:].reshape(rows, 2, kv_heads, dim)
-        kv[:, :, start : start + rows] = written.transpose(1, 2, 0, 3)
+            _rms(rotated, gain, eps, rotated)
+        turned = rotated.view(np.complex64)
+        np.multiply(turned, rotation.view(np.complex64)[:, None], out=turned)
+        queries = rotated[:, :heads].reshape(rows, kv_heads, group, dim)
+        np.multiply(queries.transpose(1, 2, 0, 3), 1.0 / math.sqrt(dim), out=q)
+        keys[:, :, start : start + rows] = rotated[:, heads:].transpose(1, 2, 0)
+        values[:, start : start + rows] = by_head[:, heads + kv_heads :].transpose(1, 0, 2)
 
-    def attend(self, q: Floats, kv: Floats, start: int, out: Floats) -> None:
-        """Softmax of scaled products, a block of queries at a time."""
+    def attend(self, q: Floats, keys: Floats, values: Floats, start: int, out: Floats) -> None:
+        """softmax(q k^T) v, with the division by the softmax's sum left to the end, where it is smallest."""
         kv_heads, group, rows, dim = q.shape
-        if rows == 1:
-            mixed = _attention(q.reshape(kv_heads, group, dim), kv[:, :, : start + 1], None)
-            out[...] = mixed.reshape(1, -1)
-            return
-        by_head = out.reshape(rows, kv_heads, group, dim)
-        for first in range(0, rows, _QUERY_ROWS):
-            last = min(first + _QUERY_ROWS, rows)
-            block = np.ascontiguousarray(q[:, :, first:last]).reshape(kv_heads, -1, dim)
-            keys = start + last
-            hidden = np.arange(keys) > np.arange(start + first, keys)[:, None]
-            mixed = _attention(block, kv[:, :, :keys], np.tile(hidden, (group, 1)))
-            by_head[first:last] = mixed.reshape(kv_heads, group, -1, dim).transpose(2, 0, 1, 3)
+        end = start + rows
+        scores = np.matmul(q.reshape(kv_heads, group * rows, dim), keys[:, :, :end])
+        if rows > 1:
+            # Query i of these rows must not see the keys of rows i + 1 and on; all keys before `start` it may.
+            among_rows = scores.reshape(kv_heads, group, rows, end)[..., start:]
+            np.copyto(among_rows, -np.inf, where=np.tri(rows, rows, -1, bool).T)
+        scores -= np.maximum.reduce(scores, axis=2, keepdims=True)
+        np.exp(scores, out=scores)
+        mixed = np.matmul(scores, values[:, :end])
+        mixed /= np.add.reduce(scores, axis=2, keepdims=True)
+        by_head = mixed.reshape(kv_heads, group, rows, dim).transpose(2, 0, 1, 3)
+        out.reshape(rows, kv_heads, group, dim)[...] = by_head
 
     def project_residual(self, x: Floats, weight: Floats, projected: Floats, residual: Floats) -> None:
         """One product, added."""
@@ -142,17 +140,3 @@ def _rms(x: Floats, gain: Floats, eps: float, out: Floats) -> None:
     np.sqrt(scale, out=scale)
     np.divide(x, scale[..., None], out=out)
     out *= gain
-
-
-def _attention(q: Floats, kv: Floats, hidden: npt.NDArray[np.bool_] | None) -> Floats:
-    """softmax(q k^T / sqrt(D)) v for q (K, R, D) over kv (2, K, N, D), without the `hidden` (R, N) pairs."""
-    keys, values = kv
-    scores: Floats = np.matmul(q, keys.swapaxes(1, 2))
-    scores *= 1.0 / math.sqrt(q.shape[2])
-    if hidden is not None:
-        np.copyto(scores, -np.inf, where=hidden)
-    scores -= scores.max(axis=2, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=2, keepdims=True)
-    mixed: Floats = np.matmul(scores, values)
-    return mixed
