@@ -18,7 +18,9 @@ def markdown(figures: Figures) -> str:
     """The whole document."""
     parts = [
         _head(figures),
-        _table(HEADINGS, [table_row(row) for row in cell_rows(figures)]),
+        _table(
+            [" ".join(lines).strip() for lines in HEADINGS], [table_row(row) for row in cell_rows(figures)]
+        ),
         _notes(figures),
     ]
     if figures.unplanned:

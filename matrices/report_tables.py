@@ -59,19 +59,23 @@ def cell_rows(figures: Figures) -> list[CellRow]:
     return [CellRow(cell, floor_s) for cell in figures.cells]
 
 
-HEADINGS: tuple[str, ...] = (
-    "profile",
-    "internal mean ms",
-    "external mean ms",
-    "ratio [CI95]",
-    "difference ms [CI95]",
-    "internal errors",
-    "external errors",
-    "external retries",
-    "faults p/d/o",
-    "verdict",
-    "claim-safe",
+HEADINGS: tuple[tuple[str, str], ...] = (
+    ("profile", ""),
+    ("internal", "mean ms"),
+    ("external", "mean ms"),
+    ("ratio", "[CI95]"),
+    ("difference ms", "[CI95]"),
+    ("error rate", "int / ext"),
+    ("external", "retries"),
+    ("faults", "p/d/o"),
+    ("verdict", ""),
+    ("claim", "safe"),
 )
+"""Each heading in its two lines."""
+
+
+def _rate(value: float | None) -> str:
+    return "0" if value == 0 else number(value, 4) or "-"
 
 
 def table_row(row: CellRow) -> tuple[str, ...]:
@@ -83,7 +87,9 @@ def table_row(row: CellRow) -> tuple[str, ...]:
         ratio = f"{number(one.value, 3)} [{number(one.low, 2)}, {number(one.high, 2)}]"
     if comparison.delta is not None:
         one = comparison.delta
-        delta = f"{ms(one.value, 2, sign=True)} [{ms(one.low, 2, sign=True)}, {ms(one.high, 2, sign=True)}]"
+        digits = 2 if max(abs(one.low), abs(one.high)) < 0.01 else 1
+        low, high = ms(one.low, digits, sign=True), ms(one.high, digits, sign=True)
+        delta = f"{ms(one.value, digits, sign=True)} [{low}, {high}]"
     parts = ("planned", "delivered", "observed")
     faults = [sum(len(getattr(arm.faults, part)) for arm in row.cell.arms) for part in parts]
     return (
@@ -92,8 +98,7 @@ def table_row(row: CellRow) -> tuple[str, ...]:
         latency_ms(row.second.latency, "mean_s") or "-",
         ratio,
         delta,
-        number(row.first.error_rate, 4) or "-",
-        number(row.second.error_rate, 4) or "-",
+        f"{_rate(row.first.error_rate)} / {_rate(row.second.error_rate)}",
         number(row.second.retries_mean_success, 3) or "-",
         "/".join(map(str, faults)),
         str(comparison.verdict),
@@ -103,14 +108,14 @@ def table_row(row: CellRow) -> tuple[str, ...]:
 
 def table_text(figures: Figures, *, width: int = 120) -> str:
     """The table as it stands on the terminal, `width` characters wide, without colour."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for heading in HEADINGS:
-        words = heading in ("profile", "verdict", "claim-safe")
+        verdict = heading[0] == "verdict"
         table.add_column(
-            heading,
-            justify="left" if words else "right",
-            no_wrap=heading not in ("verdict",),
-            overflow="fold",
+            "\n".join(heading),
+            justify="left" if heading[0] in ("profile", "verdict", "claim") else "right",
+            no_wrap=not verdict,
+            min_width=len("external slower") if verdict else None,
         )
     for row in cell_rows(figures):
         table.add_row(*table_row(row))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from google.protobuf import json_format
 
+from chaos.schedule import PredictedRequest, Schedule, predict
 from matrices import events as ev
 from matrices import manifest as mf
+from matrices.expectation import Expectation, ExpectedPair, expected_run
 from treni.v1 import agent_pb2, common_pb2
 
 WALL = "2026-01-01T00:00:00Z"
@@ -279,3 +282,106 @@ def manifest_cell(
         schedule=None,
         schedule_hash=dict.fromkeys(arms, "0" * 16),
     )
+
+
+def stall_or_status(fault_id: str) -> str:
+    """The status that an attempt under that fault ends with."""
+    return "UNAVAILABLE" if fault_id.endswith(":status") else "DEADLINE_EXCEEDED"
+
+
+def faithful_outcome(
+    cell: str, pair: int, arm: str, request: PredictedRequest, *, noise_s: float = 0.0, calls: int = 0
+) -> ev.Outcome:
+    """The outcome of a run that does exactly what the schedule predicts, on the tool hop."""
+    made = [attempt("model", duration_s=0.004)]
+    for one in request.attempts:
+        fault = "" if one.fault is None else one.fault.id
+        code = stall_or_status(fault) if one.is_error else "OK"
+        duration_s = {"OK": 0.002, "UNAVAILABLE": 0.001, "DEADLINE_EXCEEDED": 0.25}[code]
+        made.append(
+            attempt(
+                "tool", call=one.call_index, nth=one.attempt, fault=fault, code=code, duration_s=duration_s
+            )
+        )
+    told = record(
+        "external" if arm == "external" else "internal",
+        attempts=made,
+        tools=[tool_use() for _ in range(calls if not request.failed else 0)],
+    )
+    latency_s = told["total_s"] + 0.001 + noise_s
+    changes: dict[str, Any] = {"latency_s": latency_s, "record": told}
+    if request.failed:
+        return failed(cell, pair, arm, **changes)
+    return outcome(cell, pair, arm, **changes)
+
+
+NO_FAULTS = Schedule(prefix="none")
+
+
+def campaign_cell(
+    name: str,
+    *,
+    schedule: Schedule = NO_FAULTS,
+    retries: int = 1,
+    runs: int = 12,
+    per_block: int = 4,
+    arms: tuple[str, str] = ("internal", "external"),
+    delay_s: float = 0.0,
+    seed: int = 0,
+) -> tuple[list[ev.Event], Expectation]:
+    """A cell in which every run does what the schedule predicts, the second arm `delay_s` slower, with noise.
+
+    The first task of each block makes one `ledger_append` call; the schedule acts on the second arm.
+    """
+    rng = random.Random(f"{name} {seed}")
+    calls = [1 if pair % per_block == 0 else 0 for pair in range(runs * per_block)]
+    quiet = predict(NO_FAULTS, calls, retries)
+    faulty = predict(schedule, calls, retries, side_effects=[[True] * count for count in calls])
+    pairs: dict[int, list[ev.Event]] = {}
+    expected = []
+    deliveries, effects = [], {arm: [] for arm in arms}
+    for pair, count in enumerate(calls):
+        of_arm = {arms[0]: quiet.requests[pair], arms[1]: faulty.requests[pair]}
+        block = pair // per_block
+        noise = {arm: abs(rng.gauss(0, 2e-4)) for arm in arms}
+        noise[arms[1]] += delay_s
+        outcomes = {
+            arm: faithful_outcome(name, pair, arm, request, noise_s=noise[arm], calls=count)
+            for arm, request in of_arm.items()
+        }
+        ids = {arm: request.fault_ids for arm, request in of_arm.items()}
+        stratum = of_arm[arms[1]].stratum
+        pairs[pair] = pair_events(
+            name,
+            pair,
+            block=block,
+            arms=arms,
+            outcomes=outcomes,
+            planned=ids,
+            stratum=stratum,
+            side_effects=count,
+        )
+        deliveries += [delivery(one, run_id(name, pair, arms[1])) for one in ids[arms[1]]]
+        for arm, request in of_arm.items():
+            if any(one.tool_runs for one in request.attempts):
+                effects[arm].append(effect(run_id(name, pair, arm)))
+        runs_of = {arm: expected_run(request) for arm, request in of_arm.items()}
+        expected.append(
+            ExpectedPair(pair=pair, block=block, task_id=f"task{pair}", stratum=stratum, runs=runs_of)
+        )
+    events = cell_events(
+        name,
+        pairs,
+        per_block=per_block,
+        arms=arms,
+        deliveries={arms[1]: tuple(deliveries)},
+        effects={arm: tuple(rows) for arm, rows in effects.items()},
+    )
+    expectation = Expectation(
+        cell=name,
+        arms=arms,
+        pairs=tuple(expected),
+        duplicates={arms[0]: 0, arms[1]: faulty.duplicates},
+        phantoms={arms[0]: 0, arms[1]: faulty.phantoms},
+    )
+    return events, expectation

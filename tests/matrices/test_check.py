@@ -1,0 +1,310 @@
+"""The checker on histories that are as planned, and on ones that must fail, each with its finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chaos.faults import Stall, Status
+from chaos.schedule import Rule, Schedule
+from matrices import events as ev
+from matrices.check import CellJudgement, check
+from matrices.expectation import codes_of
+from tests.matrices import histories as h
+
+P04 = Schedule(
+    prefix="p04",
+    rules=(Rule(kind=Status(), every=2), Rule(kind=Stall(), every=3)),
+    warmup=1,
+)
+EVENTS, EXPECTATION = h.campaign_cell("p04", schedule=P04)
+MANIFEST = h.manifest(h.manifest_cell("p04", profile="p04_mixed_aggressive", site="hop"), runs=12)
+
+
+def _judge(events: list[ev.Event]) -> CellJudgement:
+    return check(MANIFEST, events, [EXPECTATION])[0]
+
+
+def _found(events: list[ev.Event]) -> set[tuple[str, str, int | None]]:
+    return {(finding.kind, finding.arm, finding.pair) for finding in _judge(events).findings}
+
+
+def _where(**fields: Any) -> Callable[[ev.Event], bool]:
+    return lambda event: all(getattr(event, name, None) == value for name, value in fields.items())
+
+
+def _without(**fields: Any) -> list[ev.Event]:
+    match = _where(**fields)
+    kept = [event for event in EVENTS if not match(event)]
+    assert len(kept) < len(EVENTS)
+    return kept
+
+
+def _changed(change: Callable[[Any], ev.Event], **fields: Any) -> list[ev.Event]:
+    match = _where(**fields)
+    assert any(match(event) for event in EVENTS)
+    return [change(event) if match(event) else event for event in EVENTS]
+
+
+def _record(change: Callable[[dict[str, Any]], Any]) -> Callable[[ev.Outcome], ev.Outcome]:
+    def apply(outcome: ev.Outcome) -> ev.Outcome:
+        assert outcome.record is not None
+        copied = {**outcome.record, "attempts": [dict(one) for one in outcome.record["attempts"]]}
+        change(copied)
+        return replace(outcome, record=copied)
+
+    return apply
+
+
+def test_the_published_counts_are_what_a_faithful_history_has() -> None:
+    """p04: 4 of 48 fail and 8 retries over 44 successes (published 0.0833 and 0.182)."""
+    judged = _judge(EVENTS)
+    assert judged.findings == ()
+    assert judged.complete
+    runs = [by_arm["external"] for by_arm in judged.runs.values()]
+    assert sum(not run.ok for run in runs) == 4
+    assert sum(run.retries for run in runs if run.ok) == 8
+    account = judged.faults["external"]
+    assert len(account.planned) == len(account.delivered) == len(account.observed) == 16
+    assert judged.faults["internal"].planned == ()
+    assert judged.effects["external"].lost == 0
+    assert judged.effects["internal"].recorded == 12
+
+
+FAULTED = 0  # the first tool task meets n = 2 and n = 3: both its attempts fail
+RETRIED = 4  # the next meets n = 4, and succeeds at its retry n = 5
+CLEAN = 1
+
+assert not EXPECTATION.pairs[FAULTED].runs["external"].ok
+assert EXPECTATION.pairs[RETRIED].runs["external"].retries == 1
+assert EXPECTATION.pairs[RETRIED].runs["external"].ok
+FIRST_FAULT = EXPECTATION.pairs[FAULTED].runs["external"].faults[0].id
+
+
+def _deliveries(change: Callable[[tuple[ev.Delivery, ...]], tuple[ev.Delivery, ...]]) -> list[ev.Event]:
+    return _changed(
+        lambda event: replace(event, faults=change(event.faults)), type="deliveries", arm="external"
+    )
+
+
+def _effects(change: Callable[[tuple[ev.EffectRow, ...]], tuple[ev.EffectRow, ...]]) -> list[ev.Event]:
+    return _changed(lambda event: replace(event, rows=change(event.rows)), type="effects", arm="external")
+
+
+def _pair(pair: int) -> list[ev.Event]:
+    return [event for event in EVENTS if getattr(event, "pair", None) == pair]
+
+
+def _set(**changes: Any) -> Callable[[Any], ev.Event]:
+    return lambda event: replace(event, **changes)
+
+
+def _of(pair: int, arm: str = "external") -> dict[str, Any]:
+    return {"type": "outcome", "pair": pair, "arm": arm}
+
+
+def _drop_retry(record: dict[str, Any]) -> None:
+    for attempt in record["attempts"]:
+        attempt["attempt"] = 0
+
+
+def _drop_fault(record: dict[str, Any]) -> None:
+    for attempt in record["attempts"]:
+        attempt["fault_id"] = ""
+
+
+def _other_code(record: dict[str, Any]) -> None:
+    for attempt in record["attempts"]:
+        if attempt["fault_id"] == FIRST_FAULT:
+            attempt["code"] = "INTERNAL"
+
+
+OTHER_TOKENS = {"prompt_tokens": 7, "completion_tokens": 1, "cached_prompt_tokens": 0}
+FAILED_CLEAN = _changed(
+    lambda event: h.failed("p04", CLEAN, event.arm, record=event.record), type="outcome", pair=CLEAN
+)
+STRAY = ev.PairCompleted(cell="p04", pair=99)
+Kinds = set[tuple[str, str, int | None]]
+EXT, INT = "external", "internal"
+
+CASES: dict[str, tuple[list[ev.Event], Kinds]] = {
+    "a pair is missing": (_without(pair=CLEAN), {("pair_missing", "", CLEAN)}),
+    "a pair is repeated": (
+        [*EVENTS, *_pair(CLEAN)],
+        {("pair_repeated", "", CLEAN), ("event_stray", "", None)},
+    ),
+    "a pair was begun and left": (
+        _without(type="pair_complete", pair=CLEAN),
+        {("pair_missing", "", CLEAN), ("pair_unfinished", "", CLEAN)},
+    ),
+    "an unplanned pair": ([*EVENTS, *h.pair_events("p04", 99, block=0)], {("pair_unplanned", "", 99)}),
+    "an event out of place": ([*EVENTS, STRAY], {("event_stray", "", None)}),
+    "an outcome is missing": (_without(**_of(CLEAN)), {("outcome_missing", EXT, CLEAN)}),
+    "another task": (_changed(_set(task_id="x"), type="pair", pair=3), {("pair_not_as_planned", "", 3)}),
+    "another stratum": (_changed(_set(stratum="F"), type="pair", pair=3), {("pair_not_as_planned", "", 3)}),
+    "other faults": (
+        _changed(_set(planned_faults={INT: (), EXT: ("f",)}), type="pair", pair=3),
+        {("pair_not_as_planned", "", 3)},
+    ),
+    "arms did different work": (
+        _changed(_record(lambda r: r.update(usage=OTHER_TOKENS)), **_of(CLEAN)),
+        {("pair_void", "", CLEAN)},
+    ),
+    "a wrong answer": (_changed(_set(correct=False), **_of(CLEAN)), {("answer_wrong", EXT, CLEAN)}),
+    "an answer that was not judged": (
+        _changed(_set(correct=None), **_of(CLEAN)),
+        {("answer_wrong", EXT, CLEAN)},
+    ),
+    "an answer without a record": (
+        _changed(_set(record=None), **_of(CLEAN)),
+        {("record_missing", EXT, CLEAN)},
+    ),
+    "the arms' addresses swapped": (
+        _changed(_record(lambda r: r.update(arm=INT)), **_of(CLEAN)),
+        {("arm_swapped", EXT, CLEAN)},
+    ),
+    "another backend": (
+        _changed(_record(lambda r: r.update(backend="cupy")), **_of(CLEAN)),
+        {("backend_swapped", EXT, CLEAN)},
+    ),
+    "errors that no fault caused": (
+        FAILED_CLEAN,
+        {
+            ("error_count", EXT, None),
+            ("error_count", INT, None),
+            ("internal_error", INT, None),
+            ("error_unplanned", EXT, CLEAN),
+            ("error_unplanned", INT, CLEAN),
+            ("error_unexplained", EXT, CLEAN),
+            ("error_unexplained", INT, CLEAN),
+        },
+    ),
+    "a predicted error that did not come": (
+        _changed(lambda event: h.outcome("p04", FAULTED, EXT, record=event.record), **_of(FAULTED)),
+        {
+            ("error_count", EXT, None),
+            ("error_absent", EXT, FAULTED),
+            ("retry_count", EXT, None),
+            ("pair_void", "", FAULTED),
+            ("hops_negative", EXT, FAULTED),
+        },
+    ),
+    "a wrong retry count": (
+        _changed(_record(_drop_retry), **_of(RETRIED)),
+        {("retry_count", EXT, None), ("retries_unplanned", EXT, RETRIED)},
+    ),
+    "a failed attempt that no fault caused": (
+        _changed(_record(_drop_fault), **_of(RETRIED)),
+        {("attempt_unexplained", EXT, RETRIED), ("fault_not_observed", EXT, RETRIED)},
+    ),
+    "a fault ended otherwise": (
+        _changed(_record(_other_code), **_of(FAULTED)),
+        {("fault_not_observed", EXT, FAULTED)},
+    ),
+    "a fault was lost": (_deliveries(lambda rows: rows[1:]), {("fault_not_delivered", EXT, FAULTED)}),
+    "a fault came twice": (
+        _deliveries(lambda rows: (*rows, rows[0])),
+        {("fault_delivered_twice", EXT, FAULTED)},
+    ),
+    "a fault that was not planned": (
+        _deliveries(lambda rows: (*rows, h.delivery("x", h.run_id("p04", CLEAN, EXT)))),
+        {("fault_not_planned", EXT, CLEAN)},
+    ),
+    "a fault on the wrong run": (
+        _deliveries(lambda rows: (replace(rows[0], run_id=h.run_id("p04", CLEAN, EXT)), *rows[1:])),
+        {("fault_not_planned", EXT, CLEAN), ("fault_not_delivered", EXT, FAULTED)},
+    ),
+    "no delivery log": (_without(type="deliveries", arm=EXT), {("log_missing", EXT, None)}),
+    "no ledger": (_without(type="effects", arm=EXT), {("log_missing", EXT, None)}),
+    "an effect was lost": (_effects(lambda rows: rows[1:]), {("effect_lost", EXT, None)}),
+    "an effect was duplicated": (
+        _effects(lambda rows: (*rows, replace(rows[0], attempt=1))),
+        {("effect_duplicate", EXT, None)},
+    ),
+    "an effect of a failed run": (
+        _effects(lambda rows: (*rows, h.effect(h.run_id("p04", FAULTED, EXT)))),
+        {("effect_phantom", EXT, None)},
+    ),
+    "an effect of nobody": (
+        _effects(lambda rows: (*rows, h.effect("who"))),
+        {("effect_stranger", EXT, None)},
+    ),
+    "parts beyond the whole": (
+        _changed(_set(latency_s=0.001), **_of(CLEAN)),
+        {("hops_negative", EXT, CLEAN)},
+    ),
+    "no conditions": (
+        _changed(_set(conditions={}), type="block", block=2, phase="end"),
+        {("conditions_missing", "", None)},
+    ),
+    "a broken cell": (
+        _changed(_set(status="broken", detail="toxiproxy died"), type="cell_end"),
+        {("cell_broken", "", None)},
+    ),
+    "an interrupted cell": (_without(type="cell_end"), {("cell_unended", "", None)}),
+    "a cell that never ran": ([], {("cell_missing", "", None)}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_history_that_is_wrong_gives_exactly_its_findings(name: str) -> None:
+    events, want = CASES[name]
+    assert _found(events) == want
+
+
+def test_a_cell_that_was_not_planned_is_found() -> None:
+    judged = check(MANIFEST, [*EVENTS, replace(EVENTS[0], cell="p99")], [EXPECTATION])
+    assert [finding.kind for finding in judged[-1].findings] == ["cell_unplanned"]
+    assert judged[-1].cell == "p99"
+
+
+def test_abandoned_runs_are_left_out_and_counted() -> None:
+    """The pair had begun, its run had met its fault and left an effect; then it was run again from the start."""
+    first = "p04-0-external-first"
+    started = next(event for event in EVENTS if _where(type="pair", pair=FAULTED)(event))
+    invoke = next(event for event in EVENTS if _where(type="invoke", pair=FAULTED, arm=EXT)(event))
+    abandon = ev.Abandon(cell="p04", pair=FAULTED, run_ids=(first,))
+    events = [EVENTS[0], started, replace(invoke, run_id=first), abandon]
+    for event in EVENTS[1:]:
+        if isinstance(event, ev.Deliveries) and event.arm == EXT:
+            events.append(replace(event, faults=(h.delivery(FIRST_FAULT, first), *event.faults)))
+        elif isinstance(event, ev.Effects) and event.arm == EXT:
+            events.append(replace(event, rows=(h.effect(first), *event.rows)))
+        else:
+            events.append(event)
+    judged = _judge(events)
+    assert judged.findings == ()
+    assert judged.faults[EXT].superseded == 1
+    assert judged.effects[EXT].superseded == 1
+    assert len(judged.faults[EXT].delivered) == 16
+
+
+def test_a_contaminated_block_is_named_and_is_no_finding() -> None:
+    stolen = {**h.CALM, "steal_fraction": 0.2}
+    judged = _judge(_changed(_set(conditions=stolen), type="block", block=3, phase="end"))
+    assert judged.findings == ()
+    assert judged.contaminated == {3: "steal_fraction 0.2 > 0.1"}
+
+
+def test_a_tools_own_refusal_is_not_a_fault() -> None:
+    def refuse(record: dict[str, Any]) -> None:
+        refused = dict(
+            record["attempts"][0], hop="tool", outcome="fail", code="INVALID_ARGUMENT", duration_s=0.0
+        )
+        record["attempts"].append(refused)
+
+    assert _judge(_changed(_record(refuse), **_of(CLEAN))).findings == ()
+
+
+def test_a_finding_reads_as_a_line() -> None:
+    finding = _judge(_without(pair=CLEAN)).findings[0]
+    assert str(finding) == "pair_missing [p04 pair 1]"
+
+
+def test_a_fault_that_only_slows_ends_ok() -> None:
+    assert codes_of(Stall(), is_error=False) == {"OK"}
+    assert codes_of(Stall(), is_error=True) == {"DEADLINE_EXCEEDED"}
+    assert codes_of(Status(code="ABORTED"), is_error=True) == {"ABORTED"}

@@ -1,0 +1,136 @@
+"""Which pairs are void, and what becomes of side effects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from matrices import events as ev
+from matrices.history import state_of
+from matrices.hops import NAMES, hops_of, mean_hops
+from matrices.ledger import EffectCounts, count_effects, pair_work
+from matrices.runs import Run, pair_runs
+from tests.matrices import histories as h
+from treni.errors import TreniError
+
+TOOLS = ("ledger_append",)
+
+
+def _pair(**outcomes: ev.Outcome) -> dict[str, Run]:
+    events = h.pair_events("p00", 0, block=0, outcomes=outcomes)
+    return pair_runs(state_of(events)["p00"])[0]
+
+
+def _external(**record: Any) -> ev.Outcome:
+    return h.outcome("p00", 0, "external", record=h.record("external", **record))
+
+
+def test_arms_that_did_the_same_work_are_not_void() -> None:
+    entry = pair_work(0, _pair())
+    assert entry.void is None
+    assert entry.work["internal"] == entry.work["external"]
+    assert entry.work["external"].prompt_tokens == 200
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ({"prompt": 201}, "prompt tokens differ: external 201, internal 200"),
+        ({"completion": 13}, "completion tokens differ: external 13, internal 12"),
+        ({"cached": 0}, "cached prompt tokens differ: external 0, internal 100"),
+        (
+            {"tools": [h.tool_use()]},
+            'tool calls differ: external ledger_append{"account":"rent","amount":5}, internal none',
+        ),
+    ],
+)
+def test_different_work_voids_the_pair_with_its_reason(record: dict[str, Any], why: str) -> None:
+    void = pair_work(0, _pair(external=_external(**record))).void
+    assert void == why
+
+
+def test_arguments_are_compared_as_values_and_not_as_text() -> None:
+    spaced = h.tool_use()
+    spaced.arguments_json = ' {"amount":5 ,"account":"rent"}'
+    same = {"internal": h.outcome("p00", 0, "internal", record=h.record("internal", tools=[h.tool_use()]))}
+    assert pair_work(0, _pair(**same, external=_external(tools=[spaced]))).void is None
+    other = _external(tools=[h.tool_use(amount=6)])
+    assert "6" in str(pair_work(0, _pair(**same, external=other)).void)
+
+
+def test_a_pair_in_which_an_arm_failed_is_not_void() -> None:
+    lost = h.failed("p00", 0, "external", record=h.record("external", prompt=999))
+    assert pair_work(0, _pair(external=lost)).void is None
+    gone = h.failed("p00", 0, "external", record=None)
+    entry = pair_work(0, _pair(external=gone))
+    assert entry.void is None
+    assert list(entry.work) == ["internal"]
+
+
+def test_a_record_that_is_none_is_an_error() -> None:
+    with pytest.raises(TreniError) as caught:
+        _pair(external=h.outcome("p00", 0, "external", record={"colour": "red"}))
+    assert caught.value.kind == "history_malformed"
+
+
+def test_the_hops_sum_to_the_clients_latency() -> None:
+    attempts = [h.attempt(), h.attempt("tool", code="UNAVAILABLE"), h.attempt("tool", nth=1)]
+    told = h.record("external", attempts=attempts, tools=[h.tool_use()], backoff_s=0.01)
+    hops = hops_of(_pair(external=h.outcome("p00", 0, "external", latency_s=0.05, record=told))["external"])
+    assert hops is not None
+    assert sum(getattr(hops, name) for name in NAMES) == pytest.approx(0.05, abs=1e-12)
+    assert hops.backoff == pytest.approx(0.01)
+    assert hops.tool == pytest.approx(0.001)
+    assert hops.tool_hop == pytest.approx(0.007)
+    assert hops.unexplained == pytest.approx(0, abs=1e-12)
+    assert mean_hops([hops, hops]) == hops
+    assert mean_hops([]) is None
+
+
+RUN = h.run_id("p00", 0, "external")
+
+
+def _count(outcome: ev.Outcome, *rows: ev.EffectRow, superseded: tuple[str, ...] = ()) -> EffectCounts:
+    run = _pair(external=outcome)["external"]
+    return count_effects(rows, [run], superseded=superseded, side_effect_tools=TOOLS)
+
+
+COUNTS = EffectCounts(recorded=0, lost=0, duplicate=0, phantom=0, stranger=0, superseded=0)
+ONCE = _external(tools=[h.tool_use()])
+TWICE = _external(tools=[h.tool_use(), h.tool_use()])
+BROKE = h.failed("p00", 0, "external")
+BROKE_LATER = h.failed("p00", 0, "external", record=h.record("external", tools=[h.tool_use()]))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rows", "want"),
+    [
+        (ONCE, [h.effect(RUN)], {"recorded": 1}),
+        (ONCE, [], {"lost": 1}),
+        (ONCE, [h.effect(RUN, amount=6)], {"recorded": 1, "lost": 1}),
+        (ONCE, [h.effect(RUN, key=""), h.effect(RUN, key="", nth=1)], {"recorded": 2, "duplicate": 1}),
+        (ONCE, [h.effect(RUN), h.effect(RUN, nth=1)], {"recorded": 2, "duplicate": 1}),
+        (TWICE, [h.effect(RUN), h.effect(RUN, key=f"{RUN}/1")], {"recorded": 2}),
+        (TWICE, [h.effect(RUN, key=""), h.effect(RUN, key="")], {"recorded": 2}),
+        (TWICE, [h.effect(RUN, key="")] * 3, {"recorded": 3, "duplicate": 1}),
+        (TWICE, [h.effect(RUN)], {"recorded": 1, "lost": 1}),
+        (_external(tools=[h.tool_use(is_error=True)]), [], {}),
+        (BROKE, [], {}),
+        (BROKE, [h.effect(RUN)], {"recorded": 1, "phantom": 1}),
+        (
+            BROKE,
+            [h.effect(RUN, key=""), h.effect(RUN, key="", nth=1)],
+            {"recorded": 2, "phantom": 1, "duplicate": 1},
+        ),
+        (BROKE_LATER, [h.effect(RUN)], {"recorded": 1, "phantom": 1}),
+        (BROKE_LATER, [], {"lost": 1}),
+        (ONCE, [h.effect(RUN), h.effect("who")], {"recorded": 1, "stranger": 1}),
+        (ONCE, [h.effect(RUN), h.effect("gone"), h.effect("gone")], {"recorded": 1, "superseded": 2}),
+    ],
+)
+def test_effects_are_accounted_for(
+    outcome: ev.Outcome, rows: list[ev.EffectRow], want: dict[str, int]
+) -> None:
+    assert _count(outcome, *rows, superseded=("gone",)) == replace(COUNTS, **want)
