@@ -1,0 +1,148 @@
+"""Faults as they travel, and the delivery log."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos.deliveries import Delivery, DeliveryLog, read_deliveries
+from chaos.faults import Bandwidth, Fault, Latency, Reset, Slicer, Stall, Status, decode, fault_of
+from treni import metadata
+from treni.errors import TreniError
+
+positive = st.integers(1, 10**9)
+kinds = st.one_of(
+    st.builds(Status, code=st.sampled_from(["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"])),
+    st.builds(Stall, direction=st.sampled_from(["request", "response"])),
+    st.builds(Reset),
+    st.builds(Latency, delay_ms=positive),
+    st.builds(Bandwidth, rate_kb_s=positive),
+    st.builds(Slicer, average_size_bytes=positive, delay_us=positive),
+)
+ids = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=80)
+
+
+@given(
+    fault=st.builds(Fault, id=ids, site=st.just("hop"), hop=st.sampled_from(["tool", "model"]), kind=kinds)
+)
+def test_a_fault_survives_its_metadata(fault):
+    assert decode(fault.encode()) == fault
+    assert decode(fault.encode().encode()) == fault
+    assert fault_of(fault.to_metadata()) == fault
+
+
+def test_the_wire_form():
+    fault = Fault(id="p04:tool:n3:stall", site="hop", hop="tool", kind=Stall(direction="response"))
+    assert fault.to_metadata() == {
+        metadata.FAULT: '{"id":"p04:tool:n3:stall","site":"hop","hop":"tool","kind":"stall","direction":"response"}'
+    }
+    assert fault_of({}) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "x",
+        "[]",
+        "null",
+        "{}",
+        "[" * 1000,
+        '{"id":"a","site":"hop","hop":"tool"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"flood"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":["stall"]}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"stall","direction":"sideways"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"stall","direction":["request"]}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"stall","speed":1}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"status","code":"INVALID_ARGUMENT"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"latency"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":"1"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":true}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":0}',
+        '{"id":"a","site":"tool","hop":"tool","kind":"reset"}',
+        '{"id":"a","site":"tool","hop":"model","kind":"stall"}',
+        '{"id":"","site":"hop","hop":"tool","kind":"reset"}',
+        '{"id":7,"site":"hop","hop":"tool","kind":"reset"}',
+        '{"id":"a","site":{},"hop":"tool","kind":"reset"}',
+        b"\xff\xfe",
+        '{"id":"' + "a" * 5000 + '"}',
+    ],
+)
+def test_anything_else_is_refused(value):
+    with pytest.raises(TreniError) as caught:
+        decode(value)
+    assert (caught.value.code.name, caught.value.kind) == ("INVALID_ARGUMENT", "fault_invalid")
+
+
+@given(junk=st.one_of(st.text(max_size=200), st.binary(max_size=200)))
+def test_no_bytes_raise_anything_but_a_treni_error(junk):
+    with pytest.raises(TreniError):
+        decode(junk)
+
+
+def test_what_each_kind_does():
+    # (kind, the tool runs, an error under a timeout of 250 ms)
+    for kind, runs, error in [
+        (Status(), False, True),
+        (Stall(direction="request"), False, True),
+        (Stall(direction="response"), True, True),
+        (Reset(), False, True),
+        (Latency(delay_ms=249), True, False),
+        (Latency(delay_ms=250), True, True),
+        (Bandwidth(rate_kb_s=1), True, False),
+        (Slicer(average_size_bytes=1, delay_us=1), True, False),
+    ]:
+        assert (kind.tool_runs, kind.is_error(0.25)) == (runs, error), kind
+
+
+def write_many(path: Path, who: str) -> None:
+    with DeliveryLog(path) as log:
+        for attempt in range(200):
+            log.append(
+                Fault(id=f"{who}:{attempt}", site="hop", hop="tool", kind=Reset()),
+                "lane",
+                run_id=who,
+                attempt=attempt,
+            )
+
+
+def test_two_processes_may_write_one_log(tmp_path):
+    path = tmp_path / "log.jsonl"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write_many, args=(path, who)) for who in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    rows = read_deliveries(path)
+    assert sorted(row.fault_id for row in rows) == sorted(
+        f"{who}:{i}" for who in ("a", "b") for i in range(200)
+    )
+    assert [row.attempt for row in rows if row.run_id == "a"] == list(range(200))
+
+
+def test_a_torn_last_line_is_left_out_and_a_broken_one_is_an_error(tmp_path):
+    path = tmp_path / "log.jsonl"
+    assert read_deliveries(path) == []
+    fault = Fault(id="f", site="hop", hop="tool", kind=Reset())
+    with DeliveryLog(path) as log:
+        log.append_for(fault, "lane", {metadata.RUN_ID: "r", metadata.ATTEMPT: b"2"})
+        log.append_for(fault, "lane", {metadata.ATTEMPT: "no number"})
+    whole = [
+        Delivery(fault_id="f", site="hop", hop="tool", kind="reset", how="lane", run_id="r", attempt=2),
+        Delivery(fault_id="f", site="hop", hop="tool", kind="reset", how="lane", run_id="", attempt=0),
+    ]
+    assert read_deliveries(path) == whole
+    with path.open("ab") as file:
+        file.write(b'{"fault_id":"g","si')
+    assert read_deliveries(path) == whole
+    with path.open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(TreniError, match="line 3") as caught:
+        read_deliveries(path)
+    assert caught.value.code.name == "DATA_LOSS"
