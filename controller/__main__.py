@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
-import signal
 from typing import Any
 
 import click
@@ -13,6 +11,7 @@ import click
 from controller.policy import Policy
 from controller.remote import RemoteModel, RemoteTools, open_channel
 from controller.server import AgentServicer, start
+from treni import serving
 from treni.errors import TreniError
 
 
@@ -42,18 +41,15 @@ def main(model_address: str, tools_address: str, port: int, **policy: Any) -> No
 
 
 async def _serve(model_address: str, tools_address: str, port: int, policy: Policy) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
     async with open_channel(model_address) as model, open_channel(tools_address) as tools:
         servicer = AgentServicer(
             arm="external", model=RemoteModel(model), tools=RemoteTools(tools), policy=policy
         )
         server = await start(servicer, port=port)
-        print(json.dumps({"service": "controller", "address": server.address}), flush=True)
-        await stopping.wait()
-        await server.stop()
+        try:
+            await serving.until_told_to_stop({"service": "controller", "address": server.address})
+        finally:
+            await server.stop()
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from controller.deadline import Deadline
 from controller.loop import AgentLoop, clip, unknown_tool
 from controller.policy import Policy
 from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
-from treni import metadata
+from treni import serving
 from treni.errors import Code, TreniError, abort, invalid_argument
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
@@ -30,8 +28,8 @@ MAX_CONCURRENT_RUNS = 64
 MAX_PROMPT_CHARS = 64 * 1024
 MAX_TASK_ID_CHARS = 256
 
-# Above the longest valid request; times the concurrent runs it bounds what requests take in memory.
-_OPTIONS = {**dict(metadata.SERVER_OPTIONS), "grpc.max_receive_message_length": 512 * 1024}
+# Above the longest valid request.
+_MAX_REQUEST_BYTES = 512 * 1024
 
 RECORD_RESERVE_S = 0.02
 """How much sooner than its caller a run gives up, so that the record still arrives."""
@@ -39,8 +37,8 @@ RECORD_RESERVE_S = 0.02
 # On its way a gRPC timeout is rounded up to about two digits: 1.001 s arrives as 1.01 s.
 _TIMEOUT_ROUNDING = 1.01
 
-# A run id travels as gRPC metadata and within idempotency keys.
-_RUN_ID = re.compile(r"[A-Za-z0-9._:/@+-]{1,200}")
+# Printable ASCII without spaces: a run id travels as gRPC metadata.
+_RUN_ID = re.compile(r"[!-~]{1,200}")
 
 
 class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
@@ -182,22 +180,6 @@ def _internal(error: Exception) -> TreniError:
     )
 
 
-class RunningServer:
-    """A server that answers on `address` ("host:port") until it is stopped."""
-
-    def __init__(
-        self, *, address: str, server: grpc.aio.Server, health_servicer: health.aio.HealthServicer
-    ) -> None:
-        self.address = address
-        self._server = server
-        self._health = health_servicer
-
-    async def stop(self, *, grace_s: float = 1.0) -> None:
-        """Refuses new runs and lets running ones end for `grace_s`; then they are cancelled."""
-        await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
-
-
 def add_to(server: grpc.aio.Server, servicer: AgentServicer) -> str:
     """Adds the agent to a server that has not started; the service's full name, for health and reflection."""
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
@@ -210,27 +192,15 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-) -> RunningServer:
+) -> serving.RunningServer:
     """A started server of the agent, with health and reflection; port 0 picks a free one.
 
     Raises UNAVAILABLE when the address cannot be bound.
     """
-    server = grpc.aio.server(interceptors=list(interceptors), options=list(_OPTIONS.items()))
-    add_to(server, servicer)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    try:
-        bound_port = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError as error:
-        raise TreniError(
-            Code.UNAVAILABLE,
-            "address_not_bound",
-            expected=f"{host}:{port} to be free",
-            got=str(error),
-            todo="use another port, or 0 for any free one",
-        ) from error
-    await server.start()
-    for service in ("", SERVICE_NAME):
-        await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return RunningServer(address=f"{host}:{bound_port}", server=server, health_servicer=health_servicer)
+    return await serving.start(
+        [lambda server: add_to(server, servicer)],
+        host=host,
+        port=port,
+        interceptors=interceptors,
+        max_request_bytes=_MAX_REQUEST_BYTES,
+    )
