@@ -121,8 +121,15 @@ def check(
 
 
 def contaminated_blocks(cell: CellState, limits: Mapping[str, float]) -> dict[int, str]:
-    """The blocks in which a condition exceeded its limit, with the condition in words."""
+    """The blocks in which a condition exceeded its limit, with the condition in words.
+
+    A block whose end an interruption swallowed, so that its conditions are not known, is one of them.
+    """
     found: dict[int, str] = {}
+    if len(cell.starts) > 1:
+        found = {
+            block: f"{', '.join(names)} not recorded" for block, names in _unrecorded(cell, limits).items()
+        }
     for block, marks in sorted(cell.blocks.items()):
         for mark in marks:
             for name, limit in limits.items():
@@ -228,13 +235,22 @@ def _of_plan(state: CellState, pair: int, planned: ExpectedPair) -> Iterator[Fin
 
 
 def _of_conditions(state: CellState, limits: Mapping[str, float]) -> Iterator[Finding]:
+    if state.ended is None or len(state.starts) > 1:
+        return
+    for block, names in _unrecorded(state, limits).items():
+        detail = f"block {block}: {', '.join(names)} not recorded"
+        yield Finding(kind="conditions_missing", cell=state.cell, detail=detail)
+
+
+def _unrecorded(state: CellState, limits: Mapping[str, float]) -> dict[int, list[str]]:
+    """The conditions that each block with a completed pair should have told at its end and did not."""
+    missing = {}
     for block in sorted({done.started.block for done in state.completed.values()}):
         ends = [mark for mark in state.blocks.get(block, ()) if mark.phase == "end"]
-        known = set().union(*(mark.conditions for mark in ends))
-        missing = [name for name in limits if name not in known]
-        if missing and state.ended is not None:
-            detail = f"block {block}: {', '.join(missing)} not recorded"
-            yield Finding(kind="conditions_missing", cell=state.cell, detail=detail)
+        known: set[str] = set().union(*(mark.conditions for mark in ends))
+        if names := [name for name in limits if name not in known]:
+            missing[block] = names
+    return missing
 
 
 def _of_arm(config: ManifestCell, arm: str, runs: Iterable[Run], expected: Expectation) -> Iterator[Finding]:
@@ -270,7 +286,8 @@ def _of_run(manifest: Manifest, cell: str, run: Run, expected: ExpectedRun) -> I
     if run.retries != expected.retries:
         yield found("retries_unplanned", f"expected {expected.retries}, got {run.retries}")
     for attempt in run.attempts:
-        if attempt.outcome != "ok" and not attempt.fault_id and attempt.code not in REFUSALS:
+        refused = attempt.hop == "tool" and attempt.code in REFUSALS
+        if attempt.outcome != "ok" and not attempt.fault_id and not refused:
             where = f"{attempt.hop} call {attempt.call_index} attempt {attempt.attempt}"
             yield found("attempt_unexplained", f"{where}: {attempt.code} {attempt.detail}".rstrip())
     if run.record is None:

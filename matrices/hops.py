@@ -14,9 +14,10 @@ class Hops:
     """Seconds of one run, or their means over runs. The fields sum to the client's latency.
 
     `client` is what the client waited beyond the service's own total (the hop to the arm); `loop` the loop's own
-    work; `model_hop` and `tool_hop` what was awaited there beyond the engine's and the tools' own time, failed
-    attempts whole; then the engine by stage, with `engine_other` what no stage claims; `tool` the tools
-    themselves; and `unexplained` what is left, never spread.
+    work between attempts; `model_hop` and `tool_hop` what attempts there took beyond the engine's and the tools'
+    own time: the way there and back, text passed on as it streamed in, failed attempts whole; then the engine by
+    stage, with `engine_other` what no stage claims; `tool` the tools themselves; and `unexplained` what was
+    awaited outside of any attempt, never spread.
     """
 
     client: float
@@ -48,6 +49,10 @@ def hops_of(run: Run) -> Hops | None:
     model_s = math.fsum(attempt.duration_s for attempt in record.attempts if attempt.hop == "model")
     tool_s = math.fsum(attempt.duration_s for attempt in record.attempts if attempt.hop == "tool")
     in_tools_s = math.fsum(use.tool_s for use in record.tools)
+    awaited_s = record.total_s - record.loop_s - record.backoff_s
+    # The loop works within an attempt too, passing text on while the engine decodes the next: that time belongs
+    # to the attempt, or it would be counted twice.
+    loop_within_s = max(0.0, model_s + tool_s - awaited_s)
     stages = {
         "engine_queue": engine.queue_s,
         "engine_tokenize": engine.tokenize_s,
@@ -58,14 +63,14 @@ def hops_of(run: Run) -> Hops | None:
     }
     return Hops(
         client=run.outcome.latency_s - record.total_s,
-        loop=record.loop_s,
+        loop=record.loop_s - loop_within_s,
         backoff=record.backoff_s,
         model_hop=model_s - engine.total_s,
         **stages,
         engine_other=engine.total_s - math.fsum(stages.values()),
         tool_hop=tool_s - in_tools_s,
         tool=in_tools_s,
-        unexplained=record.total_s - record.loop_s - record.backoff_s - model_s - tool_s,
+        unexplained=awaited_s + loop_within_s - model_s - tool_s,
     )
 
 

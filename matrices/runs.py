@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 
+from controller.policy import DISPOSITION, Disposition
 from matrices import events as ev
 from matrices.history import CellState
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2
 
-REFUSALS = frozenset({"INVALID_ARGUMENT", "NOT_FOUND"})
-"""Statuses by which a tool refuses the model's arguments: the model sees them, the policy does not retry them."""
+REFUSALS = frozenset(
+    code.name for code, disposition in DISPOSITION.items() if disposition is Disposition.REFUSED
+)
+"""Statuses by which a tool refuses what the model wrote: the model reads them, the policy does not retry them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -289,6 +289,15 @@ def test_a_contaminated_block_is_named_and_is_no_finding() -> None:
     assert judged.contaminated == {3: "steal_fraction 0.2 > 0.1"}
 
 
+def test_a_block_whose_end_an_interruption_swallowed_is_contaminated() -> None:
+    """Killed after the block's last pair and before its end: nothing of the block is run again."""
+    kept = [event for event in EVENTS if not _where(type="block", block=3, phase="end")(event)]
+    at = next(n for n, event in enumerate(kept) if _where(type="block", block=4)(event))
+    judged = _judge([*kept[:at], kept[0], *kept[at:]])
+    assert judged.findings == ()
+    assert judged.contaminated == {3: "steal_fraction, other_cpu_fraction not recorded"}
+
+
 def test_a_tools_own_refusal_is_not_a_fault() -> None:
     def refuse(record: dict[str, Any]) -> None:
         refused = dict(

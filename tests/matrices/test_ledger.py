@@ -89,6 +89,27 @@ def test_the_hops_sum_to_the_clients_latency() -> None:
     assert mean_hops([]) is None
 
 
+def test_text_that_is_passed_on_within_an_attempt_is_counted_once() -> None:
+    """The attempt took 4 ms, of which the loop awaited 3 and passed text on for 1."""
+    told = h.record("external", loop_s=0.0015)
+    told["total_s"] = 0.0045
+    hops = hops_of(_pair(external=h.outcome("p00", 0, "external", record=told))["external"])
+    assert hops is not None
+    assert hops.loop == pytest.approx(0.0005)
+    assert hops.model_hop == pytest.approx(0.0002)
+    assert hops.unexplained == pytest.approx(0, abs=1e-12)
+    assert sum(getattr(hops, name) for name in NAMES) == pytest.approx(0.006)
+
+
+def test_what_was_awaited_outside_of_any_attempt_is_unexplained() -> None:
+    told = h.record("external")
+    told["total_s"] += 0.002
+    hops = hops_of(_pair(external=h.outcome("p00", 0, "external", latency_s=0.01, record=told))["external"])
+    assert hops is not None
+    assert hops.unexplained == pytest.approx(0.002)
+    assert sum(getattr(hops, name) for name in NAMES) == pytest.approx(0.01)
+
+
 RUN = h.run_id("p00", 0, "external")
 
 
