@@ -240,7 +240,7 @@ class ToxiproxyServer:
                 start_new_session=True,
             )
         try:
-            if not await _listens(process, port):
+            if not await _listens(process, port, program):
                 await _stop(process)
                 return None
             address = f"127.0.0.1:{port}"
@@ -254,7 +254,7 @@ class ToxiproxyServer:
         return cls(address, attached.version, process)
 
 
-async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:
+async def _listens(process: asyncio.subprocess.Process, port: int, program: Path) -> bool:
     """Whether this very process comes to listen on the port.
 
     On a taken port the server logs an error and lives on, and another server may well answer there.
@@ -268,7 +268,7 @@ async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:
         if any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in connections):
             return True
         if process.returncode is not None:
-            raise _not_up(Path("toxiproxy"), f"exit status {process.returncode}")
+            raise _not_up(program, f"exit status {process.returncode}")
         await asyncio.sleep(_POLL_S)
     return False
 
