@@ -38,7 +38,8 @@ class NumpyOps:
 
     def embed(self, tokens: npt.NDArray[np.int32], table: Floats, out: Floats) -> None:
         """Rows of the table."""
-        np.take(table, tokens, axis=0, out=out)
+        # Ids come from the tokenizer and the sampler. The default mode would copy `out` to be able to raise.
+        np.take(table, tokens, axis=0, out=out, mode="clip")
 
     def rms(self, x: Floats, gain: Floats, eps: float, out: Floats) -> None:
         """Over the last axis."""
@@ -115,7 +116,8 @@ class NumpyOps:
         width = out.shape[1]
         gate, up = both[:, :width], both[:, width:]
         np.negative(gate, out=out)
-        np.exp(out, out=out)
+        with np.errstate(over="ignore"):
+            np.exp(out, out=out)
         out += 1.0
         np.divide(gate, out, out=out)
         out *= up

@@ -1,0 +1,65 @@
+"""The decoder once more, straight from its published equations, in float64 and without a cache.
+
+Shares nothing with the engine but the names of a checkpoint's tensors.
+"""
+
+import numpy as np
+
+
+def logits(shape, tensors, tokens, *, theta=10000.0, eps=1e-6):
+    """Logits (T, vocabulary) at every position of `tokens`."""
+    w = {name: values.astype(np.float64) for name, values in tensors.items()}
+    x = w["model.embed_tokens.weight"][tokens]
+    for layer in range(shape.layers):
+        at = f"model.layers.{layer}."
+        x = x + _attention(
+            shape, w, at + "self_attn.", rms(x, w[at + "input_layernorm.weight"], eps), theta, eps
+        )
+        h = rms(x, w[at + "post_attention_layernorm.weight"], eps)
+        gate, up = h @ w[at + "mlp.gate_proj.weight"].T, h @ w[at + "mlp.up_proj.weight"].T
+        x = x + (gate / (1 + np.exp(-gate)) * up) @ w[at + "mlp.down_proj.weight"].T
+    head = w["model.embed_tokens.weight"] if shape.tied else w["lm_head.weight"]
+    return rms(x, w["model.norm.weight"], eps) @ head.T
+
+
+def rms(x, gain, eps):
+    return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps) * gain
+
+
+def rotate(x, positions, theta):
+    """Element i turns with element i + D / 2; x is (T, D)."""
+    half = x.shape[1] // 2
+    angle = positions[:, None] * theta ** (-np.arange(half) / half)
+    first, second = x[:, :half], x[:, half:]
+    return np.concatenate(
+        [first * np.cos(angle) - second * np.sin(angle), second * np.cos(angle) + first * np.sin(angle)],
+        axis=1,
+    )
+
+
+def softmax(scores):
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def _attention(shape, w, at, h, theta, eps):
+    length, dim = len(h), shape.head_dim
+    positions = np.arange(length)
+
+    def project(name):
+        out = h @ w[at + name + "_proj.weight"].T
+        if shape.family == "qwen2":
+            out = out + w[at + name + "_proj.bias"]
+        return out.reshape(length, -1, dim)
+
+    q, k, v = project("q"), project("k"), project("v")
+    if shape.family == "qwen3":
+        q, k = rms(q, w[at + "q_norm.weight"], eps), rms(k, w[at + "k_norm.weight"], eps)
+    heads = []
+    for head in range(shape.heads):
+        shared = head // (shape.heads // shape.kv_heads)
+        turned_q, turned_k = rotate(q[:, head], positions, theta), rotate(k[:, shared], positions, theta)
+        scores = turned_q @ turned_k.T / np.sqrt(dim)
+        scores[np.triu_indices(length, 1)] = -np.inf
+        heads.append(softmax(scores) @ v[:, shared])
+    return np.concatenate(heads, axis=1) @ w[at + "o_proj.weight"].T

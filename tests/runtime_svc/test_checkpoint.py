@@ -1,0 +1,206 @@
+"""Directories that are not complete, not sound or not known: the error names file and tensor."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from runtime_svc import checkpoint
+from runtime_svc.engine import Engine
+from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.safetensor import read_file, write_file
+from treni.errors import Code, TreniError
+
+TENSOR = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.fixture
+def directory(tmp_path, random_directory):
+    return shutil.copytree(random_directory, tmp_path / "copy")
+
+
+def refused(directory, kind, *words):
+    with pytest.raises(TreniError) as caught:
+        Engine.load(directory)
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    assert caught.value.kind == kind
+    for word in words:
+        assert word in str(caught.value)
+
+
+def edit(path, **changes):
+    value = json.loads(path.read_text())
+    for key, new in changes.items():
+        if new is None:
+            del value[key]
+        else:
+            value[key] = new
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"]
+)
+def test_a_missing_file(directory, name):
+    (directory / name).unlink()
+    refused(directory, "checkpoint_missing", name)
+
+
+def test_no_directory(tmp_path):
+    refused(tmp_path / "none", "checkpoint_missing", "none")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json"])
+def test_a_file_that_is_not_json(directory, name):
+    (directory / name).write_text("{")
+    refused(directory, "checkpoint_damaged", name)
+
+
+def test_a_broken_template(directory):
+    (directory / "chat_template.jinja").write_text("{% for %}")
+    refused(directory, "checkpoint_damaged", "chat_template.jinja")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "word"),
+    [
+        ({"model_type": "llama"}, "checkpoint_unsupported", "llama"),
+        ({"hidden_act": "gelu"}, "checkpoint_unsupported", "gelu"),
+        ({"use_sliding_window": True}, "checkpoint_unsupported", "sliding window"),
+        (
+            {"layer_types": ["full_attention", "sliding_attention"]},
+            "checkpoint_unsupported",
+            "sliding window",
+        ),
+        ({"attention_bias": True}, "checkpoint_unsupported", "attention_bias"),
+        ({"rope_parameters": {"rope_type": "spiral"}}, "checkpoint_unsupported", "spiral"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "checkpoint_damaged", "factor"),
+        ({"rope_parameters": {"rope_theta": -1}}, "checkpoint_damaged", "rope_theta"),
+        ({"num_key_value_heads": 3}, "checkpoint_damaged", "attention shape"),
+        ({"hidden_size": 0}, "checkpoint_damaged", "hidden_size"),
+        ({"num_hidden_layers": "two"}, "checkpoint_damaged", "num_hidden_layers"),
+        ({"rms_norm_eps": "small"}, "checkpoint_damaged", "rms_norm_eps"),
+        ({"vocab_size": None}, "checkpoint_damaged", "vocab_size"),
+        ({"num_hidden_layers": 3}, "checkpoint_missing", "model.layers.2."),
+        ({"intermediate_size": 50}, "checkpoint_damaged", "mlp"),
+        ({"tie_word_embeddings": False}, "checkpoint_missing", "lm_head.weight"),
+    ],
+)
+def test_a_config_that_does_not_fit(directory, changes, kind, word):
+    edit(directory / "config.json", **changes)
+    refused(directory, kind, word)
+
+
+def test_no_end_of_turn(directory):
+    edit(directory / "generation_config.json", eos_token_id=None)
+    refused(directory, "checkpoint_damaged", "eos_token_id")
+
+
+def test_a_tokenizer_larger_than_the_model(tmp_path):
+    refused(write_random_checkpoint(tmp_path, Shape(vocabulary=260)), "checkpoint_damaged", "260")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, -100, -1])
+def test_a_truncated_file(directory, keep):
+    path = directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(directory, "checkpoint_damaged", "model.safetensors")
+
+
+def test_a_file_of_noise(directory):
+    (directory / "model.safetensors").write_bytes(bytes(range(256)) * 40)
+    refused(directory, "checkpoint_damaged", "model.safetensors")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_numbers(directory, bad):
+    tensors = random_tensors(Shape(), 0)
+    tensors[TENSOR][3, 4] = bad
+    write_file(directory / "model.safetensors", tensors, "float32")
+    refused(directory, "checkpoint_damaged", "model.safetensors", TENSOR)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [2, 2], "data_offsets": [1_000_000, 1_000_016]},
+        {"dtype": "F32", "shape": "square", "data_offsets": [0, 16]},
+        {"dtype": "F32", "data_offsets": [0, 16]},
+        7,
+    ],
+)
+def test_a_header_that_lies(tmp_path, entry):
+    text = json.dumps({"weight": entry}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+    with pytest.raises(TreniError, match="weight") as caught:
+        read_file(path)
+    assert caught.value.kind == "checkpoint_damaged"
+
+
+def test_a_type_that_is_not_known(tmp_path):
+    text = json.dumps({"weight": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(TreniError, match="F8_E4M3") as caught:
+        read_file(path)
+    assert caught.value.kind == "checkpoint_unsupported"
+
+
+def test_a_missing_shard(tmp_path):
+    write_random_checkpoint(tmp_path, Shape(), shards=3)
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    refused(tmp_path, "checkpoint_missing", "model-00002-of-00003.safetensors")
+
+
+def test_an_index_that_names_a_tensor_nowhere(tmp_path):
+    write_random_checkpoint(tmp_path, Shape(), shards=2)
+    index = tmp_path / "model.safetensors.index.json"
+    value = json.loads(index.read_text())
+    value["weight_map"]["model.extra"] = "model-00001-of-00002.safetensors"
+    index.write_text(json.dumps(value))
+    refused(tmp_path, "checkpoint_damaged", "model.extra")
+
+
+@pytest.mark.parametrize("index", ["[]", '{"weight_map": 3}', "{"])
+def test_a_broken_index(directory, index):
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors.index.json").write_text(index)
+    refused(directory, "checkpoint_damaged", "index.json")
+
+
+def test_theta_in_either_place(directory):
+    def frequencies(**changes):
+        edit(directory / "config.json", **changes)
+        return checkpoint.read_config(directory).inverse_frequencies
+
+    new = frequencies(rope_parameters={"rope_type": "default", "rope_theta": 5e5})
+    old = frequencies(rope_parameters=None, rope_theta=5e5, rope_scaling={})
+    assert new == old
+    assert new[1] == pytest.approx(5e5 ** (-2 / 8))
+
+
+def test_eos_ids_from_the_config_where_there_is_no_generation_config(directory):
+    (directory / "generation_config.json").unlink()
+    edit(directory / "config.json", eos_token_id=258)
+    assert checkpoint.read_config(directory).eos_ids == {258}
+
+
+def test_a_backend_that_is_not_there_is_an_error(random_directory):
+    with pytest.raises(TreniError, match="numpy") as caught:
+        Engine.load(random_directory, backend="cupy")
+    assert caught.value.kind == "backend_unavailable"
+    assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+def test_digest_changes_with_any_weight(directory):
+    before = checkpoint.sha256(directory)
+    assert before == checkpoint.sha256(directory)
+    path = directory / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert checkpoint.sha256(directory) != before
