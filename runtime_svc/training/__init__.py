@@ -1,0 +1,1 @@
+"""How treni-tiny is made: dialogue generator, tokenizer, chat template, training, evaluation and suites."""

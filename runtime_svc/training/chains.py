@@ -1,0 +1,421 @@
+"""Chains: two to four calls, where a result feeds the next call; and calls that come right after an error."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from runtime_svc.training import random_tools, real_tools
+from runtime_svc.training.arithmetic import apply, expression, is_plain
+from runtime_svc.training.dialogue import Step
+from runtime_svc.training.phrasing import frame, phrasings
+from runtime_svc.training.random_tools import RandomTool
+from runtime_svc.training.real_tools import Single
+from runtime_svc.training.vocabulary import Draw, typo
+
+_SOURCE_FACT = phrasings("chain/fact", """
+look up the {field} of {city}
+find the {field} of {city}
+take the {field} of {city}
+get the {field} of {city}
+look up {city}'s {field}
+fetch the {field} of {city}
+find {city}'s {field}
+check the {field} of {city}
+""")  # fmt: skip
+_SOURCE_SUM = phrasings("chain/expression", """
+work out {e}
+calculate {e}
+compute {e}
+find the value of {e}
+evaluate {e}
+take {e} and work it out
+get the result of {e}
+""")  # fmt: skip
+_SOURCE_NOTE = phrasings("chain/note", """
+find the note about {topic} and take the first number in it
+look up the note about {topic} and take its first number
+search my notes for {topic} and take the first number
+take the first number in the note about {topic}
+get the first number from the note about {topic}
+find the first number in my note about {topic}
+search the notes for {topic} and use the first number there
+""")  # fmt: skip
+_BOTH: dict[str, Any] = {
+    "-": phrasings("chain/difference", """
+work out the difference between the {field} of {a} and {b}
+find the {field} of {a} minus the {field} of {b}
+take the {field} of {a} and subtract that of {b}
+calculate the {field} of {a} minus that of {b}
+look up the {field} of {a} and of {b} and subtract the second from the first
+work out the {field} of {a} minus the {field} of {b}
+"""),
+    "+": phrasings("chain/sum", """
+work out the sum of the {field} of {a} and {b}
+find the {field} of {a} plus the {field} of {b}
+take the {field} of {a} and add that of {b}
+calculate the {field} of {a} plus that of {b}
+look up the {field} of {a} and of {b} and add them
+work out the {field} of {a} plus the {field} of {b}
+"""),
+}  # fmt: skip
+_MIDDLE: dict[str, Any] = {
+    "+": phrasings("chain/add", """
+add {n} to it
+add {n}
+increase it by {n}
+add {n} to that
+add {n} to the result
+"""),
+    "-": phrasings("chain/subtract", """
+subtract {n} from it
+subtract {n}
+reduce it by {n}
+subtract {n} from that
+take {n} away from it
+"""),
+    "*": phrasings("chain/multiply", """
+multiply it by {n}
+multiply that by {n}
+multiply the result by {n}
+multiply by {n}
+"""),
+    "/": phrasings("chain/divide", """
+divide it by {n}
+divide that by {n}
+divide the result by {n}
+divide by {n}
+"""),
+}  # fmt: skip
+_SINK = phrasings("chain/record", """
+record it in {account}
+record it for {account}
+record the result in {account}
+put it into the ledger under {account}
+book it to {account}
+enter it in the ledger for {account}
+add it to the {account} account
+record that number in {account}
+append it to the ledger for {account}
+book the result on {account}
+""")  # fmt: skip
+_JOINS = (", then ", " and then ", ". Then ", ", and then ", "; then ")
+_TWICE = phrasings("chain/two-entries", """
+record {a} in {x} and {b} in {y}
+record {a} for {x} and then {b} for {y}
+book {a} to {x}, then {b} to {y}
+enter {a} for {x} and {b} for {y} in the ledger
+put {a} into the ledger under {x} and {b} under {y}
+book {a} on {x} and {b} on {y}
+""")  # fmt: skip
+
+
+def _joined(draw: Draw, clauses: list[str]) -> str:
+    text = clauses[0]
+    for clause in clauses[1:]:
+        joint = draw.pick(_JOINS)
+        text += joint + clause
+    return frame(draw, text)
+
+
+def _source_fact(draw: Draw) -> tuple[str, list[Step], int]:
+    column = draw.pick(("population", "population", "founded"))
+    field = "founding year" if column == "founded" else column
+    city = real_tools.place(draw)
+    value = int(real_tools.attribute_value(draw, column))
+    step = real_tools.select(real_tools.attribute_query(column, city), [column], [[value]])
+    return _SOURCE_FACT.clause(draw, field=field, city=city), [step], value
+
+
+def difference_text(operator: str, first: int, second: int) -> str:
+    """The expression for two looked-up numbers."""
+    return f"{first} {operator} {second}"
+
+
+def _source_two_facts(draw: Draw) -> tuple[str, list[Step], int]:
+    column = draw.pick(("population", "population", "founded"))
+    field = "founding year" if column == "founded" else column
+    a, b = real_tools.place(draw), real_tools.place(draw)
+    operator = draw.pick("+-")
+    steps, values = [], []
+    for city in (a, b):
+        value = int(real_tools.attribute_value(draw, column))
+        values.append(abs(value))
+        steps.append(real_tools.select(real_tools.attribute_query(column, city), [column], [[abs(value)]]))
+    result = apply(operator, Fraction(values[0]), Fraction(values[1]))
+    assert result is not None
+    steps.append(real_tools.calculate(difference_text(operator, *values), result))
+    return _BOTH[operator].clause(draw, field=field, a=a, b=b), steps, int(result)
+
+
+def _source_expression(draw: Draw) -> tuple[str, list[Step], int]:
+    while True:
+        text, value = expression(draw)
+        if value.denominator == 1 and abs(value) < 10**9:
+            return _SOURCE_SUM.clause(draw, e=text), [real_tools.calculate(text, value)], int(value)
+
+
+def first_number(text: str) -> int | None:
+    """The first run of digits in a text as a number; None without one, or when it starts with a zero."""
+    digits = ""
+    for letter in text:
+        if letter in "0123456789":
+            digits += letter
+        elif digits:
+            break
+    return None if not digits or digits[0] == "0" else int(digits)
+
+
+def _source_note(draw: Draw) -> tuple[str, list[Step], int]:
+    while True:
+        topic = real_tools.topic_of(draw)
+        text = real_tools.note_text(draw, topic)
+        number = first_number(text)
+        if number is not None:
+            break
+    note = topic.split()[0] if draw.chance(0.6) else draw.word()
+    return _SOURCE_NOTE.clause(draw, topic=topic), [real_tools.search(topic, [(note, text)])], number
+
+
+def _middle(draw: Draw, value: int, *, integral: bool) -> tuple[str, Step, Fraction]:
+    while True:
+        operator = draw.pick("++--**/")
+        n = draw.integer(2, 99999 if operator in "+-" else 999)
+        result = apply(operator, Fraction(value), Fraction(n))
+        if result is None or not is_plain(result) or (integral and result.denominator != 1):
+            continue
+        if integral and abs(result) >= 10**9:
+            continue
+        text = f"{value} {operator} {n}"
+        return _MIDDLE[operator].clause(draw, n=n), real_tools.calculate(text, result), result
+
+
+def real_chain(draw: Draw) -> Single:
+    """A chain over the real tools: a source, maybe a calculation, maybe a ledger entry; two to four calls."""
+    if draw.chance(0.08):
+        return _two_entries(draw)
+    while True:
+        source = draw.pick((_source_fact, _source_fact, _source_two_facts, _source_two_facts, _source_expression,
+                            _source_note))  # fmt: skip
+        clause, steps, value = source(draw)
+        clauses = [clause]
+        sink = draw.chance(0.65)
+        answer = real_tools.calculator_answer(value)
+        if draw.chance(0.6):
+            text, step, result = _middle(draw, value, integral=sink)
+            clauses.append(text)
+            steps.append(step)
+            answer = real_tools.calculator_answer(result)
+            value = int(result)
+        if sink and abs(value) < 10**9:
+            account = draw.word()
+            clauses.append(_SINK.clause(draw, account=account))
+            steps.append(real_tools.record(account, value))
+            answer = real_tools.ledger_answer(account, value)
+        if 2 <= len(steps) <= 4:
+            return _joined(draw, clauses), tuple(steps), answer
+
+
+def _two_entries(draw: Draw) -> Single:
+    x, y = draw.words(2)
+    a, b = draw.integer(1, 99999), draw.integer(1, 99999)
+    prompt = _TWICE.say(draw, a=a, b=b, x=x, y=y)
+    answer = f"Recorded {a} in {x} and {b} in {y}."
+    return prompt, (real_tools.record(x, a), real_tools.record(y, b)), answer
+
+
+_FIRST = phrasings("random-chain/first", """
+get the {key} of the {noun} {name}
+find the {key} of the {noun} {name}
+look up the {key} of the {noun} {name}
+take the {key} of the {noun} {name}
+fetch the {key} of the {noun} {name}
+read the {key} of the {noun} {name}
+""")  # fmt: skip
+_NEXT = phrasings("random-chain/next", """
+{verb} the {noun} with that {key}
+{verb} a {noun} with that {key}
+{verb} the {noun} using that {key}
+{verb} the {noun} with this {key}
+use that {key} to {verb} the {noun}
+{verb} a {noun} using this {key}
+""")  # fmt: skip
+_NEXT_AS = phrasings("random-chain/next-as", """
+{verb} the {noun} with that {key} as the {words}
+{verb} a {noun} with that {key} as the {words}
+{verb} the {noun} using that {key} as the {words}
+use that {key} as the {words} and {verb} the {noun}
+{verb} the {noun} with this {key} as the {words}
+""")  # fmt: skip
+
+
+def random_chain(draw: Draw) -> tuple[Single, list[RandomTool]]:
+    """A chain over random tools: a lookup, then one to three actions that each take the last result."""
+    first = random_tools.lookup(draw)
+    name = draw.name()
+    value, key = random_tools.text_value(draw), first.key
+    clauses = [_FIRST.clause(draw, key=key, noun=first.noun, name=name)]
+    result: dict[str, Any] = {key.replace(" ", "_"): value}
+    steps = [Step(name=first.name, arguments={first.parameters[0].name: name}, result=result)]
+    tools = [first]
+    for _ in range(draw.pick((1, 1, 2, 2, 3))):
+        same = draw.chance(0.5)
+        words = key if same else random_tools.distinct_words(draw, 1)[0]
+        used = random_tools.action(draw, takes=words)
+        if used.name in {t.name for t in tools}:
+            continue
+        mentions, arguments = [], {}
+        for one in used.parameters:
+            if one.words == words:
+                arguments[one.name] = value
+            elif one.required:
+                text, given = random_tools.mention(draw, one)
+                mentions.append(text)
+                arguments[one.name] = given
+        pattern = _NEXT if same else _NEXT_AS
+        clause = pattern.clause(draw, verb=used.verb, noun=used.noun, key=key, words=words)
+        if mentions:
+            clause += draw.pick((" and ", ", ", " and ")) + random_tools.details(draw, mentions)
+        clauses.append(clause)
+        key, value = random_tools.distinct_words(draw, 1)[0], random_tools.text_value(draw)
+        result = {key.replace(" ", "_"): value}
+        steps.append(Step(name=used.name, arguments=arguments, result=result))
+        tools.append(used)
+    if len(steps) == 1:
+        return random_chain(draw)
+    return (_joined(draw, clauses), tuple(steps), random_tools.reported(result)), tools
+
+
+# Errors.
+
+_UNKNOWN = (
+    '"{p}" to be one of the {w}s', "a known {p}", "one of the known {p}s", "a {p} that exists", "a valid {p}",
+    'a {p} of {w}({x}, {y})', 'the name of a {p}', "a {p} among {x}, {y}",
+)  # fmt: skip
+_HOPELESS = (
+    "try later", "correct the request", "ask the owner", "use one of: {x}, {y}", "see the log", "check the {w}",
+    "correct the expression", "correct the query", "use smaller numbers", "give up",
+)  # fmt: skip
+_GOT = (
+    '"{v}"', "{v}", "none of that name", "{n} characters", '0 for the "/" at character {d}', "a closed {w}",
+    "{w} {w2}", "one beyond", "more", "the end at character {d}", "no {w} for {v}", "{n}", "a {w} that is {w2}",
+    '"{v}" at character {d}', "'{s}' at character {d}", 'near "{w}": syntax error',
+)  # fmt: skip
+
+
+def repairable(expected: str, got: str, right: str) -> dict[str, str]:
+    """The result of a call that an error stopped which says what was meant."""
+    return {"error": f'expected {expected}; got "{got}"; did you mean "{right}"?'}
+
+
+def hopeless(draw: Draw, value: str) -> tuple[dict[str, str], str]:
+    """An error that no correction helps, and the answer that reports it."""
+    w, w2, x, y = draw.words(4)
+    fields = {"w": w, "w2": w2, "x": x, "y": y, "p": draw.field_word(), "v": value, "n": draw.integer(0, 9999),
+              "d": draw.below(1, 40), "s": draw.pick("+*/)(%^&")}  # fmt: skip
+    expected = draw.pick(_UNKNOWN).format(**fields) if draw.chance(0.7) else f"{w} {w2}"
+    got, todo = draw.pick(_GOT).format(**fields), draw.pick(_HOPELESS).format(**fields)
+    return {"error": f"expected {expected}; got {got}; {todo}"}, failed_answer(got)
+
+
+def failed_answer(got: str) -> str:
+    """The final answer for an error that cannot be repaired."""
+    return f"It failed: got {got}."
+
+
+def ledger_error(account: str, right: str) -> dict[str, str]:
+    """The ledger's refusal of an account that it nearly knows."""
+    return repairable('"account" to be one of the ledger\'s accounts', account, right)
+
+
+def column_error(column: str, right: str) -> dict[str, str]:
+    """The SQL tool's refusal of a column that it nearly knows."""
+    return repairable("a column of cities(name, country, population, founded, river)", column, right)
+
+
+def ledger_repair(draw: Draw) -> Single:
+    """An account that is spelt wrong, then right."""
+    account = next(w for w in iter(draw.word, "") if len(w) > 3)
+    wrong, amount = typo(draw.rng, account), draw.integer(1, 99999)
+    first = Step(name=real_tools.LEDGER, arguments={"account": wrong, "amount": amount},
+                 result=ledger_error(wrong, account))  # fmt: skip
+    steps = (first, real_tools.record(account, amount))
+    return real_tools.ask_record(draw, wrong, amount), steps, real_tools.ledger_answer(account, amount)
+
+
+_BY_COLUMN = phrasings("repair/column", """
+what is in the column {column} for {city}?
+select the column {column} for {city}
+read the column {column} of {city}
+get the column {column} for {city}
+query the column {column} for {city}
+look up the column {column} of {city}
+""")  # fmt: skip
+
+
+def column_repair(draw: Draw) -> Single:
+    """A column that is spelt wrong, then right."""
+    column = draw.pick(("population", "country", "founded", "river"))
+    wrong, city = typo(draw.rng, column), real_tools.place(draw)
+    value = real_tools.attribute_value(draw, column)
+    steps = (
+        Step(name=real_tools.FACTS, arguments={"query": real_tools.attribute_query(wrong, city)},
+             result=column_error(wrong, column)),
+        real_tools.select(real_tools.attribute_query(column, city), [column], [[value]]),
+    )  # fmt: skip
+    prompt = _BY_COLUMN.say(draw, column=wrong, city=city)
+    return prompt, steps, real_tools.attribute_answer(column, value)
+
+
+def column_plain(draw: Draw) -> Single:
+    """A column that is asked for by its right name, so that the phrase alone does not mean an error."""
+    column, city = draw.pick(("population", "country", "founded", "river")), real_tools.place(draw)
+    value = real_tools.attribute_value(draw, column)
+    step = real_tools.select(real_tools.attribute_query(column, city), [column], [[value]])
+    return _BY_COLUMN.say(draw, column=column, city=city), (step,), real_tools.attribute_answer(column, value)
+
+
+def real_failure(draw: Draw) -> Single:
+    """A call of a real tool that fails for good."""
+    prompt, steps, _ = draw.pick((real_tools.calculator, real_tools.ledger, real_tools.facts_attribute,
+                                  real_tools.notes))(draw)  # fmt: skip
+    result, answer = hopeless(draw, draw.word())
+    return prompt, (Step(name=steps[0].name, arguments=steps[0].arguments, result=result),), answer
+
+
+def division_by_zero(draw: Draw) -> Single:
+    """The calculator's refusal to divide by zero."""
+    a = draw.integer(1, 99999)
+    text = f"{a} / 0"
+    got = f'0 for the "/" at character {text.index("/") + 1}'
+    result = {"error": f"expected a divisor other than 0; got {got}; correct the expression"}
+    prompt = frame(draw, draw.pick((f"what is {text}?", f"work out {text}", f"calculate {text}", f"how much is {text}?")))
+    step = Step(name=real_tools.CALCULATOR, arguments={"expression": text}, result=result)
+    return prompt, (step,), failed_answer(got)
+
+
+def random_repair(draw: Draw) -> tuple[Single, list[RandomTool]]:
+    """A random tool that refuses one argument: with the right value in the error, or for good."""
+    used = random_tools.random_tool(draw)
+    asked = random_tools.request(draw, used)
+    names = [n for n, v in asked.arguments.items() if isinstance(v, str) and len(v) > 3 and '"' not in v]
+    if not names:
+        return random_repair(draw)
+    wrong_name = draw.pick(names)
+    given = asked.arguments[wrong_name]
+    prompt = frame(draw, asked.clause)
+    if draw.chance(0.3):
+        result, answer = hopeless(draw, given)
+        return (prompt, (Step(name=used.name, arguments=asked.arguments, result=result),), answer), [used]
+    right = typo(draw.rng, given) if draw.chance(0.6) else random_tools.text_value(draw)
+    x, y, w = draw.words(3)
+    p = next(p.words for p in used.parameters if p.name == wrong_name)
+    expected = draw.pick(_UNKNOWN).format(p=p, w=w, x=x, y=y)
+    final = random_tools.result_of(draw, used)
+    steps = (
+        Step(name=used.name, arguments=asked.arguments, result=repairable(expected, given, right)),
+        Step(name=used.name, arguments={**asked.arguments, wrong_name: right}, result=final),
+    )
+    return (prompt, steps, random_tools.reported(final)), [used]
+
+

@@ -1,0 +1,180 @@
+"""The dialogue generator: a pure function of a seed, an index and the parts to draw from.
+
+`generate(seed, index, split)` is one dialogue. Splits: "train" (everything from the training parts), "values"
+(held-out names, words and numbers), "unseen_tools" (also held-out tool vocabulary, only families with made-up
+tools), "phrasings" (held-out values, and every phrase from a held-out template).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from runtime_svc.training import chains, direct, random_tools, real_tools
+from runtime_svc.training.dialogue import Dialogue, tool_name
+from runtime_svc.training.random_tools import RandomTool
+from runtime_svc.training.real_tools import Single
+from runtime_svc.training.vocabulary import Draw, Part
+
+MAX_TOOLS = 6
+
+SPLITS: dict[str, Part] = {
+    "train": Part(),
+    "values": Part(values=True),
+    "unseen_tools": Part(values=True, tools=True),
+    "phrasings": Part(values=True, phrasings=True),
+}
+
+NO_TOOL = "None of my tools can do that."
+"""The final answer when a tool is needed and no offered one fits."""
+
+_REAL = tuple(real_tools.SPECS)
+
+
+def generate(seed: int, index: int, split: str = "train") -> Dialogue:
+    """Dialogue number `index` of `seed`, from a split; the same arguments give the same dialogue."""
+    rng = random.Random(f"{split}/{seed}/{index}")
+    draw = Draw(rng=rng, part=SPLITS[split])
+    families = _UNSEEN if split == "unseen_tools" else _FAMILIES
+    name = rng.choices(tuple(families), weights=[weight for weight, _ in families.values()])[0]
+    return families[name][1](draw, name)
+
+
+def _direct(draw: Draw, family: str) -> Dialogue:
+    kind = draw.pick(tuple(direct.KINDS))
+    prompt, answer = direct.KINDS[kind](draw)
+    if draw.chance(0.3):
+        tools = [real_tools.SPECS[name] for name in _REAL]
+        draw.rng.shuffle(tools)
+    else:
+        tools = _offered(draw, (), [])
+    return Dialogue(family=family, kind=kind, tools=tuple(tools), prompt=prompt, steps=(), answer=answer)
+
+
+def _dialogue(draw: Draw, family: str, kind: str, told: Single, needed: list[RandomTool] | None = None) -> Dialogue:
+    prompt, steps, answer = told
+    called = {step.name for step in steps}
+    used = needed if needed is not None else []
+    real = tuple(name for name in _REAL if name in called)
+    tools = _offered(draw, real, used)
+    return Dialogue(family=family, kind=kind, tools=tuple(tools), prompt=prompt, steps=steps, answer=answer)
+
+
+def _offered(draw: Draw, real: tuple[str, ...], made_up: list[RandomTool]) -> list[dict[str, Any]]:
+    """The needed tools and some distractors, at most MAX_TOOLS in all, in random order."""
+    tools = [real_tools.SPECS[name] for name in real] + [used.spec for used in made_up]
+    if not made_up and draw.chance(0.35):
+        tools += [real_tools.SPECS[name] for name in _REAL if name not in real]
+    else:
+        spare = MAX_TOOLS - len(tools)
+        wanted = min(spare, draw.pick((0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6)))
+        for _ in range(wanted):
+            names = {tool_name(spec) for spec in tools}
+            other = _distractor(draw, made_up)
+            if tool_name(other) not in names:
+                tools.append(other)
+    draw.rng.shuffle(tools)
+    return tools
+
+
+def _distractor(draw: Draw, made_up: list[RandomTool]) -> dict[str, Any]:
+    if draw.chance(0.3):
+        return real_tools.SPECS[draw.pick(_REAL)]
+    while True:
+        other = random_tools.near(draw, draw.pick(made_up)) if made_up and draw.chance(0.4) else None
+        if other is None:
+            other = random_tools.random_tool(draw)
+        if not any(_same_purpose(other, used) for used in made_up):
+            return other.spec
+
+
+def _same_purpose(one: RandomTool, other: RandomTool) -> bool:
+    return (one.noun, one.verb, one.key) == (other.noun, other.verb, other.key)
+
+
+def _real_single(draw: Draw, family: str) -> Dialogue:
+    index = draw.rng.choices(range(len(real_tools.KINDS)), weights=[weight for _, weight, _ in real_tools.KINDS])[0]
+    kind, _, make = real_tools.KINDS[index]
+    return _dialogue(draw, family, kind, make(draw))
+
+
+def _random_single(draw: Draw, family: str) -> Dialogue:
+    used = random_tools.random_tool(draw)
+    kind = "lookup" if used.key else "action"
+    return _dialogue(draw, family, kind, random_tools.single(draw, used), [used])
+
+
+def _real_chain(draw: Draw, family: str) -> Dialogue:
+    told = chains.real_chain(draw)
+    return _dialogue(draw, family, f"{len(told[1])} calls", told)
+
+
+def _random_chain(draw: Draw, family: str) -> Dialogue:
+    told, used = chains.random_chain(draw)
+    return _dialogue(draw, family, f"{len(told[1])} calls", told, used)
+
+
+def _repair(draw: Draw, family: str) -> Dialogue:
+    kinds: tuple[tuple[str, Callable[[Draw], Single]], ...] = (
+        ("ledger", chains.ledger_repair),
+        ("column", chains.column_repair if draw.chance(0.7) else chains.column_plain),
+        ("failure", chains.real_failure if draw.chance(0.7) else chains.division_by_zero),
+    )
+    kind, make = draw.pick(kinds)
+    return _dialogue(draw, family, kind, make(draw))
+
+
+def _random_repair(draw: Draw, family: str) -> Dialogue:
+    told, used = chains.random_repair(draw)
+    return _dialogue(draw, family, "repair" if len(told[1]) == 2 else "failure", told, used)
+
+
+def _no_fit(draw: Draw, family: str) -> Dialogue:
+    """A request for a tool that is not offered; near misses are."""
+    if draw.chance(0.5):
+        index = draw.below(0, len(real_tools.KINDS) - 1)
+        _, _, make = real_tools.KINDS[index]
+        prompt, steps, _ = make(draw)
+        wanted, near = steps[0].name, []
+    else:
+        used = random_tools.random_tool(draw)
+        prompt, _, _ = random_tools.single(draw, used)
+        wanted, near = used.name, [used]
+    return _without(draw, family, prompt, wanted, near)
+
+
+def _random_no_fit(draw: Draw, family: str) -> Dialogue:
+    used = random_tools.random_tool(draw)
+    prompt, _, _ = random_tools.single(draw, used)
+    return _without(draw, family, prompt, used.name, [used])
+
+
+def _without(draw: Draw, family: str, prompt: str, wanted: str, near: list[RandomTool]) -> Dialogue:
+    tools: list[dict[str, Any]] = []
+    for _ in range(draw.pick((0, 1, 2, 3, 4, 4, 5, 6))):
+        other = _distractor(draw, near)
+        if tool_name(other) != wanted and tool_name(other) not in {tool_name(spec) for spec in tools}:
+            tools.append(other)
+    kind = "made-up tool" if near else "real tool"
+    return Dialogue(family=family, kind=kind, tools=tuple(tools), prompt=prompt, steps=(), answer=NO_TOOL)
+
+
+_Make = Callable[[Draw, str], Dialogue]
+
+_FAMILIES: dict[str, tuple[float, _Make]] = {
+    "direct": (24, _direct),
+    "real_single": (24, _real_single),
+    "random_single": (20, _random_single),
+    "real_chain": (12, _real_chain),
+    "random_chain": (7, _random_chain),
+    "real_repair": (4, _repair),
+    "random_repair": (3, _random_repair),
+    "no_fit": (6, _no_fit),
+}
+_UNSEEN: dict[str, tuple[float, _Make]] = {
+    "random_single": (60, _random_single),
+    "random_chain": (20, _random_chain),
+    "random_repair": (8, _random_repair),
+    "no_fit": (12, _random_no_fit),
+}

@@ -1,0 +1,80 @@
+"""Phrasings: templates with alternatives and fields, a fifth of each family's held out.
+
+A template is text with `[a|b]` (one of them is chosen) and `{field}`. One that ends with "?" is a question, one
+that starts with "=" stands as it is, any other is an imperative without its full stop; questions and imperatives
+are put into a random frame ("Could you ...?").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from runtime_svc.training.vocabulary import Draw
+
+_IMPERATIVE = (
+    "{I}.", "{I}.", "{I}.", "Please {i}.", "Please {i}.", "Could you {i}?", "Can you {i}?", "I need you to {i}.",
+    "I would like you to {i}.", "{I}, please.", "Hey, {i}.", "Would you {i}?", "Kindly {i}.", "Now {i}.",
+    "Will you {i} for me?", "Do this: {i}.", "My request: {i}.", "I want you to {i}.", "Hello! {I}.",
+    "Can you please {i}?", "Next, {i}.", "{I} for me.", "Go on and {i}.", "Let us {i}.", "Task: {i}.",
+)  # fmt: skip
+_IMPERATIVE_HELD = ("Be so kind and {i}.", "Might you {i}?", "For today, {i}.", "Your job is to {i}.")
+_QUESTION = (
+    "{Q}", "{Q}", "{Q}", "{Q}", "Quick question: {q}", "Tell me: {q}", "Please tell me: {q}", "Hi! {Q}",
+    "I wonder: {q}", "Say, {q}", "{Q} Thanks.", "Hello, {q}", "One thing: {q}", "Do you know: {q}", "So, {q}",
+    "Please answer: {q}", "Question: {q}", "I have a question. {Q}",
+)  # fmt: skip
+_QUESTION_HELD = ("Here is what I ask: {q}", "Let me ask: {q}", "Well then, {q}")
+
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phrasings:
+    """The templates of one family, in two disjoint lists."""
+
+    family: str
+    seen: tuple[str, ...]
+    held: tuple[str, ...]
+
+    def say(self, draw: Draw, **fields: object) -> str:
+        """One prompt: a template of the draw's part, expanded, filled in and framed."""
+        return frame(draw, self.clause(draw, **fields))
+
+    def clause(self, draw: Draw, **fields: object) -> str:
+        """One template of the draw's part, expanded and filled in, without a frame."""
+        template = draw.pick(self.held if draw.part.phrasings else self.seen)
+        return _expand(draw, template).format(**fields)
+
+
+def phrasings(family: str, text: str) -> Phrasings:
+    """Splits the lines of `text` into templates; each fifth (the third, the eighth, ...) is held out."""
+    templates = [line.strip() for line in text.strip().splitlines()]
+    seen = tuple(t for index, t in enumerate(templates) if index % 5 != 2)
+    held = tuple(t for index, t in enumerate(templates) if index % 5 == 2)
+    if not held or set(seen) & set(held):
+        raise ValueError(f"{family}: expected at least three different templates, got {templates}")
+    return Phrasings(family=family, seen=seen, held=held)
+
+
+def _expand(draw: Draw, template: str) -> str:
+    if "[" not in template:
+        return template
+    return _CHOICE.sub(lambda match: draw.pick(match.group(1).split("|")), template)
+
+
+def frame(draw: Draw, text: str) -> str:
+    """`text` as a whole message: framed unless it starts with "=", capitalised, with its punctuation."""
+    if text.startswith("="):
+        return text[1:]
+    held = draw.part.phrasings and draw.chance(0.2)
+    if text.endswith("?"):
+        pattern = draw.pick(_QUESTION_HELD if held else _QUESTION)
+        return pattern.replace("{Q}", capitalised(text)).replace("{q}", text)
+    pattern = draw.pick(_IMPERATIVE_HELD if held else _IMPERATIVE)
+    return pattern.replace("{I}", capitalised(text)).replace("{i}", text)
+
+
+def capitalised(text: str) -> str:
+    """`text` with its first letter in upper case and the rest as it is."""
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,203 @@
+"""Trains treni-tiny from nothing to a Hugging Face style directory. Needs torch; a GPU makes it minutes.
+
+`python -m runtime_svc.training.train --out DIR`. The data are a pure function of the seed. The learning rate
+follows a cosine over the steps; with --time-limit-s it follows whichever of steps and time runs out first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from runtime_svc.training import tokenizer as tokenizing
+from runtime_svc.training.batches import pad, stream
+from runtime_svc.training.corpus import TEMPLATE, Encoder, text_of
+from runtime_svc.training.generator import generate
+from runtime_svc.training.model_torch import Decoder, Shape
+
+TOKENIZER_DIALOGUES = 12_000
+WARMUP_STEPS = 200
+EVALUATED = {"values": 2000, "unseen_tools": 1000, "phrasings": 1000}
+EVALUATION_SEED = 20_000
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=16_000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--time-limit-s", type=float, default=math.inf)
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--tokenizer-dialogues", type=int, default=TOKENIZER_DIALOGUES)
+    parser.add_argument("--evaluated", type=float, default=1.0, help="share of the evaluation to run at the end")
+    train(parser.parse_args())
+
+
+def train(options: argparse.Namespace) -> None:
+    """Writes the directory, with a log line now and then and the accuracies at the end."""
+    started_s = time.monotonic()
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    log = Log(out / "training-log.jsonl", started_s)
+    torch.manual_seed(options.seed)
+    torch.set_float32_matmul_precision("high")
+    tokenizer = tokenizing.train(text_of(generate(options.seed, -1 - i)) for i in range(options.tokenizer_dialogues))
+    tokenizer.save(str(out / "tokenizer.json"))
+    shape = Shape()
+    model = Decoder(shape).to(options.device)
+    log.write(event="start", shape=asdict(shape), parameters=sum(p.numel() for p in model.parameters()),
+              seed=options.seed, batch=options.batch, learning_rate=options.learning_rate, steps=options.steps,
+              device=torch.cuda.get_device_name() if options.device == "cuda" else options.device,
+              torch=torch.__version__)  # fmt: skip
+    if not options.no_compile:
+        for layer in model.layers:
+            layer.compile(dynamic=True)
+    _optimise(model, options, log, out, started_s)
+    save(model, tokenizer, out)
+    rounded = Decoder(shape)
+    rounded.load_state_dict({name.removeprefix("model."): t for name, t in model.checkpoint().items()}, strict=False)
+    rounded = rounded.to(options.device)
+    for split, count in EVALUATED.items():
+        accuracies = evaluate(rounded, tokenizer, split, int(count * options.evaluated), options.device)
+        log.write(event="evaluation", split=split, seed=EVALUATION_SEED, **accuracies)
+
+
+def _optimise(model: Decoder, options: argparse.Namespace, log: Log, out: Path, started_s: float) -> None:
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
+        lr=options.learning_rate, betas=(0.9, 0.98), fused=options.device == "cuda",
+    )  # fmt: skip
+    batches = stream(out / "tokenizer.json", seed=options.seed, batch=options.batch, workers=options.workers)
+    losses: list[torch.Tensor] = []
+    step, progress = 0, 0.0
+    for ids_array, mask_array in batches:
+        progress = max(step / options.steps, (time.monotonic() - started_s) / options.time_limit_s)
+        if progress >= 1.0:
+            break
+        rate = options.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
+        rate *= 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        ids = torch.from_numpy(ids_array.astype("int32")).to(options.device, non_blocking=True).long()
+        chosen = torch.from_numpy(mask_array[:, 1:].reshape(-1).nonzero()[0]).to(options.device, non_blocking=True)
+        with torch.autocast(options.device, dtype=torch.bfloat16):
+            hidden = model(ids)[:, :-1].reshape(-1, model.shape.width)[chosen]
+            logits = model.logits(hidden)
+        loss = F.cross_entropy(logits.float(), ids[:, 1:].reshape(-1)[chosen])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.detach())
+        step += 1
+        if step % 200 == 0 or step == 10:
+            log.write(event="step", step=step, loss=round(torch.stack(losses).mean().item(), 5), rate=rate)
+            losses.clear()
+    batches.close()  # type: ignore[attr-defined]
+    log.write(event="trained", step=step, dialogues=step * options.batch)
+
+
+def save(model: Decoder, tokenizer: Tokenizer, out: Path) -> None:
+    """Everything that a Hugging Face directory has, beside tokenizer.json."""
+    end, stop = tokenizer.token_to_id(tokenizing.END), tokenizer.token_to_id(tokenizing.STOP)
+    save_file(model.checkpoint(), out / "model.safetensors", metadata={"format": "pt"})
+    _write(out / "config.json", model.shape.config(end_id=end, stop_id=stop))
+    _write(out / "generation_config.json",
+           {"do_sample": False, "eos_token_id": [stop, end], "pad_token_id": end, "max_new_tokens": 256})  # fmt: skip
+    _write(out / "tokenizer_config.json", tokenizing.tokenizer_config(model.shape.context))
+    shutil.copyfile(TEMPLATE, out / "chat_template.jinja")
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@torch.inference_mode()
+def evaluate(model: Decoder, tokenizer: Tokenizer, split: str, count: int, device: str) -> dict[str, Any]:
+    """Shares of fresh dialogues, and of each family's, of which greedy decoding gets every token right.
+
+    Each token is predicted from the right ones before it: all of a dialogue's predictions are right exactly
+    when decoding it freely, greedily, gives it.
+    """
+    encoder = Encoder(tokenizer)
+    dialogues = [generate(EVALUATION_SEED, index, split) for index in range(count)]
+    right: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    missed = []
+    for at in range(0, count, 64):
+        part = dialogues[at : at + 64]
+        rows = [encoder.encode(d) for d in part]
+        ids_array, mask_array = pad(rows)
+        ids = torch.from_numpy(ids_array.astype("int64")).to(device)
+        guessed = model.logits(model(ids)).argmax(-1)[:, :-1].cpu()
+        wrong = (guessed != ids[:, 1:].cpu()) & torch.from_numpy(mask_array[:, 1:])
+        for row, dialogue in enumerate(part):
+            key = f"{dialogue.family}/{dialogue.kind}"
+            total[key] += 1
+            if not wrong[row].any():
+                right[key] += 1
+            elif len(missed) < 60:
+                first = int(wrong[row].nonzero()[0, 0])
+                missed.append(
+                    {
+                        "kind": key,
+                        "prompt": dialogue.prompt,
+                        "before": tokenizer.decode(ids_array[row, max(0, first - 24) : first + 1].tolist(), skip_special_tokens=False),
+                        "right": tokenizer.decode(ids_array[row, first + 1 : first + 8].tolist(), skip_special_tokens=False),
+                        "guess": tokenizer.decode([int(guessed[row, first])], skip_special_tokens=False),
+                    }
+                )  # fmt: skip
+    for miss in missed:
+        print(split, json.dumps(miss, ensure_ascii=False), file=sys.stderr)
+    families = sorted({key.split("/")[0] for key in total})
+    return {
+        "dialogues": count,
+        "right": sum(right.values()) / max(1, count),
+        "families": {
+            f: round(sum(v for k, v in right.items() if k.split("/")[0] == f)
+                     / sum(v for k, v in total.items() if k.split("/")[0] == f), 4)
+            for f in families
+        },
+        "kinds": {key: [right[key], total[key]] for key in sorted(total) if right[key] < total[key]},
+    }  # fmt: skip
+
+
+class Log:
+    """A JSONL file that is written as things happen, echoed on stderr."""
+
+    def __init__(self, path: Path, started_s: float) -> None:
+        self._path = path
+        self._started_s = started_s
+        path.write_text("", encoding="utf-8")
+
+    def write(self, **values: Any) -> None:
+        """Appends one line with the seconds since the start."""
+        line = json.dumps({"elapsed_s": round(time.monotonic() - self._started_s, 1), **values})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
