@@ -1,4 +1,8 @@
-"""The SQL tool: one SELECT at a time over a private, read-only copy of the table of cities."""
+"""The SQL tool: one SELECT at a time over a private, read-only copy of the table of cities.
+
+In the data, population is that of the city proper by a census or municipal estimate of 2010 to 2023; founded is the
+year of foundation, charter or first record, negative before our era; river is the one that the city stands on.
+"""
 
 from __future__ import annotations
 

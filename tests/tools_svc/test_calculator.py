@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tools_svc.calculator import MAX_CHARS, MAX_DEPTH, MAX_MAGNITUDE, evaluate, to_number
@@ -45,13 +45,15 @@ def combine(children: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
         value = {"+": left.value + right.value, "-": left.value - right.value, "*": left.value * right.value}
         return Tree(text, value[operator], binds)
 
-    pairs = st.builds(binary, children, children, st.sampled_from("+-*/"), spaces)
-    negated = children.map(lambda tree: Tree(f"-{tree.inside(3)}", -tree.value, 3))
-    bracketed = children.map(lambda tree: Tree(f"({tree.text})", tree.value, 9))
-    return pairs.filter(lambda tree: tree is not None) | negated | bracketed
+    # A sign on the left operand too: "-3 + 5" is where it can swallow too much.
+    signed = children | children.map(lambda tree: Tree(f"-{tree.inside(3)}", -tree.value, 3))
+    pairs = st.builds(binary, signed, signed, st.sampled_from("+-*/"), spaces)
+    bracketed = signed.map(lambda tree: Tree(f"({tree.text})", tree.value, 9))
+    return pairs.filter(lambda tree: tree is not None) | bracketed
 
 
-@given(st.recursive(number(), combine, max_leaves=12))
+@settings(max_examples=300)
+@given(st.recursive(number(), combine, max_leaves=30))
 def test_value_is_the_exact_value_of_the_tree(tree: Tree) -> None:
     assume(len(tree.text) <= MAX_CHARS)
     assert evaluate(tree.text) == tree.value
@@ -86,6 +88,9 @@ def test_ties_go_to_the_even_neighbour(n: int) -> None:
         ("10 - 4 - 3", "3"),
         ("100 / 10 / 5", "2"),
         ("-3 * -(2 + 1)", "9"),
+        ("-3 + 5", "2"),
+        ("-2 * 3 + 4", "-2"),
+        ("2 - -3 - 1", "4"),
         ("--7", "7"),
         (".5 + 0.25", "0.75"),
         ("1/3", "0.333333"),

@@ -58,18 +58,20 @@ async def test_what_does_not_fit_is_refused(pool: BoundedPool) -> None:
     assert not third.began.is_set()
 
 
-async def test_time_that_is_up_never_runs(pool: BoundedPool) -> None:
+async def test_time_that_is_up_is_refused_without_waiting(pool: BoundedPool) -> None:
+    gate, running = await occupy(pool)
     work = Gate()
     for deadline_s in (0.0, -1.0):
         with pytest.raises(TreniError) as caught:
             await pool.run(work, deadline_s=deadline_s)
         assert (caught.value.code, caught.value.definite) == (Code.DEADLINE_EXCEEDED, True)
+    assert not running.done()
+    gate.let_go.set()
+    assert await running == "done"
     assert not work.began.is_set()
 
 
-async def test_time_that_runs_out_in_the_queue_never_runs(
-    pool: BoundedPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_time_that_runs_out_in_the_queue_never_runs(pool: BoundedPool) -> None:
     gate, running = await occupy(pool)
     late = Gate()
     waiting = await submitted(pool, late, 1e-9)
