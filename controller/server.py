@@ -13,6 +13,7 @@ import grpc
 
 from controller.deadline import Deadline
 from controller.loop import AgentLoop, clip, unknown_tool
+from controller.outbox import Outbox
 from controller.policy import Policy
 from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
@@ -72,7 +73,17 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         """Streams the run's events; the record is the last one whatever happens."""
         recorder = Recorder(arm=self._arm)
         deadline = Deadline.after(self._run_timeout_s(context.time_remaining()))
-        failure: TreniError | None = None
+        async with Outbox(context.write) as outbox:
+            failure = await self._run(request, deadline, recorder, outbox)
+            outbox.put(agent_pb2.RunEvent(record=recorder.record()))
+            await outbox.flush()
+        if failure is not None:
+            await abort(context, failure)
+
+    async def _run(
+        self, request: agent_pb2.RunRequest, deadline: Deadline, recorder: Recorder, outbox: Outbox
+    ) -> TreniError | None:
+        """Puts every event but the record into the outbox; how the run failed, None if it did not."""
         try:
             validate(request)
             with self._slot(request.run_id):
@@ -80,15 +91,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
                 run = self._loop.run(request, offered=offered, deadline=deadline, recorder=recorder)
                 async with aclosing(run) as events:
                     async for event in events:
-                        await context.write(event)
+                        outbox.put(event)
         except TreniError as error:
-            failure = error.at("agent")
+            return error.at("agent")
         except Exception as error:
             _log.exception("run %s failed in the agent", request.run_id)
-            failure = _internal(error)
-        await context.write(agent_pb2.RunEvent(record=recorder.record()))
-        if failure is not None:
-            await abort(context, failure)
+            return _internal(error)
+        return None
 
     def _run_timeout_s(self, remaining_s: float | None) -> float:
         """The caller's time less what it takes to tell the caller; the policy's for a caller without a deadline."""

@@ -138,7 +138,16 @@ def works(request: inference_pb2.GenerateRequest) -> Sequence[Any]:
 
 
 def shape_of(ran: Ran) -> tuple[list[Any], dict[str, Any]]:
-    """What must be the same in both arms: every event, and the record without its times and its arm."""
+    """What must be the same in both arms: every event, and the record without its times and its arm.
+
+    Neighbouring text is joined: how it is cut depends on how fast it was read.
+    """
+    events: list[tuple[str | None, Any]] = []
+    for kind, event in zip(ran.kinds[:-1], ran.events, strict=False):
+        if kind == "text" and events and events[-1][0] == "text":
+            events[-1] = ("text", events[-1][1] + event.text.text)
+        else:
+            events.append((kind, event.text.text if kind == "text" else event))
     record = ran.record
     attempts = [
         (
@@ -165,7 +174,7 @@ def shape_of(ran: Ran) -> tuple[list[Any], dict[str, Any]]:
         "served_by": (record.backend, record.device, record.model),
         "set": sorted(field.name for field, _ in record.ListFields()),
     }
-    return ran.events[:-1], fields
+    return events, fields
 
 
 async def test_both_arms_do_and_tell_the_same(tmp_path: Path, registry: Registry) -> None:
