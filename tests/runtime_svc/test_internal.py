@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ import pytest
 from controller.policy import Policy
 from controller.ports import AttemptKey, Call, ToolPort
 from controller.remote import open_channel
-from runtime_svc import server as runtime_server
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
 from runtime_svc.internal import add_internal_agent
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.server import add_to as add_inference
 from tests.controller.doubles import completion, task, tool_turn
 from tests.controller.servers import (
     Inference,
@@ -202,8 +203,7 @@ async def test_both_arms_decode_the_same_text_with_the_real_engine(
     sampling = common_pb2.Sampling(temperature=0.9, seed=11, max_new_tokens=24)
     async with AsyncExitStack() as stack:
         core = await stack.enter_async_context(InferenceCore(engine))
-        runtime, model_address = await runtime_server.start(core, port=0)
-        stack.push_async_callback(runtime.stop, 0)
+        model_address = await stack.enter_async_context(serving(partial(add_inference, core=core)))
         inside_address = await stack.enter_async_context(internal(core, registry))
         tools_address = await stack.enter_async_context(real_tools(tmp_path))
         outside_address = await stack.enter_async_context(controller(model_address, tools_address, POLICY))
