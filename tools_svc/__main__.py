@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
 from pathlib import Path
 
 import click
 
 from tools_svc.protocol import ToolsConfig
 from tools_svc.server import start
+from treni import serving
 
 
 @click.command()
@@ -29,14 +28,11 @@ def main(port: int, ledger: Path) -> None:
 
 
 async def _serve(port: int, ledger: Path) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
     server = await start(ToolsConfig(ledger_path=ledger), port=port)
-    print(json.dumps({"service": "tools", "address": server.address}), flush=True)
-    await stopping.wait()
-    await server.stop()
+    try:
+        await serving.until_told_to_stop({"service": "tools", "address": server.address})
+    finally:
+        await server.stop()
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ from functools import partial
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from tools_svc.pool import BoundedPool
 from tools_svc.protocol import ToolsConfig
 from tools_svc.registry import Registry, build_registry
-from treni import metadata
-from treni.errors import Code, TreniError, abort
+from treni import serving
+from treni.errors import TreniError, abort
 from treni.v1 import tools_pb2, tools_pb2_grpc
 
 WORKERS = 8
@@ -24,8 +22,7 @@ MAX_CONCURRENT_RPCS = 1024
 # No valid call is longer: arguments are at most 64 KiB. Times the RPC limit, it bounds the server's memory.
 MAX_REQUEST_BYTES = 128 * 1024
 
-_SERVICE = tools_pb2.DESCRIPTOR.services_by_name["ToolService"].full_name
-_OPTIONS = {**dict(metadata.SERVER_OPTIONS), "grpc.max_receive_message_length": MAX_REQUEST_BYTES}
+SERVICE_NAME = tools_pb2.DESCRIPTOR.services_by_name["ToolService"].full_name
 
 
 class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
@@ -52,28 +49,18 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
             await abort(context, error)
 
 
-class RunningServer:
-    """A server that answers on `address` ("host:port") until it is stopped."""
+class RunningTools:
+    """The tools, served on `address` ("host:port") until they are stopped."""
 
-    def __init__(
-        self,
-        *,
-        address: str,
-        server: grpc.aio.Server,
-        health_servicer: health.aio.HealthServicer,
-        pool: BoundedPool,
-        registry: Registry,
-    ) -> None:
-        self.address = address
+    def __init__(self, *, server: serving.RunningServer, pool: BoundedPool, registry: Registry) -> None:
+        self.address = server.address
         self._server = server
-        self._health = health_servicer
         self._pool = pool
         self._registry = registry
 
     async def stop(self, *, grace_s: float = 1.0) -> None:
         """Refuses new calls, lets running ones end for `grace_s`, then closes the tools."""
-        await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        await self._server.stop(grace_s=grace_s)
         await self._pool.close()
         self._registry.close()
 
@@ -86,40 +73,28 @@ async def start(
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     workers: int = WORKERS,
     queue: int = QUEUE,
-) -> RunningServer:
+) -> RunningTools:
     """A started server of every tool; port 0 picks a free one. `interceptors` see each call before it is handled.
 
     Raises UNAVAILABLE when the address cannot be bound.
     """
     registry = build_registry(config)
     pool = BoundedPool(workers=workers, queue=queue)
-    server = grpc.aio.server(
-        interceptors=list(interceptors),
-        options=list(_OPTIONS.items()),
-        maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
-    )
-    tools_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(registry, pool), server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+    def add(server: grpc.aio.Server) -> str:
+        tools_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(registry, pool), server)
+        return SERVICE_NAME
+
     try:
-        bound_port = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError as error:
+        server = await serving.start(
+            [add],
+            host=host,
+            port=port,
+            interceptors=interceptors,
+            max_request_bytes=MAX_REQUEST_BYTES,
+            max_concurrent_rpcs=MAX_CONCURRENT_RPCS,
+        )
+    except TreniError:
         registry.close()
-        raise TreniError(
-            Code.UNAVAILABLE,
-            "address_not_bound",
-            expected=f"{host}:{port} to be free",
-            got=str(error),
-            todo="use another port, or 0 for any free one",
-        ) from error
-    await server.start()
-    for service in ("", _SERVICE):
-        await health_servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return RunningServer(
-        address=f"{host}:{bound_port}",
-        server=server,
-        health_servicer=health_servicer,
-        pool=pool,
-        registry=registry,
-    )
+        raise
+    return RunningTools(server=server, pool=pool, registry=registry)
