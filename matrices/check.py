@@ -121,9 +121,10 @@ def check(
 
 
 def contaminated_blocks(cell: CellState, limits: Mapping[str, float]) -> dict[int, str]:
-    """The blocks in which a condition exceeded its limit, with the condition in words.
+    """The blocks over which a condition exceeded its limit, with the condition in words.
 
-    A block whose end an interruption swallowed, so that its conditions are not known, is one of them.
+    Only a block's end speaks of the block; its start is a reading over next to no time. A block whose end an
+    interruption swallowed, so that its conditions are not known, is contaminated too.
     """
     found: dict[int, str] = {}
     if len(cell.starts) > 1:
@@ -131,7 +132,7 @@ def contaminated_blocks(cell: CellState, limits: Mapping[str, float]) -> dict[in
             block: f"{', '.join(names)} not recorded" for block, names in _unrecorded(cell, limits).items()
         }
     for block, marks in sorted(cell.blocks.items()):
-        for mark in marks:
+        for mark in (mark for mark in marks if mark.phase == "end"):
             for name, limit in limits.items():
                 value = mark.conditions.get(name)
                 if value is not None and value > limit:

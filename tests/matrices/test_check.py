@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
 from matrices import events as ev
 from matrices.check import CellJudgement, check
 from matrices.expectation import codes_of
+from matrices.history import state_of
 from tests.matrices import histories as h
 
 P04 = Schedule(
@@ -287,6 +290,8 @@ def test_a_contaminated_block_is_named_and_is_no_finding() -> None:
     judged = _judge(_changed(_set(conditions=stolen), type="block", block=3, phase="end"))
     assert judged.findings == ()
     assert judged.contaminated == {3: "steal_fraction 0.2 > 0.1"}
+    at_start = _changed(_set(conditions=stolen), type="block", block=3, phase="start")
+    assert _judge(at_start).contaminated == {}
 
 
 def test_a_block_whose_end_an_interruption_swallowed_is_contaminated() -> None:
@@ -306,6 +311,61 @@ def test_a_tools_own_refusal_is_not_a_fault() -> None:
         record["attempts"].append(refused)
 
     assert _judge(_changed(_record(refuse), **_of(CLEAN))).findings == ()
+
+
+NEEDED = [n for n, event in enumerate(EVENTS) if not _where(phase="start")(event) and event.type != "cell"]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(NEEDED))
+def test_an_event_that_is_lost_is_found(lost: int) -> None:
+    assert _judge([*EVENTS[:lost], *EVENTS[lost + 1 :]]).findings != ()
+
+
+OF_PAIRS = [n for n, event in enumerate(EVENTS) if hasattr(event, "pair")]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(OF_PAIRS), st.sampled_from(OF_PAIRS))
+def test_an_event_of_a_pair_that_comes_twice_is_found(copied: int, to: int) -> None:
+    assert _judge([*EVENTS[:to], EVENTS[copied], *EVENTS[to:]]).findings != ()
+
+
+def _interrupted(events: list[ev.Event], cut: int) -> list[ev.Event]:
+    """The history when the harness is killed after `cut` events and its campaign resumed."""
+    state = state_of(events[:cut]).get("p04")
+    done = set() if state is None else set(state.completed)
+    begun = {} if state is None else state.begun
+
+    def first(event: Any) -> Any:
+        if getattr(event, "pair", None) in begun and hasattr(event, "run_id"):
+            return replace(event, run_id=f"{event.run_id}/first")
+        return event
+
+    made = [first(event) for event in events[:cut]]
+    if cut > 0:
+        made += [ev.Resumed(wall_time=h.WALL, cut_bytes=0)]
+        for pair, state_of_pair in begun.items():
+            ids = tuple(f"{invoke.run_id}/first" for invoke in state_of_pair.invokes.values())
+            made.append(ev.Abandon(cell="p04", pair=pair, run_ids=ids))
+        made.append(events[0])
+    made += [event for event in events if hasattr(event, "pair") and event.pair not in done]
+    made += [event for event in events[cut:] if not hasattr(event, "pair")]
+    return made
+
+
+@settings(deadline=None)
+@given(st.integers(0, len(EVENTS) - 1))
+def test_a_resumed_campaign_counts_as_an_uninterrupted_one(cut: int) -> None:
+    whole, resumed = _judge(EVENTS), _judge(_interrupted(EVENTS, cut))
+    assert resumed.findings == ()
+    assert resumed.faults == whole.faults
+    assert resumed.effects == whole.effects
+    assert sorted(resumed.runs) == sorted(whole.runs)
+    for arm in (INT, EXT):
+        assert [runs[arm].retries for runs in resumed.runs.values()] == [
+            runs[arm].retries for runs in whole.runs.values()
+        ]
 
 
 def test_a_finding_reads_as_a_line() -> None:
