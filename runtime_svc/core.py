@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from runtime_svc.engine import Engine
+from runtime_svc.errors import cancelled
 from runtime_svc.validate import check_embed
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2
@@ -30,6 +31,7 @@ class InferenceCore:
         self.engine = engine
         self._max_queue = max_queue
         self._waiting: deque[_Job] = deque()
+        self._running: _Job | None = None
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -51,7 +53,9 @@ class InferenceCore:
         with self._changed:
             self._closing = True
             for job in self._waiting:
-                job.cancel()
+                job.cancel(_shutting_down(definite=True))
+            if self._running is not None:
+                self._running.cancel(_shutting_down(definite=False))
             self._changed.notify()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
@@ -97,14 +101,7 @@ class InferenceCore:
         job = _Job(asyncio.get_running_loop(), work)
         with self._changed:
             if self._closing:
-                raise TreniError(
-                    Code.UNAVAILABLE,
-                    "shutting_down",
-                    expected="a running engine",
-                    got="one that is closing",
-                    todo="send the request to another instance, or later",
-                    definite=True,
-                )
+                raise _shutting_down(definite=True)
             if len(self._waiting) >= self._max_queue:
                 raise TreniError(
                     Code.RESOURCE_EXHAUSTED,
@@ -119,7 +116,7 @@ class InferenceCore:
 
     def _drop(self, job: _Job) -> None:
         """Nobody reads this job any longer: it stops at its next token, or never starts."""
-        job.cancel()
+        job.cancel(cancelled())
         with self._changed:
             if job in self._waiting:
                 self._waiting.remove(job)
@@ -131,8 +128,10 @@ class InferenceCore:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return
-                job = self._waiting.popleft()
+                job = self._running = self._waiting.popleft()
             job.run()
+            with self._changed:
+                self._running = None
 
 
 class _Job:
@@ -141,17 +140,18 @@ class _Job:
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[_Job], Iterator[Any]]) -> None:
         self._loop = loop
         self._work = work
-        self._cancelled = threading.Event()
+        self._cancelled: TreniError | None = None
         # Holds one answer at most, which max_new_tokens and the context length bound.
         self._ready: asyncio.Queue[object] = asyncio.Queue()
 
-    def cancel(self) -> None:
-        """From any thread: stop at the next token."""
-        self._cancelled.set()
+    def cancel(self, reason: TreniError) -> None:
+        """From any thread: stop at the next token, and tell whoever still reads the reason. The first counts."""
+        if self._cancelled is None:
+            self._cancelled = reason
 
     def is_cancelled(self) -> bool:
         """Whether to stop."""
-        return self._cancelled.is_set()
+        return self._cancelled is not None
 
     async def next(self) -> Any:
         """The next chunk; None after the last. Raises the error that ended the work."""
@@ -163,13 +163,13 @@ class _Job:
     def run(self) -> None:
         """On the engine thread: does the work and hands over each chunk. Never raises."""
         try:
+            if self._cancelled is not None:
+                raise self._cancelled
             for chunk in self._work(self):
                 self._hand_over(chunk)
-                if self.is_cancelled():
-                    break
             self._hand_over(None)
         except TreniError as error:
-            self._hand_over(error)
+            self._hand_over(error if self._cancelled is None else self._cancelled)
         except Exception as error:  # an engine thread that dies would hang every later request
             self._hand_over(_unexpected(error))
 
@@ -178,7 +178,18 @@ class _Job:
             self._loop.call_soon_threadsafe(self._ready.put_nowait, item)
         except RuntimeError:
             # The reader's event loop is closed, so there is nobody left to tell.
-            self.cancel()
+            self.cancel(cancelled())
+
+
+def _shutting_down(*, definite: bool) -> TreniError:
+    return TreniError(
+        Code.UNAVAILABLE,
+        "shutting_down",
+        expected="a running engine",
+        got="one that is closing",
+        todo="send the request to another instance, or later",
+        definite=definite,
+    )
 
 
 def _unexpected(error: Exception) -> TreniError:

@@ -1,0 +1,271 @@
+"""The async front and the gRPC server, on a real engine and real sockets."""
+
+import asyncio
+import itertools
+import json
+import sys
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from runtime_svc import server
+from runtime_svc.core import InferenceCore
+from runtime_svc.engine import Engine
+from tests.runtime_svc.requests import generate_request
+from treni import metadata
+from treni.errors import Code, TreniError, from_rpc_error
+from treni.v1 import inference_pb2, inference_pb2_grpc
+
+LONG = {"temperature": 5.0, "top_k": 1000, "max_new_tokens": 900}
+
+
+@pytest.fixture
+async def core(engine):
+    async with InferenceCore(engine, max_queue=16) as running:
+        yield running
+
+
+@pytest.fixture
+async def stub(core):
+    running, address = await server.start(core, port=0)
+    async with grpc.aio.insecure_channel(address, options=metadata.CHANNEL_OPTIONS) as channel:
+        yield inference_pb2_grpc.InferenceServiceStub(channel)
+    await running.stop(None)
+
+
+async def collect(chunks):
+    return [chunk async for chunk in chunks]
+
+
+def long_request(engine, **more):
+    """A request that certainly generates for long: a seed whose sampled answer does not end early."""
+    for seed in range(200):
+        request = generate_request("Go on", **LONG, seed=seed, **more)
+        finish = list(engine.generate(request))[-1].finish
+        if finish.usage.completion_tokens >= 400:
+            return request
+    raise AssertionError("no seed gives a long answer")
+
+
+@pytest.fixture(scope="module")
+def endless(engine):
+    return long_request(engine)
+
+
+async def status_of(call):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await collect(call)
+    return from_rpc_error(caught.value, hop="model")
+
+
+async def test_core_gives_what_the_engine_gives(core, engine):
+    request = generate_request("Hello", temperature=1.0, seed=3, max_new_tokens=30)
+    expected = list(engine.generate(request))[-1].finish
+    chunks = await collect(core.generate(request))
+    assert list(chunks[-1].finish.tokens) == list(expected.tokens)
+    assert "".join(chunk.text for chunk in chunks) == expected.text
+
+
+async def test_text_arrives_while_the_engine_decodes(core, endless):
+    async for chunk in core.generate(endless):
+        assert not chunk.HasField("finish")
+        break
+
+
+async def test_requests_are_answered_in_order(core):
+    finished = []
+
+    async def one(index):
+        await collect(core.generate(generate_request(f"{index}", max_new_tokens=4)))
+        finished.append(index)
+
+    await asyncio.gather(*(one(index) for index in range(10)))
+    assert finished == list(range(10))
+
+
+async def test_queue_time_is_measured(core):
+    request = generate_request("Hello", temperature=1.0, seed=3, max_new_tokens=60)
+    answers = await asyncio.gather(*(collect(core.generate(request)) for _ in range(4)))
+    timings = [chunks[-1].finish.timings for chunks in answers]
+    for earlier, later in itertools.pairwise(timings):
+        assert later.queue_s > earlier.queue_s
+        assert later.first_token_s > later.queue_s
+
+
+async def test_a_closed_iterator_frees_the_engine(core, endless):
+    chunks = core.generate(endless)
+    await anext(chunks)
+    await chunks.aclose()
+    answer = await collect(core.generate(generate_request("Hello", max_new_tokens=3)))
+    # The next request waited for the cancelled one to see it, not for it to end.
+    assert answer[-1].finish.timings.queue_s < 0.5 * answer_seconds(core, endless)
+
+
+def answer_seconds(core, request):
+    return list(core.engine.generate(request))[-1].finish.timings.total_s
+
+
+async def test_a_cancelled_waiter_leaves_the_queue(engine, endless):
+    async with InferenceCore(engine, max_queue=1) as core:
+        running = core.generate(endless)
+        await anext(running)
+        waiting = asyncio.ensure_future(anext(core.generate(endless)))
+        await asyncio.sleep(0)
+        with pytest.raises(TreniError) as caught:
+            await anext(core.generate(endless))
+        assert caught.value.code is Code.RESOURCE_EXHAUSTED
+        assert caught.value.definite
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        next_in_line = asyncio.ensure_future(collect(core.generate(generate_request("x", max_new_tokens=2))))
+        await asyncio.sleep(0)
+        await running.aclose()
+        assert (await next_in_line)[-1].finish.usage.completion_tokens == 2
+
+
+async def test_closing_ends_what_runs_and_refuses_what_comes(engine, endless):
+    core = InferenceCore(engine)
+    core.start()
+    running, waiting = core.generate(endless), core.generate(endless)
+    await anext(running)
+    waited = asyncio.ensure_future(anext(waiting))
+    await asyncio.sleep(0)
+    await core.aclose()
+    for ended, definite in (
+        (waited, True),
+        (collect(running), False),
+        (collect(core.generate(endless)), True),
+    ):
+        with pytest.raises(TreniError) as caught:
+            await ended
+        assert (caught.value.code, caught.value.definite) == (Code.UNAVAILABLE, definite)
+
+
+async def test_generate_over_grpc(stub, engine):
+    request = generate_request("Hello", temperature=1.0, seed=3, max_new_tokens=30)
+    chunks = await collect(stub.Generate(request))
+    expected = list(engine.generate(request))[-1].finish
+    assert list(chunks[-1].finish.tokens) == list(expected.tokens)
+
+
+async def test_embed_and_info_over_grpc(stub, engine):
+    embedded = await stub.Embed(inference_pb2.EmbedRequest(texts=["a river", "a hill"]))
+    assert [len(e.values) for e in embedded.embeddings] == [32, 32]
+    assert await stub.Info(inference_pb2.InfoRequest()) == engine.info
+
+
+async def test_refusals_travel_with_their_details(stub):
+    error = await status_of(stub.Generate(generate_request("x", temperature=-1.0)))
+    assert (error.code, error.kind, error.definite) == (Code.INVALID_ARGUMENT, "temperature_invalid", True)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Embed(inference_pb2.EmbedRequest())
+    assert from_rpc_error(caught.value, hop="model").kind == "texts_count"
+
+
+async def test_200_at_once_are_answered_or_refused(stub):
+    async def one(index):
+        try:
+            chunks = await collect(stub.Generate(generate_request(f"{index}", max_new_tokens=5)))
+        except grpc.aio.AioRpcError as error:
+            return from_rpc_error(error, hop="model")
+        return chunks[-1].finish
+
+    outcomes = await asyncio.gather(*(one(index) for index in range(200)))
+    errors = [o for o in outcomes if isinstance(o, TreniError)]
+    assert {(e.code, e.kind, e.definite) for e in errors} == {(Code.RESOURCE_EXHAUSTED, "queue_full", True)}
+    answered = [o for o in outcomes if not isinstance(o, TreniError)]
+    assert len(answered) >= 17
+    assert all(finish.usage.completion_tokens > 0 for finish in answered)
+
+
+async def test_a_10_mb_prompt_is_refused(stub):
+    error = await status_of(stub.Generate(generate_request("x" * 10_000_000)))
+    assert error.code is Code.RESOURCE_EXHAUSTED
+    error = await status_of(stub.Generate(generate_request("x" * 3_000_000)))
+    assert (error.code, error.kind) == (Code.INVALID_ARGUMENT, "prompt_too_large")
+
+
+async def test_an_expired_deadline_does_no_work(stub):
+    error = await status_of(stub.Generate(generate_request("x"), timeout=0))
+    assert error.code is Code.DEADLINE_EXCEEDED
+
+
+async def test_a_deadline_in_mid_stream_frees_the_engine(stub, core, endless):
+    error = await status_of(stub.Generate(endless, timeout=0.05))
+    assert error.code is Code.DEADLINE_EXCEEDED
+    answer = await collect(stub.Generate(generate_request("x", max_new_tokens=2)))
+    assert answer[-1].finish.timings.queue_s < 0.5 * answer_seconds(core, endless)
+
+
+async def test_a_client_that_goes_away_frees_the_engine(stub, core, endless):
+    call = stub.Generate(endless)
+    await call.read()
+    call.cancel()
+    answer = await collect(stub.Generate(generate_request("x", max_new_tokens=2)))
+    assert answer[-1].finish.timings.queue_s < 0.5 * answer_seconds(core, endless)
+
+
+async def test_bytes_that_are_no_message(core):
+    running, address = await server.start(core, port=0)
+    async with grpc.aio.insecure_channel(address, options=metadata.CHANNEL_OPTIONS) as channel:
+        call = channel.unary_stream("/treni.v1.InferenceService/Generate")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await collect(call(b"\xff\xff\xff\xff"))
+        assert caught.value.code() in (Code.INTERNAL, Code.INVALID_ARGUMENT, Code.UNKNOWN)
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        assert (await stub.Info(inference_pb2.InfoRequest())).backend == "numpy"
+    await running.stop(None)
+
+
+async def test_health_and_reflection(core):
+    running, address = await server.start(core, port=0)
+    async with grpc.aio.insecure_channel(address, options=metadata.CHANNEL_OPTIONS) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "treni.v1.InferenceService"):
+            reply = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        listing = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+        await listing.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        names = {s.name for s in (await listing.read()).list_services_response.service}
+        await listing.done_writing()
+        assert {"treni.v1.InferenceService", "grpc.health.v1.Health"} <= names
+    await running.stop(None)
+
+
+async def test_the_process_says_where_it_listens_and_stops_when_told(random_directory):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "runtime_svc", "--model", str(random_directory), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        ready = json.loads(await process.stdout.readline())
+        async with grpc.aio.insecure_channel(ready["address"], options=metadata.CHANNEL_OPTIONS) as channel:
+            info = await inference_pb2_grpc.InferenceServiceStub(channel).Info(inference_pb2.InfoRequest())
+        assert info.checkpoint_sha256 == Engine.load(random_directory).info.checkpoint_sha256
+        process.terminate()
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+async def test_the_process_says_what_is_wrong_with_a_directory(tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "runtime_svc", "--model", str(tmp_path), stderr=asyncio.subprocess.PIPE
+    )
+    _, stderr = await process.communicate()
+    assert process.returncode == 1
+    assert b"config.json" in stderr
+    assert b"Traceback" not in stderr
+
+
+def test_memory_is_bounded_over_many_conversations(engine):
+    """Kept caches stop growing: the store forgets the oldest."""
+    sizes = []
+    for index in range(150):
+        list(engine.generate(generate_request(f"{index}", cache_key=f"run-{index}", max_new_tokens=2)))
+        sizes.append((len(engine.prefixes), engine.prefixes.nbytes))
+    assert sizes[-1] == sizes[80]
+    assert sizes[-1][0] <= 64
