@@ -118,7 +118,7 @@ class _Run:
         recorder = self.hops.recorder
         finish: inference_pb2.GenerateFinish | None = None
         async for attempt in self.hops.attempts(hop=MODEL_HOP, call_index=turn):
-            gate = TextGate()
+            gate, finish = TextGate(), None
             with attempt as call:
                 async with aclosing(self.loop.model.generate(request, call)) as chunks:
                     while True:

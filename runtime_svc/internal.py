@@ -7,9 +7,10 @@ sides can enforce a deadline: these adapters do, and a policy's timeouts mean th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
+from typing import TypeVar
 
 import grpc
 
@@ -24,6 +25,8 @@ from tools_svc.server import QUEUE, WORKERS
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2, inference_pb2, tools_pb2
 
+T = TypeVar("T")
+
 
 class CoreModel:
     """A ModelPort over the engine of this process."""
@@ -36,13 +39,9 @@ class CoreModel:
     ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
         """Streams a completion; closing it, or the deadline, stops the engine at the next token."""
         async with aclosing(self._core.generate(request)) as chunks:
-            while True:
-                # Around each chunk and not around the stream: a timeout must not strike while the reader of
-                # this generator is busy with something else.
-                async with _enforced(call.deadline, MODEL_HOP):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    return
+            # Chunk by chunk and not the stream as a whole: a timeout must not strike while the reader of this
+            # generator is busy with something else.
+            while (chunk := await _in_time(anext(chunks, None), call.deadline, MODEL_HOP)) is not None:
                 yield chunk
 
 
@@ -75,8 +74,7 @@ class PunctualTools:
 
     async def call(self, request: tools_pb2.CallToolRequest, call: Call) -> tools_pb2.CallToolResponse:
         """What the other port answers in time. Raises DEADLINE_EXCEEDED, not definite: the tool may have run."""
-        async with _enforced(call.deadline, TOOL_HOP):
-            return await self._tools.call(request, call)
+        return await _in_time(self._tools.call(request, call), call.deadline, TOOL_HOP)
 
 
 def add_internal_agent(
@@ -101,12 +99,11 @@ def add_internal_agent(
     return add_to(server, servicer)
 
 
-@asynccontextmanager
-async def _enforced(deadline: Deadline, hop: str) -> AsyncIterator[None]:
-    """Cancels the block at the deadline and raises DEADLINE_EXCEEDED in its place."""
+async def _in_time(work: Awaitable[T], deadline: Deadline, hop: str) -> T:
+    """What `work` comes to; at the deadline it is cancelled and DEADLINE_EXCEEDED raised, not definite."""
     try:
         async with asyncio.timeout(deadline.remaining_s()):
-            yield
+            return await work
     except TimeoutError:
         raise TreniError(
             Code.DEADLINE_EXCEEDED,

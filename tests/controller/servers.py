@@ -60,7 +60,7 @@ class HangingTools(tools_pb2_grpc.ToolServiceServicer):
 
     def __init__(self, specs: Sequence[Any]) -> None:
         self._specs = specs
-        self.calls = 0
+        self.time_remaining_s: list[float] = []
         self.hanging = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -68,7 +68,7 @@ class HangingTools(tools_pb2_grpc.ToolServiceServicer):
         return tools_pb2.ListToolsResponse(tools=self._specs)
 
     async def Call(self, request: tools_pb2.CallToolRequest, context: Any) -> tools_pb2.CallToolResponse:
-        self.calls += 1
+        self.time_remaining_s.append(context.time_remaining())
         self.hanging.set()
         try:
             await asyncio.Event().wait()

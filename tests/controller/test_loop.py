@@ -291,6 +291,15 @@ async def test_a_stream_without_a_finish_is_an_error() -> None:
     assert "finish" in played.error.expected
 
 
+async def test_a_finish_counts_only_with_its_own_stream() -> None:
+    silent = [chunk for chunk in tool_turn(("calculator", "{}")) if chunk.HasField("finish")]
+    model = PlayedModel([*silent, failure(Code.UNAVAILABLE)], completion("")[:-1])
+    played, tools = await play(model)
+    assert played.error is not None
+    assert played.error.kind == "model_hop_failed"
+    assert tools.requests == []
+
+
 async def test_every_stream_is_closed() -> None:
     model = PlayedModel([failure(Code.UNAVAILABLE)], completion("A long answer."))
     loop = AgentLoop(model=model, tools=PlayedTools(SPECS, answer_42), policy=Policy(backoff_initial_s=0.0))

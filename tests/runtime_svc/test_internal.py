@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import pytest
 
+from controller.loop import unknown_tool
 from controller.policy import Policy
 from controller.ports import AttemptKey, Call, ToolPort
 from controller.remote import open_channel
@@ -214,6 +215,16 @@ async def test_both_arms_decode_the_same_text_with_the_real_engine(
     assert inside.record.engine.total_s > 0
     assert shape_of(inside) == shape_of(outside)
     assert inside.shown == inside.answer
+
+
+@pytest.mark.parametrize("name", ["calculater", "LEDGER_APPEND", "nothing like it", "x" * 500, ""])
+def test_a_tool_not_offered_reads_to_the_model_like_a_tool_that_does_not_exist(
+    registry: Registry, name: str
+) -> None:
+    with pytest.raises(TreniError) as caught:
+        registry.call(tools_pb2.CallToolRequest(name=name, arguments_json="{}"))
+    error = unknown_tool(name, [spec.name for spec in registry.specs()])
+    assert (error.code, error.kind, str(error)) == (caught.value.code, caught.value.kind, str(caught.value))
 
 
 async def test_cancelling_a_run_stops_the_engine(registry: Registry) -> None:
