@@ -184,7 +184,7 @@ async def test_a_tool_that_never_answers_is_given_up_and_said_so() -> None:
     ):
         ran = await run_task(address, task())
     assert len(tools.time_remaining_s) == 2
-    assert all(remaining_s <= 0.05 for remaining_s in tools.time_remaining_s)
+    assert all(remaining_s < 0.06 for remaining_s in tools.time_remaining_s)
     assert ran.error is not None
     assert (ran.error.kind, ran.error.code, ran.error.hop, ran.error.definite) == (
         "tool_hop_failed",
