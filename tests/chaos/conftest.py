@@ -41,9 +41,11 @@ class CountingUpstream(tools_pb2_grpc.ToolServiceServicer, inference_pb2_grpc.In
 
 
 @asynccontextmanager
-async def serve(upstream: CountingUpstream, deliveries: DeliveryLog) -> AsyncIterator[grpc.aio.Server]:
+async def serve(
+    upstream: CountingUpstream, deliveries: DeliveryLog, *options: tuple[str, int]
+) -> AsyncIterator[grpc.aio.Server]:
     server = grpc.aio.server(
-        options=list(metadata.SERVER_OPTIONS), interceptors=[FaultInjector("tool", deliveries)]
+        options=[*metadata.SERVER_OPTIONS, *options], interceptors=[FaultInjector("tool", deliveries)]
     )
     tools_pb2_grpc.add_ToolServiceServicer_to_server(upstream, server)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(upstream, server)
@@ -55,6 +57,12 @@ async def serve(upstream: CountingUpstream, deliveries: DeliveryLog) -> AsyncIte
         yield server
     finally:
         await server.stop(None)
+
+
+@pytest.fixture
+def serve_upstream():
+    """`serve`, for a test that needs a server of its own."""
+    return serve
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,8 @@ from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grp
 
 pytestmark = pytest.mark.chaos
 
-TIMEOUT_S = 0.25
+TIMEOUT_S = 0.5
+"""Of a stalled call. Long enough for a busy machine to get a request to its handler, which some tests require."""
 
 
 def schedule_of(*kinds: Kind, hop: str = "tool") -> Schedule:
@@ -98,6 +99,51 @@ async def test_a_response_stall_runs_the_tool_and_loses_its_answer(
     assert [
         (row.fault_id, row.how, row.run_id, row.attempt, row.kind) for row in read_deliveries(deliveries_path)
     ] == [(f"t:s{i}", "lane", f"run-s{i}", 1, "stall") for i in range(3)]
+
+
+async def test_a_response_stall_outlives_the_servers_ping_timeout(
+    toxiproxy, upstream, deliveries, serve_upstream
+):
+    """A server that probes bandwidth pings on each request; held with the answers, the ping is never acknowledged.
+
+    The server closes such a connection after its ping timeout (a minute; half a second here), and from then on
+    the lane would stall requests before the tool. Without probes it does not ping.
+    """
+    stall = Stall(direction="response")
+    options = (("grpc.http2.ping_timeout_ms", 500), ("grpc.http2.bdp_probe", 0))
+    async with (
+        serve_upstream(upstream, deliveries, *options),
+        open_lanes(
+            toxiproxy.address,
+            hop="tool",
+            upstream=upstream.address,
+            schedule=schedule_of(stall),
+            deliveries=deliveries,
+        ) as channel,
+    ):
+        for attempt in range(4):
+            assert await outcome(channel, f"s{attempt}", stall) == "DEADLINE_EXCEEDED"
+            assert upstream.ran[f"s{attempt}"] == 1
+
+
+async def test_a_lane_takes_any_number_of_stalls_and_large_answers(toxiproxy, upstream, deliveries):
+    """More bytes held than HTTP/2's windows hold: the tool runs all the same, and the clean lane does not notice."""
+    stall = Stall(direction="response")
+    upstream.answer_bytes = 20_000
+    async with open_lanes(
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(stall),
+        deliveries=deliveries,
+    ) as channel:
+        for start in range(0, 48, 16):
+            outcomes = await asyncio.gather(
+                *(outcome(channel, f"s{number}", stall, 1.0) for number in range(start, start + 16)),
+                *(outcome(channel, f"c{number}", None, 5) for number in range(start, start + 16)),
+            )
+            assert outcomes == ["DEADLINE_EXCEEDED"] * 16 + ["OK"] * 16
+    assert upstream.ran == {f"{label}{number}": 1 for label in "sc" for number in range(48)}
 
 
 async def test_at_concurrency_16_each_attempt_gets_its_own_fault_and_no_other(
@@ -229,7 +275,9 @@ async def test_the_model_hop_streams_through_its_lanes(toxiproxy, upstream, deli
 
     async def generate(channel: grpc.aio.Channel, key: str, kind: Kind | None) -> str:
         stream = inference_pb2_grpc.InferenceServiceStub(channel).Generate(
-            inference_pb2.GenerateRequest(cache_key=key), timeout=0.4, metadata=marked(key, kind, hop="model")
+            inference_pb2.GenerateRequest(cache_key=key),
+            timeout=TIMEOUT_S,
+            metadata=marked(key, kind, hop="model"),
         )
         return "".join([chunk.text async for chunk in stream])
 
