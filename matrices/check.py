@@ -22,6 +22,9 @@ from matrices.runs import REFUSALS, Run, pair_runs
 CLOCK_TOLERANCE_S = 0.001
 """How far below zero a part of a run's time may lie: parts are differences of clocks read in different processes."""
 
+MAX_QUOTED_CHARS = 300
+"""How much of an answer or a message a finding quotes; the history has it whole."""
+
 FindingKind: TypeAlias = Literal[
     "cell_missing",
     "cell_unplanned",
@@ -274,9 +277,13 @@ def _of_run(manifest: Manifest, cell: str, run: Run, expected: ExpectedRun) -> I
         return Finding(kind=kind, cell=cell, arm=run.arm, pair=run.pair.pair, detail=detail)
 
     if run.ok and not run.outcome.correct:
-        yield found("answer_wrong", f"task {run.pair.task_id} answered {run.outcome.answer!r}")
+        answer = "" if run.outcome.answer is None else run.outcome.answer
+        yield found("answer_wrong", f"task {run.pair.task_id} answered {answer[:MAX_QUOTED_CHARS]!r}")
     error = run.outcome.error
-    said = "" if error is None else f"{error.code} {error.kind} on {error.hop or 'no'} hop: {error.message}"
+    said = "no error given"
+    if error is not None:
+        where = f"{error.hop} hop" if error.hop else "no hop"
+        said = f"{error.code} {error.kind} at {where}: {error.message[:MAX_QUOTED_CHARS]}"
     if not run.ok and expected.ok:
         yield found("error_unplanned", said)
     if run.ok and not expected.ok:

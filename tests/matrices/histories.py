@@ -328,6 +328,7 @@ def campaign_cell(
     arms: tuple[str, str] = ("internal", "external"),
     delay_s: float = 0.0,
     seed: int = 0,
+    idempotency: bool = True,
 ) -> tuple[list[ev.Event], Expectation]:
     """A cell in which every run does what the schedule predicts, the second arm `delay_s` slower, with noise.
 
@@ -336,7 +337,9 @@ def campaign_cell(
     rng = random.Random(f"{name} {seed}")
     calls = [1 if pair % per_block == 0 else 0 for pair in range(runs * per_block)]
     quiet = predict(NO_FAULTS, calls, retries)
-    faulty = predict(schedule, calls, retries, side_effects=[[True] * count for count in calls])
+    faulty = predict(
+        schedule, calls, retries, side_effects=[[True] * count for count in calls], idempotency=idempotency
+    )
     pairs: dict[int, list[ev.Event]] = {}
     expected = []
     deliveries, effects = [], {arm: [] for arm in arms}
@@ -363,8 +366,13 @@ def campaign_cell(
         )
         deliveries += [delivery(one, run_id(name, pair, arms[1])) for one in ids[arms[1]]]
         for arm, request in of_arm.items():
-            if any(one.tool_runs for one in request.attempts):
-                effects[arm].append(effect(run_id(name, pair, arm)))
+            run = run_id(name, pair, arm)
+            ran = [one.attempt for one in request.attempts if one.tool_runs]
+            # With a key, only the first attempt that runs leaves a row.
+            effects[arm] += [
+                effect(run, key=None if idempotency else "", nth=nth)
+                for nth in ran[: 1 if idempotency else None]
+            ]
         runs_of = {arm: expected_run(request) for arm, request in of_arm.items()}
         expected.append(
             ExpectedPair(pair=pair, block=block, task_id=f"task{pair}", stratum=stratum, runs=runs_of)

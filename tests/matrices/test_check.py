@@ -14,7 +14,7 @@ from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
 from matrices import events as ev
 from matrices.check import CellJudgement, check
-from matrices.expectation import codes_of
+from matrices.expectation import Expectation, codes_of
 from matrices.history import state_of
 from tests.matrices import histories as h
 
@@ -313,6 +313,25 @@ def test_a_tools_own_refusal_is_not_a_fault() -> None:
     assert _judge(_changed(_record(refuse), **_of(CLEAN))).findings == ()
 
 
+@pytest.mark.parametrize("idempotency", [True, False])
+def test_retries_after_a_lost_answer_duplicate_what_the_schedule_predicts(idempotency: bool) -> None:
+    """The tool ran and its answer was lost: every 2nd attempt, each call tried once more."""
+    lost = Schedule(prefix="p04", rules=(Rule(kind=Stall(direction="response"), every=2),), warmup=1)
+    events, expected = h.campaign_cell("p04", schedule=lost, idempotency=idempotency)
+    judged = check(MANIFEST, events, [expected])[0]
+    assert judged.findings == ()
+    assert judged.effects[EXT].duplicate == expected.duplicates[EXT] == (0 if idempotency else 12)
+    assert judged.effects[INT].duplicate == 0
+    other = Expectation(
+        cell="p04",
+        arms=expected.arms,
+        pairs=expected.pairs,
+        duplicates={INT: 0, EXT: 1},
+        phantoms=expected.phantoms,
+    )
+    assert [f.kind for f in check(MANIFEST, events, [other])[0].findings] == ["effect_duplicate"]
+
+
 NEEDED = [n for n, event in enumerate(EVENTS) if not _where(phase="start")(event) and event.type != "cell"]
 
 
@@ -366,6 +385,11 @@ def test_a_resumed_campaign_counts_as_an_uninterrupted_one(cut: int) -> None:
         assert [runs[arm].retries for runs in resumed.runs.values()] == [
             runs[arm].retries for runs in whole.runs.values()
         ]
+
+
+def test_a_finding_quotes_no_more_than_it_must() -> None:
+    judged = _judge(_changed(_set(correct=False, answer="9" * 10_000_000), **_of(CLEAN)))
+    assert len(str(judged.findings[0])) < 500
 
 
 def test_a_finding_reads_as_a_line() -> None:
