@@ -297,8 +297,16 @@ async def test_the_model_hop_streams_through_its_lanes(toxiproxy, upstream, deli
 
 async def test_a_fault_without_a_lane_is_refused_before_anything_is_sent(toxiproxy, upstream, deliveries):
     async with open_lanes(
-        toxiproxy.address, hop="tool", upstream=upstream.address, schedule=None, deliveries=deliveries
+        toxiproxy.address,
+        hop="tool",
+        upstream=upstream.address,
+        schedule=schedule_of(Stall(), hop="model"),
+        deliveries=deliveries,
     ) as channel:
+        proxies = ToxiproxyClient(toxiproxy.address).proxies().values()
+        assert [(proxy.name.split("-")[:2], proxy.upstream) for proxy in proxies] == [
+            (["tool", "clean"], upstream.address)
+        ]
         with pytest.raises(TreniError, match="a fault that the schedule puts on the tool hop"):
             await outcome(channel, "x", Stall())
         assert await outcome(channel, "clean", None) == "OK"
