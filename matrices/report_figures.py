@@ -15,6 +15,7 @@ from matrices.ledger import EffectCounts, Work, work_of
 from matrices.manifest import Manifest, ManifestCell
 from matrices.runs import Run
 from matrices.statistics import (
+    CONFIDENCE,
     Estimate,
     LatencySummary,
     PairSample,
@@ -24,6 +25,7 @@ from matrices.statistics import (
     paired_difference,
 )
 from matrices.verdicts import (
+    AA_CONFIDENCE,
     Evidence,
     Floor,
     Gate,
@@ -206,7 +208,11 @@ def _compare(samples: Mapping[str, list[PairSample]]) -> tuple[Floor | None, dic
     unavailable: dict[str, str] = {}
     for cell, pairs in samples.items():
         try:
-            found[cell] = paired_difference(pairs), latency_ratio(pairs)
+            confidence = AA_CONFIDENCE if cell == AA else CONFIDENCE
+            found[cell] = (
+                paired_difference(pairs, confidence=confidence),
+                latency_ratio(pairs, confidence=confidence),
+            )
         except TreniError as error:  # too few pairs for an interval; the row says so
             unavailable[cell] = str(error)
     floor = measure_floor(samples[AA]) if AA in found else None
@@ -258,7 +264,7 @@ def _cell(
         without_contaminated=clean,
         successes=answered,
         findings=judged.findings,
-        gates=_gates(judged, floor, every, clean, len(blocks)),
+        gates=_gates(judged, config.arms[0], floor, every, clean, len(blocks)),
     )
 
 
@@ -302,12 +308,20 @@ def _totals(works: Sequence[Work]) -> WorkTotals:
 
 
 def _gates(
-    judged: CellJudgement, floor: Floor | None, every: Comparison, clean: Comparison, blocks: int
+    judged: CellJudgement,
+    baseline: str,
+    floor: Floor | None,
+    every: Comparison,
+    clean: Comparison,
+    blocks: int,
 ) -> tuple[Gate, ...]:
     if floor is None:
         return (Gate(name="aa_measured", passed=False, why="no noise floor: the A/A cell gives no interval"),)
     # Void pairs have their own gate, with a share that is allowed.
     kinds = Counter(finding.kind for finding in judged.findings if finding.kind != "pair_void")
+
+    latency = _arm(judged, baseline).latency
+    internal_mean_s = 0.0 if latency is None else latency.mean_s
 
     def ids(part: str) -> frozenset[str]:
         return frozenset(
@@ -318,6 +332,7 @@ def _gates(
         floor=floor,
         verdict=every.verdict,
         verdict_clean=None if clean.delta is None else clean.verdict,
+        internal_mean_s=internal_mean_s,
         unexplained_errors=kinds["error_unexplained"],
         faults_planned=ids("planned"),
         faults_delivered=ids("delivered"),

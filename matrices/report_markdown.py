@@ -49,7 +49,7 @@ def _notes(figures: Figures) -> str:
         "Latency is the client's time to an outcome, answer or error; `ratio` is mean external over mean internal. "
         "Retries are per request that was answered. Faults are planned/delivered/observed over both arms. "
         "Intervals are CI95 with the run of the suite as the replicate; verdicts are corrected over all profiles "
-        "together (Holm) and held against the floor.",
+        "together (Holm) and held against the floor. The interval of the A/A row is CI99: it gates the campaign.",
         _floor(figures),
     ]
     if any(cell.config.site == "hop" for cell in figures.cells):

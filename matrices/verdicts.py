@@ -16,6 +16,8 @@ ALPHA = 0.05
 AA_CONFIDENCE = 0.99
 VOID_LIMIT = 0.10
 CONTAMINATED_LIMIT = 0.25
+# "Parity within the floor" says little where the floor is a large part of what a request takes.
+FLOOR_LIMIT = 0.10
 
 
 class Verdict(StrEnum):
@@ -84,13 +86,15 @@ def judge_aa(floor: Floor) -> Verdict:
 class Evidence:
     """What the gates look at, for one row of the comparison.
 
-    `verdict_clean` is the verdict without contaminated blocks, None where too few are left to give one.
+    `verdict_clean` is the verdict without contaminated blocks, None where too few are left to give one;
+    `internal_mean_s` the internal arm's mean latency, 0 where there is none.
     `unexplained_errors` are errors that no fault caused; `findings` is what the checker holds against the row.
     """
 
     floor: Floor
     verdict: Verdict
     verdict_clean: Verdict | None
+    internal_mean_s: float
     unexplained_errors: int
     faults_planned: frozenset[str]
     faults_delivered: frozenset[str]
@@ -121,6 +125,12 @@ def gates(evidence: Evidence) -> tuple[Gate, ...]:
             passed=evidence.floor.unbiased,
             why=f"A/A interval [{floor.low * 1e3:.3f}, {floor.high * 1e3:.3f}] ms "
             f"{'contains' if evidence.floor.unbiased else 'excludes'} zero",
+        ),
+        Gate(
+            name="floor_fine",
+            passed=evidence.floor.bound_s <= FLOOR_LIMIT * evidence.internal_mean_s,
+            why=f"floor {evidence.floor.bound_s * 1e3:.3f} ms, internal mean {evidence.internal_mean_s * 1e3:.3f} ms, "
+            f"at most {FLOOR_LIMIT:.0%} allowed",
         ),
         Gate(
             name="errors_explained",

@@ -26,5 +26,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.so_reuseport", 0),
+    # A stalled answer would hold the server's bandwidth probe too, and after the ping timeout (a minute) the server
+    # would close the connection: from then on the tool would not run under a stall that says it does.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 )
