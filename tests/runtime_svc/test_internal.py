@@ -13,6 +13,8 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from runtime_svc.engine import Engine
 from runtime_svc.internal import add_internal_agent
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.server import add_to as add_inference
+from runtime_svc.template import ChatTemplate
 from tests.controller.doubles import completion, task, tool_turn
 from tests.controller.servers import (
     Inference,
@@ -215,6 +218,35 @@ async def test_both_arms_decode_the_same_text_with_the_real_engine(
     assert inside.record.engine.total_s > 0
     assert shape_of(inside) == shape_of(outside)
     assert inside.shown == inside.answer
+
+
+@pytest.mark.parametrize("before", ["", "One moment."])
+async def test_each_prompt_begins_with_the_one_before_and_what_the_model_wrote(
+    registry: Registry, before: str
+) -> None:
+    """So that a KV cache can keep all of it. The template is that of the bundled checkpoint."""
+    turns = [
+        tool_turn(
+            ("calculator", '{ "expression":"6*7"}'), ("calculator", '{"expression": "1+1"}'), before=before
+        ),
+        completion('<tool_call>{"nonsense"}</tool_call>', malformed="tool call 1: no name"),
+        tool_turn(("calculator", '{"expression": "2+2"}')),
+        completion("4."),
+    ]
+    requests: list[inference_pb2.GenerateRequest] = []
+
+    def reply(request: inference_pb2.GenerateRequest) -> Sequence[Any]:
+        requests.append(request)
+        return turns[len(requests) - 1]
+
+    async with internal(PlayedCore(reply), registry) as address:
+        ran = await run_task(address, task())
+    assert ran.answer == "4."
+    template = ChatTemplate(Path(str(resources.files("runtime_svc.training"))))
+    prompts = [template.render(request.messages, request.tools) for request in requests]
+    for turn, (prompt, following) in enumerate(pairwise(prompts)):
+        written = turns[turn][-1].finish.text
+        assert following.startswith(prompt + written + "<|im_end|>")
 
 
 @pytest.mark.parametrize("name", ["calculater", "LEDGER_APPEND", "nothing like it", "x" * 500, ""])
