@@ -74,7 +74,7 @@ class Decoder:
     def __init__(self, config: ModelConfig, weights: Weights, ops: Ops) -> None:
         self.config = config
         self.ops = ops
-        self._weights = _uploaded(weights, ops)
+        self.weights = _uploaded(weights, ops)
         self._rotations = ops.upload(_rotations(config))
         self._single = _Workspace(config, ops, 1)
         self._chunk: _Workspace | None = None
@@ -89,7 +89,7 @@ class Decoder:
         `check` is called before every chunk of `CHUNK` tokens, and stops the work by raising: the cache then
         holds the chunks that were done. The logits are a view of the workspace: the next call overwrites it.
         """
-        weights = self._weights
+        weights = self.weights
         for rows, work in self._chunks(tokens, cache, check):
             last = work.x[rows - 1 : rows]
         self.ops.lm_head(
@@ -103,7 +103,7 @@ class Decoder:
         """Appends `tokens` to the cache; the mean of their states after the final norm, (hidden,)."""
         total = np.zeros(self.config.hidden)
         for _, work in self._chunks(tokens, cache, check):
-            self.ops.rms(work.x, self._weights.final_gain, self.config.norm_eps, work.normed)
+            self.ops.rms(work.x, self.weights.final_gain, self.config.norm_eps, work.normed)
             total += self.ops.download(work.normed).sum(axis=0, dtype=np.float64)
         mean: npt.NDArray[np.float64] = total / len(tokens)
         return mean
@@ -122,8 +122,8 @@ class Decoder:
         cache.reserve(start + rows)
         work = self._workspace(rows)
         rotation = self._rotations[start : start + rows]
-        ops.embed(np.asarray(tokens, np.int32), self._weights.embedding, work.x)
-        for layer, keys, values in zip(self._weights.layers, cache.keys, cache.values, strict=True):
+        ops.embed(np.asarray(tokens, np.int32), self.weights.embedding, work.x)
+        for layer, keys, values in zip(self.weights.layers, cache.keys, cache.values, strict=True):
             ops.rms_qkv(work.x, layer.attention_gain, layer.qkv, layer.qkv_bias, eps, work.normed, work.qkv)
             ops.rope_kv_write(work.qkv, layer.qk_gain, eps, rotation, start, work.q, keys, values)
             ops.attend(work.q, keys, values, start, work.attended)

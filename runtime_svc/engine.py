@@ -31,7 +31,12 @@ def _never() -> bool:
 
 
 class Engine:
-    """One model, one generation at a time. Not thread-safe: `runtime_svc.core` gives it a thread of its own."""
+    """One model, one generation at a time. Not thread-safe: `runtime_svc.core` gives it a thread of its own.
+
+    `model` is the checkpoint's name, its directory's; `prefixes` the KV caches kept between turns. A turn that
+    reuses a prefix computes the same numbers in other groupings, so its logits differ from a fresh prefill's in
+    the last bits of a float32.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Engine:
     ) -> None:
         self.tokenizer = tokenizer
         self.decoder = decoder
+        self.model = directory.resolve().name
         self._directory = directory
         self._template = template
         self._parameters = parameters
@@ -82,11 +88,6 @@ class Engine:
             parameters=weights.parameters,
             dtype=weights.stored_dtype,
         )
-
-    @property
-    def model(self) -> str:
-        """The checkpoint's name: its directory's."""
-        return self._directory.resolve().name
 
     @cached_property
     def info(self) -> inference_pb2.InfoResponse:

@@ -110,16 +110,15 @@ class NumpyOps:
     def rms_swiglu(
         self, x: Floats, gain: Floats, weight: Floats, eps: float, normed: Floats, both: Floats, out: Floats
     ) -> None:
-        """silu(g) u = g u / (1 + exp(-g)). exp overflows to infinity for g < -88, where the limit, 0, is meant."""
+        """silu(g) u = g / 2 (1 + tanh(g / 2)) u, which overflows nowhere."""
         _rms(x, gain, eps, normed)
         np.matmul(normed, weight, out=both)
         width = out.shape[1]
         gate, up = both[:, :width], both[:, width:]
-        np.negative(gate, out=out)
-        with np.errstate(over="ignore"):
-            np.exp(out, out=out)
+        gate *= 0.5
+        np.tanh(gate, out=out)
         out += 1.0
-        np.divide(gate, out, out=out)
+        out *= gate
         out *= up
 
     def lm_head(
@@ -136,9 +135,14 @@ class NumpyOps:
 
 def _rms(x: Floats, gain: Floats, eps: float, out: Floats) -> None:
     """Root-mean-square norm over the last axis; `out` may be `x`."""
-    scale = np.vecdot(x, x)
-    scale *= 1.0 / x.shape[-1]
-    scale += eps
-    np.sqrt(scale, out=scale)
-    np.divide(x, scale[..., None], out=out)
+    width = x.shape[-1]
+    if x.size == width:
+        # The same for one row, in half the time: most of a decode step's norms are this.
+        np.multiply(x, 1.0 / math.sqrt(np.vdot(x, x) / width + eps), out=out)
+    else:
+        scale = np.vecdot(x, x)
+        scale *= 1.0 / width
+        scale += eps
+        np.sqrt(scale, out=scale)
+        np.divide(x, scale[..., None], out=out)
     out *= gain

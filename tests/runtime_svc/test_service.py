@@ -269,3 +269,16 @@ def test_memory_is_bounded_over_many_conversations(engine):
         sizes.append((len(engine.prefixes), engine.prefixes.nbytes))
     assert sizes[-1] == sizes[80]
     assert sizes[-1][0] <= 64
+
+
+async def test_text_is_gathered_after_the_first(engine, endless):
+    expected = list(engine.generate(endless))[-1].finish
+    counts = []
+    for interval_s in (1e9, 0.0):
+        async with InferenceCore(engine, flush_interval_s=interval_s) as core:
+            chunks = await collect(core.generate(endless))
+        assert "".join(chunk.text for chunk in chunks) == expected.text
+        assert chunks[-1].finish.text == expected.text
+        counts.append(len(chunks))
+    assert counts[0] == 2
+    assert counts[1] > 100
