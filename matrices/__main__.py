@@ -1,0 +1,5 @@
+"""`python -m matrices`: the same as `treni-route`."""
+
+from matrices.cli import main
+
+main()

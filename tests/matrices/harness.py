@@ -1,0 +1,151 @@
+"""Runs the real command as a user would, in a process of its own, on the bundled model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matrices.suites import Task, load_suite
+
+WAIT_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """How a command ended, and the campaign's folder."""
+
+    status: int
+    stdout: str
+    stderr: str
+    folder: Path
+
+    def summary(self, profile: str, arm: str) -> dict[str, str]:
+        """The row of summary.csv; `profile` by its short name."""
+        rows = csv.DictReader((self.folder / "summary.csv").open(encoding="utf-8"))
+        return next(row for row in rows if row["profile"].split("_")[0] == profile and row["arm"] == arm)
+
+    def comparison(self, profile: str) -> dict[str, str]:
+        """The row of comparison.csv; `profile` by its short name."""
+        rows = csv.DictReader((self.folder / "comparison.csv").open(encoding="utf-8"))
+        return next(row for row in rows if row["profile"].split("_")[0] == profile)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """`treni-route matrix ARGUMENTS` as a running process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "matrices", "matrix", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], out: Path) -> Result:
+    """Waits for the process; `out` holds the one campaign's folder."""
+    stdout, stderr = process.communicate(timeout=WAIT_S)
+    return Result(status=process.returncode, stdout=stdout, stderr=stderr, folder=folder_in(out))
+
+
+def matrix(out: Path, *arguments: str) -> Result:
+    """`treni-route matrix ARGUMENTS --out OUT`, run to its end."""
+    return finish(start(*arguments, "--out", str(out)), out)
+
+
+def resume(folder: Path) -> Result:
+    """`treni-route matrix --resume FOLDER`, run to its end."""
+    return finish(start("--resume", str(folder)), folder.parent)
+
+
+def folder_in(out: Path) -> Path:
+    """The one campaign's folder in `out`."""
+    (folder,) = out.iterdir()
+    return folder
+
+
+def write_suite(path: Path, tasks: Sequence[Task], per_run: int) -> Path:
+    """A suite file of the given tasks, `per_run` to a run."""
+    lines = [
+        task.model_copy(update={"run": index // per_run, "id": f"{task.id}-{index}"}).model_dump_json()
+        for index, task in enumerate(tasks)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def tool_tasks(tool: str) -> list[Task]:
+    """The tasks of the bundled `tool_only` suite that need exactly that tool."""
+    return [
+        task for task in load_suite("tool_only").tasks if [call.name for call in task.expect.calls] == [tool]
+    ]
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until the condition holds. Fails if the process ends first, or after `WAIT_S`."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert process.poll() is None, f"ended with {process.returncode}: {process.communicate()[1]}"
+        assert time.monotonic() < deadline_s, "the condition never held"
+        os.sched_yield()
+
+
+def events(out: Path) -> list[dict[str, object]]:
+    """The whole lines of the history so far; none before there is one."""
+    paths = list(out.glob("*/history.jsonl"))
+    if not paths:
+        return []
+    *lines, _torn = paths[0].read_bytes().split(b"\n")
+    return [json.loads(line) for line in lines]
+
+
+def pids_of(out: Path, cell: str) -> dict[str, int]:
+    """Process ids by role of the cell's latest start; empty before it."""
+    starts = [event for event in events(out) if event["type"] == "cell" and event["cell"] == cell]
+    if not starts:
+        return {}
+    details = starts[-1]["details"]
+    assert isinstance(details, dict)
+    return dict(details["pids"])
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of ours with that id still runs (a zombie does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def kill(pid: int) -> None:
+    """`kill -9`."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until the condition holds or the process has ended by itself."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline_s, "the condition never held"
+        os.sched_yield()
+
+
+def wait_gone(pids: Iterable[int]) -> None:
+    """Until none of the processes runs; fails after `WAIT_S`."""
+    deadline_s = time.monotonic() + WAIT_S
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline_s, "a process outlived the harness"
+        os.sched_yield()
+
+
+def verb(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`treni-route NAME FOLDER`, run to its end."""
+    command = [sys.executable, "-m", "matrices", name, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
