@@ -25,6 +25,10 @@ FLUSH_INTERVAL_S = 0.01
 one a token would cost a small model half its speed behind gRPC."""
 
 
+_Work = Callable[[Callable[[], bool]], Iterator[Any]]
+"""Given what tells whether to stop: checks the request now, and does the work as it is iterated over."""
+
+
 class InferenceCore:
     """What the gRPC servicer and the in-process model port both call. One instance per engine.
 
@@ -81,11 +85,10 @@ class InferenceCore:
         takes the request from the queue. Raises `TreniError`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when the
         queue is full, UNAVAILABLE while closing, and what `Engine.generate` raises.
         """
-        self.engine.check(request)
         arrived_s = time.perf_counter()
 
-        def work(job: _Job) -> Iterator[inference_pb2.GenerateChunk]:
-            chunks = self.engine.generate(request, arrived_s=arrived_s, cancelled=job.is_cancelled)
+        def work(cancelled: Callable[[], bool]) -> Iterator[inference_pb2.GenerateChunk]:
+            chunks = self.engine.generate(request, arrived_s=arrived_s, cancelled=cancelled)
             return _gathered(chunks, self._flush_interval_s)
 
         job = self._submit(work)
@@ -98,7 +101,11 @@ class InferenceCore:
     async def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
         """See `Engine.embed`; queued with the generations, and raises as `generate` does."""
         check_embed(request)
-        job = self._submit(lambda job: iter((self.engine.embed(request, cancelled=job.is_cancelled),)))
+
+        def work(cancelled: Callable[[], bool]) -> Iterator[inference_pb2.EmbedResponse]:
+            yield self.engine.embed(request, cancelled=cancelled)
+
+        job = self._submit(work)
         try:
             response = await job.next()
         finally:
@@ -106,7 +113,7 @@ class InferenceCore:
         assert isinstance(response, inference_pb2.EmbedResponse)
         return response
 
-    def _submit(self, work: Callable[[_Job], Iterator[Any]]) -> _Job:
+    def _submit(self, work: _Work) -> _Job:
         job = _Job(asyncio.get_running_loop(), work)
         with self._changed:
             if self._closing:
@@ -146,12 +153,12 @@ class InferenceCore:
 class _Job:
     """One request between its asyncio task, which reads, and the engine thread, which writes."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[_Job], Iterator[Any]]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: _Work) -> None:
         self._loop = loop
-        self._work = work
         self._cancelled: TreniError | None = None
         # Holds one answer at most, which max_new_tokens and the context length bound.
         self._ready: asyncio.Queue[object] = asyncio.Queue()
+        self._chunks = work(self.is_cancelled)
 
     def cancel(self, reason: TreniError) -> None:
         """From any thread: stop at the next token, and tell whoever still reads the reason. The first counts."""
@@ -174,7 +181,7 @@ class _Job:
         try:
             if self._cancelled is not None:
                 raise self._cancelled
-            for chunk in self._work(self):
+            for chunk in self._chunks:
                 self._hand_over(chunk)
             self._hand_over(None)
         except TreniError as error:

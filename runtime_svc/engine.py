@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from runtime_svc import checkpoint
 from runtime_svc.awareness import awareness
-from runtime_svc.decoder import Decoder
+from runtime_svc.decoder import Cache, Decoder
 from runtime_svc.errors import cancelled as cancelled_error
 from runtime_svc.ops import Ops, Sampled
 from runtime_svc.ops_numpy import NumpyOps
@@ -104,13 +104,11 @@ class Engine:
             checkpoint_sha256=checkpoint.sha256(self._directory),
         )
 
-    def check(self, request: inference_pb2.GenerateRequest) -> None:
-        """Raises INVALID_ARGUMENT for what can be refused without tokenising. Thread-safe."""
-        check_generate(request, self.tokenizer.control)
-
     def prompt(self, request: inference_pb2.GenerateRequest) -> list[int]:
-        """The token ids of the rendered conversation. Raises INVALID_ARGUMENT, also when they do not fit."""
-        self.check(request)
+        """The token ids of the rendered conversation of a checked request.
+
+        Raises INVALID_ARGUMENT when the template refuses it, or the tokens do not fit the context.
+        """
         tokens = self.tokenizer.encode(self._template.render(request.messages, request.tools))
         context, asked = self.decoder.config.context_length, request.sampling.max_new_tokens
         if not tokens or len(tokens) + max(asked, 1) > context:
@@ -132,9 +130,12 @@ class Engine:
         """Chunks as their text is decoded; the last one carries the finish, and only it.
 
         `arrived_s` is the `time.perf_counter()` at which the request reached the service (now, when None);
-        `cancelled` is asked before every model step. Raises `TreniError`: INVALID_ARGUMENT before the first
-        chunk, CANCELLED when `cancelled` says so, INTERNAL when the model yields no finite logits.
+        `cancelled` is asked before every model step. Raises INVALID_ARGUMENT at once for what can be told
+        without tokenising; nothing else happens before the first chunk is asked for, so that may be on another
+        thread. Then raises `TreniError`: INVALID_ARGUMENT before the first chunk, CANCELLED when `cancelled`
+        says so, INTERNAL when the model yields no finite logits.
         """
+        check_generate(request, self.tokenizer.control)
         run = _Generation(self, request, time.perf_counter() if arrived_s is None else arrived_s, cancelled)
         return run.chunks()
 
@@ -198,71 +199,69 @@ class _Generation:
         self._request = request
         self._check = _raiser(cancelled)
         self._stages = _Stages(arrived_s)
+        self._stream = engine.tokenizer.stream()
+        self._reason = "length"
+        self._first_token_s = 0.0
         self._tokens: list[Sampled] = []
         self._pieces: list[str] = []
 
     def chunks(self) -> Iterator[inference_pb2.GenerateChunk]:
-        engine, request, stages = self._engine, self._request, self._stages
-        stages.mark("queue_s")
+        engine, request = self._engine, self._request
+        self._stages.mark("queue_s")
         prompt = engine.prompt(request)
-        params = sampling_params(request.sampling)
-        stages.mark("tokenize_s")
-        config, ops = engine.decoder.config, engine.decoder.ops
-        budget = request.sampling.max_new_tokens or min(
-            DEFAULT_NEW_TOKENS, config.context_length - len(prompt)
-        )
+        self._stages.mark("tokenize_s")
         cache = engine.prefixes.take(request.cache_key, prompt)
         reused = len(cache.tokens)
-        stream = engine.tokenizer.stream()
-        reason = "length"
-        first_token_s = 0.0
+        room = engine.decoder.config.context_length - len(prompt)
+        budget = request.sampling.max_new_tokens or min(DEFAULT_NEW_TOKENS, room)
         try:
-            logits = engine.decoder.forward(prompt[reused:], cache, check=self._check)
-            stages.mark("prefill_s")
-            for step in range(budget):
-                token = ops.sample(logits, params, step)
-                self._tokens.append(token)
-                stages.mark("sample_s")
-                if step == 0:
-                    first_token_s = stages.elapsed_s
-                if token.id in config.eos_ids:
-                    reason = "stop"
-                    break
-                text = stream.feed(token.id)
-                stages.mark("detokenize_s")
-                if text:
-                    self._pieces.append(text)
-                    yield inference_pb2.GenerateChunk(text=text)
-                    stages.mark("deliver")
-                if step + 1 == budget:
-                    break
-                logits = engine.decoder.forward((token.id,), cache, check=self._check)
-                stages.mark("decode_s")
+            yield from self._decode(prompt[reused:], cache, budget)
         finally:
             engine.prefixes.give(request.cache_key, cache)
-        rest = stream.finish()
-        self._pieces.append(rest)
-        finish = self._finish(reason)
-        finish.usage.CopyFrom(
-            common_pb2.Usage(
-                prompt_tokens=len(prompt),
-                completion_tokens=len(self._tokens),
-                cached_prompt_tokens=reused,
-            )
+        usage = common_pb2.Usage(
+            prompt_tokens=len(prompt), completion_tokens=len(self._tokens), cached_prompt_tokens=reused
         )
-        stages.mark("detokenize_s")
-        finish.timings.CopyFrom(self._timings(first_token_s))
+        rest = self._stream.finish()
+        finish = self._finish(usage, "".join(self._pieces) + rest)
+        self._stages.mark("detokenize_s")
+        finish.timings.CopyFrom(self._timings())
         yield inference_pb2.GenerateChunk(text=rest, finish=finish)
 
-    def _finish(self, reason: str) -> inference_pb2.GenerateFinish:
+    def _decode(
+        self, new_prompt: Sequence[int], cache: Cache, budget: int
+    ) -> Iterator[inference_pb2.GenerateChunk]:
+        decoder, stages = self._engine.decoder, self._stages
+        params = sampling_params(self._request.sampling)
+        logits = decoder.forward(new_prompt, cache, check=self._check)
+        stages.mark("prefill_s")
+        for step in range(budget):
+            token = decoder.ops.sample(logits, params, step)
+            self._tokens.append(token)
+            stages.mark("sample_s")
+            if step == 0:
+                self._first_token_s = stages.elapsed_s
+            if token.id in decoder.config.eos_ids:
+                self._reason = "stop"
+                return
+            text = self._stream.feed(token.id)
+            stages.mark("detokenize_s")
+            if text:
+                self._pieces.append(text)
+                yield inference_pb2.GenerateChunk(text=text)
+                stages.mark("deliver")
+            if step + 1 < budget:
+                logits = decoder.forward((token.id,), cache, check=self._check)
+                stages.mark("decode_s")
+
+    def _finish(self, usage: common_pb2.Usage, text: str) -> inference_pb2.GenerateFinish:
         engine = self._engine
-        text = "".join(self._pieces)
         parsed = parse_tool_calls(text)
         return inference_pb2.GenerateFinish(
-            reason="tool_calls" if parsed.calls else reason,
+            reason="tool_calls" if parsed.calls else self._reason,
             text=text,
             tool_calls=parsed.calls,
             malformed_tool_call=parsed.malformed,
+            usage=usage,
             awareness=awareness(self._tokens),
             tokens=[
                 inference_pb2.TokenStat(id=t.id, logprob=t.logprob, entropy=t.entropy) for t in self._tokens
@@ -272,9 +271,11 @@ class _Generation:
             model=engine.model,
         )
 
-    def _timings(self, first_token_s: float) -> common_pb2.EngineTimings:
+    def _timings(self) -> common_pb2.EngineTimings:
         spent = {name: seconds for name, seconds in self._stages.spent.items() if name.endswith("_s")}
-        return common_pb2.EngineTimings(**spent, first_token_s=first_token_s, total_s=self._stages.elapsed_s)
+        return common_pb2.EngineTimings(
+            **spent, first_token_s=self._first_token_s, total_s=self._stages.elapsed_s
+        )
 
 
 def _raiser(cancelled: Callable[[], bool]) -> Callable[[], None]:
