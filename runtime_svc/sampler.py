@@ -68,7 +68,10 @@ def kept(scaled: Floats, params: SamplingParams) -> npt.NDArray[np.intp]:
 
 def _draw(shifted: Floats, params: SamplingParams, u: float) -> int:
     """Inverts the cumulative distribution at `u`. A token of probability 0 is never drawn."""
-    scaled = shifted / np.float32(params.temperature)
+    with np.errstate(
+        over="ignore"
+    ):  # a tiny temperature sends all but the best to minus infinity, as it should
+        scaled = shifted / np.float32(params.temperature)
     if params.top_k == 0 and params.top_p >= 1:
         tokens = None
         weights = np.exp(scaled)
