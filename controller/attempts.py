@@ -8,7 +8,7 @@ from types import TracebackType
 
 from controller.deadline import Deadline
 from controller.policy import DISPOSITION, Disposition, Policy
-from controller.ports import TOOL_HOP, Annotate, AttemptKey, Call
+from controller.ports import TOOL_HOP, Annotate, AttemptKey, Call, Observed
 from controller.recorder import Recorder
 from treni import metadata
 from treni.errors import Code, TreniError
@@ -143,6 +143,7 @@ class Attempt:
         self._idempotency_key = idempotency_key
         self._start_s = 0.0
         self._fault_id = ""
+        self._observed = Observed()
 
     def __enter__(self) -> Call:
         annotate = self._hops.annotate
@@ -153,6 +154,7 @@ class Attempt:
             key=self._key,
             deadline=self._hops.deadline.within(self._hops.policy.timeout_s(self._key.hop)),
             metadata=annotations,
+            observed=self._observed,
         )
 
     def __exit__(
@@ -185,6 +187,7 @@ class Attempt:
                 idempotency_key=self._idempotency_key,
                 fault_id=self._fault_id,
                 name=self._name,
+                connection=self._observed.connection,
             )
         )
 

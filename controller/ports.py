@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from controller.deadline import Deadline
 from treni.v1 import common_pb2, inference_pb2, tools_pb2
@@ -32,6 +32,17 @@ Annotate = Callable[[AttemptKey], Mapping[str, str]]
 """Extra metadata for an attempt, asked once as the attempt begins; {} for none."""
 
 
+Connection = Literal["reused", "new", "faulted", "none"]
+"""What an attempt went out on: a connection that stood, one yet to be made, what its fault chose, or none at all."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Observed:
+    """What a port saw of its attempt; the port writes it, the record keeps it."""
+
+    connection: Connection = "none"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """The context of one attempt. A port ends by `deadline`, with DEADLINE_EXCEEDED if it must."""
@@ -39,6 +50,7 @@ class Call:
     key: AttemptKey
     deadline: Deadline
     metadata: Mapping[str, str] = field(default_factory=dict)
+    observed: Observed = field(default_factory=Observed)
 
 
 class ModelPort(Protocol):

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import grpc
 
-from controller.ports import MODEL_HOP, TOOL_HOP, Call
+from controller.ports import MODEL_HOP, TOOL_HOP, Call, Connection
 from treni import metadata
 from treni.errors import Code, TreniError, from_rpc_error
 from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
@@ -27,12 +27,14 @@ class RemoteModel:
     """A ModelPort over an InferenceService. Does not own the channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
     async def generate(
         self, request: inference_pb2.GenerateRequest, call: Call
     ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
         """Streams a completion; the deadline and the attempt's names travel with the call."""
+        call.observed.connection = _connection(self._channel, call)
         stream = self._stub.Generate(
             request, timeout=call.deadline.remaining_s(), metadata=_metadata(call), wait_for_ready=False
         )
@@ -55,6 +57,7 @@ class RemoteTools:
     """A ToolPort over a ToolService. Does not own the channel. Asks for the list of tools only once."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
         self._stub = tools_pb2_grpc.ToolServiceStub(channel)
         self._specs: tuple[common_pb2.ToolSpec, ...] | None = None
 
@@ -70,6 +73,7 @@ class RemoteTools:
 
     async def call(self, request: tools_pb2.CallToolRequest, call: Call) -> tools_pb2.CallToolResponse:
         """Runs one tool; the deadline and the attempt's names travel with the call."""
+        call.observed.connection = _connection(self._channel, call)
         rpc = self._stub.Call(
             request, timeout=call.deadline.remaining_s(), metadata=_metadata(call), wait_for_ready=False
         )
@@ -81,6 +85,12 @@ class RemoteTools:
             _reraise_if_ours(TOOL_HOP)
         finally:
             rpc.cancel()
+
+
+def _connection(channel: grpc.aio.Channel, call: Call) -> Connection:
+    if metadata.FAULT in call.metadata:
+        return "faulted"
+    return "reused" if channel.get_state() is grpc.ChannelConnectivity.READY else "new"
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:

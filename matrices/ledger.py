@@ -13,7 +13,10 @@ from matrices.runs import Run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What one run did. `tools` are (name, arguments as canonical JSON) in order, refused calls included."""
+    """What one run did. `tools` are (name, arguments as canonical JSON) in order, refused calls included.
+
+    `new_connections` counts attempts that had to wait for a connection to be made.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -23,6 +26,7 @@ class Work:
     model_attempts: int
     tool_attempts: int
     retries: int
+    new_connections: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +52,7 @@ def work_of(run: Run) -> Work | None:
         model_attempts=sum(attempt.hop == "model" for attempt in record.attempts),
         tool_attempts=sum(attempt.hop == "tool" for attempt in record.attempts),
         retries=run.retries,
+        new_connections=sum(attempt.connection == "new" for attempt in record.attempts),
     )
 
 

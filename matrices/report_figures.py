@@ -54,6 +54,7 @@ class WorkTotals:
     model_attempts: int
     tool_attempts: int
     retries: int
+    new_connections: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -304,6 +305,7 @@ def _totals(works: Sequence[Work]) -> WorkTotals:
         model_attempts=sum(work.model_attempts for work in works),
         tool_attempts=sum(work.tool_attempts for work in works),
         retries=sum(work.retries for work in works),
+        new_connections=sum(work.new_connections for work in works),
     )
 
 

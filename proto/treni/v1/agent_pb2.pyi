@@ -185,6 +185,7 @@ class Attempt(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     FAULT_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    CONNECTION_FIELD_NUMBER: _builtins.int
     hop: _builtins.str
     """"model" or "tool" """
     call_index: _builtins.int
@@ -207,6 +208,8 @@ class Attempt(_message.Message):
     """the scheduled fault, "" for none"""
     name: _builtins.str
     """tool name on the tool hop"""
+    connection: _builtins.str
+    """"reused", "new", "lane" (a fault's own connection) or "none" (in-process)"""
     def __init__(
         self,
         *,
@@ -222,10 +225,11 @@ class Attempt(_message.Message):
         idempotency_key: _builtins.str = ...,
         fault_id: _builtins.str = ...,
         name: _builtins.str = ...,
+        connection: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "call_index", b"call_index", "code", b"code", "detail", b"detail", "duration_s", b"duration_s", "fault_id", b"fault_id", "hop", b"hop", "idempotency_key", b"idempotency_key", "kind", b"kind", "name", b"name", "outcome", b"outcome", "start_s", b"start_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "call_index", b"call_index", "code", b"code", "connection", b"connection", "detail", b"detail", "duration_s", b"duration_s", "fault_id", b"fault_id", "hop", b"hop", "idempotency_key", b"idempotency_key", "kind", b"kind", "name", b"name", "outcome", b"outcome", "start_s", b"start_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
