@@ -42,7 +42,8 @@ test: $(STAMP) ## sets everything up and runs the tests
 	$(BIN)/python -m pytest
 
 matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table and where the report is
-	$(BIN)/treni-route matrix p00..p05
+	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.
+	$(BIN)/treni-route matrix p00..p05 || test $$? -eq 3
 
 bench: $(STAMP) ## controller overhead, echo floor, internal overhead, engine tokens/s: in one run
 	$(BIN)/treni-route bench
