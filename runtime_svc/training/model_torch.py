@@ -58,7 +58,7 @@ class Shape:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, in float32 inside."""
+    """x / rms(x) * weight."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -67,9 +67,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to the same."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return (wide * self.weight).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps).to(x.dtype)
 
 
 class Attention(nn.Module):

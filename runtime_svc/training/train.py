@@ -46,7 +46,6 @@ def main() -> None:
     parser.add_argument("--time-limit-s", type=float, default=math.inf)
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--tokenizer-dialogues", type=int, default=TOKENIZER_DIALOGUES)
     parser.add_argument("--evaluated", type=float, default=1.0, help="share of the evaluation to run at the end")
     train(parser.parse_args())
@@ -68,10 +67,7 @@ def train(options: argparse.Namespace) -> None:
               seed=options.seed, batch=options.batch, learning_rate=options.learning_rate, steps=options.steps,
               device=torch.cuda.get_device_name() if options.device == "cuda" else options.device,
               torch=torch.__version__)  # fmt: skip
-    if not options.no_compile:
-        for layer in model.layers:
-            layer.compile(dynamic=True)
-    _optimise(model, options, log, out, started_s)
+    _optimise(model, tokenizer, options, log, started_s)
     save(model, tokenizer, out)
     rounded = Decoder(shape)
     rounded.load_state_dict({name.removeprefix("model."): t for name, t in model.checkpoint().items()}, strict=False)
@@ -81,7 +77,10 @@ def train(options: argparse.Namespace) -> None:
         log.write(event="evaluation", split=split, seed=EVALUATION_SEED, **accuracies)
 
 
-def _optimise(model: Decoder, options: argparse.Namespace, log: Log, out: Path, started_s: float) -> None:
+def _optimise(
+    model: Decoder, tokenizer: Tokenizer, options: argparse.Namespace, log: Log, started_s: float
+) -> None:
+    out: Path = options.out
     matrices = [p for p in model.parameters() if p.ndim == 2]
     vectors = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
@@ -111,9 +110,11 @@ def _optimise(model: Decoder, options: argparse.Namespace, log: Log, out: Path, 
         optimizer.step()
         losses.append(loss.detach())
         step += 1
-        if step % 200 == 0 or step == 10:
+        if step % 200 == 0 or step in (10, 50):
             log.write(event="step", step=step, loss=round(torch.stack(losses).mean().item(), 5), rate=rate)
             losses.clear()
+        if step % 2000 == 0:
+            save(model, tokenizer, out)
     batches.close()  # type: ignore[attr-defined]
     log.write(event="trained", step=step, dialogues=step * options.batch)
 

@@ -936,7 +936,9 @@ class Draw:
             word = self._held(lambda: made_up(self.rng, 2, 2), self.part.tools)
         else:
             word = self.pick(_SPLIT[id(FIELD_WORDS)][self.part.tools])
-        return f"{self.pick(FIELD_MODIFIERS)} {word}" if self.chance(0.2) else word
+        if word in FIELD_MODIFIERS or self.chance(0.8):
+            return word
+        return f"{self.pick(FIELD_MODIFIERS)} {word}"
 
 
 def made_up(rng: random.Random, low: int, high: int) -> str:
