@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +108,8 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
                     wrap_tools=lambda tools: FaultyTools(tools, deliveries),
                 )
 
-            server = await serving.start(
-                [partial(inference.add_to, core=core), add_agent],
-                interceptors=[FaultInjector("model", deliveries)],
+            server = await inference.start(
+                core, interceptors=[FaultInjector("model", deliveries)], others=[add_agent]
             )
             try:
                 yield server.address

@@ -8,13 +8,12 @@ limit_blas_threads()  # before NumPy is imported
 
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
-import json  # noqa: E402
-import signal  # noqa: E402
 import sys  # noqa: E402
 
 from runtime_svc.core import InferenceCore  # noqa: E402
 from runtime_svc.engine import Engine  # noqa: E402
 from runtime_svc.server import start  # noqa: E402
+from treni import serving  # noqa: E402
 from treni.errors import TreniError  # noqa: E402
 
 GRACE_S = 5.0
@@ -22,15 +21,14 @@ GRACE_S = 5.0
 
 async def serve(engine: Engine, *, port: int, max_queue: int) -> None:
     """Serves until told to stop, then lets running calls end for at most `GRACE_S` seconds."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     async with InferenceCore(engine, max_queue=max_queue) as core:
-        server, address = await start(core, port=port)
-        print(json.dumps({"address": address, "model": engine.model}), flush=True)
-        await stop.wait()
-        await server.stop(GRACE_S)
+        server = await start(core, port=port)
+        try:
+            await serving.until_told_to_stop(
+                {"service": "runtime", "address": server.address, "model": engine.model}
+            )
+        finally:
+            await server.stop(grace_s=GRACE_S)
 
 
 def main() -> int:

@@ -1,20 +1,30 @@
-"""How fast the engine decodes and prefills here, beside what NumPy alone would need for the same weights."""
+"""How fast the engine decodes and prefills here, beside what NumPy alone would need for the same weights.
+
+`python -m runtime_svc.bench DIR` prints the figures as a line of JSON.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from runtime_svc.threads import limit_blas_threads
 
-import numpy as np
-import numpy.typing as npt
+limit_blas_threads()  # before NumPy is imported
 
-from runtime_svc import checkpoint
-from runtime_svc.decoder import Decoder
-from runtime_svc.ops import SamplingParams
-from runtime_svc.ops_numpy import NumpyOps
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import statistics  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import numpy.typing as npt  # noqa: E402
+
+from runtime_svc import checkpoint  # noqa: E402
+from runtime_svc.decoder import Decoder  # noqa: E402
+from runtime_svc.ops import SamplingParams  # noqa: E402
+from runtime_svc.ops_numpy import NumpyOps  # noqa: E402
 
 Floats = npt.NDArray[np.float32]
 
@@ -116,3 +126,7 @@ def _median_s(call: Callable[[], None], *, times: int = 50) -> float:
         call()
         spent.append(time.perf_counter() - before)
     return statistics.median(spent)
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(measure(sys.argv[1]))))

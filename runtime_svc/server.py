@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from runtime_svc.core import InferenceCore
-from treni import metadata
+from treni import serving
 from treni.errors import Code, TreniError, abort
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
@@ -62,30 +60,21 @@ def add_to(server: grpc.aio.Server, core: InferenceCore) -> str:
     return str(SERVICE)
 
 
-async def add_standard(server: grpc.aio.Server, services: Iterable[str]) -> health.aio.HealthServicer:
-    """Adds health, SERVING for each of the services and for "", and reflection over all of them."""
-    names = tuple(services)
-    servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    for name in ("", *names):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return servicer
-
-
 async def start(
     core: InferenceCore,
     *,
-    port: int,
+    port: int = 0,
     host: str = "127.0.0.1",
-    interceptors: Iterable[grpc.aio.ServerInterceptor] = (),
-) -> tuple[grpc.aio.Server, str]:
-    """A started server with inference, health and reflection, and its address. Port 0 picks a free one."""
-    server = grpc.aio.server(options=metadata.SERVER_OPTIONS, interceptors=tuple(interceptors))
-    await add_standard(server, [add_to(server, core)])
-    bound = server.add_insecure_port(f"{host}:{port}")
-    await server.start()
-    return server, f"{host}:{bound}"
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    others: Sequence[serving.AddService] = (),
+) -> serving.RunningServer:
+    """A started server of inference and of `others`; port 0 picks a free one.
+
+    Raises UNAVAILABLE when the address cannot be bound.
+    """
+    return await serving.start(
+        [lambda server: add_to(server, core), *others], host=host, port=port, interceptors=interceptors
+    )
 
 
 def _check_deadline(context: Context) -> None:

@@ -29,10 +29,11 @@ async def core(engine):
 
 @pytest.fixture
 async def stub(core):
-    running, address = await server.start(core, port=0)
-    async with grpc.aio.insecure_channel(address, options=metadata.CHANNEL_OPTIONS) as channel:
+    running = await server.start(core)
+
+    async with grpc.aio.insecure_channel(running.address, options=metadata.CHANNEL_OPTIONS) as channel:
         yield inference_pb2_grpc.InferenceServiceStub(channel)
-    await running.stop(None)
+    await running.stop(grace_s=0)
 
 
 async def collect(chunks):
@@ -209,20 +210,22 @@ async def test_a_client_that_goes_away_frees_the_engine(stub, core, endless):
 
 
 async def test_bytes_that_are_no_message(core):
-    running, address = await server.start(core, port=0)
-    async with grpc.aio.insecure_channel(address, options=metadata.CHANNEL_OPTIONS) as channel:
+    running = await server.start(core)
+
+    async with grpc.aio.insecure_channel(running.address, options=metadata.CHANNEL_OPTIONS) as channel:
         call = channel.unary_stream("/treni.v1.InferenceService/Generate")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await collect(call(b"\xff\xff\xff\xff"))
         assert caught.value.code() in (Code.INTERNAL, Code.INVALID_ARGUMENT, Code.UNKNOWN)
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         assert (await stub.Info(inference_pb2.InfoRequest())).backend == "numpy"
-    await running.stop(None)
+    await running.stop(grace_s=0)
 
 
 async def test_health_and_reflection(core):
-    running, address = await server.start(core, port=0)
-    async with grpc.aio.insecure_channel(address, options=metadata.CHANNEL_OPTIONS) as channel:
+    running = await server.start(core)
+
+    async with grpc.aio.insecure_channel(running.address, options=metadata.CHANNEL_OPTIONS) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", "treni.v1.InferenceService"):
             reply = await health.Check(health_pb2.HealthCheckRequest(service=service))
@@ -232,7 +235,7 @@ async def test_health_and_reflection(core):
         names = {s.name for s in (await listing.read()).list_services_response.service}
         await listing.done_writing()
         assert {"treni.v1.InferenceService", "grpc.health.v1.Health"} <= names
-    await running.stop(None)
+    await running.stop(grace_s=0)
 
 
 async def test_the_process_says_where_it_listens_and_stops_when_told(random_directory):
