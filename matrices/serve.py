@@ -22,6 +22,7 @@ from controller.ports import Annotate
 from matrices.plan import schedule_of
 from matrices.processes import die_with_parent
 from matrices.profiles import Profile
+from tools_svc.protocol import ToolsConfig
 from treni import serving
 from treni.errors import TreniError
 
@@ -61,16 +62,18 @@ def _annotate(config: Config) -> Annotate | None:
     return scheduler.annotate
 
 
+def _tools_config(config: Config) -> ToolsConfig:
+    # An fsync on a shared disk was seen to take over 250 ms: as long as a tool timeout, and no fault of the plan.
+    return ToolsConfig(ledger_path=Path(config["ledger"]), ledger_sync="process")
+
+
 @asynccontextmanager
 async def _tools(config: Config) -> AsyncIterator[str]:
     from chaos.injector import FaultInjector
-    from tools_svc.protocol import ToolsConfig
     from tools_svc.server import start
 
     with DeliveryLog(Path(config["deliveries"])) as deliveries:
-        server = await start(
-            ToolsConfig(ledger_path=Path(config["ledger"])), interceptors=[FaultInjector("tool", deliveries)]
-        )
+        server = await start(_tools_config(config), interceptors=[FaultInjector("tool", deliveries)])
         try:
             yield server.address
         finally:
@@ -88,13 +91,12 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
     from runtime_svc.core import InferenceCore
     from runtime_svc.engine import Engine
     from runtime_svc.internal import add_internal_agent
-    from tools_svc.protocol import ToolsConfig
     from tools_svc.registry import build_registry
 
     engine = Engine.load(config["model_dir"], backend=config["backend"])
     with (
         DeliveryLog(Path(config["deliveries"])) as deliveries,
-        build_registry(ToolsConfig(ledger_path=Path(config["ledger"]))) as registry,
+        build_registry(_tools_config(config)) as registry,
     ):
         async with InferenceCore(engine) as core:
 

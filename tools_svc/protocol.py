@@ -9,20 +9,24 @@ from decimal import Decimal
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from treni.v1.common_pb2 import ToolSpec
+
+LedgerSync = Literal["disk", "process"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolsConfig:
     """Where the tools keep their state and find their data.
 
-    `ledger_path` is the SQLite file of the ledger, made when absent; its folder must exist. `data` is a folder
+    `ledger_path` is the SQLite file of the ledger, made when absent; its folder must exist. `ledger_sync` says
+    what an answered entry survives: "disk" a crash of the machine, "process" a kill of any process. `data` is a folder
     with `cities.csv`, `accounts.txt` and `notes/*.txt`; by default the one that the package ships.
     """
 
     ledger_path: Path
+    ledger_sync: LedgerSync = "disk"
     data: Traversable = field(default_factory=lambda: resources.files("tools_svc") / "data")
 
 

@@ -90,7 +90,7 @@ def test_other_schedules_give_the_counts_they_predict(
     assert result.status in (0, 3), result.stderr
     prediction = plan_cell(load_profile(path), load_suite("tool_only"), runs=runs).prediction("external")
     assert prediction is not None
-    assert prediction.errors > 0
+    assert len(prediction.fault_ids) > 2
     row = result.summary(name, "external")
     assert int(row["errors"]) == prediction.errors
     assert float(row["retries_mean_success"]) == pytest.approx(prediction.retries_mean_success, abs=5e-4)
