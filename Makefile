@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup proto stubs-check check fmt test matrix bench eval train lock clean
+.PHONY: help setup proto stubs-check check fmt test soak matrix bench eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -40,6 +40,9 @@ check: $(STAMP) stubs-check ## lint, format, strict types, stubs, profiles and s
 
 test: $(STAMP) ## sets everything up and runs the tests
 	$(BIN)/python -m pytest
+
+soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
+	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
 
 matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table and where the report is
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.
