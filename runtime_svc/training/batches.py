@@ -41,7 +41,9 @@ def chunk(encoder: Encoder, seed: int, number: int, batch: int) -> list[Batch]:
     return batches
 
 
-def _work(tokenizer: str, seed: int, batch: int, worker: int, workers: int, out: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
+def _work(
+    tokenizer: str, seed: int, batch: int, worker: int, workers: int, out: multiprocessing.Queue
+) -> None:  # type: ignore[type-arg]
     encoder = Encoder(Tokenizer.from_file(tokenizer))
     number = worker
     while True:

@@ -13,104 +13,175 @@ from runtime_svc.training.random_tools import RandomTool
 from runtime_svc.training.real_tools import Single
 from runtime_svc.training.vocabulary import Draw, typo
 
-_SOURCE_FACT = phrasings("chain/fact", """
+SOURCE_FACT = phrasings("chain/fact", """
 look up the {field} of {city}
 find the {field} of {city}
+~ get the {field} of {city}
 take the {field} of {city}
-get the {field} of {city}
+[fetch|check|read] the {field} of {city}
 look up {city}'s {field}
-fetch the {field} of {city}
-find {city}'s {field}
-check the {field} of {city}
+[fetch|check|take] {city}'s {field}
+~ find {city}'s {field}
+find out the {field} of {city}
+[take|get|read] the {field} of the city {city}
+look up the {field} of the city {city}
+check [out|up] the {field} of {city}
+~ read {city}'s {field}
 """)  # fmt: skip
-_SOURCE_SUM = phrasings("chain/expression", """
+SOURCE_SUM = phrasings("chain/expression", """
 work out {e}
 calculate {e}
+~ find the value of {e}
 compute {e}
-find the value of {e}
 evaluate {e}
+[work out|compute|find] the value of {e}
 take {e} and work it out
+~ calculate the value of {e}
 get the result of {e}
+[find|calculate|compute] the result of {e}
+get the value of {e}
+take the value of {e}
 """)  # fmt: skip
-_SOURCE_NOTE = phrasings("chain/note", """
+SOURCE_NOTE = phrasings("chain/note", """
 find the note about {topic} and take the first number in it
 look up the note about {topic} and take its first number
+~ find my note about {topic} and take the first number in it
 search my notes for {topic} and take the first number
 take the first number in the note about {topic}
+search the notes for {topic} and get the first number in it
+[get|find|read] the first number in my note about {topic}
+~ look up the first number in the note about {topic}
 get the first number from the note about {topic}
-find the first number in my note about {topic}
+search my notes for {topic} and get the first number from it
+take the first number from my note about {topic}
+find the note on {topic} and read its first number
+~ look up the note about {topic} and get the first number in it
 search the notes for {topic} and use the first number there
 """)  # fmt: skip
-_BOTH: dict[str, Any] = {
+BOTH: dict[str, Any] = {
     "-": phrasings("chain/difference", """
 work out the difference between the {field} of {a} and {b}
 find the {field} of {a} minus the {field} of {b}
-take the {field} of {a} and subtract that of {b}
-calculate the {field} of {a} minus that of {b}
+~ work out the {field} of {a} minus that of {b}
 look up the {field} of {a} and of {b} and subtract the second from the first
-work out the {field} of {a} minus the {field} of {b}
+take the {field} of {a} and subtract the {field} of {b}
+calculate the difference between the {field} of {a} and that of {b}
+[find|take] the {field} of {a} minus that of {b}
+~ calculate the {field} of {a} minus the {field} of {b}
+get the {field} of {a} and subtract that of {b}
+from the {field} of {a} subtract the {field} of {b}
+look up the {field} of {a} and subtract that of {b} from it
+[find|get|work out] the difference between {a}'s {field} and {b}'s
+~ take the {field} of {a} and subtract that of {b}
+look up {a}'s {field} and subtract {b}'s
 """),
     "+": phrasings("chain/sum", """
 work out the sum of the {field} of {a} and {b}
 find the {field} of {a} plus the {field} of {b}
-take the {field} of {a} and add that of {b}
-calculate the {field} of {a} plus that of {b}
-look up the {field} of {a} and of {b} and add them
-work out the {field} of {a} plus the {field} of {b}
+~ work out the {field} of {a} plus that of {b}
+look up the {field} of {a} and of {b} and add the second to the first
+take the {field} of {a} and add the {field} of {b}
+calculate the sum of the {field} of {a} and that of {b}
+[find|take] the {field} of {a} plus that of {b}
+~ calculate the {field} of {a} plus the {field} of {b}
+get the {field} of {a} and add that of {b}
+to the {field} of {a} add the {field} of {b}
+look up the {field} of {a} and add that of {b} to it
+[find|get|work out] the sum of {a}'s {field} and {b}'s
+~ take the {field} of {a} and add that of {b}
+look up {a}'s {field} and add {b}'s
 """),
 }  # fmt: skip
-_MIDDLE: dict[str, Any] = {
+MIDDLE: dict[str, Any] = {
     "+": phrasings("chain/add", """
 add {n} to it
 add {n}
-increase it by {n}
+~ add {n} to the result
+increase that by {n}
+[add|give] it {n} more
+increase the result by {n}
+raise it by {n}
+~ increase it by {n}
 add {n} to that
-add {n} to the result
+raise [that|the result] by {n}
 """),
     "-": phrasings("chain/subtract", """
 subtract {n} from it
 subtract {n}
-reduce it by {n}
-subtract {n} from that
-take {n} away from it
+~ subtract {n} from that
+reduce that by {n}
+take away {n} from it
+reduce the result by {n}
+lower it by {n}
+~ reduce it by {n}
+take {n} away from [it|that]
+lower [that|the result] by {n}
+subtract {n} from the result
 """),
     "*": phrasings("chain/multiply", """
 multiply it by {n}
 multiply that by {n}
-multiply the result by {n}
+~ multiply it with {n}
 multiply by {n}
+[take|multiply] it times {n}
+multiply that with {n}
+take the result times {n}
+~ multiply the result by {n}
+take that times {n}
 """),
     "/": phrasings("chain/divide", """
 divide it by {n}
 divide that by {n}
-divide the result by {n}
-divide by {n}
+~ divide by {n}
+split it by {n}
+divide it through {n}
+split that by {n}
+split the result by {n}
+~ divide the result by {n}
+divide that through {n}
 """),
 }  # fmt: skip
-_SINK = phrasings("chain/record", """
+SINK = phrasings("chain/record", """
 record it in {account}
 record it for {account}
+~ record that in {account}
 record the result in {account}
-put it into the ledger under {account}
 book it to {account}
-enter it in the ledger for {account}
+put it into the ledger under {account}
+book that [to|on] {account}
+~ enter it in the ledger for {account}
 add it to the {account} account
-record that number in {account}
+record that number [for|under] {account}
+put that number into the ledger for {account}
+enter the result under {account}
+~ enter that number in the ledger under {account}
 append it to the ledger for {account}
-book the result on {account}
+book the number on {account}
+add that to the {account} account
+append the result to the ledger under {account}
+~ record that number in {account}
+put the result on the {account} account
+book it on {account}
 """)  # fmt: skip
 _JOINS = (", then ", " and then ", ". Then ", ", and then ", "; then ")
-_TWICE = phrasings("chain/two-entries", """
+TWICE = phrasings("chain/two-entries", """
 record {a} in {x} and {b} in {y}
 record {a} for {x} and then {b} for {y}
-book {a} to {x}, then {b} to {y}
+~ record {a} in {x}, then {b} in {y}
+book {a} to {x} and then {b} to {y}
 enter {a} for {x} and {b} for {y} in the ledger
+book {a} to {x}, then {b} [on|under] {y}
+[book|record|enter] {a} for {x}, then {b} for {y}
+~ book {a} to {x}, then {b} to {y}
 put {a} into the ledger under {x} and {b} under {y}
 book {a} on {x} and {b} on {y}
+[enter|record] {a} under {x} and then {b} under {y}
+record two entries: {a} for {x} and {b} for {y}
 """)  # fmt: skip
 
 
-def _joined(draw: Draw, clauses: list[str]) -> str:
+def joined(draw: Draw, clauses: list[str]) -> str:
+    """The clauses as one prompt, "..., then ..."."""
     text = clauses[0]
     for clause in clauses[1:]:
         joint = draw.pick(_JOINS)
@@ -124,7 +195,7 @@ def _source_fact(draw: Draw) -> tuple[str, list[Step], int]:
     city = real_tools.place(draw)
     value = int(real_tools.attribute_value(draw, column))
     step = real_tools.select(real_tools.attribute_query(column, city), [column], [[value]])
-    return _SOURCE_FACT.clause(draw, field=field, city=city), [step], value
+    return SOURCE_FACT.clause(draw, field=field, city=city), [step], value
 
 
 def difference_text(operator: str, first: int, second: int) -> str:
@@ -145,14 +216,14 @@ def _source_two_facts(draw: Draw) -> tuple[str, list[Step], int]:
     result = apply(operator, Fraction(values[0]), Fraction(values[1]))
     assert result is not None
     steps.append(real_tools.calculate(difference_text(operator, *values), result))
-    return _BOTH[operator].clause(draw, field=field, a=a, b=b), steps, int(result)
+    return BOTH[operator].clause(draw, field=field, a=a, b=b), steps, int(result)
 
 
 def _source_expression(draw: Draw) -> tuple[str, list[Step], int]:
     while True:
         text, value = expression(draw)
         if value.denominator == 1 and abs(value) < 10**9:
-            return _SOURCE_SUM.clause(draw, e=text), [real_tools.calculate(text, value)], int(value)
+            return SOURCE_SUM.clause(draw, e=text), [real_tools.calculate(text, value)], int(value)
 
 
 def first_number(text: str) -> int | None:
@@ -174,7 +245,7 @@ def _source_note(draw: Draw) -> tuple[str, list[Step], int]:
         if number is not None:
             break
     note = topic.split()[0] if draw.chance(0.6) else draw.word()
-    return _SOURCE_NOTE.clause(draw, topic=topic), [real_tools.search(topic, [(note, text)])], number
+    return SOURCE_NOTE.clause(draw, topic=topic), [real_tools.search(topic, [(note, text)])], number
 
 
 def _middle(draw: Draw, value: int, *, integral: bool) -> tuple[str, Step, Fraction]:
@@ -187,7 +258,7 @@ def _middle(draw: Draw, value: int, *, integral: bool) -> tuple[str, Step, Fract
         if integral and abs(result) >= 10**9:
             continue
         text = f"{value} {operator} {n}"
-        return _MIDDLE[operator].clause(draw, n=n), real_tools.calculate(text, result), result
+        return MIDDLE[operator].clause(draw, n=n), real_tools.calculate(text, result), result
 
 
 def real_chain(draw: Draw) -> Single:
@@ -209,17 +280,17 @@ def real_chain(draw: Draw) -> Single:
             value = int(result)
         if sink and abs(value) < 10**9:
             account = draw.word()
-            clauses.append(_SINK.clause(draw, account=account))
+            clauses.append(SINK.clause(draw, account=account))
             steps.append(real_tools.record(account, value))
             answer = real_tools.ledger_answer(account, value)
         if 2 <= len(steps) <= 4:
-            return _joined(draw, clauses), tuple(steps), answer
+            return joined(draw, clauses), tuple(steps), answer
 
 
 def _two_entries(draw: Draw) -> Single:
     x, y = draw.words(2)
     a, b = draw.integer(1, 99999), draw.integer(1, 99999)
-    prompt = _TWICE.say(draw, a=a, b=b, x=x, y=y)
+    prompt = TWICE.say(draw, a=a, b=b, x=x, y=y)
     answer = f"Recorded {a} in {x} and {b} in {y}."
     return prompt, (real_tools.record(x, a), real_tools.record(y, b)), answer
 
@@ -227,24 +298,36 @@ def _two_entries(draw: Draw) -> Single:
 _FIRST = phrasings("random-chain/first", """
 get the {key} of the {noun} {name}
 find the {key} of the {noun} {name}
+~ take the {key} of the {noun} {name}
 look up the {key} of the {noun} {name}
-take the {key} of the {noun} {name}
 fetch the {key} of the {noun} {name}
 read the {key} of the {noun} {name}
+[find|look up|get] the {key} of {noun} {name}
+~ take the {key} of {noun} {name}
+find out the {key} of the {noun} {name}
+take the {key} for the {noun} {name}
+[get|take] the {key} that the {noun} {name} has
 """)  # fmt: skip
 _NEXT = phrasings("random-chain/next", """
 {verb} the {noun} with that {key}
 {verb} a {noun} with that {key}
+~ {verb} a {noun} with this {key}
 {verb} the {noun} using that {key}
 {verb} the {noun} with this {key}
 use that {key} to {verb} the {noun}
 {verb} a {noun} using this {key}
+~ {verb} a {noun} using that {key}
+use [this|that] {key} to {verb} a {noun}
 """)  # fmt: skip
 _NEXT_AS = phrasings("random-chain/next-as", """
 {verb} the {noun} with that {key} as the {words}
 {verb} a {noun} with that {key} as the {words}
+~ {verb} a {noun} with this {key} as the {words}
 {verb} the {noun} using that {key} as the {words}
+use that {key} as the {words} to {verb} the {noun}
 use that {key} as the {words} and {verb} the {noun}
+{verb} a {noun} using this {key} as its {words}
+~ use that {key} as the {words} and {verb} a {noun}
 {verb} the {noun} with this {key} as the {words}
 """)  # fmt: skip
 
@@ -283,7 +366,7 @@ def random_chain(draw: Draw) -> tuple[Single, list[RandomTool]]:
         tools.append(used)
     if len(steps) == 1:
         return random_chain(draw)
-    return (_joined(draw, clauses), tuple(steps), random_tools.reported(result)), tools
+    return (joined(draw, clauses), tuple(steps), random_tools.reported(result)), tools
 
 
 # Errors.
@@ -343,13 +426,16 @@ def ledger_repair(draw: Draw) -> Single:
     return real_tools.ask_record(draw, wrong, amount), steps, real_tools.ledger_answer(account, amount)
 
 
-_BY_COLUMN = phrasings("repair/column", """
+BY_COLUMN = phrasings("repair/column", """
 what is in the column {column} for {city}?
 select the column {column} for {city}
+~ get the column {column} of {city}
 read the column {column} of {city}
 get the column {column} for {city}
 query the column {column} for {city}
 look up the column {column} of {city}
+~ what is in the column {column} of {city}?
+select the column {column} of {city}
 """)  # fmt: skip
 
 
@@ -363,7 +449,7 @@ def column_repair(draw: Draw) -> Single:
              result=column_error(wrong, column)),
         real_tools.select(real_tools.attribute_query(column, city), [column], [[value]]),
     )  # fmt: skip
-    prompt = _BY_COLUMN.say(draw, column=wrong, city=city)
+    prompt = BY_COLUMN.say(draw, column=wrong, city=city)
     return prompt, steps, real_tools.attribute_answer(column, value)
 
 
@@ -372,7 +458,7 @@ def column_plain(draw: Draw) -> Single:
     column, city = draw.pick(("population", "country", "founded", "river")), real_tools.place(draw)
     value = real_tools.attribute_value(draw, column)
     step = real_tools.select(real_tools.attribute_query(column, city), [column], [[value]])
-    return _BY_COLUMN.say(draw, column=column, city=city), (step,), real_tools.attribute_answer(column, value)
+    return BY_COLUMN.say(draw, column=column, city=city), (step,), real_tools.attribute_answer(column, value)
 
 
 def real_failure(draw: Draw) -> Single:
@@ -389,7 +475,9 @@ def division_by_zero(draw: Draw) -> Single:
     text = f"{a} / 0"
     got = f'0 for the "/" at character {text.index("/") + 1}'
     result = {"error": f"expected a divisor other than 0; got {got}; correct the expression"}
-    prompt = frame(draw, draw.pick((f"what is {text}?", f"work out {text}", f"calculate {text}", f"how much is {text}?")))
+    prompt = frame(
+        draw, draw.pick((f"what is {text}?", f"work out {text}", f"calculate {text}", f"how much is {text}?"))
+    )
     step = Step(name=real_tools.CALCULATOR, arguments={"expression": text}, result=result)
     return prompt, (step,), failed_answer(got)
 
@@ -417,5 +505,3 @@ def random_repair(draw: Draw) -> tuple[Single, list[RandomTool]]:
         Step(name=used.name, arguments={**asked.arguments, wrong_name: right}, result=final),
     )
     return (prompt, steps, random_tools.reported(final)), [used]
-
-

@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.globals["raise_exception"] = _raise
     return environment

@@ -62,7 +62,11 @@ class Shares:
 
     def reach(self, target: Target) -> bool:
         """Whether every share is at least the target's."""
-        return self.tools >= target.tools and self.arguments >= target.arguments and self.answers >= target.answers
+        return (
+            self.tools >= target.tools
+            and self.arguments >= target.arguments
+            and self.answers >= target.answers
+        )
 
 
 def shares(judged: Iterable[Judged]) -> Shares:
@@ -110,7 +114,8 @@ def judge(work: tuple[int, int, str]) -> Judged:
     )
     right_tools = [step.name for step in dialogue.steps] == [name for name, _ in played.calls]
     right_arguments = right_tools and all(
-        same_arguments(step.arguments, given) for step, (_, given) in zip(dialogue.steps, played.calls, strict=True)
+        same_arguments(step.arguments, given)
+        for step, (_, given) in zip(dialogue.steps, played.calls, strict=True)
     )
     right_answer = played.answer.strip() == dialogue.answer
     miss = ""
@@ -143,10 +148,14 @@ def evaluate(directory: Path, *, seed: int, counts: dict[str, int], processes: i
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--dialogues", type=int, default=2000, help="of the values split; half as many of the others")
+    parser.add_argument(
+        "--dialogues", type=int, default=2000, help="of the values split; half as many of the others"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--misses", type=int, default=10, help="how many wrong dialogues of a split to show")
     options = parser.parse_args()
@@ -168,7 +177,9 @@ def report(done: dict[str, list[Judged]], *, misses: int) -> int:
     missed = 0
     for split, rows in done.items():
         target = TARGETS[split]
-        groups = {"all": rows} | {f: [r for r in rows if r.family == f] for f in sorted({r.family for r in rows})}
+        groups = {"all": rows} | {
+            f: [r for r in rows if r.family == f] for f in sorted({r.family for r in rows})
+        }
         print(f"\n{split}: targets tools {target.tools:.3f}, arguments {target.arguments:.3f}, "
               f"answers {target.answers:.3f}{' in every family' if target.by_family else ''}")  # fmt: skip
         print(f"  {'family':<16}{'dialogues':>10}{'tools':>9}{'arguments':>11}{'answers':>9}")
@@ -177,7 +188,9 @@ def report(done: dict[str, list[Judged]], *, misses: int) -> int:
             binding = name == "all" or target.by_family
             verdict = "" if not binding else "  ok" if got.reach(target) else "  MISSED"
             missed += verdict == "  MISSED"
-            print(f"  {name:<16}{got.dialogues:>10}{got.tools:>9.4f}{got.arguments:>11.4f}{got.answers:>9.4f}{verdict}")
+            print(
+                f"  {name:<16}{got.dialogues:>10}{got.tools:>9.4f}{got.arguments:>11.4f}{got.answers:>9.4f}{verdict}"
+            )
         for row in [r for r in rows if r.miss][:misses]:
             print(f"    {row.family}/{row.kind} #{row.index} {row.miss}", file=sys.stderr)
     print(json.dumps({split: asdict(shares(rows)) for split, rows in done.items()}))

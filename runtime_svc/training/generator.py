@@ -52,7 +52,9 @@ def _direct(draw: Draw, family: str) -> Dialogue:
     return Dialogue(family=family, kind=kind, tools=tuple(tools), prompt=prompt, steps=(), answer=answer)
 
 
-def _dialogue(draw: Draw, family: str, kind: str, told: Single, needed: list[RandomTool] | None = None) -> Dialogue:
+def _dialogue(
+    draw: Draw, family: str, kind: str, told: Single, needed: list[RandomTool] | None = None
+) -> Dialogue:
     prompt, steps, answer = told
     called = {step.name for step in steps}
     used = needed if needed is not None else []
@@ -94,7 +96,9 @@ def _same_purpose(one: RandomTool, other: RandomTool) -> bool:
 
 
 def _real_single(draw: Draw, family: str) -> Dialogue:
-    index = draw.rng.choices(range(len(real_tools.KINDS)), weights=[weight for _, weight, _ in real_tools.KINDS])[0]
+    index = draw.rng.choices(
+        range(len(real_tools.KINDS)), weights=[weight for _, weight, _ in real_tools.KINDS]
+    )[0]
     kind, _, make = real_tools.KINDS[index]
     return _dialogue(draw, family, kind, make(draw))
 
@@ -163,13 +167,13 @@ def _without(draw: Draw, family: str, prompt: str, wanted: str, near: list[Rando
 _Make = Callable[[Draw, str], Dialogue]
 
 _FAMILIES: dict[str, tuple[float, _Make]] = {
-    "direct": (24, _direct),
-    "real_single": (24, _real_single),
-    "random_single": (20, _random_single),
+    "direct": (22, _direct),
+    "real_single": (20, _real_single),
+    "random_single": (22, _random_single),
     "real_chain": (12, _real_chain),
-    "random_chain": (7, _random_chain),
+    "random_chain": (10, _random_chain),
     "real_repair": (4, _repair),
-    "random_repair": (3, _random_repair),
+    "random_repair": (4, _random_repair),
     "no_fit": (6, _no_fit),
 }
 _UNSEEN: dict[str, tuple[float, _Make]] = {

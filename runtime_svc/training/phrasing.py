@@ -1,5 +1,8 @@
 """Phrasings: templates with alternatives and fields, a fifth of each family's held out.
 
+A held-out template is a new arrangement of words that the family's other templates have: a model that has read
+nothing else cannot know what a new word means.
+
 A template is text with `[a|b]` (one of them is chosen) and `{field}`. One that ends with "?" is a question, one
 that starts with "=" stands as it is, any other is an imperative without its full stop; questions and imperatives
 are put into a random frame ("Could you ...?").
@@ -48,13 +51,23 @@ class Phrasings:
 
 
 def phrasings(family: str, text: str) -> Phrasings:
-    """Splits the lines of `text` into templates; each fifth (the third, the eighth, ...) is held out."""
+    """Splits the lines of `text` into templates; those that begin with "~ " are held out."""
     templates = [line.strip() for line in text.strip().splitlines()]
-    seen = tuple(t for index, t in enumerate(templates) if index % 5 != 2)
-    held = tuple(t for index, t in enumerate(templates) if index % 5 == 2)
+    seen = tuple(t for t in templates if not t.startswith("~ "))
+    held = tuple(t.removeprefix("~ ") for t in templates if t.startswith("~ "))
     if not held or set(seen) & set(held):
-        raise ValueError(f"{family}: expected at least three different templates, got {templates}")
+        raise ValueError(f"{family}: expected templates of both kinds, all different, got {templates}")
+    unknown = {word for template in held for word in words(template)} - {w for t in seen for w in words(t)}
+    if unknown:
+        raise ValueError(
+            f"{family}: expected held-out templates of words that the others have, got {unknown}"
+        )
     return Phrasings(family=family, seen=seen, held=held)
+
+
+def words(template: str) -> list[str]:
+    """The fixed words of a template, in lower case."""
+    return re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", template.lower()))
 
 
 def _expand(draw: Draw, template: str) -> str:

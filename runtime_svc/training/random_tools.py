@@ -15,11 +15,20 @@ _BOOLEAN = (
     ("{p} false", False), ("with {p}", True), ("without {p}", False),
 )  # fmt: skip
 _MENTIONS = ("{p} {v}", "{p} {v}", "{p} {v}", "the {p} {v}", "{p} = {v}", "{p}: {v}", "{v} as the {p}", "{v} as {p}",
-             "the {p} set to {v}", "a {p} of {v}", "{p} being {v}", "{v} for the {p}")  # fmt: skip
+             "the {p} set to {v}", "a {p} of {v}", "{p} being {v}", "{v} for the {p}", "{p} at {v}", "the {p} equal to {v}",
+             "{p} set to {v}", "the {p} of {v}", "a {p} equal to {v}", "{v} for its {p}", "its {p} {v}", "its {p} at {v}")  # fmt: skip
 _MENTIONS_HELD = ("{p} equal to {v}", "{v} for {p}", "the {p} at {v}")
-_DESCRIBED = ("{p}", "the {p}", "the {p}", "{p} to use", "the {p} of the {noun}", "what {p} it has", "its {p}")
+_DESCRIBED = (
+    "{p}",
+    "the {p}",
+    "the {p}",
+    "{p} to use",
+    "the {p} of the {noun}",
+    "what {p} it has",
+    "its {p}",
+)
 _ACTION_NAMES = ("{verb}_{noun}", "{verb}_{noun}", "{verb}_{noun}", "{noun}_{verb}", "{verb}-{noun}", "{verb}{Noun}",
-                 "{verb}_the_{noun}", "{noun}s_{verb}")  # fmt: skip
+                 "{verb}_the_{noun}")  # fmt: skip
 _ACTION_TEXTS = ("{Verb} a {noun}.", "{Verb} the {noun}.", "Use it to {verb} a {noun}.", "Can {verb} the {noun}.",
                  "Lets you {verb} a {noun}.", "{Verb} one {noun} for the user.", "To {verb} a {noun}.",
                  "{Noun} tool: {verb} it.")  # fmt: skip
@@ -32,44 +41,63 @@ _LOOKUP_TEXTS = ("Gives the {key} of a {noun}.", "Finds the {key} of a {noun}.",
 _ACT = phrasings("random/action", """
 {verb} the {noun} with {details}
 {verb} a {noun} with {details}
+~ {verb} the {noun} and use {details}
+use {details} to {verb} the {noun}
+take {details} to {verb} [a|the] {noun}
 {verb} a {noun}, {details}
-{verb} the {noun}: {details}
+{verb} [the|my] {noun}: {details}
+~ with {details}, {verb} a {noun}
 {verb} one {noun} using {details}
-{verb} the {noun} using {details}
+using {details}, {verb} the {noun}
+{verb} [the|this|that] {noun} using {details}
 {verb} a {noun}: {details}
-use {details} and {verb} the {noun}
-with {details}, {verb} the {noun}
+~ use {details} and {verb} the {noun}
+with {details}, {verb} [the|this] {noun}
 {verb} my {noun} with {details}
+take {details} and then {verb} the {noun}
 {verb} a new {noun} with {details}
-{verb} that {noun} with {details}
-take {details} and {verb} the {noun}
-{verb} this {noun}, {details}
+~ {verb} that {noun} with {details}
+use {details} and then {verb} the {noun}
+I have a {noun} to {verb}: {details}
+{verb} [the|my] {noun}, {details}
+{verb} a {noun}, use {details}
+~ use {details} to {verb} a {noun}
+{verb} one {noun} and take {details}
 """)  # fmt: skip
 _ACT_BARE = phrasings("random/action-bare", """
 {verb} the {noun}
 {verb} a {noun}
+~ {verb} one {noun}
 {verb} my {noun}
-{verb} one {noun}
 {verb} this {noun}
 {verb} that {noun}
+{verb} one {noun} for me
+~ {verb} a new {noun}
+{verb} the new {noun}
+{verb} a new {noun} for me
 """)  # fmt: skip
 _LOOK = phrasings("random/lookup", """
 what is the {key} of the {noun} {name}?
 tell me the {key} of the {noun} {name}
-give me the {key} of the {noun} {name}
-find the {key} of the {noun} {name}
+~ give me the {key} of the {noun} {name}
+[find|get|check|read|show me|fetch] the {key} of the {noun} {name}
 which {key} does the {noun} {name} have?
 look up the {key} of the {noun} {name}
-what {key} does the {noun} {name} have?
-get the {key} of the {noun} {name}
+what {key} does {noun} {name} have?
+~ what {key} does the {noun} {name} have?
+[get|fetch|read|give me] the {key} for the {noun} {name}
 what is the {key} for the {noun} {name}?
 find out the {key} of the {noun} {name}
-check the {key} of the {noun} {name}
-show me the {key} of the {noun} {name}
-read the {key} of the {noun} {name}
+find out which {key} the {noun} {name} has
+~ tell me what {key} the {noun} {name} has
+look up which {key} the {noun} {name} has
+[show me|read|tell me] the {key} of {noun} {name}
 what is the {key} of {noun} {name}?
 fetch the {key} of {noun} {name}
-tell me which {key} the {noun} {name} has
+~ tell me which {key} the {noun} {name} has
+what is the {key} that the {noun} {name} has?
+for the {noun} {name}, what is the {key}?
+for the {noun} {name}, [find|get|look up] the {key}
 """)  # fmt: skip
 
 
@@ -109,12 +137,16 @@ def identifier(draw: Draw, words: str) -> str:
 
 
 def _opaque(draw: Draw) -> str:
-    return draw.pick((lambda: f"{draw.pick('abcpqxyz')}{draw.below(1, 9)}", lambda: f"arg{draw.below(1, 9)}"))()
+    return draw.pick(
+        (lambda: f"{draw.pick('abcpqxyz')}{draw.below(1, 9)}", lambda: f"arg{draw.below(1, 9)}")
+    )()
 
 
 def parameter(draw: Draw, words: str, noun: str, kind: str | None = None) -> Parameter:
     """A parameter that users call `words`, of a type that is drawn unless `kind` is given."""
-    kind = kind or draw.pick(("string", "string", "string", "integer", "integer", "number", "boolean", "enum"))
+    kind = kind or draw.pick(
+        ("string", "string", "string", "integer", "integer", "number", "boolean", "enum")
+    )
     opaque = draw.chance(0.08)
     schema: dict[str, Any] = {"type": "string" if kind == "enum" else kind}
     if kind == "enum":
@@ -182,7 +214,9 @@ def _names(parameters: list[Parameter]) -> bool:
     return len({p.name for p in parameters}) == len(parameters)
 
 
-def action(draw: Draw, verb: str | None = None, noun: str | None = None, *, takes: str | None = None) -> RandomTool:
+def action(
+    draw: Draw, verb: str | None = None, noun: str | None = None, *, takes: str | None = None
+) -> RandomTool:
     """A tool that does something; with `takes`, it has a string or integer parameter of those words."""
     verb, noun = verb or draw.tool_verb(), noun or draw.tool_noun()
     while True:
@@ -213,7 +247,9 @@ def lookup(draw: Draw, noun: str | None = None, key: str | None = None) -> Rando
     label = draw.pick((noun, "name", noun, "which", f"{noun}_name", "id", "item"))
     schema: dict[str, Any] = {"type": "string"}
     if draw.chance(0.7):
-        schema["description"] = draw.pick((f"the {noun}", f"name of the {noun}", f"which {noun}", f"{noun} name"))
+        schema["description"] = draw.pick(
+            (f"the {noun}", f"name of the {noun}", f"which {noun}", f"{noun} name")
+        )
     taken = (Parameter(name=label, words=noun, schema=schema),)
     return RandomTool(spec=_spec(draw, name, text, taken), noun=noun, verb="", key=key, parameters=taken)
 
@@ -262,7 +298,11 @@ class Request:
 def request(draw: Draw, used: RandomTool) -> Request:
     """A clause that asks for one call of `used`; optional parameters are left out half of the time."""
     if used.key:
-        name = draw.name() if draw.chance(0.6) else draw.pick((draw.code, draw.word, lambda: " ".join(draw.names(2))))()
+        name = (
+            draw.name()
+            if draw.chance(0.6)
+            else draw.pick((draw.code, draw.word, lambda: " ".join(draw.names(2))))()
+        )
         clause = _LOOK.clause(draw, key=used.key, noun=used.noun, name=name)
         return Request(clause=clause, arguments={used.parameters[0].name: name})
     given = [p for p in used.parameters if p.required or draw.chance(0.5)]

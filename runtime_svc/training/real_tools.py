@@ -90,72 +90,86 @@ def select(query: str, columns: list[str], rows: list[list[Any]]) -> Step:
 _EXPRESSION = phrasings("calculator/expression", """
 what is {e}?
 work out {e}
-calculate {e}
+~ calculate {e}
 compute {e}
 how much is {e}?
 evaluate {e}
 what does {e} come to?
-find the value of {e}
+~ find the value of {e}
 solve {e}
 tell me the result of {e}
 what is the value of {e}?
 give me the result of {e}
-do the sum {e}
+~ do the sum {e}
 what do you get for {e}?
 what does {e} equal?
 calculate the value of {e}
 work out the value of {e}
-give the exact value of {e}
+~ give the exact value of {e}
+find the exact value of {e}
+do the sum {e} for me
+find what {e} is
+[do|find] this sum: {e}
 """)  # fmt: skip
 
 _WORDED: dict[str, Phrasings] = {
     "+": phrasings("calculator/plus", """
 what is {a} plus {b}?
 add {a} and {b}
-what is the sum of {a} and {b}?
+~ what is the sum of {a} and {b}?
 how much is {a} plus {b}?
 work out {a} plus {b}
 give me the sum of {a} and {b}
 calculate {a} plus {b}
-find the sum of {a} and {b}
+~ find the sum of {a} and {b}
 compute the sum of {a} and {b}
 add the numbers {a} and {b}
 sum {a} and {b}
 what does {a} plus {b} equal?
+find {a} plus {b}
+what do you get for {a} plus {b}?
 """),
     "-": phrasings("calculator/minus", """
 what is {a} minus {b}?
 how much is {a} minus {b}?
-what does {a} minus {b} equal?
+~ what does {a} minus {b} equal?
 work out {a} minus {b}
 calculate {a} minus {b}
 take {a} minus {b}
 compute {a} minus {b}
-tell me what {a} minus {b} is
+~ tell me what {a} minus {b} is
 find {a} minus {b}
+tell me what {a} minus {b} [does|is]
+is {a} minus {b} equal to what?
+tell me {a} minus {b}
 """),
     "*": phrasings("calculator/times", """
 what is {a} times {b}?
 multiply {a} by {b}
-how much is {a} times {b}?
+~ how much is {a} times {b}?
 what is the product of {a} and {b}?
 work out {a} times {b}
 calculate {a} times {b}
 what is {a} multiplied by {b}?
-find the product of {a} and {b}
+~ find the product of {a} and {b}
 compute {a} times {b}
 give me {a} times {b}
+how much do {a} times {b} make?
+find {a} times {b}
+find {a} multiplied by {b}
 """),
     "/": phrasings("calculator/over", """
 what is {a} divided by {b}?
 divide {a} by {b}
-how much is {a} divided by {b}?
+~ how much is {a} divided by {b}?
 work out {a} divided by {b}
 calculate {a} divided by {b}
 what do you get when you divide {a} by {b}?
 compute {a} divided by {b}
-find {a} divided by {b}
+~ find {a} divided by {b}
 give me {a} divided by {b}
+how much do you get for {a} divided by {b}?
+find what {a} divided by {b} is
 """),
 }  # fmt: skip
 
@@ -163,26 +177,32 @@ _STORY: tuple[tuple[str, Phrasings], ...] = (
     ("*", phrasings("calculator/boxes", """
 ={name} has {a} boxes with {b} {things} each. How many {things} is that in all?
 ={name} packs {a} bags of {b} {things}. How many {things} are packed in all?
-=There are {a} shelves with {b} {things} on each. How many {things} in all?
+~ =There are {a} shelves with {b} {things} on each. How many {things} in all?
 =Each of {a} crates holds {b} {things}. How many {things} are there in all?
 ={a} carts carry {b} {things} each. How many {things} do they carry in all?
 ={name} orders {a} packs of {b} {things}. How many {things} in all?
+={name} fills {a} shelves with {b} {things} on each shelf. How many {things} in all?
+=There are {a} boxes of {b} {things}. How many {things} are there in all?
 """)),
     ("+", phrasings("calculator/together", """
 ={name} has {a} {things} and gets {b} more. How many {things} in all?
 ={name} has {a} {things} and {other} has {b}. How many {things} together?
-={a} {things} came in the morning and {b} in the evening. How many {things} in all?
+~ ={a} {things} came in the morning and {b} in the evening. How many {things} in all?
 ={name} counted {a} {things}, {other} counted {b}. How many {things} together?
 =There were {a} {things}, then {b} more came. How many {things} in all?
 ={name} picked {a} {things} and {other} picked {b}. How many {things} together?
+={name} sold {a} {things} in the morning and {b} in the evening. How many {things} together?
+={a} {things} came on the first day and {b} more came on the second. How many {things} in all?
 """)),
     ("-", phrasings("calculator/left", """
 ={name} has {a} {things} and gives away {b}. How many {things} are left?
 =There were {a} {things} and {b} were sold. How many {things} are left?
-=Of {a} {things}, {b} were lost. How many {things} are left?
+~ =Of {a} {things}, {b} were lost. How many {things} are left?
 ={name} had {a} {things} and lost {b}. How many {things} are left?
 =From {a} {things}, {name} takes {b}. How many {things} are left?
 ={name} baked {a} {things} and {other} ate {b}. How many {things} are left?
+=Out of {a} {things}, {name} sold {b}. How many {things} are left?
+=Of the {a} {things} that {name} had, {b} were sold. How many {things} are left?
 """)),
 )  # fmt: skip
 
@@ -222,110 +242,132 @@ _ASKED = {
 _ATTRIBUTE = phrasings("facts/attribute", """
 what is the {field} of {city}?
 tell me the {field} of {city}
-give me the {field} of {city}
+~ give me the {field} of {city}
 look up the {field} of {city}
 find the {field} of {city}
 which {field} does {city} have?
 what is the {field} of the city of {city}?
-find out the {field} of {city}
+~ find out the {field} of {city}
 what {field} does {city} have?
 get the {field} of {city}
 what is {city}'s {field}?
 check the {field} of {city}
-show the {field} of the city {city}
+~ show the {field} of the city {city}
 =I need the {field} of {city}.
 look up {city}'s {field}
 tell me {city}'s {field}
+give me {city}'s {field}
+find out what the {field} of {city} is
+show me the {field} of {city}
 """)  # fmt: skip
 _NATURAL: dict[str, Phrasings] = {
     "population": phrasings("facts/people", """
 how many people live in {city}?
 how many inhabitants does {city} have?
-how many people are there in {city}?
+~ how many people are there in {city}?
 how big is the population of {city}?
 how many inhabitants live in {city}?
 what number of people live in {city}?
 tell me how many people live in {city}
-say how many inhabitants {city} has
+~ say how many inhabitants {city} has
+are there many people in {city}? How many?
+say how many people live in {city}
+tell me how many inhabitants there are in {city}
+tell me how many people {city} has
 """),
     "country": phrasings("facts/where", """
 in which country is {city}?
 which country is {city} in?
-in what country does {city} lie?
+~ in what country does {city} lie?
 in which country does {city} lie?
 what country does {city} belong to?
 to which country does {city} belong?
 which country does {city} belong to?
-tell me which country {city} is in
+~ tell me which country {city} is in
+tell me in which country {city} is
+tell me the country that {city} lies in
 """),
     "founded": phrasings("facts/when", """
 when was {city} founded?
 in which year was {city} founded?
-what year was {city} founded?
+~ what year was {city} founded?
 what year was the city of {city} founded in?
 tell me when {city} was founded
 in what year was {city} founded?
 find out when {city} was founded
-look up when {city} was founded
+~ look up when {city} was founded
+look up in which year {city} was founded
+look up the year {city} was founded in
 """),
     "river": phrasings("facts/flows", """
 which river flows through {city}?
 what river flows through {city}?
-on which river does {city} lie?
+~ on which river does {city} lie?
 on which river is {city}?
 which river is {city} on?
 what river does {city} lie on?
 tell me which river flows through {city}
-what river runs through {city}?
+~ what river runs through {city}?
+which river runs through {city}?
+tell me which river {city} is on
+what river is {city} on?
 """),
 }  # fmt: skip
 
-_LIST_COUNTRY = phrasings("facts/in-country", """
+LIST_COUNTRY = phrasings("facts/in-country", """
 list the cities in {country}
 which cities are in {country}?
-which cities lie in {country}?
+~ which cities lie in {country}?
 name the cities in {country}
 name all cities of {country}
 what cities are there in {country}?
 give me all cities in {country}
-show the cities of {country}
+~ show the cities of {country}
 what are the cities in {country}?
 list all cities of {country}
+show me the cities in {country}
+what cities lie in {country}?
+tell me which cities lie in {country}
 """)  # fmt: skip
-_LIST_RIVER = phrasings("facts/on-river", """
+LIST_RIVER = phrasings("facts/on-river", """
 list the cities on the river {river}
 which cities are on the river {river}?
-which cities lie on the river {river}?
+~ which cities lie on the river {river}?
 name the cities on the river {river}
 name all cities on the river {river}
 what cities are there on the river {river}?
 give me all cities on the river {river}
-show the cities on the river {river}
+~ show the cities on the river {river}
+show me the cities on the river {river}
+what cities lie on the river {river}?
 """)  # fmt: skip
-_COUNT_COUNTRY = phrasings("facts/count", """
+COUNT_COUNTRY = phrasings("facts/count", """
 how many cities are in {country}?
 count the cities in {country}
-how many cities are there in {country}?
+~ how many cities are there in {country}?
 how many cities does {country} have?
 tell me how many cities are in {country}
 count all cities of {country}
 what is the number of cities in {country}?
-give me the number of cities in {country}
+~ give me the number of cities in {country}
+give me the count of cities in {country}
+how many cities are there in the country {country}?
+find the number of cities in {country}
 """)  # fmt: skip
 _MORE_THAN = phrasings("facts/more", """
 which cities have more than {n} people?
 list the cities with more than {n} people
-which cities have a population over {n}?
+~ which cities have a population over {n}?
 list the cities with a population over {n}
 name the cities with more than {n} people
 which cities have more than {n} inhabitants?
 name the cities with a population over {n}
-list the cities with more than {n} inhabitants
+~ list the cities with more than {n} inhabitants
 """)  # fmt: skip
 _COUNT_MORE = phrasings("facts/count-more", """
 how many cities have more than {n} people?
 count the cities with more than {n} people
-how many cities have a population over {n}?
+~ how many cities have a population over {n}?
 count the cities with a population over {n}
 how many cities have more than {n} inhabitants?
 what is the number of cities with more than {n} people?
@@ -334,80 +376,94 @@ tell me how many cities have more than {n} people
 _BEFORE = phrasings("facts/before", """
 which cities were founded before {n}?
 list the cities founded before {n}
-which cities were founded before the year {n}?
+~ which cities were founded before the year {n}?
 name the cities founded before {n}
 list all cities founded before {n}
 show the cities that were founded before {n}
 name all cities founded before the year {n}
 """)  # fmt: skip
 
-_EXTREMES: tuple[tuple[str, str, Phrasings], ...] = (
+EXTREMES: tuple[tuple[str, str, Phrasings], ...] = (
     ("population", "DESC", phrasings("facts/largest", """
 what is the [largest|biggest] city{where}?
 which city{where} is the [largest|biggest]?
-which is the [largest|biggest] city{where}?
+~ which is the [largest|biggest] city{where}?
 which city{where} has the [largest|biggest|highest] population?
 name the [largest|biggest] city{where}
 find the [largest|biggest] city{where}
 which city{where} has the most people?
-tell me the [largest|biggest] city{where}
+~ tell me the [largest|biggest] city{where}
+tell me which city{where} is the [largest|biggest]
+tell me the city{where} with the most people
 """)),
     ("population", "ASC", phrasings("facts/smallest", """
 what is the smallest city{where}?
 which city{where} is the smallest?
-which is the smallest city{where}?
+~ which is the smallest city{where}?
 which city{where} has the [smallest|lowest] population?
 name the smallest city{where}
 find the smallest city{where}
 which city{where} has the fewest people?
-tell me the smallest city{where}
+~ tell me the smallest city{where}
+tell me which city{where} is the smallest
+tell me the city{where} with the fewest people
 """)),
     ("founded", "ASC", phrasings("facts/oldest", """
 what is the oldest city{where}?
 which city{where} is the oldest?
-which is the oldest city{where}?
+~ which is the oldest city{where}?
 which city{where} was founded first?
 name the oldest city{where}
 find the oldest city{where}
 which city{where} was founded earliest?
-tell me the oldest city{where}
+~ tell me the oldest city{where}
+tell me which city{where} is the oldest
+tell me the city{where} that was founded first
 """)),
     ("founded", "DESC", phrasings("facts/newest", """
 what is the [newest|youngest] city{where}?
 which city{where} is the [newest|youngest]?
-which is the [newest|youngest] city{where}?
+~ which is the [newest|youngest] city{where}?
 which city{where} was founded last?
 name the [newest|youngest] city{where}
 find the [newest|youngest] city{where}
 which city{where} was founded latest?
-tell me the [newest|youngest] city{where}
+~ tell me the [newest|youngest] city{where}
+tell me which city{where} is the [newest|youngest]
+tell me the city{where} that was founded last
 """)),
 )  # fmt: skip
-_TOTALS: tuple[tuple[str, str, Phrasings], ...] = (
+TOTALS: tuple[tuple[str, str, Phrasings], ...] = (
     ("SUM", "total", phrasings("facts/total", """
 what is the total population of all cities{where}?
 how many people live in all cities{where} together?
-give me the total population of the cities{where}
+~ give me the total population of the cities{where}
 find the total population of all cities{where}
 tell me the total population of the cities{where}
 how large is the total population of the cities{where}?
 add up the population of all cities{where}
+give me the population of all cities{where} in total
+give me the sum of the population of all cities{where}
 """),),
     ("MAX", "highest", phrasings("facts/highest", """
 what is the highest population of a city{where}?
 give me the highest population of the cities{where}
-how high is the highest population of a city{where}?
+~ how high is the highest population of a city{where}?
 find the highest population of a city{where}
 tell me the highest population of a city{where}
 what is the highest population among the cities{where}?
+how high does the population of a city{where} get at most?
+how high is the population of the largest city{where}?
 """),),
     ("MIN", "lowest", phrasings("facts/lowest", """
 what is the lowest population of a city{where}?
 give me the lowest population of the cities{where}
-how low is the lowest population of a city{where}?
+~ how low is the lowest population of a city{where}?
 find the lowest population of a city{where}
 tell me the lowest population of a city{where}
 what is the lowest population among the cities{where}?
+how low does the population of a city{where} get at least?
+how low is the population of the smallest city{where}?
 """),),
 )  # fmt: skip
 
@@ -471,10 +527,10 @@ def facts_list(draw: Draw) -> Single:
     kind = draw.below(0, 3)
     if kind == 0:
         country = place(draw)
-        prompt, query = _LIST_COUNTRY.say(draw, country=country), list_country_query(country)
+        prompt, query = LIST_COUNTRY.say(draw, country=country), list_country_query(country)
     elif kind == 1:
         river = place(draw)
-        prompt = _LIST_RIVER.say(draw, river=river)
+        prompt = LIST_RIVER.say(draw, river=river)
         query = f"SELECT name FROM cities WHERE river = '{river}' ORDER BY name"
     elif kind == 2:
         n = draw.integer(1000, 9999999)
@@ -503,7 +559,7 @@ def facts_count(draw: Draw) -> Single:
     """A number of cities by country or population."""
     if draw.chance(0.6):
         country = place(draw)
-        prompt, query = _COUNT_COUNTRY.say(draw, country=country), count_query(f"country = '{country}'")
+        prompt, query = COUNT_COUNTRY.say(draw, country=country), count_query(f"country = '{country}'")
     else:
         n = draw.integer(1000, 9999999)
         prompt, query = _COUNT_MORE.say(draw, n=n), count_query(f"population > {n}")
@@ -520,7 +576,7 @@ def _where(draw: Draw) -> tuple[str, str]:
 
 def facts_extreme(draw: Draw) -> Single:
     """The city that is largest, smallest, oldest or newest, of all or of a country."""
-    column, order, ask = draw.pick(_EXTREMES)
+    column, order, ask = draw.pick(EXTREMES)
     text, condition = _where(draw)
     query = f"SELECT name FROM cities{condition} ORDER BY {column} {order} LIMIT 1"
     city = place(draw)
@@ -529,7 +585,7 @@ def facts_extreme(draw: Draw) -> Single:
 
 def facts_total(draw: Draw) -> Single:
     """The total, highest or lowest population, of all or of a country."""
-    function, label, ask = draw.pick(_TOTALS)
+    function, label, ask = draw.pick(TOTALS)
     text, condition = _where(draw)
     query = f"SELECT {function}(population) FROM cities{condition}"
     value = draw.integer(1000, 99999999)
@@ -539,63 +595,85 @@ def facts_total(draw: Draw) -> Single:
 
 # Notes and the ledger.
 
-_SEARCH = phrasings("notes/search", """
+SEARCH = phrasings("notes/search", """
 what do my notes say about {topic}?
 search my notes for {topic}
-find the note about {topic}
+~ find the note about {topic}
 look in the notes for {topic}
 what is in my notes about {topic}?
 check my notes for {topic}
 is there a note about {topic}?
-what did I note about {topic}?
+~ what did I note about {topic}?
 look up {topic} in my notes
 find my note on {topic}
 do my notes mention {topic}?
 read me the note about {topic}
-search the notes for {topic}
+~ search the notes for {topic}
 what does the note about {topic} say?
 look through my notes for {topic}
 show me the note about {topic}
 find {topic} in the notes
-tell me what my notes say about {topic}
+~ tell me what my notes say about {topic}
+tell me what I noted about {topic}
+did I note something about {topic}?
+what did my notes say about {topic}?
 """)  # fmt: skip
-_SEARCH_MANY = phrasings("notes/many", """
+SEARCH_MANY = phrasings("notes/many", """
 list at most {n} notes about {topic}
 which notes mention {topic}, at most {n} of them?
-name up to {n} notes about {topic}
+~ name up to {n} notes about {topic}
 name at most {n} notes about {topic}
 show at most {n} notes on {topic}
 which notes are about {topic}? Limit it to {n}
 list up to {n} notes that mention {topic}
-give me the best {n} notes for {topic}
+~ give me the best {n} notes for {topic}
 find up to {n} notes about {topic}
 search my notes for {topic} and list at most {n}
 list the best {n} notes on {topic}
+give me up to {n} notes about {topic}
+tell me the best {n} notes about {topic}
+give me at most {n} notes on {topic}
 """)  # fmt: skip
 _RECORD = phrasings("ledger/record", """
 record {amount} for {account}
 record {amount} in {account}
-add {amount} to the {account} account
+~ add {amount} to the {account} account
 book {amount} on {account}
 book {amount} to {account}
 put {amount} into the ledger under {account}
 enter {amount} in the ledger for {account}
-append {amount} to the ledger for {account}
+~ append {amount} to the ledger for {account}
 note {amount} in the ledger under {account}
 write {amount} to the {account} account
 log {amount} under {account} in the ledger
 add a ledger entry of {amount} for {account}
-make a ledger entry: {account}, {amount}
+~ make a ledger entry: {account}, {amount}
 put {amount} on the {account} account
 record an entry of {amount} in the account {account}
 in the ledger, record {amount} for {account}
 enter {amount} under {account}
-add {amount} to {account} in the ledger
+~ add {amount} to {account} in the ledger
 book an entry for {account} with the amount {amount}
+append an entry of {amount} for {account} to the ledger
+make an entry of {amount} in the ledger for {account}
+append {amount} to the {account} account
+[make|write] a ledger entry of {amount} under {account}
 """)  # fmt: skip
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November")
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+)
 _NOTE_TEXTS = (
     "The {t} [costs|is worth] {n}[| this year| until {month}].",
     "{name} [paid|owes|wants] {n} for the {t}[|; {name} knows|, {m} is left].",
@@ -664,7 +742,7 @@ def note_answer(note: str, text: str) -> str:
 def notes(draw: Draw) -> Single:
     """One search that reports the best match, or that finds nothing."""
     topic = topic_of(draw)
-    prompt = _SEARCH.say(draw, topic=topic)
+    prompt = SEARCH.say(draw, topic=topic)
     if draw.chance(0.15):
         return prompt, (search(topic, []),), EMPTY
     note = topic.split()[0] if draw.chance(0.6) else draw.word()
@@ -678,7 +756,7 @@ def notes_many(draw: Draw) -> Single:
     names = draw.words(draw.below(1, limit)) if draw.chance(0.9) else []
     hits = [(name, note_text(draw, topic)) for name in names]
     answer = f"Notes: {', '.join(names)}." if names else EMPTY
-    return _SEARCH_MANY.say(draw, topic=topic, n=limit), (search(topic, hits, limit),), answer
+    return SEARCH_MANY.say(draw, topic=topic, n=limit), (search(topic, hits, limit),), answer
 
 
 def ask_record(draw: Draw, account: str, amount: int) -> str:

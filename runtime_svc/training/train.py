@@ -37,7 +37,9 @@ EVALUATION_SEED = 20_000
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=16_000)
@@ -47,7 +49,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tokenizer-dialogues", type=int, default=TOKENIZER_DIALOGUES)
-    parser.add_argument("--evaluated", type=float, default=1.0, help="share of the evaluation to run at the end")
+    parser.add_argument(
+        "--evaluated", type=float, default=1.0, help="share of the evaluation to run at the end"
+    )
     train(parser.parse_args())
 
 
@@ -59,7 +63,9 @@ def train(options: argparse.Namespace) -> None:
     log = Log(out / "training-log.jsonl", started_s)
     torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
-    tokenizer = tokenizing.train(text_of(generate(options.seed, -1 - i)) for i in range(options.tokenizer_dialogues))
+    tokenizer = tokenizing.train(
+        text_of(generate(options.seed, -1 - i)) for i in range(options.tokenizer_dialogues)
+    )
     tokenizer.save(str(out / "tokenizer.json"))
     shape = Shape()
     model = Decoder(shape).to(options.device)
@@ -70,7 +76,9 @@ def train(options: argparse.Namespace) -> None:
     _optimise(model, tokenizer, options, log, started_s)
     save(model, tokenizer, out)
     rounded = Decoder(shape)
-    rounded.load_state_dict({name.removeprefix("model."): t for name, t in model.checkpoint().items()}, strict=False)
+    rounded.load_state_dict(
+        {name.removeprefix("model."): t for name, t in model.checkpoint().items()}, strict=False
+    )
     rounded = rounded.to(options.device)
     for split, count in EVALUATED.items():
         accuracies = evaluate(rounded, tokenizer, split, int(count * options.evaluated), options.device)
@@ -99,7 +107,9 @@ def _optimise(
         for group in optimizer.param_groups:
             group["lr"] = rate
         ids = torch.from_numpy(ids_array.astype("int32")).to(options.device, non_blocking=True).long()
-        chosen = torch.from_numpy(mask_array[:, 1:].reshape(-1).nonzero()[0]).to(options.device, non_blocking=True)
+        chosen = torch.from_numpy(mask_array[:, 1:].reshape(-1).nonzero()[0]).to(
+            options.device, non_blocking=True
+        )
         with torch.autocast(options.device, dtype=torch.bfloat16):
             hidden = model(ids)[:, :-1].reshape(-1, model.shape.width)[chosen]
             logits = model.logits(hidden)
