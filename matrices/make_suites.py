@@ -342,7 +342,7 @@ def _write(name: str, engine: Engine, tools: RealTools, out: Path, seed: int) ->
     pool: Counter[str] = Counter()
     right: Counter[str] = Counter()
     prompts: set[str] = set()
-    lines = []
+    lines: list[str] = []
     for run, families in enumerate(SUITES[name](rng)):
         for family in families:
             chosen = None

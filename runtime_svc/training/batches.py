@@ -15,6 +15,7 @@ from runtime_svc.training.generator import generate
 
 BATCHES_A_CHUNK = 16
 _PAD_TO = 32
+_PATIENCE_S = 120
 
 Batch = tuple[np.ndarray, np.ndarray]
 """(B, T) uint16 ids, padded with token 0, and (B, T) bool mask of the assistant's tokens."""
@@ -54,7 +55,7 @@ def _work(
 def stream(tokenizer: Path, *, seed: int, batch: int, workers: int) -> Iterator[Batch]:
     """Endless training batches; which they are depends on seed and batch, not on the number of workers.
 
-    Ends its worker processes when it is closed.
+    Ends its worker processes when it is closed. Raises `queue.Empty` when a worker is stuck or gone.
     """
     context = multiprocessing.get_context("spawn")
     queues = [context.Queue(maxsize=2) for _ in range(workers)]
@@ -67,7 +68,7 @@ def stream(tokenizer: Path, *, seed: int, batch: int, workers: int) -> Iterator[
     number = 0
     try:
         while True:
-            yield from queues[number % workers].get()
+            yield from queues[number % workers].get(timeout=_PATIENCE_S)
             number += 1
     finally:
         for process in processes:

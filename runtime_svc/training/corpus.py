@@ -45,7 +45,9 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._start, self._stop = tokenizer.token_to_id(START), tokenizer.token_to_id(STOP)
+        self._start, self._stop = (
+            tokenizer.encode(token, add_special_tokens=False).ids[0] for token in (START, STOP)
+        )
         self._opening = tokenizer.encode(f"{START}assistant\n", add_special_tokens=False).ids
 
     def encode(self, dialogue: Dialogue) -> tuple[np.ndarray, np.ndarray]:

@@ -133,7 +133,7 @@ _NUMBER = phrasings("number", """
 =At the shop of {name} in {place} there are {n} {things}. How many {things} are there?
 =The house in {place} has {n} {things}, says {name}. How many {things} does the house have?
 ={name} and the people of {place} have {n} {things}. How many {things} do they have?
-""")  # fmt: skip
+""")  # fmt: skip  # noqa: E501
 
 _WHO = phrasings("who", """
 ={name} [lives in|comes from|works in] {place}. Who [lives in|comes from|works in] {place}?

@@ -82,6 +82,7 @@ def shares(judged: Iterable[Judged]) -> Shares:
 
 
 def _share(right: list[bool]) -> float:
+    """1.0 of nothing: what is not asked for is not missed."""
     return sum(right) / len(right) if right else 1.0
 
 
@@ -188,8 +189,9 @@ def report(done: dict[str, list[Judged]], *, misses: int) -> int:
             binding = name == "all" or target.by_family
             verdict = "" if not binding else "  ok" if got.reach(target) else "  MISSED"
             missed += verdict == "  MISSED"
+            arguments = f"{got.arguments:.4f}" if any(row.arguments is not None for row in group) else "-"
             print(
-                f"  {name:<16}{got.dialogues:>10}{got.tools:>9.4f}{got.arguments:>11.4f}{got.answers:>9.4f}{verdict}"
+                f"  {name:<16}{got.dialogues:>10}{got.tools:>9.4f}{arguments:>11}{got.answers:>9.4f}{verdict}"
             )
         for row in [r for r in rows if r.miss][:misses]:
             print(f"    {row.family}/{row.kind} #{row.index} {row.miss}", file=sys.stderr)

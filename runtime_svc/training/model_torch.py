@@ -180,3 +180,7 @@ class Decoder(nn.Module):
             f"model.{name}": tensor.detach().to(torch.bfloat16).cpu().contiguous()
             for name, tensor in self.state_dict().items()
         }
+
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        """Takes weights that `checkpoint` gave."""
+        self.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})

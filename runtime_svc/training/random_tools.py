@@ -14,9 +14,11 @@ _BOOLEAN = (
     ("{p} on", True), ("{p} off", False), ("{p} yes", True), ("{p} no", False), ("{p} true", True),
     ("{p} false", False), ("with {p}", True), ("without {p}", False),
 )  # fmt: skip
-_MENTIONS = ("{p} {v}", "{p} {v}", "{p} {v}", "the {p} {v}", "{p} = {v}", "{p}: {v}", "{v} as the {p}", "{v} as {p}",
-             "the {p} set to {v}", "a {p} of {v}", "{p} being {v}", "{v} for the {p}", "{p} at {v}", "the {p} equal to {v}",
-             "{p} set to {v}", "the {p} of {v}", "a {p} equal to {v}", "{v} for its {p}", "its {p} {v}", "its {p} at {v}")  # fmt: skip
+_MENTIONS = (
+    "{p} {v}", "{p} {v}", "{p} {v}", "the {p} {v}", "{p} = {v}", "{p}: {v}", "{v} as the {p}", "{v} as {p}",
+    "the {p} set to {v}", "a {p} of {v}", "{p} being {v}", "{v} for the {p}", "{p} at {v}", "the {p} equal to {v}",
+    "{p} set to {v}", "the {p} of {v}", "a {p} equal to {v}", "{v} for its {p}", "its {p} {v}", "its {p} at {v}",
+)  # fmt: skip
 _MENTIONS_HELD = ("{p} equal to {v}", "{v} for {p}", "the {p} at {v}")
 _DESCRIBED = (
     "{p}",

@@ -1,7 +1,8 @@
 """Trains treni-tiny from nothing to a Hugging Face style directory. Needs torch; a GPU makes it minutes.
 
 `python -m runtime_svc.training.train --out DIR`. The data are a pure function of the seed. The learning rate
-follows a cosine over the steps; with --time-limit-s it follows whichever of steps and time runs out first.
+follows a cosine over the steps; with --time-limit-s it follows whichever of steps and time runs out first. With
+--init it goes on from another run's directory, with that one's tokenizer: give it another seed for other data.
 """
 
 from __future__ import annotations
@@ -18,17 +19,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from runtime_svc.training import tokenizer as tokenizing
 from runtime_svc.training.batches import pad, stream
 from runtime_svc.training.corpus import TEMPLATE, Encoder, text_of
+from runtime_svc.training.dialogue import Dialogue
 from runtime_svc.training.generator import generate
 from runtime_svc.training.model_torch import Decoder, Shape
 
+STEPS = 13_119
+"""As many as the shipped weights have had; more is better (README.md beside them)."""
 TOKENIZER_DIALOGUES = 12_000
 WARMUP_STEPS = 200
 EVALUATED = {"values": 2000, "unseen_tools": 1000, "phrasings": 1000}
@@ -41,8 +47,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
+    parser.add_argument("--init", type=Path, default=None, help="a directory that an earlier run wrote")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=16_000)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--time-limit-s", type=float, default=math.inf)
@@ -63,22 +70,24 @@ def train(options: argparse.Namespace) -> None:
     log = Log(out / "training-log.jsonl", started_s)
     torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
-    tokenizer = tokenizing.train(
-        text_of(generate(options.seed, -1 - i)) for i in range(options.tokenizer_dialogues)
-    )
-    tokenizer.save(str(out / "tokenizer.json"))
     shape = Shape()
-    model = Decoder(shape).to(options.device)
+    model = Decoder(shape)
+    if options.init is None:
+        texts = (text_of(generate(options.seed, -1 - i)) for i in range(options.tokenizer_dialogues))
+        tokenizer = tokenizing.train(texts)
+    else:
+        tokenizer = Tokenizer.from_file(str(options.init / "tokenizer.json"))
+        model.restore(load_file(options.init / "model.safetensors"))
+    tokenizer.save(str(out / "tokenizer.json"))
+    model = model.to(options.device)
     log.write(event="start", shape=asdict(shape), parameters=sum(p.numel() for p in model.parameters()),
               seed=options.seed, batch=options.batch, learning_rate=options.learning_rate, steps=options.steps,
               device=torch.cuda.get_device_name() if options.device == "cuda" else options.device,
-              torch=torch.__version__)  # fmt: skip
+              init=None if options.init is None else options.init.name, torch=torch.__version__)  # fmt: skip
     _optimise(model, tokenizer, options, log, started_s)
     save(model, tokenizer, out)
     rounded = Decoder(shape)
-    rounded.load_state_dict(
-        {name.removeprefix("model."): t for name, t in model.checkpoint().items()}, strict=False
-    )
+    rounded.restore(model.checkpoint())
     rounded = rounded.to(options.device)
     for split, count in EVALUATED.items():
         accuracies = evaluate(rounded, tokenizer, split, int(count * options.evaluated), options.device)
@@ -169,16 +178,7 @@ def evaluate(model: Decoder, tokenizer: Tokenizer, split: str, count: int, devic
             if not wrong[row].any():
                 right[key] += 1
             elif len(missed) < 60:
-                first = int(wrong[row].nonzero()[0, 0])
-                missed.append(
-                    {
-                        "kind": key,
-                        "prompt": dialogue.prompt,
-                        "before": tokenizer.decode(ids_array[row, max(0, first - 24) : first + 1].tolist(), skip_special_tokens=False),
-                        "right": tokenizer.decode(ids_array[row, first + 1 : first + 8].tolist(), skip_special_tokens=False),
-                        "guess": tokenizer.decode([int(guessed[row, first])], skip_special_tokens=False),
-                    }
-                )  # fmt: skip
+                missed.append(_miss(tokenizer, dialogue, key, ids_array[row], guessed[row], wrong[row]))
     for miss in missed:
         print(split, json.dumps(miss, ensure_ascii=False), file=sys.stderr)
     families = sorted({key.split("/")[0] for key in total})
@@ -192,6 +192,24 @@ def evaluate(model: Decoder, tokenizer: Tokenizer, split: str, count: int, devic
         },
         "kinds": {key: [right[key], total[key]] for key in sorted(total) if right[key] < total[key]},
     }  # fmt: skip
+
+
+def _miss(
+    tokenizer: Tokenizer, dialogue: Dialogue, kind: str, ids: np.ndarray, guessed: Tensor, wrong: Tensor
+) -> dict[str, str]:
+    """What stood before the first wrong token, what was right there, and what was guessed."""
+    first = int(wrong.nonzero()[0, 0])
+
+    def text(some: list[int]) -> str:
+        return str(tokenizer.decode(some, skip_special_tokens=False))
+
+    return {
+        "kind": kind,
+        "prompt": dialogue.prompt,
+        "before": text(ids[max(0, first - 24) : first + 1].tolist()),
+        "right": text(ids[first + 1 : first + 8].tolist()),
+        "guess": text([int(guessed[first])]),
+    }
 
 
 class Log:

@@ -1,0 +1,106 @@
+"""The bundled suites: expected answers are what the real tools give, and the bundled model gets them right."""
+
+import json
+
+import pytest
+
+from matrices.make_suites import CANDIDATES, SUITES, TOOLS, Candidate, RealTools, candidate, is_right
+from matrices.suites import load_suite
+from runtime_svc.engine import Engine
+from runtime_svc.training.evaluate import CHECKPOINT
+from runtime_svc.training.vocabulary import Draw, Part
+from tools_svc.protocol import ToolsConfig
+from tools_svc.registry import build_registry
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory):
+    config = ToolsConfig(ledger_path=tmp_path_factory.mktemp("ledger") / "ledger.sqlite")
+    with build_registry(config) as registry:
+        yield RealTools(registry)
+
+
+def _candidate(task):
+    calls = tuple((call.name, call.arguments) for call in task.expect.calls)
+    return Candidate(
+        family=task.family, prompt=task.prompt, tools=task.tools, calls=calls, answer=task.expect.answer
+    )
+
+
+def test_core_has_one_tool_task_a_run_with_the_tool_rotating():
+    suite = load_suite("core")
+    assert [len(run) for run in suite.runs] == [4] * 12
+    assert len({task.prompt for task in suite.tasks}) == 48
+    places = set()
+    for number, run in enumerate(suite.runs):
+        called = [task for task in run if task.expect.calls]
+        assert [[call.name for call in task.expect.calls] for task in called] == [[TOOLS[number % 4]]]
+        places.add(run.index(called[0]))
+        assert all(sorted(task.tools) == sorted(TOOLS) for task in run)
+    assert places == {0, 1, 2, 3}
+
+
+def test_tool_only_has_each_tool_once_a_run():
+    suite = load_suite("tool_only")
+    assert len(suite.tasks) == 48
+    for run in suite.runs:
+        assert sorted(call.name for task in run for call in task.expect.calls) == sorted(TOOLS)
+
+
+def test_chains_have_two_to_four_calls_and_some_repairs():
+    tasks = load_suite("chains").tasks
+    assert len(tasks) == 24
+    assert {len(task.expect.calls) for task in tasks} == {2, 3, 4}
+    assert any("repair" in task.family for task in tasks)
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_expected_answers_and_effects_are_the_real_tools_own(name, tools):
+    for task in load_suite(name).tasks:
+        recorded = 0
+        for call in task.expect.calls:
+            result = json.loads(tools.respond(call.name, json.dumps(call.arguments)))
+            recorded += "recorded" in result
+        assert task.side_effects == recorded
+        if not task.expect.calls:
+            continue
+        assert "error" not in result
+        if "value" in result:
+            assert task.expect.answer == f"The result is {result['value']}."
+        elif "hits" in result:
+            assert task.expect.answer == f"Note {result['hits'][0]['note']}: {result['hits'][0]['text']}"
+        elif "rows" in result:
+            assert all(str(row[0]) in task.expect.answer for row in result["rows"])
+        else:
+            entry = result["recorded"]
+            assert f"{entry['amount']} in {entry['account']}" in task.expect.answer
+
+
+def test_the_bundled_model_gets_the_core_suite_right(tools):
+    engine = Engine.load(CHECKPOINT, backend="numpy")
+    wrong = [task.id for task in load_suite("core").tasks if not is_right(engine, tools, _candidate(task))]
+    assert wrong == []
+
+
+def test_a_wrong_answer_is_not_right(tools):
+    engine = Engine.load(CHECKPOINT, backend="numpy")
+    task = _candidate(load_suite("core").tasks[0])
+    assert is_right(engine, tools, task)
+    other = Candidate(
+        family=task.family, prompt=task.prompt, tools=task.tools, calls=task.calls, answer=task.answer + "!"
+    )
+    assert not is_right(engine, tools, other)
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_candidates_are_a_function_of_the_seed(name, tools):
+    import random
+
+    def pool():
+        rng = random.Random("x")
+        draw = Draw(rng=rng, part=Part(values=True))
+        families = [family for run in SUITES[name](rng) for family in run]
+        return [candidate(draw, tools, family) for family in families]
+
+    assert CANDIDATES > 1
+    assert pool() == pool()
