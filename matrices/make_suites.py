@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from runtime_svc.engine import Engine
-from runtime_svc.training import chains, direct, real_tools
+from runtime_svc.training import (
+    calculations,
+    chains,
+    cities,
+    direct,
+    notes_and_ledger,
+    real_tools,
+    repairs,
+)
 from runtime_svc.training.arithmetic import apply, is_plain
 from runtime_svc.training.dialogue import Step, same_arguments
 from runtime_svc.training.evaluate import CHECKPOINT
@@ -107,7 +115,7 @@ Made = tuple[str, list[Step], str]
 
 
 def _calculator(draw: Draw, tools: RealTools) -> Made:
-    prompt, steps, answer = real_tools.calculator(draw)
+    prompt, steps, answer = calculations.calculator(draw)
     return prompt, list(steps), answer
 
 
@@ -117,9 +125,9 @@ def _facts(draw: Draw, tools: RealTools) -> Made:
 
 def _attribute(draw: Draw, tools: RealTools) -> Made:
     column, city = draw.pick(("population", "country", "founded", "river")), draw.pick(tools.cities)["name"]
-    query = real_tools.attribute_query(column, city)
-    answer = real_tools.attribute_answer(column, tools.query(query)[0][0])
-    return real_tools.ask_attribute(draw, column, city), [real_tools.select(query, [], [])], answer
+    query = cities.attribute_query(column, city)
+    answer = cities.attribute_answer(column, tools.query(query)[0][0])
+    return cities.ask_attribute(draw, column, city), [real_tools.select(query, [], [])], answer
 
 
 def _country(draw: Draw, tools: RealTools, least: int = 1) -> str:
@@ -129,28 +137,28 @@ def _country(draw: Draw, tools: RealTools, least: int = 1) -> str:
 
 def _listed(draw: Draw, tools: RealTools) -> Made:
     country = _country(draw, tools)
-    query = real_tools.list_country_query(country)
-    answer = real_tools.names_answer([row[0] for row in tools.query(query)])
-    return real_tools.LIST_COUNTRY.say(draw, country=country), [real_tools.select(query, [], [])], answer
+    query = cities.list_country_query(country)
+    answer = cities.names_answer([row[0] for row in tools.query(query)])
+    return cities.LIST_COUNTRY.say(draw, country=country), [real_tools.select(query, [], [])], answer
 
 
 def _counted(draw: Draw, tools: RealTools) -> Made:
     country = _country(draw, tools)
-    query = real_tools.count_query(f"country = '{country}'")
-    answer = real_tools.count_answer(tools.query(query)[0][0])
-    return real_tools.COUNT_COUNTRY.say(draw, country=country), [real_tools.select(query, [], [])], answer
+    query = cities.count_query(f"country = '{country}'")
+    answer = cities.count_answer(tools.query(query)[0][0])
+    return cities.COUNT_COUNTRY.say(draw, country=country), [real_tools.select(query, [], [])], answer
 
 
 def _extreme(draw: Draw, tools: RealTools) -> Made:
-    column, order, ask = draw.pick(real_tools.EXTREMES)
+    column, order, ask = draw.pick(cities.EXTREMES)
     country = _country(draw, tools, least=2)
     query = f"SELECT name FROM cities WHERE country = '{country}' ORDER BY {column} {order} LIMIT 1"
-    answer = real_tools.names_answer([tools.query(query)[0][0]])
+    answer = cities.names_answer([tools.query(query)[0][0]])
     return ask.say(draw, where=f" in {country}"), [real_tools.select(query, [], [])], answer
 
 
 def _total(draw: Draw, tools: RealTools) -> Made:
-    function, label, ask = draw.pick(real_tools.TOTALS)
+    function, label, ask = draw.pick(cities.TOTALS)
     country = _country(draw, tools, least=2)
     query = f"SELECT {function}(population) FROM cities WHERE country = '{country}'"
     answer = f"The {label} population is {tools.query(query)[0][0]}."
@@ -159,27 +167,31 @@ def _total(draw: Draw, tools: RealTools) -> Made:
 
 def _notes(draw: Draw, tools: RealTools) -> Made:
     topic = draw.pick(tools.notes)
-    step = real_tools.search(topic, [])
+    step = notes_and_ledger.search(topic, [])
     hit = tools.result(step)["hits"][0]
-    return real_tools.SEARCH.say(draw, topic=topic), [step], real_tools.note_answer(hit["note"], hit["text"])
+    return (
+        notes_and_ledger.SEARCH.say(draw, topic=topic),
+        [step],
+        notes_and_ledger.note_answer(hit["note"], hit["text"]),
+    )
 
 
 def _ledger(draw: Draw, tools: RealTools) -> Made:
     account, amount = draw.pick(tools.accounts), draw.integer(10, 9999)
-    prompt = real_tools.ask_record(draw, account, amount)
+    prompt = notes_and_ledger.ask_record(draw, account, amount)
     return prompt, [real_tools.record(account, amount)], real_tools.ledger_answer(account, amount)
 
 
 def _source(draw: Draw, tools: RealTools) -> tuple[str, list[Step], int, str]:
     kind = draw.pick(("fact", "fact", "facts", "facts", "expression", "note"))
     if kind == "expression":
-        _, (step,), _ = real_tools.calculator(draw)
+        _, (step,), _ = calculations.calculator(draw)
         value = tools.result(step)["value"]
         text = chains.SOURCE_SUM.clause(draw, e=step.arguments["expression"])
         return (text, [step], value, kind) if isinstance(value, int) else _source(draw, tools)
     if kind == "note":
         topic = draw.pick(tools.notes)
-        step = real_tools.search(topic, [])
+        step = notes_and_ledger.search(topic, [])
         number = chains.first_number(tools.result(step)["hits"][0]["text"])
         if number is None:
             return _source(draw, tools)
@@ -189,7 +201,7 @@ def _source(draw: Draw, tools: RealTools) -> tuple[str, list[Step], int, str]:
     one, other = (
         row["name"] for row in draw.rng.sample([r for r in tools.cities if int(r["founded"]) > 0], 2)
     )
-    steps = [real_tools.select(real_tools.attribute_query(column, city), [], []) for city in (one, other)]
+    steps = [real_tools.select(cities.attribute_query(column, city), [], []) for city in (one, other)]
     values = [int(tools.result(step)["rows"][0][0]) for step in steps]
     if kind == "fact":
         return chains.SOURCE_FACT.clause(draw, field=field, city=one), steps[:1], values[0], kind
@@ -235,19 +247,19 @@ def _ledger_repair(draw: Draw, tools: RealTools) -> Made:
     first = real_tools.record(wrong, amount)
     if f'did you mean "{account}"?' not in tools.result(first).get("error", ""):
         return _ledger_repair(draw, tools)
-    prompt = real_tools.ask_record(draw, wrong, amount)
+    prompt = notes_and_ledger.ask_record(draw, wrong, amount)
     return prompt, [first, real_tools.record(account, amount)], real_tools.ledger_answer(account, amount)
 
 
 def _column_repair(draw: Draw, tools: RealTools) -> Made:
     column, city = draw.pick(("population", "country", "founded", "river")), draw.pick(tools.cities)["name"]
     wrong = typo(draw.rng, column)
-    first = real_tools.select(real_tools.attribute_query(wrong, city), [], [])
-    second = real_tools.select(real_tools.attribute_query(column, city), [], [])
+    first = real_tools.select(cities.attribute_query(wrong, city), [], [])
+    second = real_tools.select(cities.attribute_query(column, city), [], [])
     if f'did you mean "{column}"?' not in tools.result(first).get("error", ""):
         return _column_repair(draw, tools)
-    answer = real_tools.attribute_answer(column, tools.result(second)["rows"][0][0])
-    return chains.BY_COLUMN.say(draw, column=wrong, city=city), [first, second], answer
+    answer = cities.attribute_answer(column, tools.result(second)["rows"][0][0])
+    return repairs.BY_COLUMN.say(draw, column=wrong, city=city), [first, second], answer
 
 
 MAKERS: dict[str, Callable[[Draw, RealTools], Made]] = {

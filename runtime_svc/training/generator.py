@@ -11,7 +11,16 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from runtime_svc.training import chains, direct, random_tools, real_tools
+from runtime_svc.training import (
+    calculations,
+    chains,
+    cities,
+    direct,
+    notes_and_ledger,
+    random_tools,
+    real_tools,
+    repairs,
+)
 from runtime_svc.training.dialogue import Dialogue, tool_name
 from runtime_svc.training.random_tools import RandomTool
 from runtime_svc.training.real_tools import Single
@@ -30,6 +39,19 @@ NO_TOOL = "None of my tools can do that."
 """The final answer when a tool is needed and no offered one fits."""
 
 _REAL = tuple(real_tools.SPECS)
+
+_REAL_KINDS: tuple[tuple[str, float, Callable[[Draw], Single]], ...] = (
+    ("calculator", 1.0, calculations.calculator),
+    ("facts_attribute", 0.45, cities.facts_attribute),
+    ("facts_list", 0.25, cities.facts_list),
+    ("facts_count", 0.15, cities.facts_count),
+    ("facts_extreme", 0.2, cities.facts_extreme),
+    ("facts_total", 0.15, cities.facts_total),
+    ("notes", 0.6, notes_and_ledger.notes),
+    ("notes_many", 0.25, notes_and_ledger.notes_many),
+    ("ledger", 0.7, notes_and_ledger.ledger),
+)
+"""Every kind of single call of a real tool, with its weight."""
 
 
 def generate(seed: int, index: int, split: str = "train") -> Dialogue:
@@ -96,10 +118,8 @@ def _same_purpose(one: RandomTool, other: RandomTool) -> bool:
 
 
 def _real_single(draw: Draw, family: str) -> Dialogue:
-    index = draw.rng.choices(
-        range(len(real_tools.KINDS)), weights=[weight for _, weight, _ in real_tools.KINDS]
-    )[0]
-    kind, _, make = real_tools.KINDS[index]
+    index = draw.rng.choices(range(len(_REAL_KINDS)), weights=[weight for _, weight, _ in _REAL_KINDS])[0]
+    kind, _, make = _REAL_KINDS[index]
     return _dialogue(draw, family, kind, make(draw))
 
 
@@ -121,24 +141,24 @@ def _random_chain(draw: Draw, family: str) -> Dialogue:
 
 def _repair(draw: Draw, family: str) -> Dialogue:
     kinds: tuple[tuple[str, Callable[[Draw], Single]], ...] = (
-        ("ledger", chains.ledger_repair),
-        ("column", chains.column_repair if draw.chance(0.7) else chains.column_plain),
-        ("failure", chains.real_failure if draw.chance(0.7) else chains.division_by_zero),
+        ("ledger", repairs.ledger_repair),
+        ("column", repairs.column_repair if draw.chance(0.7) else repairs.column_plain),
+        ("failure", repairs.real_failure if draw.chance(0.7) else repairs.division_by_zero),
     )
     kind, make = draw.pick(kinds)
     return _dialogue(draw, family, kind, make(draw))
 
 
 def _random_repair(draw: Draw, family: str) -> Dialogue:
-    told, used = chains.random_repair(draw)
+    told, used = repairs.random_repair(draw)
     return _dialogue(draw, family, "repair" if len(told[1]) == 2 else "failure", told, used)
 
 
 def _no_fit(draw: Draw, family: str) -> Dialogue:
     """A request for a tool that is not offered; near misses are."""
     if draw.chance(0.5):
-        index = draw.below(0, len(real_tools.KINDS) - 1)
-        _, _, make = real_tools.KINDS[index]
+        index = draw.below(0, len(_REAL_KINDS) - 1)
+        _, _, make = _REAL_KINDS[index]
         prompt, steps, _ = make(draw)
         wanted, near = steps[0].name, []
     else:

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime_svc.training import chains, direct, random_tools, real_tools
+from runtime_svc.training import (
+    calculations,
+    chains,
+    cities,
+    direct,
+    notes_and_ledger,
+    random_tools,
+    real_tools,
+    repairs,
+)
 from runtime_svc.training.arithmetic import as_number, expression
 from runtime_svc.training.dialogue import same_arguments, tool_name
 from runtime_svc.training.generator import MAX_TOOLS, NO_TOOL, SPLITS, generate
@@ -23,7 +32,7 @@ SPLIT_NAMES = st.sampled_from(sorted(SPLITS))
 
 def _families() -> list[Phrasings]:
     found = {}
-    for module in (direct, real_tools, chains, random_tools):
+    for module in (direct, calculations, cities, notes_and_ledger, chains, repairs, random_tools):
         for value in vars(module).values():
             for one in value.values() if isinstance(value, dict) else [value]:
                 for part in one if isinstance(one, tuple) else [one]:
