@@ -6,7 +6,7 @@ answers the one question a caller with a retry policy has to ask: did the work c
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2
@@ -97,7 +97,7 @@ def invalid_argument(kind: str, *, expected: str, got: str, todo: str = "correct
     return TreniError(Code.INVALID_ARGUMENT, kind, expected=expected, got=got, todo=todo)
 
 
-async def abort(context: grpc.aio.ServicerContext, error: TreniError) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: TreniError) -> NoReturn:
     """Ends the call with the error's status and details. Never returns."""
     packed = any_pb2.Any()
     packed.Pack(error.to_detail())
