@@ -1,0 +1,91 @@
+"""What the scheduler needs of a model on a device: KV slots, prefill, and decode steps over rows of slots.
+
+`runner_numpy.NumpyRunner` and `cuda.runner.CudaRunner` implement it; nothing above knows which one runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.ops import Sampled, SamplingParams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One sequence's part in a decode step.
+
+    `token` goes into KV slot `slot` at `position`, the number of tokens before it there; the step then draws the
+    sequence's `draw`-th token (0 is the one that the prefill drew). `token` None stands for the token that the
+    launch just before drew for this slot, which need not have reached the host yet.
+    """
+
+    slot: int
+    position: int
+    token: int | None
+    draw: int
+    params: SamplingParams
+
+
+class Pending(Protocol):
+    """A launched step."""
+
+    def wait(self) -> list[Sampled]:
+        """The drawn tokens, one a row, in the order of the rows; blocks until the device has them.
+
+        Raises `TreniError` (INTERNAL, "logits_not_finite") when the model yields NaN or infinity.
+        """
+
+
+class Runner(Protocol):
+    """A loaded model on one device with a fixed number of KV slots. Not thread-safe."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+
+    @property
+    def backend(self) -> str:
+        """Its name in every record: "numpy" or "cupy"."""
+
+    @property
+    def device(self) -> str:
+        """What it runs on, in words."""
+
+    @property
+    def slots(self) -> int:
+        """How many KV slots there are, numbered from 0."""
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that a slot holds, at most the model's context length."""
+
+    @property
+    def max_rows(self) -> int:
+        """Rows that one decode step takes."""
+
+    @property
+    def ahead(self) -> int:
+        """Steps worth launching before the last one's tokens are read: 0 where a launch computes at once."""
+
+    def prefill(
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        start: int,
+        params: SamplingParams | None,
+        check: Callable[[], None],
+    ) -> Sampled | None:
+        """Puts `tokens` (at least one) into the slot at positions `start`..; draws token 0 from the last logits.
+
+        With `params` None nothing is drawn. `check` is called before every chunk, and stops the work by raising;
+        the slot's first `start` positions are then as they were. Overwrites what the slot held from `start` on.
+        """
+
+    def launch(self, rows: Sequence[Row]) -> Pending:
+        """Starts one decode step over 1..max_rows rows of different slots."""
+
+    def copy_prefix(self, source: int, target: int, length: int) -> None:
+        """Copies the KV of positions 0..length from one slot to another."""
