@@ -307,6 +307,16 @@ read the {key} of the {noun} {name}
 find out the {key} of the {noun} {name}
 take the {key} for the {noun} {name}
 [get|take] the {key} that the {noun} {name} has
+[fetch|read|check] the {key} of {noun} {name}
+[get|take|find] the {key} that {noun} {name} has
+look up what {key} {noun} {name} has
+[get|take] the {key} from the {noun} {name}
+[take|read] the {key} from {noun} {name}
+take {noun} {name} and [get|find|read] its {key}
+take the {noun} {name} and [get|find|look up] the {key} of it
+for the {noun} {name}, [take|get|look up] the {key}
+for {noun} {name}, [take|find] the {key}
+[take|find] the {key} for {noun} {name}
 """)  # fmt: skip
 _NEXT = phrasings("random-chain/next", """
 {verb} the {noun} with that {key}

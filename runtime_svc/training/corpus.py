@@ -10,7 +10,7 @@ import jinja2
 import numpy as np
 from tokenizers import Tokenizer
 
-from runtime_svc.training.dialogue import Dialogue
+from runtime_svc.training.dialogue import Conversation, Dialogue
 from runtime_svc.training.tokenizer import START, STOP
 
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
@@ -35,7 +35,7 @@ def render(messages: list[dict[str, Any]], tools: tuple[dict[str, Any], ...], *,
     return _TEMPLATE.render(messages=messages, tools=list(tools) or None, add_generation_prompt=prompt)
 
 
-def text_of(dialogue: Dialogue) -> str:
+def text_of(dialogue: Dialogue | Conversation) -> str:
     """The whole dialogue as text."""
     return render(dialogue.messages(), dialogue.tools, prompt=False)
 
@@ -50,7 +50,7 @@ class Encoder:
         )
         self._opening = tokenizer.encode(f"{START}assistant\n", add_special_tokens=False).ids
 
-    def encode(self, dialogue: Dialogue) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, dialogue: Dialogue | Conversation) -> tuple[np.ndarray, np.ndarray]:
         """(n,) uint16 ids and (n,) bool: True where the assistant wrote the token, its end of turn included."""
         ids: list[int] = self._tokenizer.encode(text_of(dialogue), add_special_tokens=False).ids
         mask = np.zeros(len(ids), dtype=bool)

@@ -16,6 +16,10 @@ class Step:
     result: dict[str, Any]
 
 
+Exchange = tuple[str, tuple[Step, ...], str]
+"""What the user asks, the right calls, and the answer."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialogue:
     """One task with everything that is right about it.
@@ -39,13 +43,31 @@ class Dialogue:
 
     def messages(self) -> list[dict[str, Any]]:
         """The whole dialogue in the roles of the chat template."""
-        turns: list[dict[str, Any]] = [{"role": "user", "content": self.prompt}]
-        for step in self.steps:
-            call = {"function": {"name": step.name, "arguments": as_json(step.arguments)}}
-            turns.append({"role": "assistant", "content": "", "tool_calls": [call]})
-            turns.append({"role": "tool", "content": as_json(step.result)})
-        turns.append({"role": "assistant", "content": self.answer})
-        return turns
+        return messages_of((self.prompt, self.steps, self.answer))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversation:
+    """Several exchanges, one after the other, under the same offered tools: what training reads."""
+
+    tools: tuple[dict[str, Any], ...]
+    exchanges: tuple[Exchange, ...]
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The whole conversation in the roles of the chat template."""
+        return [message for exchange in self.exchanges for message in messages_of(exchange)]
+
+
+def messages_of(exchange: Exchange) -> list[dict[str, Any]]:
+    """One exchange in the roles of the chat template."""
+    prompt, steps, answer = exchange
+    turns: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
+    for step in steps:
+        call = {"function": {"name": step.name, "arguments": as_json(step.arguments)}}
+        turns.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        turns.append({"role": "tool", "content": as_json(step.result)})
+    turns.append({"role": "assistant", "content": answer})
+    return turns
 
 
 def as_json(value: object) -> str:

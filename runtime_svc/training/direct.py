@@ -86,6 +86,8 @@ spell out {word}
 spell out the word {word} letter by letter
 give me {word} letter by letter
 spell {word} for me with dashes
+spell the word {word} with dashes
+[give|tell] me the spelling of the word {word}, letter by letter
 write {word} with dashes
 tell me the spelling of the word {word}
 give me the letters of {word} with dashes
@@ -154,6 +156,11 @@ _WHO = phrasings("who", """
 ={other} sold the {thing} and {name} paid. Who paid?
 ={name} got the {thing} from {other}. Who got it?
 =It was {name}, not {other}, who found the {thing}. Who found it?
+={other} gave the {thing} to {name}. Who [got|has] the {thing}?
+={other} made the {thing} and {name} bought it. Who bought the {thing}?
+={name} sold the {thing} to {other}. Who sold the {thing}?
+={other} asked and {name} paid for the {thing}. Who paid for the {thing}?
+={other} sold {name} the {thing}. Who bought it?
 """)  # fmt: skip
 
 _LARGER = phrasings("larger", """
@@ -204,6 +211,8 @@ _YESNO = phrasings("yesno", """
 =Please answer: is the {thing} {asked}? It is {state}.
 =The {thing} is {state}. Answer me: is it {asked}?
 =Is it true that the {thing} is {asked}? {name} says that the {thing} is {state}.
+=Is the {thing} of {name} {asked}? The {thing} is {state}.
+=Tell me: is the {thing} {asked}? My {thing} is {state}.
 """)  # fmt: skip
 _STATES = (
     "red",
@@ -237,6 +246,9 @@ do you see the word {word} in the list {items}?
 do you find {word} in this list: {items}?
 do these words contain {word}: {items}?
 tell me if you see {word} here: {items}
+look at this list: {items}. Is {word} in it?
+do you see {word} among these: {items}?
+does the list contain {word}: {items}?
 """)  # fmt: skip
 
 _POSITION = phrasings("position", """
@@ -269,6 +281,8 @@ list these numbers from [small to large|low to high]: {items}
 ~ put {items} in order from [small to large|low to high]
 sort from [small to large|low to high]: {items}
 [put|list] {items} in [rising|ascending] order
+order {items} from [small to large|low to high]
+put the numbers {items} in order, from [small to large|low to high]
 """)  # fmt: skip
 
 _REVERSE = phrasings("reverse", """
@@ -286,6 +300,10 @@ say these words backwards: {items}
 write {items} backwards
 give me the words {items} backwards
 name these words backwards: {items}
+reverse the words {items}
+reverse these: {items}
+write the list {items} from last to first
+[turn|write] the list around: {items}
 """)  # fmt: skip
 
 _COUNT = phrasings("count", """

@@ -93,8 +93,7 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(batch, length, s.kv_heads, s.head_width).transpose(1, 2)
         q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         groups = s.heads // s.kv_heads
-        k = k[:, :, None].expand(-1, -1, groups, -1, -1).reshape(batch, s.heads, length, s.head_width)
-        v = v[:, :, None].expand(-1, -1, groups, -1, -1).reshape(batch, s.heads, length, s.head_width)
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, s.heads * s.head_width))
         return out
@@ -149,6 +148,7 @@ class Decoder(nn.Module):
         powers = torch.arange(0, shape.head_width, 2, dtype=torch.float64) / shape.head_width
         angles = torch.outer(torch.arange(shape.context, dtype=torch.float64), shape.rope_theta**-powers)
         turned = torch.cat((angles, angles), dim=-1)
+        self.register_buffer("ids", torch.arange(shape.vocabulary), persistent=False)
         self.register_buffer("cos", turned.cos().float(), persistent=False)
         self.register_buffer("sin", turned.sin().float(), persistent=False)
         self.apply(self._start)
@@ -163,7 +163,9 @@ class Decoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) ids to (B, T, width) final hidden states."""
-        x = self.embed_tokens(ids)
+        # As a product: a gather's gradient sorts the ids, which cannot be recorded as part of a CUDA graph.
+        table = self.embed_tokens.weight
+        x = F.linear((ids[..., None] == self.ids).to(table.dtype), table.T).float()
         cos, sin = self.cos[: ids.shape[1]], self.sin[: ids.shape[1]]
         for layer in self.layers:
             x = layer(x, cos, sin)

@@ -73,6 +73,12 @@ append an entry of {amount} for {account} to the ledger
 make an entry of {amount} in the ledger for {account}
 append {amount} to the {account} account
 [make|write] a ledger entry of {amount} under {account}
+write a ledger entry: {amount}, {account}
+make an entry for {account}: {amount}
+[book|record] this in the ledger: {account}, {amount}
+[write|put] this into the ledger: {amount} for {account}
+make a new ledger entry for {account}, {amount}
+[enter|log|note] this for {account}: {amount}
 """)  # fmt: skip
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -27,6 +27,14 @@ _QUESTION = (
     "I wonder: {q}", "Say, {q}", "{Q} Thanks.", "Hello, {q}", "One thing: {q}", "Do you know: {q}", "So, {q}",
     "Please answer: {q}", "Question: {q}", "I have a question. {Q}",
 )  # fmt: skip
+_OPENERS = re.findall(
+    r"\w+",
+    "so now today then well just here there kind right quick first next again once also still soon maybe back ahead "
+    "over late early fine sure yes okay look listen see and but or as if when after before with without at by from "
+    "day week time work job help way thing things need want wish ask like make let might would should must can",
+)
+"""Words of which an opener is made that means nothing: a frame that nobody has written down is still a frame."""
+_OPENED = 0.15
 _QUESTION_HELD = ("Here is what I ask: {q}", "Let me ask: {q}", "Well then, {q}")
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
@@ -81,6 +89,9 @@ def frame(draw: Draw, text: str) -> str:
     if text.startswith("="):
         return text[1:]
     held = draw.part.phrasings and draw.chance(0.2)
+    if draw.part.openers and draw.chance(_OPENED):
+        opener = " ".join(draw.pick(_OPENERS) for _ in range(draw.below(1, 4)))
+        return capitalised(opener) + draw.pick((", ", ": ", " ")) + text + ("" if text.endswith("?") else ".")
     if text.endswith("?"):
         pattern = draw.pick(_QUESTION_HELD if held else _QUESTION)
         return pattern.replace("{Q}", capitalised(text)).replace("{q}", text)

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -32,11 +31,16 @@ from runtime_svc.training.corpus import TEMPLATE, Encoder, text_of
 from runtime_svc.training.dialogue import Dialogue
 from runtime_svc.training.generator import generate
 from runtime_svc.training.model_torch import Decoder, Shape
+from runtime_svc.training.steps import Stepper
 
-STEPS = 13_119
-"""As many as the shipped weights have had; more is better (README.md beside them)."""
+STEPS = 40_000
+"""More than any run so far had time for; the schedule follows whichever of steps and time runs out first."""
+TOKENS = 49_152
+"""In a batch, padding included."""
 TOKENIZER_DIALOGUES = 12_000
-WARMUP_STEPS = 200
+WARMUP_STEPS = 300
+WARM_STEPS = 100
+"""The pace is counted from here, when everything is compiled."""
 EVALUATED = {"values": 2000, "unseen_tools": 1000, "phrasings": 1000}
 EVALUATION_SEED = 20_000
 
@@ -48,12 +52,26 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
     parser.add_argument("--init", type=Path, default=None, help="a directory that an earlier run wrote")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        default=None,
+        help="a directory whose tokenizer.json to take instead of a new one",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="in a batch")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--time-limit-s", type=float, default=math.inf)
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available(),
+        help="torch.compile the blocks: several times faster on a GPU, after half a minute",
+    )  # fmt: skip
+    parser.add_argument(
+        "--graphs", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available(),
+        help="record a step for each shape of batch as a CUDA graph",
+    )  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tokenizer-dialogues", type=int, default=TOKENIZER_DIALOGUES)
     parser.add_argument(
@@ -70,72 +88,73 @@ def train(options: argparse.Namespace) -> None:
     log = Log(out / "training-log.jsonl", started_s)
     torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
+    # cuDNN's attention makes a plan for every new shape, and every batch has its own.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     shape = Shape()
     model = Decoder(shape)
-    if options.init is None:
+    if options.init is not None:
+        model.restore(load_file(options.init / "model.safetensors"))
+    source = options.tokenizer or options.init
+    if source is not None:
+        tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    else:
         texts = (text_of(generate(options.seed, -1 - i)) for i in range(options.tokenizer_dialogues))
         tokenizer = tokenizing.train(texts)
-    else:
-        tokenizer = Tokenizer.from_file(str(options.init / "tokenizer.json"))
-        model.restore(load_file(options.init / "model.safetensors"))
     tokenizer.save(str(out / "tokenizer.json"))
     model = model.to(options.device)
     log.write(event="start", shape=asdict(shape), parameters=sum(p.numel() for p in model.parameters()),
-              seed=options.seed, batch=options.batch, learning_rate=options.learning_rate, steps=options.steps,
+              seed=options.seed, tokens=options.tokens, learning_rate=options.learning_rate, steps=options.steps,
               device=torch.cuda.get_device_name() if options.device == "cuda" else options.device,
               init=None if options.init is None else options.init.name, torch=torch.__version__)  # fmt: skip
     _optimise(model, tokenizer, options, log, started_s)
     save(model, tokenizer, out)
-    rounded = Decoder(shape)
-    rounded.restore(model.checkpoint())
-    rounded = rounded.to(options.device)
-    for split, count in EVALUATED.items():
-        accuracies = evaluate(rounded, tokenizer, split, int(count * options.evaluated), options.device)
-        log.write(event="evaluation", split=split, seed=EVALUATION_SEED, **accuracies)
+    _judge(model, tokenizer, log, "evaluation", options.evaluated, options.device)
 
 
 def _optimise(
     model: Decoder, tokenizer: Tokenizer, options: argparse.Namespace, log: Log, started_s: float
 ) -> None:
     out: Path = options.out
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
-        lr=options.learning_rate, betas=(0.9, 0.98), fused=options.device == "cuda",
-    )  # fmt: skip
-    batches = stream(out / "tokenizer.json", seed=options.seed, batch=options.batch, workers=options.workers)
+    stepper = Stepper(model, device=options.device, compiled=options.compile, recorded=options.graphs)
+    batches = stream(
+        out / "tokenizer.json", seed=options.seed, tokens=options.tokens, workers=options.workers
+    )
     losses: list[torch.Tensor] = []
-    step, progress = 0, 0.0
-    for ids_array, mask_array in batches:
-        progress = max(step / options.steps, (time.monotonic() - started_s) / options.time_limit_s)
+    step, new_rows, rows, began_s = 0, 0, 0, 0.0
+    for new, (ids_array, mask_array) in batches:
+        now_s = time.monotonic()
+        if step == WARM_STEPS:
+            began_s = now_s
+        spent = (now_s - started_s) / options.time_limit_s if step else 0.0
+        progress = max(step / options.steps, spent)
         if progress >= 1.0:
             break
         rate = options.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS)
         rate *= 0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * progress))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        ids = torch.from_numpy(ids_array.astype("int32")).to(options.device, non_blocking=True).long()
-        chosen = torch.from_numpy(mask_array[:, 1:].reshape(-1).nonzero()[0]).to(
-            options.device, non_blocking=True
-        )
-        with torch.autocast(options.device, dtype=torch.bfloat16):
-            hidden = model(ids)[:, :-1].reshape(-1, model.shape.width)[chosen]
-            logits = model.logits(hidden)
-        loss = F.cross_entropy(logits.float(), ids[:, 1:].reshape(-1)[chosen])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.detach())
+        losses.append(stepper.step(ids_array, mask_array, rate))
         step += 1
-        if step % 200 == 0 or step in (10, 50):
-            log.write(event="step", step=step, loss=round(torch.stack(losses).mean().item(), 5), rate=rate)
+        rows += len(ids_array)
+        new_rows += len(ids_array) if new else 0
+        if step % 500 == 0 or step in (10, 50, 100, 200):
+            mean = torch.stack(losses).mean().item()
+            pace = (step - WARM_STEPS) / (time.monotonic() - began_s) if step > WARM_STEPS else 0.0
+            log.write(event="step", step=step, loss=round(mean, 5), rate=rate, steps_a_second=round(pace, 1))
             losses.clear()
-        if step % 2000 == 0:
+        if step % 10_000 == 0:
             save(model, tokenizer, out)
+            _judge(model, tokenizer, log, "progress", 0.2 * options.evaluated, options.device)
     batches.close()  # type: ignore[attr-defined]
-    log.write(event="trained", step=step, dialogues=step * options.batch)
+    log.write(event="trained", step=step, conversations=new_rows, read=rows)
+
+
+def _judge(model: Decoder, tokenizer: Tokenizer, log: Log, event: str, share: float, device: str) -> None:
+    """Logs the accuracies of the weights as they are shipped, rounded to bfloat16."""
+    rounded = Decoder(model.shape)
+    rounded.restore(model.checkpoint())
+    rounded = rounded.to(device)
+    for split, count in EVALUATED.items():
+        accuracies = evaluate(rounded, tokenizer, split, int(count * share), device)
+        log.write(event=event, split=split, seed=EVALUATION_SEED, **accuracies)
 
 
 def save(model: Decoder, tokenizer: Tokenizer, out: Path) -> None:
@@ -168,7 +187,7 @@ def evaluate(model: Decoder, tokenizer: Tokenizer, split: str, count: int, devic
     for at in range(0, count, 64):
         part = dialogues[at : at + 64]
         rows = [encoder.encode(d) for d in part]
-        ids_array, mask_array = pad(rows)
+        ids_array, mask_array = pad(rows, length=max(len(ids) for ids, _ in rows), count=len(rows))
         ids = torch.from_numpy(ids_array.astype("int64")).to(device)
         guessed = model.logits(model(ids)).argmax(-1)[:, :-1].cpu()
         wrong = (guessed != ids[:, 1:].cpu()) & torch.from_numpy(mask_array[:, 1:])

@@ -134,11 +134,15 @@ _SPLIT = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Which part of each space a dialogue draws from; True is the held-out part."""
+    """Which part of each space a dialogue draws from; True is the held-out part.
+
+    `openers` puts a few words that mean nothing before some requests: training alone reads those.
+    """
 
     values: bool = False
     tools: bool = False
     phrasings: bool = False
+    openers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,27 +27,24 @@ def test_the_log_tells_the_whole_training():
     assert log[0]["event"] == "start"
     assert log[0]["parameters"] < 5_000_000
     losses = [line["loss"] for line in log if line["event"] == "step"]
-    assert losses[-1] < 0.05 < losses[0]
-    assert [line["split"] for line in log if line["event"] == "evaluation"] == [
-        "values",
-        "unseen_tools",
-        "phrasings",
-    ]
+    assert losses[-1] < 0.001 < losses[0]
+    last = [line for line in log if line["event"] == "evaluation"][-3:]
+    assert [line["split"] for line in last] == ["values", "unseen_tools", "phrasings"]
 
 
 def test_real_tools_and_direct_answers_on_a_fresh_sample(judged):
     got = shares(row for row in judged if row.family in REAL)
     assert got.dialogues > 25
-    assert got.tools >= 0.95
-    assert got.arguments >= 0.95
-    assert got.answers >= 0.92
+    assert got.tools >= 0.97
+    assert got.arguments >= 0.97
+    assert got.answers >= 0.97
 
 
 def test_all_families_on_a_fresh_sample(judged):
     got = shares(judged)
     assert got.dialogues == 60
-    assert got.tools >= 0.85
-    assert got.answers >= 0.80
+    assert got.tools >= 0.96
+    assert got.answers >= 0.96
 
 
 def _row(*, tools=True, arguments=True, answer=True, family="x"):
