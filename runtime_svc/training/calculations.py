@@ -115,6 +115,9 @@ _STORY: tuple[tuple[str, Phrasings], ...] = (
 ={name} picked {a} {things} and {other} picked {b}. How many {things} together?
 ={name} sold {a} {things} in the morning and {b} in the evening. How many {things} together?
 ={a} {things} came on the first day and {b} more came on the second. How many {things} in all?
+={a} {things} came first and {b} came in the evening. How many {things} came in all?
+={a} {things} were sold in the morning and {b} on the second day. How many {things} in all?
+=On one shelf are {a} {things} and on another {b}. How many {things} in all?
 """)),
     ("-", phrasings("calculator/left", """
 ={name} has {a} {things} and gives away {b}. How many {things} are left?

@@ -317,6 +317,15 @@ take the {noun} {name} and [get|find|look up] the {key} of it
 for the {noun} {name}, [take|get|look up] the {key}
 for {noun} {name}, [take|find] the {key}
 [take|find] the {key} for {noun} {name}
+[pick|grab|note|copy|see|use|have] the {key} of {noun} {name}
+[pick|grab|note|copy|see|use|have] the {key} of the {noun} {name}
+[show|tell|bring|give] me the {key} of {noun} {name}
+[show|tell|bring|give] me the {key} of the {noun} {name}
+take [a look at|down|out|up] the {key} of {noun} {name}
+take [a look at|down|out|up] the {key} of the {noun} {name}
+[find out|work out|write down] the {key} of {noun} {name}
+take first the {key} of {noun} {name}
+take this: the {key} of the {noun} {name}
 """)  # fmt: skip
 _NEXT = phrasings("random-chain/next", """
 {verb} the {noun} with that {key}

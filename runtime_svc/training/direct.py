@@ -49,6 +49,10 @@ _THANKS = phrasings("thanks", """
 =Well done, thank you.
 =Thank you, that was very good.
 =Thanks so much.
+=Thank you so much.
+=Thanks very much, [well|nice] done.
+=Thank you all very much.
+=Very much, thank you.
 """)  # fmt: skip
 
 _COPY = phrasings("copy", """
@@ -88,6 +92,8 @@ give me {word} letter by letter
 spell {word} for me with dashes
 spell the word {word} with dashes
 [give|tell] me the spelling of the word {word}, letter by letter
+tell me the spelling of {word}
+[give|show] me how {word} is spelled
 write {word} with dashes
 tell me the spelling of the word {word}
 give me the letters of {word} with dashes
@@ -161,6 +167,10 @@ _WHO = phrasings("who", """
 ={name} sold the {thing} to {other}. Who sold the {thing}?
 ={other} asked and {name} paid for the {thing}. Who paid for the {thing}?
 ={other} sold {name} the {thing}. Who bought it?
+={other} [gave|sent|brought|passed|lent] the {thing} to {name}. Who [got|has|received|took] the {thing}?
+={other} sold his {thing} to {name}. Who bought it?
+={other} sold the {thing} to {name}. Who [has|got|owns|took] the {thing}?
+={name} bought what {other} sold, the {thing}. Who bought the {thing}?
 """)  # fmt: skip
 
 _LARGER = phrasings("larger", """
