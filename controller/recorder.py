@@ -86,16 +86,26 @@ def _summed_usage(generations: Sequence[inference_pb2.GenerateFinish]) -> common
 
 
 def _summed_timings(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.EngineTimings:
-    names = [field.name for field in common_pb2.EngineTimings.DESCRIPTOR.fields]
-    return common_pb2.EngineTimings(
+    fields = common_pb2.EngineTimings.DESCRIPTOR.fields
+    names = [field.name for field in fields if field.message_type is None]
+    summed = common_pb2.EngineTimings(
         **{name: math.fsum(getattr(finish.timings, name) for finish in generations) for name in names}
     )
+    steps = [finish.timings.decode_steps for finish in generations if finish.timings.decode_steps.count > 0]
+    if steps:
+        count = sum(step.count for step in steps)
+        summed.decode_steps.count = count
+        summed.decode_steps.mean_s = math.fsum(step.count * step.mean_s for step in steps) / count
+        summed.decode_steps.p50_s = max(step.p50_s for step in steps)
+        summed.decode_steps.p99_s = max(step.p99_s for step in steps)
+    return summed
 
 
 def pooled_awareness(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.Awareness:
     """One awareness over all generations: log-probabilities pooled by token, margin, entropy and route at worst.
 
-    Generations without a token say nothing; with none left, the message is empty.
+    `route` is that of the generation whose router was least sure. Generations without a token say nothing; with
+    none left, the message is empty.
     """
     spoken = [finish for finish in generations if finish.usage.completion_tokens > 0]
     if not spoken:
@@ -105,6 +115,7 @@ def pooled_awareness(generations: Sequence[inference_pb2.GenerateFinish]) -> com
         math.fsum(finish.awareness.mean_logprob * finish.usage.completion_tokens for finish in spoken)
         / tokens
     )
+    routes = [finish.awareness.route for finish in spoken if finish.awareness.HasField("route")]
     return common_pb2.Awareness(
         mean_logprob=mean,
         perplexity=math.exp(-mean),
@@ -112,4 +123,5 @@ def pooled_awareness(generations: Sequence[inference_pb2.GenerateFinish]) -> com
         low_confidence_tokens=sum(finish.awareness.low_confidence_tokens for finish in spoken),
         min_margin=min(finish.awareness.min_margin for finish in spoken),
         route_uncertainty=max(finish.awareness.route_uncertainty for finish in spoken),
+        route=min(routes, key=lambda route: route.probability, default=None),
     )

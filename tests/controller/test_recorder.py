@@ -57,3 +57,26 @@ def test_a_record_taken_early_says_that_nothing_happened() -> None:
     record = recorder.record()
     assert (record.arm, record.turns, record.total_s, record.loop_s) == ("internal", 0, 0.25, 0.25)
     assert not record.attempts
+
+
+def test_times_are_summed_and_step_quantiles_are_the_worst_generations() -> None:
+    recorder = Recorder(arm="internal", clock=VirtualClock().clock)
+    for count, mean_s, p50_s, p99_s in ((3, 2.0, 2.0, 4.0), (0, 0.0, 0.0, 0.0), (1, 6.0, 6.0, 6.0)):
+        steps = common_pb2.StepTimes(count=count, mean_s=mean_s, p50_s=p50_s, p99_s=p99_s)
+        timings = common_pb2.EngineTimings(decode_s=count * mean_s, route_s=0.5, decode_steps=steps)
+        recorder.generation(inference_pb2.GenerateFinish(timings=timings))
+    engine = recorder.record().engine
+    assert (engine.decode_s, engine.route_s) == (12.0, 1.5)
+    assert engine.decode_steps == common_pb2.StepTimes(count=4, mean_s=3.0, p50_s=6.0, p99_s=6.0)
+
+
+def test_the_least_sure_route_stands_for_the_run() -> None:
+    def spoke(**route: float) -> inference_pb2.GenerateFinish:
+        finish = finish_of([-1.0], entropy=1.0, margin=1.0, route=0.5)
+        if route:
+            finish.awareness.route.CopyFrom(common_pb2.RouteAwareness(family="notes", **route))
+        return finish
+
+    assert not pooled_awareness([spoke()]).HasField("route")
+    pooled = pooled_awareness([spoke(probability=0.75), spoke(), spoke(probability=0.5, margin=0.25)])
+    assert (pooled.route.probability, pooled.route.margin) == (0.5, 0.25)

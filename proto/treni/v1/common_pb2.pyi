@@ -178,7 +178,9 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class EngineTimings(_message.Message):
-    """Where the engine's time went, in seconds. The stages sum to total_s less what no stage claims."""
+    """Where the engine's time went, in seconds. Every moment from arrival to finish belongs to one stage or to none;
+    what no stage claims is total_s less the stages.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -190,17 +192,28 @@ class EngineTimings(_message.Message):
     DETOKENIZE_S_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_S_FIELD_NUMBER: _builtins.int
     TOTAL_S_FIELD_NUMBER: _builtins.int
+    ROUTE_S_FIELD_NUMBER: _builtins.int
+    COPY_S_FIELD_NUMBER: _builtins.int
+    DECODE_STEPS_FIELD_NUMBER: _builtins.int
     queue_s: _builtins.float
+    """waiting for others: before admission, and while their prompts are prefilled in between"""
     tokenize_s: _builtins.float
+    """the chat template and the tokenizer"""
     prefill_s: _builtins.float
     decode_s: _builtins.float
-    """model steps after the prefill"""
+    """model steps after the prefill, over every sequence that decodes at the time"""
     sample_s: _builtins.float
-    """choosing tokens, with logprob and entropy"""
+    """choosing tokens, with logprob and entropy; 0 where the device does it within a step"""
     detokenize_s: _builtins.float
     first_token_s: _builtins.float
     """from arrival to the first token; overlaps the stages above"""
     total_s: _builtins.float
+    route_s: _builtins.float
+    """the encoder's semantic route; 0 where none is loaded"""
+    copy_s: _builtins.float
+    """KV copied from another sequence's slot, and host-device copies outside the steps"""
+    @_builtins.property
+    def decode_steps(self) -> Global___StepTimes: ...
     def __init__(
         self,
         *,
@@ -212,18 +225,55 @@ class EngineTimings(_message.Message):
         detokenize_s: _builtins.float = ...,
         first_token_s: _builtins.float = ...,
         total_s: _builtins.float = ...,
+        route_s: _builtins.float = ...,
+        copy_s: _builtins.float = ...,
+        decode_steps: Global___StepTimes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decode_steps", b"decode_steps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_s", b"decode_s", "detokenize_s", b"detokenize_s", "first_token_s", b"first_token_s", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "sample_s", b"sample_s", "tokenize_s", b"tokenize_s", "total_s", b"total_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy_s", b"copy_s", "decode_s", b"decode_s", "decode_steps", b"decode_steps", "detokenize_s", b"detokenize_s", "first_token_s", b"first_token_s", "prefill_s", b"prefill_s", "queue_s", b"queue_s", "route_s", b"route_s", "sample_s", b"sample_s", "tokenize_s", b"tokenize_s", "total_s", b"total_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EngineTimings: _TypeAlias = EngineTimings  # noqa: Y015
 
 @_typing.final
+class StepTimes(_message.Message):
+    """How long single decode steps took; count * mean_s is decode_s. In a sum over generations the quantiles are
+    those of the generation where they are largest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_S_FIELD_NUMBER: _builtins.int
+    P50_S_FIELD_NUMBER: _builtins.int
+    P99_S_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    mean_s: _builtins.float
+    p50_s: _builtins.float
+    p99_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        mean_s: _builtins.float = ...,
+        p50_s: _builtins.float = ...,
+        p99_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "mean_s", b"mean_s", "p50_s", b"p50_s", "p99_s", b"p99_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepTimes: _TypeAlias = StepTimes  # noqa: Y015
+
+@_typing.final
 class Awareness(_message.Message):
-    """How sure the model was of what it generated. Natural logarithms, float32 logits before temperature."""
+    """How sure the model was of what it generated, and the router of where the request belongs. Natural logarithms,
+    float32 logits before temperature.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,6 +283,7 @@ class Awareness(_message.Message):
     LOW_CONFIDENCE_TOKENS_FIELD_NUMBER: _builtins.int
     MIN_MARGIN_FIELD_NUMBER: _builtins.int
     ROUTE_UNCERTAINTY_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     mean_logprob: _builtins.float
     perplexity: _builtins.float
     """exp(-mean_logprob)"""
@@ -244,6 +295,10 @@ class Awareness(_message.Message):
     """smallest top-1 minus top-2 logprob"""
     route_uncertainty: _builtins.float
     """1 - probability of the tokens that chose tool or answer"""
+    @_builtins.property
+    def route(self) -> Global___RouteAwareness:
+        """absent where no encoder is loaded"""
+
     def __init__(
         self,
         *,
@@ -253,14 +308,49 @@ class Awareness(_message.Message):
         low_confidence_tokens: _builtins.int = ...,
         min_margin: _builtins.float = ...,
         route_uncertainty: _builtins.float = ...,
+        route: Global___RouteAwareness | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["low_confidence_tokens", b"low_confidence_tokens", "max_entropy", b"max_entropy", "mean_logprob", b"mean_logprob", "min_margin", b"min_margin", "perplexity", b"perplexity", "route_uncertainty", b"route_uncertainty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["low_confidence_tokens", b"low_confidence_tokens", "max_entropy", b"max_entropy", "mean_logprob", b"mean_logprob", "min_margin", b"min_margin", "perplexity", b"perplexity", "route", b"route", "route_uncertainty", b"route_uncertainty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Awareness: _TypeAlias = Awareness  # noqa: Y015
+
+@_typing.final
+class RouteAwareness(_message.Message):
+    """Which family of tools a request belongs to, as an encoder sees it before any token is generated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAMILY_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    ENTROPY_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    family: _builtins.str
+    """the most likely family's label"""
+    probability: _builtins.float
+    """of that family"""
+    entropy: _builtins.float
+    """nats, over all families"""
+    margin: _builtins.float
+    """probability of the first family less that of the second"""
+    def __init__(
+        self,
+        *,
+        family: _builtins.str = ...,
+        probability: _builtins.float = ...,
+        entropy: _builtins.float = ...,
+        margin: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entropy", b"entropy", "family", b"family", "margin", b"margin", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteAwareness: _TypeAlias = RouteAwareness  # noqa: Y015
 
 @_typing.final
 class ErrorDetail(_message.Message):

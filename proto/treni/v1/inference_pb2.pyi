@@ -246,6 +246,11 @@ class InfoResponse(_message.Message):
     VOCABULARY_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_SHA256_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SLOT_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
+    COLD_START_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     backend: _builtins.str
     device: _builtins.str
@@ -254,6 +259,16 @@ class InfoResponse(_message.Message):
     vocabulary: _builtins.int
     dtype: _builtins.str
     checkpoint_sha256: _builtins.str
+    slots: _builtins.int
+    """KV slots: sequences that run, and prefixes that are kept"""
+    slot_tokens: _builtins.int
+    """tokens that a slot holds: prompt and completion together"""
+    max_rows: _builtins.int
+    """sequences that run at once"""
+    encoder: _builtins.str
+    """the model behind embeddings and routes, "" where none is loaded"""
+    @_builtins.property
+    def cold_start(self) -> Global___ColdStart: ...
     def __init__(
         self,
         *,
@@ -265,11 +280,60 @@ class InfoResponse(_message.Message):
         vocabulary: _builtins.int = ...,
         dtype: _builtins.str = ...,
         checkpoint_sha256: _builtins.str = ...,
+        slots: _builtins.int = ...,
+        slot_tokens: _builtins.int = ...,
+        max_rows: _builtins.int = ...,
+        cold_start: Global___ColdStart | None = ...,
+        encoder: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cold_start", b"cold_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "checkpoint_sha256", b"checkpoint_sha256", "context_length", b"context_length", "device", b"device", "dtype", b"dtype", "model", b"model", "parameters", b"parameters", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "checkpoint_sha256", b"checkpoint_sha256", "cold_start", b"cold_start", "context_length", b"context_length", "device", b"device", "dtype", b"dtype", "encoder", b"encoder", "max_rows", b"max_rows", "model", b"model", "parameters", b"parameters", "slot_tokens", b"slot_tokens", "slots", b"slots", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InfoResponse: _TypeAlias = InfoResponse  # noqa: Y015
+
+@_typing.final
+class ColdStart(_message.Message):
+    """Where the time from the process's start to readiness went, in seconds. What no stage claims is ready_s less the
+    stages.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORT_S_FIELD_NUMBER: _builtins.int
+    WEIGHTS_S_FIELD_NUMBER: _builtins.int
+    UPLOAD_S_FIELD_NUMBER: _builtins.int
+    KERNELS_S_FIELD_NUMBER: _builtins.int
+    GRAPHS_S_FIELD_NUMBER: _builtins.int
+    READY_S_FIELD_NUMBER: _builtins.int
+    import_s: _builtins.float
+    """the interpreter's start and the imports"""
+    weights_s: _builtins.float
+    """reading, checking and laying out the weights, tokenizer and template on the host"""
+    upload_s: _builtins.float
+    """weights to the device, as far as reading them did not hide it; 0 without a device"""
+    kernels_s: _builtins.float
+    """loading or compiling kernels; 0 without any"""
+    graphs_s: _builtins.float
+    """capturing graphs, and the first steps; 0 without any"""
+    ready_s: _builtins.float
+    """until the engine can take a request"""
+    def __init__(
+        self,
+        *,
+        import_s: _builtins.float = ...,
+        weights_s: _builtins.float = ...,
+        upload_s: _builtins.float = ...,
+        kernels_s: _builtins.float = ...,
+        graphs_s: _builtins.float = ...,
+        ready_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["graphs_s", b"graphs_s", "import_s", b"import_s", "kernels_s", b"kernels_s", "ready_s", b"ready_s", "upload_s", b"upload_s", "weights_s", b"weights_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ColdStart: _TypeAlias = ColdStart  # noqa: Y015
