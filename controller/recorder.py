@@ -87,10 +87,9 @@ def _summed_usage(generations: Sequence[inference_pb2.GenerateFinish]) -> common
 
 def _summed_timings(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.EngineTimings:
     fields = common_pb2.EngineTimings.DESCRIPTOR.fields
-    names = [field.name for field in fields if field.message_type is None]
-    summed = common_pb2.EngineTimings(
-        **{name: math.fsum(getattr(finish.timings, name) for finish in generations) for name in names}
-    )
+    summed = common_pb2.EngineTimings()
+    for name in (field.name for field in fields if field.message_type is None):
+        setattr(summed, name, math.fsum(getattr(finish.timings, name) for finish in generations))
     steps = [finish.timings.decode_steps for finish in generations if finish.timings.decode_steps.count > 0]
     if steps:
         count = sum(step.count for step in steps)

@@ -9,43 +9,143 @@ limit_blas_threads()  # before NumPy is imported
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
 import sys  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 from runtime_svc.core import InferenceCore  # noqa: E402
-from runtime_svc.engine import Engine  # noqa: E402
+from runtime_svc.engine import MAX_ROWS, Engine  # noqa: E402
 from runtime_svc.server import start  # noqa: E402
 from treni import serving  # noqa: E402
 from treni.errors import TreniError  # noqa: E402
 
+if TYPE_CHECKING:
+    from runtime_svc.metrics import MetricsServer
+
 GRACE_S = 5.0
 
 
-async def serve(engine: Engine, *, port: int, max_queue: int) -> None:
+async def serve(
+    engine: Engine, *, host: str, port: int, max_queue: int, metrics_server: MetricsServer | None
+) -> None:
     """Serves until told to stop, then lets running calls end for at most `GRACE_S` seconds."""
     async with InferenceCore(engine, max_queue=max_queue) as core:
-        server = await start(core, port=port)
+        server = await start(core, host=host, port=port)
+        ready = {"service": "runtime", "address": server.address, "model": engine.model}
+        if metrics_server is not None:
+            ready["metrics"] = metrics_server.address
         try:
-            await serving.until_told_to_stop(
-                {"service": "runtime", "address": server.address, "model": engine.model}
-            )
+            await serving.until_told_to_stop(ready)
         finally:
             await server.stop(grace_s=GRACE_S)
 
 
 def main() -> int:
-    """0 after a clean stop, 1 when the model could not be loaded."""
-    parser = argparse.ArgumentParser(prog="python -m runtime_svc", description="The inference service.")
-    parser.add_argument("--model", required=True, help="a local Hugging Face directory")
-    parser.add_argument("--port", type=int, default=0, help="0 picks a free port (default)")
-    parser.add_argument("--backend", default="numpy")
-    parser.add_argument("--max-queue", type=int, default=64, help="requests that may wait for the engine")
-    options = parser.parse_args()
+    """0 after a clean stop, 1 when the model could not be loaded or an address not be bound."""
+    options = _parser().parse_args()
+    metrics_server: MetricsServer | None = None
     try:
-        engine = Engine.load(options.model, backend=options.backend)
+        engine = Engine.load(
+            options.model,
+            backend=options.backend,
+            slots=options.slots,
+            slot_tokens=options.slot_tokens,
+            max_rows=options.max_rows,
+            batch_invariant=options.batch_invariant,
+        )
+        if options.metrics_port is not None:
+            from runtime_svc.metrics import Metrics
+
+            metrics = Metrics()
+            engine.observe(metrics)
+            metrics_server = metrics.serve(port=options.metrics_port)
+        asyncio.run(
+            serve(
+                engine,
+                host=options.host,
+                port=options.port,
+                max_queue=options.max_queue,
+                metrics_server=metrics_server,
+            )
+        )
     except TreniError as error:
         print(error, file=sys.stderr)
         return 1
-    asyncio.run(serve(engine, port=options.port, max_queue=options.max_queue))
+    finally:
+        if metrics_server is not None:
+            metrics_server.stop()
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime_svc",
+        description="Serves one model over gRPC. Prints one line of JSON with its address when it is ready.",
+        epilog=(
+            "A KV slot holds the keys and values of one sequence. A request takes one while it runs, and leaves it "
+            "behind for the next turn under the same cache key, which then prefills only what is new; the slot that "
+            "was used least recently is taken over first. So count a slot for each request that runs at once and "
+            "one for each conversation that should be found again. Requests beyond --max-rows wait, in order of "
+            "arrival; those beyond --max-queue are refused with RESOURCE_EXHAUSTED."
+        ),
+    )
+    parser.add_argument("--model", required=True, metavar="DIR", help="a local Hugging Face directory")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=0, help="0 picks a free port (default)")
+    parser.add_argument(
+        "--backend",
+        default="numpy",
+        help="numpy, or cupy for an NVIDIA GPU (default: %(default)s); one never stands in for the other",
+    )
+    parser.add_argument(
+        "--slots",
+        type=_count,
+        metavar="N",
+        help="KV slots (default: 64, fewer where full ones would take 8 GiB)",
+    )
+    parser.add_argument(
+        "--slot-tokens",
+        type=_count,
+        metavar="N",
+        help="tokens of prompt and completion that a slot holds (default: the model's context, 4096 at most on a GPU)",
+    )
+    parser.add_argument(
+        "--max-rows",
+        type=_count,
+        default=MAX_ROWS,
+        metavar="N",
+        help="sequences that run at once, one row each in a decode step (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-queue",
+        type=int,
+        default=64,
+        metavar="N",
+        help="requests that may wait for a row (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-invariant",
+        action="store_true",
+        help="compute each sequence the same, bit for bit, whoever runs beside it: steps of one row and chunks of one "
+        "size, which gives up what batching gains on a GPU; numpy computes so anyway",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="serve Prometheus metrics on this port of the loopback interface, 0 for a free one (default: off)",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value
+
+
+def _port(text: str) -> int:
+    if not 0 <= (value := int(text)) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text}")
+    return value
 
 
 if __name__ == "__main__":

@@ -8,14 +8,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Generic, TypeVar
 
 from runtime_svc.engine import Engine
-from runtime_svc.errors import cancelled
+from runtime_svc.errors import cancelled, unexpected
+from runtime_svc.generation import Generation
 from runtime_svc.validate import check_embed
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2
+
+T = TypeVar("T")
 
 SWITCH_INTERVAL_S = 1e-4
 """A busy engine thread gives up the interpreter this often; Python's default of 5 ms delays every chunk."""
@@ -25,15 +29,12 @@ FLUSH_INTERVAL_S = 0.01
 one a token would cost a small model half its speed behind gRPC."""
 
 
-_Work = Callable[[Callable[[], bool]], Iterator[Any]]
-"""Given what tells whether to stop: checks the request now, and does the work as it is iterated over."""
-
-
 class InferenceCore:
     """What the gRPC servicer and the in-process model port both call. One instance per engine.
 
-    Requests run one at a time in order of arrival. At most `max_queue` wait; the next is refused with
-    RESOURCE_EXHAUSTED, definitely not done. `start` and `aclose` bracket its life, or `async with`.
+    Generations are admitted in order of arrival and run side by side; texts are embedded one at a time between
+    their steps. At most `max_queue` wait for a free row; the next is refused with RESOURCE_EXHAUSTED, definitely
+    not done. `start` and `aclose` bracket its life, or `async with`.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class InferenceCore:
         self.engine = engine
         self._flush_interval_s = flush_interval_s
         self._max_queue = max_queue
-        self._waiting: deque[_Job] = deque()
-        self._running: _Job | None = None
+        self._generations: set[Generation] = set()
+        self._embeddings: deque[_Embedding] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -64,10 +65,10 @@ class InferenceCore:
         """Cancels what runs and what waits, and ends the engine thread."""
         with self._changed:
             self._closing = True
-            for job in self._waiting:
-                job.cancel(_shutting_down(definite=True))
-            if self._running is not None:
-                self._running.cancel(_shutting_down(definite=False))
+            for generation in self._generations:
+                generation.cancel(_shutting_down(definite=not generation.begun))
+            for embedding in self._embeddings:
+                embedding.cancel(_shutting_down(definite=not embedding.begun))
             self._changed.notify()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
@@ -81,137 +82,173 @@ class InferenceCore:
     ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
         """The first text at once, then what was decoded since, every `flush_interval_s`; the finish last.
 
-        Closing the iterator, or cancelling the task that awaits it, stops the engine at the next token, or
-        takes the request from the queue. Raises `TreniError`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when the
-        queue is full, UNAVAILABLE while closing, and what `Engine.generate` raises.
+        Closing the iterator, or cancelling the task that awaits it, stops the generation before its next step,
+        or takes it from the queue. Raises `TreniError`: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when the queue is
+        full, UNAVAILABLE while closing, and what `Engine.generate` raises.
         """
         arrived_s = time.perf_counter()
-
-        def work(cancelled: Callable[[], bool]) -> Iterator[inference_pb2.GenerateChunk]:
-            chunks = self.engine.generate(request, arrived_s=arrived_s, cancelled=cancelled)
-            return _gathered(chunks, self._flush_interval_s)
-
-        job = self._submit(work)
+        chunks = _Chunks(self._flush_interval_s)
+        generation = self.engine.start(request, chunks, arrived_s=arrived_s)
+        with self._changed:
+            self._check_room()
+            self._generations.add(generation)
+            self.engine.scheduler.submit(generation)
+            self._changed.notify()
         try:
-            while (chunk := await job.next()) is not None:
+            while (chunk := await chunks.next()) is not None:
                 yield chunk
         finally:
-            self._drop(job)
+            generation.cancel(cancelled())
+            self.engine.scheduler.withdraw(generation)
+            with self._changed:
+                self._generations.discard(generation)
 
     async def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
-        """See `Engine.embed`; queued with the generations, and raises as `generate` does."""
+        """See `Engine.embeddings`; bounded with the generations, and raises as `generate` does."""
         check_embed(request)
-
-        def work(cancelled: Callable[[], bool]) -> Iterator[inference_pb2.EmbedResponse]:
-            yield self.engine.embed(request, cancelled=cancelled)
-
-        job = self._submit(work)
+        job = _Embedding(self.engine, request)
+        with self._changed:
+            self._check_room()
+            self._embeddings.append(job)
+            self._changed.notify()
         try:
-            response = await job.next()
+            response = await job.mailbox.next()
         finally:
-            self._drop(job)
-        assert isinstance(response, inference_pb2.EmbedResponse)
+            job.cancel(cancelled())
+        assert response is not None
         return response
 
-    def _submit(self, work: _Work) -> _Job:
-        job = _Job(asyncio.get_running_loop(), work)
-        with self._changed:
-            if self._closing:
-                raise _shutting_down(definite=True)
-            if len(self._waiting) >= self._max_queue:
-                raise TreniError(
-                    Code.RESOURCE_EXHAUSTED,
-                    "queue_full",
-                    expected=f"at most {self._max_queue} requests waiting for the engine",
-                    got="one more",
-                    todo="send fewer at once, or retry after a backoff",
-                )
-            self._waiting.append(job)
-            self._changed.notify()
-        return job
-
-    def _drop(self, job: _Job) -> None:
-        """Nobody reads this job any longer: it stops at its next token, or never starts."""
-        job.cancel(cancelled())
-        with self._changed:
-            if job in self._waiting:
-                self._waiting.remove(job)
+    def _check_room(self) -> None:
+        error: TreniError | None = None
+        if self._closing:
+            error = _shutting_down(definite=True)
+        elif self.engine.scheduler.overdue + len(self._embeddings) >= self._max_queue:
+            error = TreniError(
+                Code.RESOURCE_EXHAUSTED,
+                "queue_full",
+                expected=f"at most {self._max_queue} requests waiting for the engine",
+                got="one more",
+                todo="send fewer at once, or retry after a backoff",
+            )
+        if error is not None:
+            if self.engine.metrics is not None:
+                self.engine.metrics.ended(error)
+            raise error
 
     def _work(self) -> None:
         """The engine thread."""
+        scheduler = self.engine.scheduler
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if not self._waiting:
+                self._changed.wait_for(lambda: scheduler.queued or self._embeddings or self._closing)
+                if self._closing and not scheduler.queued and not self._embeddings:
                     return
-                job = self._running = self._waiting.popleft()
-            job.run()
-            with self._changed:
-                self._running = None
+            busy = True
+            while busy:
+                busy = scheduler.step()
+                if self._embeddings:
+                    self._embed_one()
+                    busy = True
+
+    def _embed_one(self) -> None:
+        """The next text of the request that has waited longest."""
+        job = self._embeddings[0]
+        if job.step():
+            self._embeddings.popleft()
 
 
-class _Job:
-    """One request between its asyncio task, which reads, and the engine thread, which writes."""
+class _Mailbox(Generic[T]):
+    """From the engine thread to one asyncio task: items, then None or the error that ended it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: _Work) -> None:
-        self._loop = loop
-        self._cancelled: TreniError | None = None
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         # Holds one answer at most, which max_new_tokens and the context length bound.
-        self._ready: asyncio.Queue[object] = asyncio.Queue()
-        self._chunks = work(self.is_cancelled)
+        self._ready: asyncio.Queue[T | TreniError | None] = asyncio.Queue()
 
-    def cancel(self, reason: TreniError) -> None:
-        """From any thread: stop at the next token, and tell whoever still reads the reason. The first counts."""
-        if self._cancelled is None:
-            self._cancelled = reason
-
-    def is_cancelled(self) -> bool:
-        """Whether to stop."""
-        return self._cancelled is not None
-
-    async def next(self) -> Any:
-        """The next chunk; None after the last. Raises the error that ended the work."""
+    async def next(self) -> T | None:
+        """The next item; None after the last. Raises the error."""
         item = await self._ready.get()
-        if isinstance(item, BaseException):
+        if isinstance(item, TreniError):
             raise item
         return item
 
-    def run(self) -> None:
-        """On the engine thread: does the work and hands over each chunk. Never raises."""
-        try:
-            if self._cancelled is not None:
-                raise self._cancelled
-            for chunk in self._chunks:
-                self._hand_over(chunk)
-            self._hand_over(None)
-        except TreniError as error:
-            self._hand_over(error if self._cancelled is None else self._cancelled)
-        except Exception as error:  # an engine thread that dies would hang every later request
-            self._hand_over(_unexpected(error))
-
-    def _hand_over(self, item: object) -> None:
-        try:
+    def put(self, item: T | TreniError | None) -> None:
+        """From any thread."""
+        with suppress(RuntimeError):  # the reader's event loop is closed: there is nobody left to tell
             self._loop.call_soon_threadsafe(self._ready.put_nowait, item)
-        except RuntimeError:
-            # The reader's event loop is closed, so there is nobody left to tell.
-            self.cancel(cancelled())
 
 
-def _gathered(
-    chunks: Iterator[inference_pb2.GenerateChunk], interval_s: float
-) -> Iterator[inference_pb2.GenerateChunk]:
-    """The same text in fewer chunks: the first at once, later ones at least `interval_s` apart."""
-    held: list[str] = []
-    due_s = -math.inf
-    for chunk in chunks:
-        held.append(chunk.text)
-        finished = chunk.HasField("finish")
-        if not finished and time.perf_counter() < due_s:
-            continue
-        chunk.text = "".join(held)
-        held.clear()
-        yield chunk
-        due_s = time.perf_counter() + interval_s
+class _Chunks:
+    """A listener for one asyncio task: hands over the first text at once, later ones `interval_s` apart."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._mailbox: _Mailbox[inference_pb2.GenerateChunk] = _Mailbox()
+        self._interval_s = interval_s
+        self._held: list[str] = []
+        self._due_s = -math.inf
+
+    async def next(self) -> inference_pb2.GenerateChunk | None:
+        """The next chunk; None after the last. Raises the error that ended the generation."""
+        return await self._mailbox.next()
+
+    def text(self, text: str) -> None:
+        """See `Listener`."""
+        self._held.append(text)
+        if time.perf_counter() >= self._due_s:
+            self._mailbox.put(inference_pb2.GenerateChunk(text=self._take()))
+            self._due_s = time.perf_counter() + self._interval_s
+
+    def finish(self, finish: inference_pb2.GenerateFinish, rest: str) -> None:
+        """See `Listener`."""
+        self._mailbox.put(inference_pb2.GenerateChunk(text=self._take() + rest, finish=finish))
+        self._mailbox.put(None)
+
+    def fail(self, error: TreniError) -> None:
+        """See `Listener`."""
+        self._mailbox.put(error)
+
+    def _take(self) -> str:
+        text = "".join(self._held)
+        self._held.clear()
+        return text
+
+
+class _Embedding:
+    """One request for embeddings, text by text."""
+
+    def __init__(self, engine: Engine, request: inference_pb2.EmbedRequest) -> None:
+        self.mailbox: _Mailbox[inference_pb2.EmbedResponse] = _Mailbox()
+        self.begun = False
+        self._cancelled: TreniError | None = None
+        self._response = inference_pb2.EmbedResponse()
+        self._vectors = engine.embeddings(request, check=self._check)
+
+    def cancel(self, reason: TreniError) -> None:
+        """From any thread: stop before the next chunk of tokens. The first reason counts."""
+        if self._cancelled is None:
+            self._cancelled = reason
+
+    def step(self) -> bool:
+        """On the engine thread: embeds one text; whether that was the end of it. Never raises."""
+        self.begun = True
+        try:
+            self._check()
+            vector = next(self._vectors, None)
+        except TreniError as error:
+            self.mailbox.put(error)
+            return True
+        except Exception as error:  # an engine thread that dies would hang every later request
+            self.mailbox.put(unexpected(error))
+            return True
+        if vector is None:
+            self.mailbox.put(self._response)
+            return True
+        self._response.embeddings.append(vector)
+        return False
+
+    def _check(self) -> None:
+        if self._cancelled is not None:
+            raise self._cancelled
 
 
 def _shutting_down(*, definite: bool) -> TreniError:
@@ -222,14 +259,4 @@ def _shutting_down(*, definite: bool) -> TreniError:
         got="one that is closing",
         todo="send the request to another instance, or later",
         definite=definite,
-    )
-
-
-def _unexpected(error: Exception) -> TreniError:
-    return TreniError(
-        Code.INTERNAL,
-        "engine_failed",
-        expected="the engine to answer",
-        got=f"{type(error).__name__}: {error}",
-        todo="report it with the request; the engine goes on",
     )

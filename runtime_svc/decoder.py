@@ -49,6 +49,16 @@ class Cache:
         """Forgets what comes after the first `length` tokens."""
         del self.tokens[length:]
 
+    def copy_from(self, other: Cache, length: int) -> None:
+        """Holds the other's first `length` tokens, with their keys and values, and nothing else."""
+        self.truncate(0)
+        self.reserve(length)
+        for mine, theirs in zip(self.keys, other.keys, strict=True):
+            mine[:, :, :length] = theirs[:, :, :length]
+        for mine, theirs in zip(self.values, other.values, strict=True):
+            mine[:, :length] = theirs[:, :length]
+        self.tokens.extend(other.tokens[:length])
+
     def reserve(self, length: int) -> None:
         """Makes room for `length` tokens, keeping those that are there."""
         if length <= self._capacity:
@@ -96,6 +106,11 @@ class Decoder:
             last, weights.final_gain, weights.head, self.config.norm_eps, work.normed[:1], work.logits
         )
         return work.logits[0]
+
+    def append(self, tokens: Sequence[int], cache: Cache, *, check: Callable[[], None] = _nothing) -> None:
+        """As `forward`, for tokens that others follow: without the logits."""
+        for _ in self._chunks(tokens, cache, check):
+            pass
 
     def pooled(
         self, tokens: Sequence[int], cache: Cache, *, check: Callable[[], None] = _nothing

@@ -1,77 +1,112 @@
-"""The inference engine: a conversation in, text out token by token, with what it cost and how sure it was."""
+"""The inference engine: conversations in, text out token by token, with what it cost and how sure it was."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime_svc import checkpoint
-from runtime_svc.awareness import awareness
-from runtime_svc.decoder import Cache, Decoder
-from runtime_svc.errors import cancelled as cancelled_error
-from runtime_svc.ops import Ops, Sampled
-from runtime_svc.ops_numpy import NumpyOps
-from runtime_svc.prefix import PrefixStore
+from runtime_svc import checkpoint, decoder
+from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.coldstart import ColdStart
+from runtime_svc.errors import cancelled
+from runtime_svc.generation import Generation, Listener
+from runtime_svc.runner import Runner
+from runtime_svc.runner_numpy import NumpyRunner
+from runtime_svc.scheduler import Scheduler
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
-from runtime_svc.toolcalls import parse_tool_calls
-from runtime_svc.validate import check_embed, check_generate, sampling_params
+from runtime_svc.validate import check_embed, check_generate
 from treni.errors import Code, TreniError, invalid_argument
-from treni.v1 import common_pb2, inference_pb2
+from treni.v1 import inference_pb2
 
-DEFAULT_NEW_TOKENS = 256
+if TYPE_CHECKING:
+    from runtime_svc.metrics import Metrics
+
+SLOTS = 64
+"""KV slots where memory allows: conversations between two turns need one each, to be found again."""
+
+MAX_ROWS = 8
+"""Sequences that run at once."""
+
+DEVICE_SLOT_TOKENS = 4096
+"""Tokens that a slot on a GPU holds at most, if nobody says otherwise: its memory is taken at the start."""
+
+KV_BUDGET_BYTES = 8 * 1024**3
+"""What the slots may take when they are full, if nobody says how many there are."""
 
 
-def _never() -> bool:
-    return False
+def _nothing() -> None:
+    pass
 
 
 class Engine:
-    """One model, one generation at a time. Not thread-safe: `runtime_svc.core` gives it a thread of its own.
+    """One model, and any number of generations side by side. `model` is the checkpoint's name, its directory's.
 
-    `model` is the checkpoint's name, its directory's; `prefixes` the KV caches kept between turns. A turn that
-    reuses a prefix computes the same numbers in other groupings, so its logits differ from a fresh prefill's in
-    the last bits of a float32.
+    The work is done by whoever drives `scheduler`: a thread that calls its `step` (`runtime_svc.core` has one), or
+    whoever iterates over a generation, which drives all the others too. A turn that reuses a prefix computes the
+    same numbers in other groupings, so its logits differ from a fresh prefill's in the last bits of a float32.
     """
 
     def __init__(
         self,
         *,
         directory: Path,
-        decoder: Decoder,
+        runner: Runner,
         tokenizer: Tokenizer,
         template: ChatTemplate,
-        parameters: int,
-        dtype: str,
-        max_sequences: int = 64,
-        max_cache_bytes: int = 256 * 1024 * 1024,
+        max_rows: int | None = None,
+        batch_invariant: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
-        self.decoder = decoder
+        self.runner = runner
         self.model = directory.resolve().name
+        self.cold_start = inference_pb2.ColdStart()
+        self.metrics: Metrics | None = None
         self._directory = directory
         self._template = template
-        self._parameters = parameters
-        self._dtype = dtype
-        self.prefixes = PrefixStore(decoder.new_cache, max_sequences=max_sequences, max_bytes=max_cache_bytes)
+        at_once = runner.ahead == 0  # a longer chunk would only wait longer to be cancelled
+        self.scheduler = Scheduler(
+            runner,
+            prefill_chunk=decoder.CHUNK if at_once else 512,
+            prefill_alone=decoder.CHUNK if at_once else 4096,
+            max_rows=max_rows,
+            batch_invariant=batch_invariant,
+        )
+        self._stamp = inference_pb2.GenerateFinish(
+            backend=runner.backend, device=runner.device, model=self.model
+        )
 
     @classmethod
-    def load(cls, directory: str | Path, *, backend: str = "numpy") -> Engine:
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        backend: str = "numpy",
+        slots: int | None = None,
+        slot_tokens: int | None = None,
+        max_rows: int = MAX_ROWS,
+        batch_invariant: bool = False,
+    ) -> Engine:
         """The engine for a local Hugging Face directory.
 
-        Raises `TreniError`: FAILED_PRECONDITION naming file and tensor when the directory is not complete,
-        sound and of a known family, or when the backend is not there. No backend stands in for another.
+        `slots` KV slots of `slot_tokens` tokens hold what runs and the prefixes that are kept; None chooses by
+        memory. `batch_invariant`: see `Scheduler`. Raises `TreniError`: FAILED_PRECONDITION naming file and
+        tensor when the directory is not complete, sound and of a known family, or when the backend is not there.
+        No backend stands in for another.
         """
+        clock = ColdStart()
         path = Path(directory)
-        ops = _ops(backend)
+        if backend not in ("numpy", "cupy"):
+            raise _no_backend(backend, "no such backend")
         config = checkpoint.read_config(path)
         tokenizer = Tokenizer(path)
         template = ChatTemplate(path)
-        weights = checkpoint.read_weights(path, config)
         if tokenizer.size > config.vocabulary:
             raise TreniError(
                 Code.FAILED_PRECONDITION,
@@ -80,77 +115,151 @@ class Engine:
                 got=f"a tokenizer with {tokenizer.size}",
                 todo="use the tokenizer that belongs to the weights",
             )
-        return cls(
+        clock.host()
+        if slot_tokens is None:
+            slot_tokens = config.context_length if backend == "numpy" else DEVICE_SLOT_TOKENS
+        capacity = min(slot_tokens, config.context_length)
+        if slots is None:
+            slots = _slots_that_fit(config, capacity, element_bytes=4 if backend == "numpy" else 2)
+        runner: Runner
+        if backend == "numpy":
+            runner = NumpyRunner.load(path, config, slots=slots, capacity=capacity, max_rows=max_rows)
+        else:
+            try:
+                from runtime_svc.cuda.runner import (  # type: ignore[import-not-found,unused-ignore]
+                    CudaRunner,
+                )
+            except ImportError as error:
+                raise _no_backend(backend, str(error)) from error
+            runner = CudaRunner.load(path, config, slots=slots, capacity=capacity)
+        engine = cls(
             directory=path,
-            decoder=Decoder(config, weights, ops),
+            runner=runner,
             tokenizer=tokenizer,
             template=template,
-            parameters=weights.parameters,
-            dtype=weights.stored_dtype,
+            max_rows=max_rows,
+            batch_invariant=batch_invariant,
         )
+        engine.cold_start.CopyFrom(clock.ready(runner))
+        return engine
 
     @cached_property
     def info(self) -> inference_pb2.InfoResponse:
-        """What runs here. `dtype` is how the weights are stored; they are computed with in float32."""
-        config = self.decoder.config
+        """What runs here. `dtype` is how the weights are stored. The first call reads all of the checkpoint."""
+        runner, config = self.runner, self.runner.config
         return inference_pb2.InfoResponse(
             model=self.model,
-            backend=self.decoder.ops.backend,
-            device=self.decoder.ops.device,
-            parameters=self._parameters,
+            backend=runner.backend,
+            device=runner.device,
+            parameters=runner.parameters,
             context_length=config.context_length,
             vocabulary=config.vocabulary,
-            dtype=self._dtype,
+            dtype=runner.stored_dtype,
             checkpoint_sha256=checkpoint.sha256(self._directory),
+            slots=runner.slots,
+            slot_tokens=runner.capacity,
+            max_rows=self.scheduler.max_rows,
+            cold_start=self.cold_start,
         )
+
+    def observe(self, metrics: Metrics) -> None:
+        """Counts in `metrics` what happens from now on."""
+        metrics.watch(self)
+        self.metrics = self.scheduler.metrics = metrics
 
     def prompt(self, request: inference_pb2.GenerateRequest) -> list[int]:
         """The token ids of the rendered conversation of a checked request.
 
-        Raises INVALID_ARGUMENT when the template refuses it, or the tokens do not fit the context.
+        Raises INVALID_ARGUMENT when the template refuses it, or the tokens do not fit a slot.
         """
         tokens = self.tokenizer.encode(self._template.render(request.messages, request.tools))
-        context, asked = self.decoder.config.context_length, request.sampling.max_new_tokens
-        if not tokens or len(tokens) + max(asked, 1) > context:
+        room, asked = self.runner.capacity, request.sampling.max_new_tokens
+        if not tokens or len(tokens) + max(asked, 1) > room:
             raise invalid_argument(
                 "context_overflow",
-                expected=f"a prompt that leaves room in the context of {context} tokens",
+                expected=f"a prompt that leaves room in the context of {room} tokens",
                 got=f"{len(tokens)} prompt tokens and {asked} to generate",
                 todo="shorten the conversation or ask for fewer new tokens",
             )
         return tokens
 
-    def generate(
-        self,
-        request: inference_pb2.GenerateRequest,
-        *,
-        arrived_s: float | None = None,
-        cancelled: Callable[[], bool] = _never,
-    ) -> Iterator[inference_pb2.GenerateChunk]:
-        """Chunks as their text is decoded; the last one carries the finish, and only it.
+    def start(
+        self, request: inference_pb2.GenerateRequest, listener: Listener, *, arrived_s: float | None = None
+    ) -> Generation:
+        """A checked request, for the scheduler; the listener hears the rest.
 
-        `arrived_s` is the `time.perf_counter()` at which the request reached the service (now, when None);
-        `cancelled` is asked before every model step. Raises INVALID_ARGUMENT at once for what can be told
-        without tokenising; nothing else happens before the first chunk is asked for, so that may be on another
-        thread. Then raises `TreniError`: INVALID_ARGUMENT before the first chunk, CANCELLED when `cancelled`
-        says so, INTERNAL when the model yields no finite logits.
+        `arrived_s` is the `time.perf_counter()` at which it reached the service (now, when None). Raises
+        INVALID_ARGUMENT for what can be told without tokenising.
         """
-        check_generate(request, self.tokenizer.control)
-        run = _Generation(self, request, time.perf_counter() if arrived_s is None else arrived_s, cancelled)
-        return run.chunks()
+        try:
+            check_generate(request, self.tokenizer.control)
+        except TreniError as error:
+            if self.metrics is not None:
+                self.metrics.ended(error)
+            raise
+        return Generation(
+            request,
+            metrics=self.metrics,
+            tokenize=self.prompt,
+            tokenizer=self.tokenizer,
+            capacity=self.runner.capacity,
+            stamp=self._stamp,
+            listener=listener,
+            arrived_s=time.perf_counter() if arrived_s is None else arrived_s,
+        )
 
-    def embed(
-        self, request: inference_pb2.EmbedRequest, *, cancelled: Callable[[], bool] = _never
-    ) -> inference_pb2.EmbedResponse:
-        """One unit-length vector of `hidden` values per text: the mean of the decoder's last hidden states.
+    def generate(self, request: inference_pb2.GenerateRequest) -> Iterator[inference_pb2.GenerateChunk]:
+        """Chunks as their text is decoded; the last one carries the finish, and only it. Drives the scheduler.
+
+        Raises INVALID_ARGUMENT at once for what can be told without tokenising; nothing else happens before the
+        first chunk is asked for. Then raises `TreniError`: INVALID_ARGUMENT before the first chunk, INTERNAL when
+        the model yields no finite logits. Closing the iterator cancels the rest.
+        """
+        heard = _Heard()
+        return self._chunks(self.start(request, heard), heard)
+
+    def _chunks(self, generation: Generation, heard: _Heard) -> Iterator[inference_pb2.GenerateChunk]:
+        self.scheduler.submit(generation)
+        try:
+            while True:
+                while heard.items:
+                    item = heard.items.popleft()
+                    if isinstance(item, TreniError):
+                        raise item
+                    yield item
+                    if item.HasField("finish"):
+                        return
+                self.scheduler.step()
+        finally:
+            generation.cancel(cancelled())
+            if not self.scheduler.withdraw(generation):
+                while not generation.over:
+                    self.scheduler.step()
+
+    def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
+        """One unit-length vector of `hidden` values per text; see `embeddings`."""
+        check_embed(request)
+        return inference_pb2.EmbedResponse(embeddings=self.embeddings(request))
+
+    def embeddings(
+        self, request: inference_pb2.EmbedRequest, *, check: Callable[[], None] = _nothing
+    ) -> Iterator[inference_pb2.Embedding]:
+        """The vectors of a checked request, one by one: the mean of the decoder's last hidden states.
 
         A causal decoder's states, after the final norm, without a chat template: comparable with each other
         under the same checkpoint, and no substitute for a model trained to embed. Raises INVALID_ARGUMENT
-        for an empty text or one longer than the context.
+        for an empty text or one longer than the context, FAILED_PRECONDITION where the backend keeps its states
+        to itself, and whatever `check`, which is called before every chunk of tokens, raises.
         """
-        check_embed(request)
-        response = inference_pb2.EmbedResponse()
-        context = self.decoder.config.context_length
+        if not isinstance(self.runner, NumpyRunner):
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "embeddings_unavailable",
+                expected="a backend that gives out its hidden states",
+                got=self.runner.backend,
+                todo="use the numpy backend for embeddings",
+            )
+        states, context = self.runner.decoder, self.runner.config.context_length
         for index, text in enumerate(request.texts):
             tokens = self.tokenizer.encode(text)
             if len(tokens) > context:
@@ -160,139 +269,38 @@ class Engine:
                     got=f"{len(tokens)}",
                     todo="shorten the text",
                 )
-            mean = self.decoder.pooled(tokens, self.decoder.new_cache(), check=_raiser(cancelled))
-            response.embeddings.add(values=mean / np.linalg.norm(mean))
-        return response
+            with self.scheduler.lock:
+                mean = states.pooled(tokens, states.new_cache(), check=check)
+            yield inference_pb2.Embedding(values=mean / np.linalg.norm(mean))
 
 
-class _Stages:
-    """Seconds by stage of `EngineTimings`, each instant given to exactly one stage."""
+class _Heard:
+    """A listener that keeps what it hears."""
 
-    def __init__(self, arrived_s: float) -> None:
-        self.arrived_s = arrived_s
-        self._last = arrived_s
-        self.spent: dict[str, float] = {}
+    def __init__(self) -> None:
+        self.items: deque[inference_pb2.GenerateChunk | TreniError] = deque()
 
-    def mark(self, stage: str) -> None:
-        """Gives the time since the last mark to `stage`."""
-        now = time.perf_counter()
-        self.spent[stage] = self.spent.get(stage, 0.0) + now - self._last
-        self._last = now
+    def text(self, text: str) -> None:
+        self.items.append(inference_pb2.GenerateChunk(text=text))
 
-    @property
-    def elapsed_s(self) -> float:
-        """From arrival to the last mark."""
-        return self._last - self.arrived_s
+    def finish(self, finish: inference_pb2.GenerateFinish, rest: str) -> None:
+        self.items.append(inference_pb2.GenerateChunk(text=rest, finish=finish))
+
+    def fail(self, error: TreniError) -> None:
+        self.items.append(error)
 
 
-class _Generation:
-    """One request on its way through the engine."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        request: inference_pb2.GenerateRequest,
-        arrived_s: float,
-        cancelled: Callable[[], bool],
-    ) -> None:
-        self._engine = engine
-        self._request = request
-        self._check = _raiser(cancelled)
-        self._stages = _Stages(arrived_s)
-        self._stream = engine.tokenizer.stream()
-        self._reason = "length"
-        self._first_token_s = 0.0
-        self._tokens: list[Sampled] = []
-        self._pieces: list[str] = []
-
-    def chunks(self) -> Iterator[inference_pb2.GenerateChunk]:
-        engine, request = self._engine, self._request
-        self._stages.mark("queue_s")
-        prompt = engine.prompt(request)
-        self._stages.mark("tokenize_s")
-        cache = engine.prefixes.take(request.cache_key, prompt)
-        reused = len(cache.tokens)
-        room = engine.decoder.config.context_length - len(prompt)
-        budget = request.sampling.max_new_tokens or min(DEFAULT_NEW_TOKENS, room)
-        try:
-            yield from self._decode(prompt[reused:], cache, budget)
-        finally:
-            engine.prefixes.give(request.cache_key, cache)
-        usage = common_pb2.Usage(
-            prompt_tokens=len(prompt), completion_tokens=len(self._tokens), cached_prompt_tokens=reused
-        )
-        rest = self._stream.finish()
-        finish = self._finish(usage, "".join(self._pieces) + rest)
-        self._stages.mark("detokenize_s")
-        finish.timings.CopyFrom(self._timings())
-        yield inference_pb2.GenerateChunk(text=rest, finish=finish)
-
-    def _decode(
-        self, new_prompt: Sequence[int], cache: Cache, budget: int
-    ) -> Iterator[inference_pb2.GenerateChunk]:
-        decoder, stages = self._engine.decoder, self._stages
-        params = sampling_params(self._request.sampling)
-        logits = decoder.forward(new_prompt, cache, check=self._check)
-        stages.mark("prefill_s")
-        for step in range(budget):
-            token = decoder.ops.sample(logits, params, step)
-            self._tokens.append(token)
-            stages.mark("sample_s")
-            if step == 0:
-                self._first_token_s = stages.elapsed_s
-            if token.id in decoder.config.eos_ids:
-                self._reason = "stop"
-                return
-            text = self._stream.feed(token.id)
-            stages.mark("detokenize_s")
-            if text:
-                self._pieces.append(text)
-                yield inference_pb2.GenerateChunk(text=text)
-                stages.mark("deliver")
-            if step + 1 < budget:
-                logits = decoder.forward((token.id,), cache, check=self._check)
-                stages.mark("decode_s")
-
-    def _finish(self, usage: common_pb2.Usage, text: str) -> inference_pb2.GenerateFinish:
-        engine = self._engine
-        parsed = parse_tool_calls(text)
-        return inference_pb2.GenerateFinish(
-            reason="tool_calls" if parsed.calls else self._reason,
-            text=text,
-            tool_calls=parsed.calls,
-            malformed_tool_call=parsed.malformed,
-            usage=usage,
-            awareness=awareness(self._tokens),
-            tokens=[
-                inference_pb2.TokenStat(id=t.id, logprob=t.logprob, entropy=t.entropy) for t in self._tokens
-            ],
-            backend=engine.decoder.ops.backend,
-            device=engine.decoder.ops.device,
-            model=engine.model,
-        )
-
-    def _timings(self) -> common_pb2.EngineTimings:
-        spent = {name: seconds for name, seconds in self._stages.spent.items() if name.endswith("_s")}
-        return common_pb2.EngineTimings(
-            **spent, first_token_s=self._first_token_s, total_s=self._stages.elapsed_s
-        )
+def _slots_that_fit(config: ModelConfig, capacity: int, *, element_bytes: int) -> int:
+    """`SLOTS`, or as many as fit `KV_BUDGET_BYTES` when all are full; at least one a row."""
+    slot_bytes = config.layers * 2 * config.kv_heads * config.head_dim * capacity * element_bytes
+    return max(MAX_ROWS, min(SLOTS, KV_BUDGET_BYTES // slot_bytes))
 
 
-def _raiser(cancelled: Callable[[], bool]) -> Callable[[], None]:
-    def check() -> None:
-        if cancelled():
-            raise cancelled_error()
-
-    return check
-
-
-def _ops(backend: str) -> Ops:
-    if backend == "numpy":
-        return NumpyOps()
-    raise TreniError(
+def _no_backend(backend: str, why: str) -> TreniError:
+    return TreniError(
         Code.FAILED_PRECONDITION,
         "backend_unavailable",
-        expected='the backend "numpy"',
-        got=repr(backend),
-        todo="start the runtime with the numpy backend: this build has no other",
+        expected="the backend numpy, or cupy on a machine with an NVIDIA GPU",
+        got=f"{backend!r}: {why}",
+        todo="start the runtime with --backend numpy, or install the cupy extra on a machine with a GPU",
     )

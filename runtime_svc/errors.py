@@ -49,3 +49,14 @@ def cancelled() -> TreniError:
         got="a cancellation",
         todo="send the request again if the answer is still wanted",
     )
+
+
+def unexpected(error: Exception) -> TreniError:
+    """Something failed that nobody foresaw; the engine goes on without the request."""
+    return TreniError(
+        Code.INTERNAL,
+        "engine_failed",
+        expected="the engine to answer",
+        got=f"{type(error).__name__}: {error}",
+        todo="report it with the request; the engine goes on",
+    )

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +53,22 @@ class Runner(Protocol):
     @property
     def device(self) -> str:
         """What it runs on, in words."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers among the weights; a head tied to the embedding counts once."""
+
+    @property
+    def stored_dtype(self) -> str:
+        """How the weights are stored, such as "bfloat16"."""
+
+    @property
+    def loading_s(self) -> Mapping[str, float]:
+        """Seconds that making it took, by those of the stages "weights", "upload", "kernels", "graphs" that it has."""
+
+    @property
+    def sampling_s(self) -> float:
+        """Seconds spent so far choosing tokens, where that is told apart from the model's steps; 0 where it is not."""
 
     @property
     def slots(self) -> int:

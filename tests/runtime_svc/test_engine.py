@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from runtime_svc.prefix import PrefixStore, common_prefix
 
 from runtime_svc.engine import DEFAULT_NEW_TOKENS, Engine
-from runtime_svc.prefix import PrefixStore, common_prefix
 from runtime_svc.validate import MAX_TEXT_BYTES
 from tests.runtime_svc.requests import generate_request, message, tool
 from treni.errors import Code, TreniError

@@ -239,8 +239,8 @@ Global___EngineTimings: _TypeAlias = EngineTimings  # noqa: Y015
 
 @_typing.final
 class StepTimes(_message.Message):
-    """How long single decode steps took; count * mean_s is decode_s. In a sum over generations the quantiles are
-    those of the generation where they are largest.
+    """How long it took from each token to the next: a decode step, and all that came in between. In a sum over
+    generations the quantiles are those of the generation where they are largest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -250,6 +250,7 @@ class StepTimes(_message.Message):
     P50_S_FIELD_NUMBER: _builtins.int
     P99_S_FIELD_NUMBER: _builtins.int
     count: _builtins.int
+    """tokens after the first"""
     mean_s: _builtins.float
     p50_s: _builtins.float
     p99_s: _builtins.float

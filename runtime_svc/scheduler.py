@@ -1,0 +1,356 @@
+"""Continuous batching: who waits, who is prefilled and who decodes, over any runner."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from runtime_svc.errors import unexpected
+from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.runner import Pending, Row, Runner
+from runtime_svc.slots import SlotTable
+from runtime_svc.stages import Stages
+from treni.errors import TreniError
+
+if TYPE_CHECKING:
+    from runtime_svc.metrics import Metrics
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """What a request comes to: at most `budget` tokens are drawn after `tokens`; both fit a slot together."""
+
+    tokens: Sequence[int]
+    key: str
+    params: SamplingParams
+    budget: int
+
+
+class Work(Protocol):
+    """A request as the scheduler sees it, called by whoever drives the scheduler, one thread at a time."""
+
+    @property
+    def stages(self) -> Stages:
+        """Where its time is written down."""
+
+    @property
+    def cancelled(self) -> TreniError | None:
+        """Why nobody wants it any longer; None while somebody does."""
+
+    def begin(self) -> Prompt:
+        """It is admitted. Raises `TreniError` to refuse itself."""
+
+    def token(self, token: Sampled, *, last: bool) -> None:
+        """Its next token; the `last` one ends the model's turn and is no text."""
+
+    def end(self, reason: str, *, reused: int) -> None:
+        """It is complete: "stop" or "length". `reused` prompt tokens were not computed."""
+
+    def fail(self, error: TreniError) -> None:
+        """It is over without an answer."""
+
+
+@dataclass(kw_only=True, eq=False, slots=True)
+class _Sequence:
+    """A request that has a slot. `launched` counts the tokens drawn or being drawn, `drawn` those that were read."""
+
+    work: Work
+    prompt: Prompt
+    slot: int
+    reused: int
+    prefilled: int
+    last: int = -1
+    drawn: int = 0
+    launched: int = 0
+    launch: int = -1
+    ended: bool = False
+    forget: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    pending: Pending
+    sequences: list[_Sequence]
+    started_s: float
+
+
+class Scheduler:
+    """Requests in order of arrival, over a runner's slots; `step` does one round of work and never waits for more.
+
+    A round admits one request if a row is free, prefills at most one chunk, of the request admitted first, and
+    takes one decode step over every sequence that decodes. So a running stream waits for one chunk between two
+    tokens, however long the prompts beside it.
+
+    `max_rows` sequences run at once (the runner's, if None). A chunk is `prefill_chunk` tokens while others
+    decode and `prefill_alone` else. With `batch_invariant` chunks are always `prefill_chunk` and each decode step
+    takes one row, so that what is computed for a sequence is the same whoever runs beside it, at the price of
+    what batching gains; a runner that computes row by row anyway needs neither.
+
+    Any thread may call it; `lock` is held by the one whose step it is, and by whoever else uses the runner.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        prefill_chunk: int,
+        prefill_alone: int,
+        max_rows: int | None = None,
+        batch_invariant: bool = False,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.runner = runner
+        self.slots = SlotTable(runner.slots)
+        rows = runner.max_rows if max_rows is None else min(max_rows, runner.max_rows)
+        self.max_rows = min(rows, runner.slots)
+        self.metrics = metrics
+        self.lock = threading.Lock()
+        self._prefill_chunk = prefill_chunk
+        self._prefill_alone = prefill_chunk if batch_invariant else prefill_alone
+        self._one_by_one = batch_invariant
+        self._waiting: deque[Work] = deque()
+        self._prefilling: _Sequence | None = None
+        self._decoding: list[_Sequence] = []
+        self._in_flight: deque[_Launch] = deque()
+        self._launches = 0
+        self._last_read_s = 0.0
+
+    @property
+    def running(self) -> int:
+        """Sequences that have a slot and are not over."""
+        return len(self._decoding) + (self._prefilling is not None)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a row."""
+        return len(self._waiting)
+
+    @property
+    def overdue(self) -> int:
+        """Requests that wait although every free row were given away."""
+        return max(0, self.queued + self.running - self.max_rows)
+
+    def submit(self, work: Work) -> None:
+        """Lets it wait for its turn."""
+        self._waiting.append(work)
+
+    def withdraw(self, work: Work) -> bool:
+        """Takes it out of the queue again; False when it has left it."""
+        try:
+            self._waiting.remove(work)
+        except ValueError:
+            return False
+        return True
+
+    def step(self) -> bool:
+        """One round; whether there is more to do."""
+        with self.lock:
+            self._drop_cancelled()
+            self._admit()
+            self._prefill()
+            self._decode()
+            return bool(self._decoding or self._prefilling or self._waiting or self._in_flight)
+
+    def _drop_cancelled(self) -> None:
+        if self._prefilling is not None and (error := self._prefilling.work.cancelled) is not None:
+            self._fail(self._prefilling, error)
+        for sequence in [s for s in self._decoding if s.work.cancelled is not None]:
+            error = sequence.work.cancelled
+            assert error is not None
+            self._fail(sequence, error)
+
+    def _admit(self) -> None:
+        if not self._waiting or self._prefilling is not None or self.running >= self.max_rows:
+            return
+        try:
+            work = self._waiting.popleft()
+        except IndexError:  # withdrawn just now
+            return
+        work.stages.since("queue_s", work.stages.arrived_s)
+        try:
+            if work.cancelled is not None:
+                raise work.cancelled
+            prompt = work.begin()
+        except Exception as error:
+            work.fail(_typed(error))
+            return
+        # A slot is not idle before the last step that writes to it is done: read those of sequences that are over.
+        while any(s.ended for launch in self._in_flight for s in launch.sequences):
+            self._read()
+        self._place(work, prompt)
+
+    def _place(self, work: Work, prompt: Prompt) -> None:
+        place = self.slots.take(prompt.key, prompt.tokens)
+        sequence = _Sequence(
+            work=work, prompt=prompt, slot=place.slot, reused=place.reused, prefilled=place.reused
+        )
+        self._prefilling = sequence
+        if place.source is None:
+            return
+        before_s = time.perf_counter()
+        try:
+            self.runner.copy_prefix(place.source, place.slot, place.reused)
+        except Exception as error:
+            self._fail(sequence, _typed(error), forget=True)
+            return
+        self._charge("copy_s", [sequence], before_s, self.runner.sampling_s)
+
+    def _prefill(self) -> None:
+        sequence = self._prefilling
+        if sequence is None:
+            return
+        work, prompt, start = sequence.work, sequence.prompt, sequence.prefilled
+        chunk = self._prefill_chunk if self._decoding else self._prefill_alone
+        tokens = prompt.tokens[start : start + chunk]
+        complete = start + len(tokens) == len(prompt.tokens)
+
+        def check() -> None:
+            if work.cancelled is not None:
+                raise work.cancelled
+
+        before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
+        try:
+            token = self.runner.prefill(
+                sequence.slot, tokens, start, prompt.params if complete else None, check
+            )
+        except Exception as error:
+            self._fail(sequence, _typed(error), forget=work.cancelled is None)
+            return
+        self._charge("prefill_s", [sequence], before_s, sampling_s)
+        self.slots.append(sequence.slot, tokens)
+        sequence.prefilled += len(tokens)
+        if complete:
+            assert token is not None
+            self._prefilling = None
+            self._decoding.append(sequence)
+            sequence.launched = 1
+            self._accept(sequence, token)
+
+    def _decode(self) -> None:
+        if self._one_by_one and len(self._decoding) > 1:
+            while self._in_flight:
+                self._read()
+            for sequence in list(self._decoding):
+                self._launch([sequence])
+                while self._in_flight:
+                    self._read()
+            return
+        while len(self._in_flight) <= self.runner.ahead:
+            ready = [s for s in self._decoding if self._may_launch(s)]
+            if not ready:
+                break
+            self._launch(ready)
+        if self._in_flight:
+            self._read()
+
+    def _may_launch(self, sequence: _Sequence) -> bool:
+        """Whether the budget allows a token more, and the one before it is known here or to the last launch."""
+        known = sequence.launched == sequence.drawn or sequence.launch == self._launches
+        return known and sequence.launched < sequence.prompt.budget
+
+    def _launch(self, sequences: list[_Sequence]) -> None:
+        rows = [
+            Row(
+                slot=s.slot,
+                position=len(s.prompt.tokens) + s.launched - 1,
+                token=s.last if s.launched == s.drawn else None,
+                draw=s.launched,
+                params=s.prompt.params,
+            )
+            for s in sequences
+        ]
+        before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
+        try:
+            pending = self.runner.launch(rows)
+        except Exception as error:
+            for sequence in sequences:
+                self._fail(sequence, _typed(error), forget=True)
+            return
+        self._charge("decode_s", sequences, before_s, sampling_s)
+        self._launches += 1
+        for sequence in sequences:
+            sequence.launch = self._launches
+            sequence.launched += 1
+        self._in_flight.append(_Launch(pending, sequences, before_s))
+
+    def _read(self) -> None:
+        """The tokens of the oldest launch. One drawn for a sequence that was over by then is dropped."""
+        launch = self._in_flight.popleft()
+        before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
+        try:
+            tokens = launch.pending.wait()
+        except Exception as error:
+            for sequence in launch.sequences:
+                sequence.drawn += 1
+                self._fail(sequence, _typed(error), forget=True)
+            return
+        self._charge("decode_s", [s for s in launch.sequences if not s.ended], before_s, sampling_s)
+        if self.metrics is not None:
+            now_s = time.perf_counter()
+            self.metrics.decode_step(now_s - max(launch.started_s, self._last_read_s))
+            self._last_read_s = now_s
+        for sequence, token in zip(launch.sequences, tokens, strict=True):
+            if sequence.ended:
+                sequence.drawn += 1
+                self._free(sequence)
+            else:
+                self.slots.append(sequence.slot, (sequence.last,))
+                self._accept(sequence, token)
+
+    def _accept(self, sequence: _Sequence, token: Sampled) -> None:
+        sequence.drawn += 1
+        sequence.last = token.id
+        last = token.id in self.runner.config.eos_ids
+        try:
+            sequence.work.token(token, last=last)
+        except Exception as error:
+            self._fail(sequence, _typed(error))
+            return
+        if last or sequence.drawn == sequence.prompt.budget:
+            self._over(sequence)
+            try:
+                sequence.work.end("stop" if last else "length", reused=sequence.reused)
+            except Exception as error:
+                sequence.work.fail(_typed(error))
+
+    def _fail(self, sequence: _Sequence, error: TreniError, *, forget: bool = False) -> None:
+        sequence.forget |= forget
+        if sequence.ended:
+            self._free(sequence)
+        else:
+            self._over(sequence)
+            sequence.work.fail(error)
+
+    def _over(self, sequence: _Sequence) -> None:
+        sequence.ended = True
+        if sequence is self._prefilling:
+            self._prefilling = None
+        else:
+            self._decoding.remove(sequence)
+        self._free(sequence)
+
+    def _free(self, sequence: _Sequence) -> None:
+        """Gives the slot back, unless a step that writes to it is in flight: then reading that step does."""
+        if sequence.launched == sequence.drawn:
+            self.slots.release(sequence.slot, forget=sequence.forget)
+
+    def _charge(self, stage: str, own: Sequence[_Sequence], before_s: float, sampling_s: float) -> None:
+        """Gives the time since `before_s` to the stage of those it was spent on; for the others it is waiting."""
+        spent_s = time.perf_counter() - before_s
+        sampled_s = self.runner.sampling_s - sampling_s
+        for sequence in self._decoding:
+            if sequence not in own:
+                sequence.work.stages.add("queue_s", spent_s)
+        if self._prefilling is not None and self._prefilling not in own:
+            self._prefilling.work.stages.add("queue_s", spent_s)
+        for sequence in own:
+            sequence.work.stages.add(stage, spent_s - sampled_s)
+            sequence.work.stages.add("sample_s", sampled_s)
+
+
+def _typed(error: Exception) -> TreniError:
+    return error if isinstance(error, TreniError) else unexpected(error)
