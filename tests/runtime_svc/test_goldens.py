@@ -137,7 +137,7 @@ def test_bundled_checkpoint_computes_as_transformers(tiny, tiny_goldens):
     for index in range(len(golden["conversations"])):
         parts = ("prompt", "ids", "logits", "logprob", "entropy", "gap")
         expected = {part: arrays[f"{index}/{part}"] for part in parts}
-        logits, samples = follow(tiny.decoder, expected)
+        logits, samples = follow(tiny.runner.decoder, expected)
         kept = len(expected["logits"])
         assert nmse(logits[:kept], expected["logits"]) <= 1e-9
         check_samples(samples, expected["gap"], expected)
