@@ -2,6 +2,7 @@ import pytest
 
 from runtime_svc.engine import Engine
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from tests.runtime_svc.requests import generate_request
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,14 @@ def random_directory(tmp_path_factory):
 def engine(random_directory):
     """A small random model: its text is noise, its work is real."""
     return Engine.load(random_directory)
+
+
+@pytest.fixture(scope="session")
+def endless(random_directory):
+    """A request that certainly generates for long: a seed whose sampled answer does not end early."""
+    engine = Engine.load(random_directory)
+    for seed in range(200):
+        request = generate_request("Go on", temperature=5.0, top_k=1000, max_new_tokens=900, seed=seed)
+        if list(engine.generate(request))[-1].finish.usage.completion_tokens >= 400:
+            return request
+    raise AssertionError("no seed gives a long answer")

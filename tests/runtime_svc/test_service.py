@@ -18,8 +18,6 @@ from treni import metadata
 from treni.errors import Code, TreniError, from_rpc_error
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
-LONG = {"temperature": 5.0, "top_k": 1000, "max_new_tokens": 900}
-
 
 @pytest.fixture(scope="module")
 def engine(random_directory):
@@ -44,21 +42,6 @@ async def stub(core):
 
 async def collect(chunks):
     return [chunk async for chunk in chunks]
-
-
-def long_request(engine, **more):
-    """A request that certainly generates for long: a seed whose sampled answer does not end early."""
-    for seed in range(200):
-        request = generate_request("Go on", **LONG, seed=seed, **more)
-        finish = list(engine.generate(request))[-1].finish
-        if finish.usage.completion_tokens >= 400:
-            return request
-    raise AssertionError("no seed gives a long answer")
-
-
-@pytest.fixture(scope="module")
-def endless(engine):
-    return long_request(engine)
 
 
 async def status_of(call):

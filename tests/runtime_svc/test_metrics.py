@@ -1,0 +1,107 @@
+"""The metrics page of a running process, and the table that documents it."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from runtime_svc.core import InferenceCore
+from runtime_svc.engine import Engine
+from runtime_svc.metrics import Metrics, table
+from tests.runtime_svc.processes import runtime
+from tests.runtime_svc.requests import generate_request
+from treni import metadata
+from treni.errors import Code, TreniError
+from treni.v1 import inference_pb2, inference_pb2_grpc
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def samples(text):
+    """Value by sample name and outcome."""
+    return {
+        (sample.name.removeprefix("treni_runtime_"), sample.labels.get("outcome", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if "le" not in sample.labels
+    }
+
+
+def test_the_table_in_the_docs_is_that_of_the_code():
+    assert table() in (DOCS / "metrics.md").read_text(encoding="utf-8"), (
+        "docs/metrics.md is out of date: put there what python -m runtime_svc.metrics prints"
+    )
+
+
+async def test_a_process_is_scraped(random_directory):
+    async with (
+        runtime(random_directory, "--metrics-port", "0", "--slots", "12", "--max-rows", "3") as (ready, _),
+        grpc.aio.insecure_channel(ready["address"], options=metadata.CHANNEL_OPTIONS) as channel,
+        httpx.AsyncClient() as http,
+    ):
+        assert ready["metrics"].startswith("http://127.0.0.1:")
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        finishes = []
+        for _ in range(2):
+            request = generate_request("Hello", max_new_tokens=6, cache_key="again")
+            finishes += [chunk.finish async for chunk in stub.Generate(request) if chunk.HasField("finish")]
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Generate(generate_request("x", temperature=-1.0)).read()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Generate(generate_request("word " * 500)).read()
+        info = await stub.Info(inference_pb2.InfoRequest())
+        page = await http.get(ready["metrics"])
+    assert (info.slots, info.max_rows) == (12, 3)
+    value = samples(page.text)
+    assert value["requests_total", "ok"] == 2
+    assert value["requests_total", "refused"] == 2
+    assert value["queue_depth", ""] == value["slots_in_use", ""] == 0
+    assert value["slots", ""] == 12
+    usages = [finish.usage for finish in finishes]
+    assert value["prompt_tokens_total", ""] == sum(usage.prompt_tokens for usage in usages)
+    assert value["completion_tokens_total", ""] == 12
+    assert value["cached_prompt_tokens_total", ""] == usages[0].prompt_tokens - 1
+    assert value["decode_step_seconds_count", ""] == 10
+    assert value["first_token_seconds_count", ""] == value["prefill_seconds_count", ""] == 2
+    timings = [finish.timings for finish in finishes]
+    assert value["stage_decode_seconds_total", ""] == pytest.approx(sum(t.decode_s for t in timings))
+    assert value["answer_seconds_total", ""] == pytest.approx(sum(t.total_s for t in timings))
+    assert value["cold_start_ready_seconds", ""] == info.cold_start.ready_s > info.cold_start.import_s > 0
+
+
+async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_directory, endless):
+    engine = Engine.load(random_directory, max_rows=1)
+    metrics = Metrics()
+    engine.observe(metrics)
+
+    def value(name, **labels):
+        return metrics.registry.get_sample_value(f"treni_runtime_{name}", labels)
+
+    async with InferenceCore(engine, max_queue=1) as core:
+        running = core.generate(endless)
+        await anext(running)
+        waiting = asyncio.ensure_future(anext(core.generate(endless)))
+        await asyncio.sleep(0)
+        assert (value("queue_depth"), value("slots_in_use")) == (1, 1)
+        with pytest.raises(TreniError) as caught:
+            await anext(core.generate(endless))
+        assert caught.value.code is Code.RESOURCE_EXHAUSTED
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await running.aclose()
+    assert (value("queue_depth"), value("slots_in_use")) == (0, 0)
+    assert value("requests_total", outcome="cancelled") == 1
+    assert value("requests_total", outcome="refused") == 1
+
+
+def test_a_port_that_is_taken_is_a_typed_error():
+    server = Metrics().serve(port=0)
+    try:
+        with pytest.raises(TreniError) as caught:
+            Metrics().serve(port=int(server.address.split(":")[2].split("/")[0]))
+        assert (caught.value.code, caught.value.kind) == (Code.UNAVAILABLE, "address_not_bound")
+    finally:
+        server.stop()
