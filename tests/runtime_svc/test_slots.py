@@ -66,7 +66,8 @@ PROMPTS = st.builds(
 OPERATIONS = st.lists(
     st.tuples(st.just("take"), st.sampled_from(["", "a", "a", "b"]), PROMPTS, st.integers(0, 40))
     | st.tuples(st.just("release"), st.integers(0, SLOTS - 1), st.booleans()),
-    max_size=40,
+    min_size=20,
+    max_size=60,
 )
 
 
@@ -99,6 +100,19 @@ def test_the_table_finds_what_comparing_every_slot_finds(operations):
         assert table.in_use == sum(slot.busy for slot in model.slots)
         for index, slot in enumerate(model.slots):
             assert list(table.tokens(index)) == (slot.tokens if slot.key else [])
+
+
+def test_what_was_overwritten_is_not_found_again():
+    table = SlotTable(1)
+
+    def turn(prompt):
+        place = table.take("a", prompt)
+        table.append(place.slot, prompt[place.reused :])
+        table.release(place.slot)
+        return place.reused
+
+    first, second = [7] * 80, [7] * 20 + [1] * 60
+    assert [turn(first), turn(second), turn(first), turn(first)] == [0, 20, 20, 79]
 
 
 def test_slots_are_taken_over_least_recently_used_first():
