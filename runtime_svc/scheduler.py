@@ -59,6 +59,7 @@ class _Sequence:
     """A request that has a slot. `launched` counts the tokens drawn or being drawn, `drawn` those that were read."""
 
     work: Work
+    stages: Stages
     prompt: Prompt
     slot: int
     reused: int
@@ -170,7 +171,8 @@ class Scheduler:
             work = self._waiting.popleft()
         except IndexError:  # withdrawn just now
             return
-        work.stages.since("queue_s", work.stages.arrived_s)
+        stages = work.stages
+        stages.queue_s += time.perf_counter() - stages.arrived_s
         try:
             if work.cancelled is not None:
                 raise work.cancelled
@@ -180,13 +182,18 @@ class Scheduler:
             return
         # A slot is not idle before the last step that writes to it is done: read those of sequences that are over.
         while any(s.ended for launch in self._in_flight for s in launch.sequences):
-            self._read()
+            self._read(time.perf_counter(), self.runner.sampling_s)
         self._place(work, prompt)
 
     def _place(self, work: Work, prompt: Prompt) -> None:
         place = self.slots.take(prompt.key, prompt.tokens)
         sequence = _Sequence(
-            work=work, prompt=prompt, slot=place.slot, reused=place.reused, prefilled=place.reused
+            work=work,
+            stages=work.stages,
+            prompt=prompt,
+            slot=place.slot,
+            reused=place.reused,
+            prefilled=place.reused,
         )
         self._prefilling = sequence
         if place.source is None:
@@ -197,7 +204,9 @@ class Scheduler:
         except Exception as error:
             self._fail(sequence, _typed(error), forget=True)
             return
-        self._charge("copy_s", [sequence], before_s, self.runner.sampling_s)
+        copy_s = time.perf_counter() - before_s
+        sequence.stages.copy_s += copy_s
+        self._others_waited(copy_s)
 
     def _prefill(self) -> None:
         sequence = self._prefilling
@@ -220,7 +229,10 @@ class Scheduler:
         except Exception as error:
             self._fail(sequence, _typed(error), forget=work.cancelled is None)
             return
-        self._charge("prefill_s", [sequence], before_s, sampling_s)
+        spent_s, sampled_s = time.perf_counter() - before_s, self.runner.sampling_s - sampling_s
+        sequence.stages.prefill_s += spent_s - sampled_s
+        sequence.stages.sample_s += sampled_s
+        self._others_waited(spent_s)
         self.slots.append(sequence.slot, tokens)
         sequence.prefilled += len(tokens)
         if complete:
@@ -232,20 +244,25 @@ class Scheduler:
 
     def _decode(self) -> None:
         if self._one_by_one and len(self._decoding) > 1:
-            while self._in_flight:
-                self._read()
-            for sequence in list(self._decoding):
-                self._launch([sequence])
-                while self._in_flight:
-                    self._read()
+            self._decode_one_by_one()
             return
+        before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
         while len(self._in_flight) <= self.runner.ahead:
             ready = [s for s in self._decoding if self._may_launch(s)]
             if not ready:
                 break
             self._launch(ready)
         if self._in_flight:
-            self._read()
+            self._read(before_s, sampling_s)
+
+    def _decode_one_by_one(self) -> None:
+        while self._in_flight:
+            self._read(time.perf_counter(), self.runner.sampling_s)
+        for sequence in list(self._decoding):
+            before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
+            self._launch([sequence])
+            if self._in_flight:
+                self._read(before_s, sampling_s)
 
     def _may_launch(self, sequence: _Sequence) -> bool:
         """Whether the budget allows a token more, and the one before it is known here or to the last launch."""
@@ -263,24 +280,25 @@ class Scheduler:
             )
             for s in sequences
         ]
-        before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
+        started_s = time.perf_counter()
         try:
             pending = self.runner.launch(rows)
         except Exception as error:
             for sequence in sequences:
                 self._fail(sequence, _typed(error), forget=True)
             return
-        self._charge("decode_s", sequences, before_s, sampling_s)
         self._launches += 1
         for sequence in sequences:
             sequence.launch = self._launches
             sequence.launched += 1
-        self._in_flight.append(_Launch(pending, sequences, before_s))
+        self._in_flight.append(_Launch(pending, sequences, started_s))
 
-    def _read(self) -> None:
-        """The tokens of the oldest launch. One drawn for a sequence that was over by then is dropped."""
+    def _read(self, before_s: float, sampling_s: float) -> None:
+        """The tokens of the oldest launch. One drawn for a sequence that was over by then is dropped.
+
+        The time since `before_s` was spent on decoding, but for what the runner sampled since `sampling_s`.
+        """
         launch = self._in_flight.popleft()
-        before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
         try:
             tokens = launch.pending.wait()
         except Exception as error:
@@ -288,9 +306,13 @@ class Scheduler:
                 sequence.drawn += 1
                 self._fail(sequence, _typed(error), forget=True)
             return
-        self._charge("decode_s", [s for s in launch.sequences if not s.ended], before_s, sampling_s)
+        now_s, sampled_s = time.perf_counter(), self.runner.sampling_s - sampling_s
+        for sequence in self._decoding:
+            sequence.stages.decode_s += now_s - before_s - sampled_s
+            sequence.stages.sample_s += sampled_s
+        if self._prefilling is not None:
+            self._prefilling.stages.queue_s += now_s - before_s
         if self.metrics is not None:
-            now_s = time.perf_counter()
             self.metrics.decode_step(now_s - max(launch.started_s, self._last_read_s))
             self._last_read_s = now_s
         for sequence, token in zip(launch.sequences, tokens, strict=True):
@@ -338,18 +360,10 @@ class Scheduler:
         if sequence.launched == sequence.drawn:
             self.slots.release(sequence.slot, forget=sequence.forget)
 
-    def _charge(self, stage: str, own: Sequence[_Sequence], before_s: float, sampling_s: float) -> None:
-        """Gives the time since `before_s` to the stage of those it was spent on; for the others it is waiting."""
-        spent_s = time.perf_counter() - before_s
-        sampled_s = self.runner.sampling_s - sampling_s
+    def _others_waited(self, seconds: float) -> None:
+        """While one was prefilled."""
         for sequence in self._decoding:
-            if sequence not in own:
-                sequence.work.stages.add("queue_s", spent_s)
-        if self._prefilling is not None and self._prefilling not in own:
-            self._prefilling.work.stages.add("queue_s", spent_s)
-        for sequence in own:
-            sequence.work.stages.add(stage, spent_s - sampled_s)
-            sequence.work.stages.add("sample_s", sampled_s)
+            sequence.stages.queue_s += seconds
 
 
 def _typed(error: Exception) -> TreniError:

@@ -23,34 +23,44 @@ STAGES = (
 
 
 class Stages:
-    """Seconds by stage, from the `time.perf_counter()` at which the request arrived.
+    """Seconds by stage, an attribute for each of `STAGES`, from the `time.perf_counter()` of the arrival.
 
     Whoever adds to a stage has measured it, and nobody adds the same moment twice: what is left of the total is
     then what no stage claims.
     """
 
+    __slots__ = (*STAGES, "_tokens_at_s", "arrived_s")
+
     def __init__(self, arrived_s: float) -> None:
         self.arrived_s = arrived_s
-        self._spent = dict.fromkeys(STAGES, 0.0)
+        self.queue_s = 0.0
+        self.tokenize_s = 0.0
+        self.route_s = 0.0
+        self.copy_s = 0.0
+        self.prefill_s = 0.0
+        self.decode_s = 0.0
+        self.sample_s = 0.0
+        self.detokenize_s = 0.0
         self._tokens_at_s: list[float] = []
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Gives a stretch of time to one of `STAGES`."""
-        self._spent[stage] += seconds
-
-    def since(self, stage: str, before_s: float) -> None:
-        """Gives the time from `before_s` until now to one of `STAGES`."""
-        self._spent[stage] += time.perf_counter() - before_s
-
-    def token(self) -> None:
-        """A token is there."""
-        self._tokens_at_s.append(time.perf_counter())
+    def token(self) -> float:
+        """A token is there; the time of it."""
+        now_s = time.perf_counter()
+        self._tokens_at_s.append(now_s)
+        return now_s
 
     def timings(self) -> common_pb2.EngineTimings:
         """The record, if the request were done now."""
         tokens = self._tokens_at_s
         return common_pb2.EngineTimings(
-            **self._spent,
+            queue_s=self.queue_s,
+            tokenize_s=self.tokenize_s,
+            route_s=self.route_s,
+            copy_s=self.copy_s,
+            prefill_s=self.prefill_s,
+            decode_s=self.decode_s,
+            sample_s=self.sample_s,
+            detokenize_s=self.detokenize_s,
             first_token_s=tokens[0] - self.arrived_s if tokens else 0.0,
             decode_steps=step_times([later - earlier for earlier, later in pairwise(tokens)]),
             total_s=time.perf_counter() - self.arrived_s,
