@@ -99,7 +99,8 @@ class InferenceCore:
                 yield chunk
         finally:
             generation.cancel(cancelled())
-            self.engine.scheduler.withdraw(generation)
+            if self.engine.scheduler.withdraw(generation):
+                generation.fail(cancelled())
             with self._changed:
                 self._generations.discard(generation)
 

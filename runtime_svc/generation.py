@@ -81,7 +81,7 @@ class Generation:
         before_s = time.perf_counter()
         tokens = self._tokenize(self._request)
         self._prompt_tokens = len(tokens)
-        self.stages.tokenize_s += time.perf_counter() - before_s
+        self.stages.since("tokenize_s", before_s)
         sampling = self._request.sampling
         return Prompt(
             tokens=tokens,
@@ -92,12 +92,13 @@ class Generation:
 
     def token(self, token: Sampled, *, last: bool) -> None:
         """Decodes the token to text, and hands on what is complete of it."""
-        before_s = self.stages.token()
+        self.stages.token()
         self._tokens.append(token)
         if last:
             return
+        before_s = time.perf_counter()
         text = self._stream.feed(token.id)
-        self.stages.detokenize_s += time.perf_counter() - before_s
+        self.stages.since("detokenize_s", before_s)
         if text:
             self._pieces.append(text)
             self._listener.text(text)
@@ -124,7 +125,7 @@ class Generation:
             ],
         )
         finish.MergeFrom(self._stamp)
-        self.stages.detokenize_s += time.perf_counter() - before_s
+        self.stages.since("detokenize_s", before_s)
         finish.timings.CopyFrom(self.stages.timings())
         if self._metrics is not None:
             self._metrics.answered(finish)

@@ -171,8 +171,7 @@ class Scheduler:
             work = self._waiting.popleft()
         except IndexError:  # withdrawn just now
             return
-        stages = work.stages
-        stages.queue_s += time.perf_counter() - stages.arrived_s
+        work.stages.since("queue_s", work.stages.arrived_s)
         try:
             if work.cancelled is not None:
                 raise work.cancelled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -50,8 +51,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             await abort(context, error)
 
     async def Info(self, request: inference_pb2.InfoRequest, context: Context) -> inference_pb2.InfoResponse:
-        """Says what runs here."""
-        return self._core.info()
+        """Says what runs here. The first call reads the whole checkpoint, on another thread."""
+        return await asyncio.to_thread(self._core.info)
 
 
 def add_to(server: grpc.aio.Server, core: InferenceCore) -> str:

@@ -43,11 +43,13 @@ class Stages:
         self.detokenize_s = 0.0
         self._tokens_at_s: list[float] = []
 
-    def token(self) -> float:
-        """A token is there; the time of it."""
-        now_s = time.perf_counter()
-        self._tokens_at_s.append(now_s)
-        return now_s
+    def since(self, stage: str, before_s: float) -> None:
+        """Gives the time from `before_s` until now to one of `STAGES`."""
+        setattr(self, stage, getattr(self, stage) + time.perf_counter() - before_s)
+
+    def token(self) -> None:
+        """A token is there."""
+        self._tokens_at_s.append(time.perf_counter())
 
     def timings(self) -> common_pb2.EngineTimings:
         """The record, if the request were done now."""

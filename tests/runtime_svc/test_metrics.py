@@ -93,7 +93,7 @@ async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_direct
         await asyncio.wait([waiting])
         await running.aclose()
     assert (value("queue_depth"), value("slots_in_use")) == (0, 0)
-    assert value("requests_total", outcome="cancelled") == 1
+    assert value("requests_total", outcome="cancelled") == 2
     assert value("requests_total", outcome="refused") == 1
 
 
