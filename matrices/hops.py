@@ -26,6 +26,8 @@ class Hops:
     model_hop: float
     engine_queue: float
     engine_tokenize: float
+    engine_route: float
+    engine_copy: float
     engine_prefill: float
     engine_decode: float
     engine_sample: float
@@ -56,6 +58,8 @@ def hops_of(run: Run) -> Hops | None:
     stages = {
         "engine_queue": engine.queue_s,
         "engine_tokenize": engine.tokenize_s,
+        "engine_route": engine.route_s,
+        "engine_copy": engine.copy_s,
         "engine_prefill": engine.prefill_s,
         "engine_decode": engine.decode_s,
         "engine_sample": engine.sample_s,
