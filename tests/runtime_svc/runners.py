@@ -1,4 +1,4 @@
-"""The real NumPy runner, as a device would present it: launched now, computed later, watched all the while."""
+"""The real NumPy runner as a device would present it, and who listens to what the engine says."""
 
 from collections import deque
 from dataclasses import dataclass, replace
@@ -61,3 +61,23 @@ class Watched:
 
     def _untouched(self, slot):
         assert all(slot != row.slot for launch in self.launched for row in launch.rows)
+
+
+class Heard:
+    """A listener that keeps what became of a request."""
+
+    def __init__(self, request):
+        self.request = request
+        self.pieces = []
+        self.answer = None
+        self.error = None
+
+    def text(self, text):
+        self.pieces.append(text)
+
+    def finish(self, finish, rest):
+        assert "".join(self.pieces) + rest == finish.text
+        self.answer = finish
+
+    def fail(self, error):
+        self.error = error

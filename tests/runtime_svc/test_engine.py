@@ -12,6 +12,7 @@ from runtime_svc.generation import DEFAULT_NEW_TOKENS
 from runtime_svc.stages import STAGES
 from runtime_svc.validate import MAX_TEXT_BYTES
 from tests.runtime_svc.requests import generate_request, message, tool
+from tests.runtime_svc.runners import Heard
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2, inference_pb2
 
@@ -175,18 +176,14 @@ def test_answers_read_by_turns_are_those_of_each_alone(engine):
 
 
 def test_a_cancellation_while_it_is_prefilled_keeps_the_chunks_that_were_done(engine):
-    class Hears:
-        text = finish = fail = None
-
     request = generate_request("word " * 60, cache_key="half", max_new_tokens=2)
-    errors = []
-    Hears.fail = lambda self, error: errors.append(error.code)
-    generation = engine.start(request, Hears())
+    heard = Heard(request)
+    generation = engine.start(request, heard)
     engine.scheduler.submit(generation)
     engine.scheduler.step()
     generation.cancel(cancelled())
     engine.scheduler.step()
-    assert errors == [Code.CANCELLED]
+    assert heard.error.code is Code.CANCELLED
     assert engine.scheduler.slots.in_use == 0
     assert run(engine, request).usage.cached_prompt_tokens == CHUNK
 

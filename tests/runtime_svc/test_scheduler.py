@@ -14,7 +14,7 @@ from runtime_svc.slots import BLOCK
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from tests.runtime_svc.requests import generate_request
-from tests.runtime_svc.runners import Watched
+from tests.runtime_svc.runners import Heard, Watched
 from treni.errors import Code
 
 ROWS = 16
@@ -34,26 +34,6 @@ def build(directory, decoder, *, ahead=0, rows=ROWS, slots=None, **options):
         template=ChatTemplate(directory),
         **options,
     )
-
-
-class Heard:
-    """A listener that keeps what became of a request."""
-
-    def __init__(self, request):
-        self.request = request
-        self.pieces = []
-        self.answer = None
-        self.error = None
-
-    def text(self, text):
-        self.pieces.append(text)
-
-    def finish(self, finish, rest):
-        assert "".join(self.pieces) + rest == finish.text
-        self.answer = finish
-
-    def fail(self, error):
-        self.error = error
 
 
 def submit(engine, request):
