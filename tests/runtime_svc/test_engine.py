@@ -60,7 +60,7 @@ def test_stages_sum_to_the_total(engine):
         "copy_s",
     ]
     # What no stage claims is the engine's bookkeeping, and the time in which the reader held the generator.
-    assert 0.5 * t.total_s < sum(stages) <= t.total_s
+    assert 0.2 * t.total_s < sum(stages) <= t.total_s
     assert t.prefill_s < t.first_token_s < t.total_s
     steps = t.decode_steps
     assert steps.count == finish.usage.completion_tokens - 1

@@ -196,8 +196,8 @@ def test_a_long_prompt_holds_running_streams_up_by_one_chunk_a_token(random_dire
     prefilled = [sum(call[3] for call in part if call[0] == "prefill") for part in between]
     assert max(prefilled) == chunk
     assert sum(prefilled) > 800
-    t = running.answer.timings
-    assert t.queue_s > 0.1 * t.total_s  # what the prompts took is not this answer's decoding
+    # What the prompts took is not this answer's decoding.
+    assert running.answer.timings.queue_s > long[0].answer.timings.prefill_s
 
 
 def test_admission_is_in_order_of_arrival(random_directory, decoder):
