@@ -146,7 +146,10 @@ class InferenceCore:
                     return
             busy = True
             while busy:
-                busy = scheduler.step()
+                try:
+                    busy = scheduler.step()
+                except Exception as error:  # an engine thread that dies would hang every later request
+                    scheduler.abandon(unexpected(error))
                 if self._embeddings:
                     self._embed_one()
                     busy = True
@@ -238,7 +241,7 @@ class _Embedding:
         except TreniError as error:
             self.mailbox.put(error)
             return True
-        except Exception as error:  # an engine thread that dies would hang every later request
+        except Exception as error:
             self.mailbox.put(unexpected(error))
             return True
         if vector is None:

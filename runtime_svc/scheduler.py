@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -155,6 +156,18 @@ class Scheduler:
             self._prefill()
             self._decode()
             return bool(self._decoding or self._prefilling or self._waiting or self._in_flight)
+
+    def abandon(self, error: TreniError) -> None:
+        """After a round that raised: ends all that runs with the error, and begins anew with empty slots."""
+        with self.lock:
+            running = [*self._decoding, *([self._prefilling] if self._prefilling is not None else [])]
+            self._decoding, self._prefilling = [], None
+            while self._in_flight:
+                with suppress(Exception):
+                    self._in_flight.popleft().pending.wait()
+            self.slots = SlotTable(self.runner.slots)
+            for sequence in running:
+                sequence.work.fail(error)
 
     def _drop_cancelled(self) -> None:
         if self._prefilling is not None and (error := self._prefilling.work.cancelled) is not None:

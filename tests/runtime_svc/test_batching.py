@@ -112,3 +112,23 @@ async def test_a_cancelled_embedding_stops_before_its_next_text(engine):
         with pytest.raises(asyncio.CancelledError):
             await embedding
         assert len((await core.embed(inference_pb2.EmbedRequest(texts=["x"]))).embeddings) == 1
+
+
+async def test_the_engine_thread_outlives_a_failure_of_the_scheduler_itself(engine, endless, monkeypatch):
+    async with InferenceCore(engine, flush_interval_s=0.0) as core:
+        open_ = [core.generate(endless) for _ in range(3)]
+        for chunks in open_:
+            await anext(chunks)
+
+        def broken(*arguments):
+            raise RuntimeError("the sky fell")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.scheduler.slots, "append", broken)
+            for chunks in open_:
+                with pytest.raises(TreniError) as caught:
+                    await collect(chunks)
+                assert (caught.value.code, caught.value.kind) == (Code.INTERNAL, "engine_failed")
+        assert engine.scheduler.slots.in_use == 0
+        answer = await collect(core.generate(generate_request("Hello", max_new_tokens=8)))
+        assert answer[-1].finish.usage.completion_tokens == 8
