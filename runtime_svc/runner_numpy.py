@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from runtime_svc import checkpoint
@@ -15,11 +14,13 @@ from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.runner import Pending, Row
 
 
-@dataclass(frozen=True, slots=True)
 class _Done:
     """A step that was computed when it was launched."""
 
-    tokens: list[Sampled]
+    __slots__ = ("tokens",)
+
+    def __init__(self, tokens: list[Sampled]) -> None:
+        self.tokens = tokens
 
     def wait(self) -> list[Sampled]:
         return self.tokens

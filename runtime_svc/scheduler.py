@@ -107,6 +107,7 @@ class Scheduler:
     ) -> None:
         self.runner = runner
         self.slots = SlotTable(runner.slots)
+        self._eos_ids = runner.config.eos_ids
         rows = runner.max_rows if max_rows is None else min(max_rows, runner.max_rows)
         self.max_rows = min(rows, runner.slots)
         self.metrics = metrics
@@ -152,9 +153,12 @@ class Scheduler:
         """One round; whether there is more to do."""
         with self.lock:
             self._drop_cancelled()
-            self._admit()
-            self._prefill()
-            self._decode()
+            if self._waiting:
+                self._admit()
+            if self._prefilling is not None:
+                self._prefill(self._prefilling)
+            if self._decoding or self._in_flight:
+                self._decode()
             return bool(self._decoding or self._prefilling or self._waiting or self._in_flight)
 
     def abandon(self, error: TreniError) -> None:
@@ -172,13 +176,12 @@ class Scheduler:
     def _drop_cancelled(self) -> None:
         if self._prefilling is not None and (error := self._prefilling.work.cancelled) is not None:
             self._fail(self._prefilling, error)
-        for sequence in [s for s in self._decoding if s.work.cancelled is not None]:
-            error = sequence.work.cancelled
-            assert error is not None
-            self._fail(sequence, error)
+        for sequence in self._decoding.copy():
+            if (error := sequence.work.cancelled) is not None:
+                self._fail(sequence, error)
 
     def _admit(self) -> None:
-        if not self._waiting or self._prefilling is not None or self.running >= self.max_rows:
+        if self._prefilling is not None or self.running >= self.max_rows:
             return
         try:
             work = self._waiting.popleft()
@@ -220,10 +223,7 @@ class Scheduler:
         sequence.stages.copy_s += copy_s
         self._others_waited(copy_s)
 
-    def _prefill(self) -> None:
-        sequence = self._prefilling
-        if sequence is None:
-            return
+    def _prefill(self, sequence: _Sequence) -> None:
         work, prompt, start = sequence.work, sequence.prompt, sequence.prefilled
         chunk = self._prefill_chunk if self._decoding else self._prefill_alone
         tokens = prompt.tokens[start : start + chunk]
@@ -338,7 +338,7 @@ class Scheduler:
     def _accept(self, sequence: _Sequence, token: Sampled) -> None:
         sequence.drawn += 1
         sequence.last = token.id
-        last = token.id in self.runner.config.eos_ids
+        last = token.id in self._eos_ids
         try:
             sequence.work.token(token, last=last)
         except Exception as error:
