@@ -117,7 +117,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 def read_weights(directory: Path, config: ModelConfig) -> Weights:
     """The weights, widened once to float32 and fused for the decoder. Raises naming file and tensor."""
-    source = _Source(directory, read_directory(directory))
+    source = Source(directory, read_directory(directory))
     d, c = config.hidden, config
     embedding = source.take("model.embed_tokens.weight", (c.vocabulary, d))
     layers = tuple(_read_layer(source, f"model.layers.{i}.", config) for i in range(c.layers))
@@ -129,11 +129,11 @@ def read_weights(directory: Path, config: ModelConfig) -> Weights:
         final_gain=final_gain,
         head=np.ascontiguousarray(head.T),
         parameters=source.parameters,
-        stored_dtype="+".join(sorted(source.dtypes)),
+        stored_dtype=source.stored_dtype,
     )
 
 
-def _read_layer(source: _Source, at: str, config: ModelConfig) -> LayerWeights:
+def _read_layer(source: Source, at: str, config: ModelConfig) -> LayerWeights:
     d, hd, ffn = config.hidden, config.head_dim, config.ffn
     q, kv = config.heads * hd, config.kv_heads * hd
     pairs = _rotary_order(hd)
@@ -190,24 +190,34 @@ def sha256(directory: Path) -> str:
     return digest.hexdigest()
 
 
-class _Source:
-    """Hands out tensors by name and shape, and counts what it handed out."""
+class Source:
+    """Hands out the tensors of a directory by name and shape, and counts what it handed out."""
 
     def __init__(self, directory: Path, tensors: Mapping[str, Tensor]) -> None:
         self._directory = directory
         self._tensors = tensors
         self.parameters = 0
-        self.dtypes: set[str] = set()
+        self._dtypes: set[str] = set()
+
+    @property
+    def stored_dtype(self) -> str:
+        """How the tensors handed out are stored, such as "bfloat16"; several joined by "+"."""
+        return "+".join(sorted(self._dtypes))
 
     def take(self, name: str, shape: tuple[int, ...]) -> Floats:
+        """The tensor widened to float32. Raises as `find` does, or when a value is not finite."""
+        return self.find(name, shape).widened()
+
+    def find(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """The stored tensor. Raises `TreniError` when it is missing or of another shape."""
         tensor = self._tensors.get(name)
         if tensor is None:
             raise missing(self._directory, f"the tensor {name}")
         if tensor.shape != shape:
             raise damaged(tensor.file, name, expected=f"of shape {shape}", got=f"{tensor.shape}")
         self.parameters += math.prod(shape)
-        self.dtypes.add({"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[tensor.dtype])
-        return tensor.widened()
+        self._dtypes.add({"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[tensor.dtype])
+        return tensor
 
 
 def _rotary_order(head_dim: int) -> npt.NDArray[np.intp]:

@@ -25,19 +25,29 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tensor:
-    """One stored tensor: where it lies, its type and shape, and its bytes, still mapped from the file."""
+    """One stored tensor: where it lies, its type and shape, and its bytes, still mapped from the file.
+
+    `offset` is the file position of the first byte of `mapped`, (bytes,) uint8.
+    """
 
     file: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
-    raw: npt.NDArray[np.generic]
+    offset: int
+    mapped: npt.NDArray[np.uint8]
+
+    @property
+    def raw(self) -> npt.NDArray[np.generic]:
+        """The stored values in order, (elements,), still mapped and perhaps unaligned; bfloat16 as uint16."""
+        return self.mapped.view(_STORED[self.dtype])
 
     def widened(self) -> npt.NDArray[np.float32]:
         """A float32 copy of the tensor, C-contiguous, on the CPU. Raises when a value is NaN or infinite."""
+        values: npt.NDArray[np.float32]
         if self.dtype == "BF16":
             # bfloat16 is the upper half of a float32.
-            values = (self.raw.astype(np.uint32) << 16).view(np.float32)
+            values = np.left_shift(self.raw, 16, dtype=np.uint32).view(np.float32)
         else:
             values = self.raw.astype(np.float32)
         if not np.isfinite(values).all():
@@ -83,9 +93,11 @@ def read_file(path: Path) -> dict[str, Tensor]:
         raise damaged(path, "header", expected="a JSON header", got=str(error)) from None
     if not isinstance(header, dict):
         raise damaged(path, "header", expected="a JSON object", got=type(header).__name__)
-    data = mapped[8 + header_bytes :]
+    at = 8 + header_bytes
     return {
-        name: _tensor(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"
+        name: _tensor(path, name, entry, mapped, at)
+        for name, entry in header.items()
+        if name != "__metadata__"
     }
 
 
@@ -107,7 +119,8 @@ def write_file(path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], dtype
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
 
 
-def _tensor(path: Path, name: str, entry: object, data: npt.NDArray[np.uint8]) -> Tensor:
+def _tensor(path: Path, name: str, entry: object, mapped: npt.NDArray[np.uint8], at: int) -> Tensor:
+    """The tensor of one header entry; the data bytes begin at `at`."""
     try:
         if not isinstance(entry, Mapping):
             raise TypeError(f"entry is {type(entry).__name__}")
@@ -122,11 +135,12 @@ def _tensor(path: Path, name: str, entry: object, data: npt.NDArray[np.uint8]) -
     wanted = math.prod(shape) * stored.itemsize
     if min(shape, default=1) < 0 or begin < 0 or end - begin != wanted:
         raise damaged(path, name, expected=f"{wanted} bytes for {dtype} {shape}", got=f"{end - begin}")
-    if end > data.size:
-        raise damaged(path, name, expected=f"{end} data bytes", got=f"{data.size}: the file is truncated")
-    # A tensor may start at any byte; the copy that aligns it is the one that widening needs anyway.
-    raw = np.frombuffer(data[begin:end].tobytes(), dtype=stored)
-    return Tensor(file=path, name=name, dtype=dtype, shape=shape, raw=raw)
+    if end > mapped.size - at:
+        raise damaged(
+            path, name, expected=f"{end} data bytes", got=f"{mapped.size - at}: the file is truncated"
+        )
+    values = mapped[at + begin : at + end]
+    return Tensor(file=path, name=name, dtype=dtype, shape=shape, offset=at + begin, mapped=values)
 
 
 def _read_index(path: Path) -> dict[str, str]:
