@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime_svc.directory import count, positive, read_json
 from runtime_svc.errors import damaged, missing, unsupported
 from runtime_svc.rope import inverse_frequencies
 from runtime_svc.safetensor import Tensor, read_directory
 
 Floats = npt.NDArray[np.float32]
+
+_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +81,7 @@ class Weights:
 def read_config(directory: Path) -> ModelConfig:
     """The config of the checkpoint. Raises `TreniError` naming the file and the setting that is wrong."""
     path = directory / "config.json"
-    raw = _read_json(path)
+    raw = read_json(path)
     architecture = raw.get("model_type")
     if architecture not in ("qwen2", "qwen3"):
         raise unsupported(path, expected='model_type "qwen2" or "qwen3"', got=repr(architecture))
@@ -89,25 +91,25 @@ def read_config(directory: Path) -> ModelConfig:
         raise unsupported(path, expected="full attention in every layer", got="a sliding window")
     if architecture == "qwen3" and raw.get("attention_bias"):
         raise unsupported(path, expected="qwen3 without attention_bias", got="attention_bias true")
-    hidden = _count(path, raw, "hidden_size")
-    heads = _count(path, raw, "num_attention_heads")
-    kv_heads = _count(path, raw, "num_key_value_heads", default=heads)
-    head_dim = _count(path, raw, "head_dim", default=hidden // heads)
+    hidden = count(path, raw, "hidden_size")
+    heads = count(path, raw, "num_attention_heads")
+    kv_heads = count(path, raw, "num_key_value_heads", default=heads)
+    head_dim = count(path, raw, "head_dim", default=hidden // heads)
     if heads % kv_heads or head_dim % 2:
         got = f"{heads} heads over {kv_heads} key-value heads of {head_dim}"
         raise damaged(path, "the attention shape", expected="whole groups of even heads", got=got)
     frequencies, scale = inverse_frequencies(path, raw, head_dim)
     return ModelConfig(
         family=architecture,
-        layers=_count(path, raw, "num_hidden_layers"),
+        layers=count(path, raw, "num_hidden_layers"),
         hidden=hidden,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        ffn=_count(path, raw, "intermediate_size"),
-        vocabulary=_count(path, raw, "vocab_size"),
-        context_length=_count(path, raw, "max_position_embeddings"),
-        norm_eps=_positive(path, raw, "rms_norm_eps", default=1e-6),
+        ffn=count(path, raw, "intermediate_size"),
+        vocabulary=count(path, raw, "vocab_size"),
+        context_length=count(path, raw, "max_position_embeddings"),
+        norm_eps=positive(path, raw, "rms_norm_eps", default=1e-6),
         tied=bool(raw.get("tie_word_embeddings", False)),
         inverse_frequencies=frequencies,
         rope_attention_scale=scale,
@@ -216,7 +218,9 @@ class Source:
         if tensor.shape != shape:
             raise damaged(tensor.file, name, expected=f"of shape {shape}", got=f"{tensor.shape}")
         self.parameters += math.prod(shape)
-        self._dtypes.add({"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[tensor.dtype])
+        if tensor.dtype not in _DTYPES:
+            raise damaged(tensor.file, name, expected="floating-point numbers", got=tensor.dtype)
+        self._dtypes.add(_DTYPES[tensor.dtype])
         return tensor
 
 
@@ -227,37 +231,9 @@ def _rotary_order(head_dim: int) -> npt.NDArray[np.intp]:
 
 def _eos_ids(directory: Path, config: Mapping[str, Any]) -> frozenset[int]:
     path = directory / "generation_config.json"
-    generation = _read_json(path) if path.is_file() else {}
+    generation = read_json(path) if path.is_file() else {}
     ids = generation.get("eos_token_id", config.get("eos_token_id"))
     found = [ids] if isinstance(ids, int) else ids
     if not isinstance(found, list) or not found or not all(type(i) is int for i in found):
         raise damaged(path, "eos_token_id", expected="a token id or a list of them", got=repr(ids))
     return frozenset(found)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise missing(path.parent, path.name)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise damaged(path, "the text", expected="JSON", got=str(error)) from None
-    if not isinstance(value, dict):
-        raise damaged(path, "the text", expected="a JSON object", got=type(value).__name__)
-    return value
-
-
-def _count(path: Path, raw: Mapping[str, Any], key: str, *, default: int | None = None) -> int:
-    value = raw.get(key)
-    if value is None:
-        value = default
-    if type(value) is not int or value <= 0:
-        raise damaged(path, key, expected="a positive integer", got=repr(value))
-    return value
-
-
-def _positive(path: Path, raw: Mapping[str, Any], key: str, *, default: float) -> float:
-    value = raw.get(key, default)
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise damaged(path, key, expected="a positive number", got=repr(value))
-    return float(value)

@@ -29,14 +29,16 @@ def damaged(file: Path, what: str, *, expected: str, got: str) -> TreniError:
     )
 
 
-def unsupported(file: Path, *, expected: str, got: str) -> TreniError:
+def unsupported(
+    file: Path, *, expected: str, got: str, todo: str = "use a Qwen2.5 or Qwen3 dense checkpoint"
+) -> TreniError:
     """A checkpoint asks for something this engine does not do."""
     return TreniError(
         Code.FAILED_PRECONDITION,
         "checkpoint_unsupported",
         expected=f"{expected} ({file})",
         got=got,
-        todo="use a Qwen2.5 or Qwen3 dense checkpoint",
+        todo=todo,
     )
 
 

@@ -17,6 +17,7 @@ _STORED: dict[str, np.dtype[np.generic]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),  # buffers such as BERT's position ids; never a weight
 }
 _NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
