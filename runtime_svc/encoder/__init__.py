@@ -1,0 +1,1 @@
+"""A BERT-style sentence encoder (MiniLM) in NumPy: texts in, unit-length vectors out."""
