@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.directory import TensorSource, count, positive, read_json
+from runtime_svc.checkpoint import Source
+from runtime_svc.directory import count, positive, read_json
 from runtime_svc.errors import damaged, unsupported
 from runtime_svc.safetensor import read_directory
 
@@ -127,7 +128,7 @@ def read_weights(directory: Path, config: EncoderConfig) -> EncoderWeights:
     """The weights, as float32. Raises naming file and tensor. The pooler of BERT's pre-training is not read."""
     tensors = read_directory(directory)
     prefix = "" if "embeddings.word_embeddings.weight" in tensors else "bert."
-    source = TensorSource(directory, tensors)
+    source = Source(directory, tensors)
     c = config
 
     def norm(name: str) -> Norm:
