@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from matrices import doctor as doctor_module
 from matrices.campaign import Campaign, Options, load_campaign, plan_campaign
 from matrices.history import read_history
+from matrices.make_checkpoint import make_checkpoint
 from matrices.profiles import bundled_profiles, select_profiles
 from matrices.report import ExitStatus, exit_status, write_report
 from matrices.report_figures import Figures, figures
@@ -219,6 +220,7 @@ def serve(service: str, arguments: tuple[str, ...]) -> None:
 
 
 main.add_command(simulate, name="simulate")
+main.add_command(make_checkpoint)
 
 
 @main.command()

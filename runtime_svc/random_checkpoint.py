@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import string
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from runtime_svc.published_shapes import tensor_shapes
 from runtime_svc.safetensor import write_file
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -76,7 +80,7 @@ def write_random_checkpoint(directory: Path, shape: Shape, *, seed: int = 0, sha
     _write_json(directory / "config.json", _config(shape))
     _write_json(directory / "generation_config.json", {"eos_token_id": [_END_OF_TURN, _END_OF_TEXT]})
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    _tokenizer().save(str(directory / "tokenizer.json"))
+    byte_tokenizer().save(str(directory / "tokenizer.json"))
     tensors = random_tensors(shape, seed)
     if shards == 1:
         write_file(directory / "model.safetensors", tensors, shape.dtype)
@@ -94,33 +98,14 @@ def write_random_checkpoint(directory: Path, shape: Shape, *, seed: int = 0, sha
 def random_tensors(shape: Shape, seed: int) -> dict[str, npt.NDArray[np.float32]]:
     """The weights by their Hugging Face names, (outputs, inputs), scaled to keep activations near 1."""
     generator = np.random.default_rng(seed)
-    s, q, kv = shape, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-
-    def matrix(rows: int, columns: int) -> npt.NDArray[np.float32]:
-        return generator.standard_normal((rows, columns), np.float32) / np.float32(columns) ** 0.5
-
-    def gain(width: int) -> npt.NDArray[np.float32]:
-        return 1 + 0.1 * generator.standard_normal(width, np.float32)
-
-    tensors = {"model.embed_tokens.weight": matrix(s.vocabulary, s.hidden)}
-    for layer in range(s.layers):
-        at = f"model.layers.{layer}."
-        tensors[at + "input_layernorm.weight"] = gain(s.hidden)
-        tensors[at + "post_attention_layernorm.weight"] = gain(s.hidden)
-        for name, rows in (("q", q), ("k", kv), ("v", kv)):
-            tensors[at + f"self_attn.{name}_proj.weight"] = matrix(rows, s.hidden)
-            if s.family == "qwen2":
-                tensors[at + f"self_attn.{name}_proj.bias"] = gain(rows) - 1
-        if s.family == "qwen3":
-            tensors[at + "self_attn.q_norm.weight"] = gain(s.head_dim)
-            tensors[at + "self_attn.k_norm.weight"] = gain(s.head_dim)
-        tensors[at + "self_attn.o_proj.weight"] = matrix(s.hidden, q)
-        tensors[at + "mlp.gate_proj.weight"] = matrix(s.ffn, s.hidden)
-        tensors[at + "mlp.up_proj.weight"] = matrix(s.ffn, s.hidden)
-        tensors[at + "mlp.down_proj.weight"] = matrix(s.hidden, s.ffn)
-    tensors["model.norm.weight"] = gain(s.hidden)
-    if not s.tied:
-        tensors["lm_head.weight"] = matrix(s.vocabulary, s.hidden)
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
+    for name, size in tensor_shapes(_config(shape)).items():
+        values = generator.standard_normal(size, np.float32)
+        if len(size) == 2:
+            values /= np.float32(size[1]) ** 0.5
+        else:
+            values = 0.1 * values + (0.0 if name.endswith("bias") else 1.0)
+        tensors[name] = values.astype(np.float32)
     return tensors
 
 
@@ -144,15 +129,26 @@ def _config(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _tokenizer() -> Tokenizer:
-    """One token a byte, ids 0 to 255, then the control tokens and the markers: no merges."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+def byte_tokenizer(texts: int = 256) -> Tokenizer:
+    """Tokens for the 256 bytes, then made-up words up to the id `texts`, then the control tokens and the markers.
+
+    There are no merges, so that no text is ever encoded to a word; a model that draws one says it.
+    """
+    vocabulary = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary += itertools.islice(_words(), texts - len(vocabulary))
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in CONTROL])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in MARKERS])
     return tokenizer
+
+
+def _words() -> Iterator[str]:
+    """Words of two letters, of three, and so on, with the space before them as byte-level BPE writes it."""
+    for length in itertools.count(2):
+        for letters in itertools.product(string.ascii_lowercase, repeat=length):
+            yield "Ġ" + "".join(letters)
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -102,16 +102,21 @@ def read_file(path: Path) -> dict[str, Tensor]:
     }
 
 
+def to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The bits of the nearest bfloat16 of every value, ties to the even one; NaN stays NaN."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    # Half a unit of the last place kept, less one where that place is even: a carry rounds up.
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+
+
 def write_file(path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], dtype: str) -> None:
-    """Writes the tensors as `dtype`: "bfloat16" (cut off, not rounded), "float16" or "float32"."""
+    """Writes the tensors as `dtype`: "bfloat16", "float16" or "float32", rounded to the nearest."""
     header: dict[str, object] = {}
     parts: list[bytes] = []
     at = 0
     for name, values in tensors.items():
-        if dtype == "bfloat16":
-            stored = (np.ascontiguousarray(values).view(np.uint32) >> 16).astype("<u2").tobytes()
-        else:
-            stored = values.astype(dtype).tobytes()
+        stored = (to_bfloat16(values) if dtype == "bfloat16" else values.astype(dtype)).tobytes()
         span = [at, at + len(stored)]
         header[name] = {"dtype": _NAME[dtype], "shape": list(values.shape), "data_offsets": span}
         parts.append(stored)

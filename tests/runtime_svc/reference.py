@@ -63,3 +63,13 @@ def _attention(shape, w, at, h, theta, eps):
         scores[np.triu_indices(length, 1)] = -np.inf
         heads.append(softmax(scores) @ v[:, shared])
     return np.concatenate(heads, axis=1) @ w[at + "o_proj.weight"].T
+
+
+def nearest_bfloat16(values):
+    """The nearest of the two bfloat16 around every float32, the even one of two equally near ones, as float32."""
+    below = values.view(np.uint32) & np.uint32(0xFFFF0000)
+    beyond = below + np.uint32(0x10000)
+    low, high = below.view(np.float32).astype(float), beyond.view(np.float32).astype(float)
+    to_low, to_high = np.abs(values - low), np.abs(high - values)
+    odd = (below >> 16) & 1 == 1
+    return np.where((to_high < to_low) | ((to_high == to_low) & odd), high, low).astype(np.float32)

@@ -112,7 +112,7 @@ def test_narrow_weights_are_widened_exactly(tmp_path, dtype):
         if dtype == "float16":
             tensors[name] = values.astype(np.float16)
         else:
-            tensors[name] = (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+            tensors[name] = reference.nearest_bfloat16(values)
     tokens = tokens_of(20)
     decoder = load(directory)
     actual = decoder.forward(tokens, decoder.new_cache())

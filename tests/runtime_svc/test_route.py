@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_svc.route import NO_TOOL, RouteStage, distribution, route
+from runtime_svc.route import NO_TOOL, TEMPERATURE, RouteStage, distribution, route
 from tests.runtime_svc.requests import generate_request, message
 from treni.v1 import common_pb2
 
@@ -19,7 +19,7 @@ def at(cosine):
 def test_the_nearest_tool():
     result = route(EAST, np.stack([at(0.3), at(0.8), at(0.5)]), ["a", "b", "c"])
     assert result.family == "b"
-    scores = np.array([0.3, 0.8, 0.5, 0.25]) / 0.07
+    scores = np.array([0.3, 0.8, 0.5, 0.25]) / TEMPERATURE
     expected = np.exp(scores) / np.exp(scores).sum()
     assert result.probability == pytest.approx(expected[1], rel=1e-5)
     assert result.margin == pytest.approx(expected[1] - expected[2], rel=1e-5)

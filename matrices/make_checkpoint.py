@@ -1,0 +1,61 @@
+"""`treni-route make-checkpoint`: a random-weight directory of a published shape, for benches and tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeElapsedColumn, TransferSpeedColumn
+
+from runtime_svc.published_shapes import SHAPES, parameters
+from runtime_svc.random_shards import write_random_shards
+from treni.errors import Code, TreniError
+
+_SIZES = "\n".join(
+    f"  {name:12}{parameters(config) / 1e6:10,.1f} M parameters {2 * parameters(config) / 1e9:8.3f} GB"
+    for name, config in SHAPES.items()
+)
+
+_EPILOG = f"""\b
+Shapes (in bfloat16):
+{_SIZES}
+
+\b
+Examples:
+  treni-route make-checkpoint --shape tiny-random /tmp/tiny
+  treni-route make-checkpoint --shape qwen3-0.6b models/noise-0.6b
+  treni-route serve runtime --model models/noise-0.6b
+
+The config is the published one, number for number; the weights are noise of the right scale, so that speed and
+memory are the real model's and the text is not. The same shape and seed give the same bytes. A directory that
+was interrupted has no config.json and is refused by everything that loads one: remove it and begin again."""
+
+
+@click.command(name="make-checkpoint", epilog=_EPILOG)
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--shape", type=click.Choice(list(SHAPES)), required=True, help="Which model's shape; see below."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the weights."
+)
+def make_checkpoint(directory: Path, shape: str, seed: int) -> None:
+    """Write a Hugging Face DIRECTORY of a published SHAPE with random weights, streamed with bounded memory."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task(shape, total=None)
+    try:
+        with bar:
+            write_random_shards(
+                directory,
+                shape,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except TreniError as error:
+        click.echo(f"treni-route: {error}", err=True)
+        sys.exit(2 if error.code is Code.INVALID_ARGUMENT else 1)
+    click.echo(str(directory))
