@@ -19,6 +19,10 @@ from runtime_svc.safetensor import Tensor, read_directory
 
 Floats = npt.NDArray[np.float32]
 
+_MAX_HEAD_DIM = 1024
+_MAX_CONTEXT = 1 << 22
+"""Bounds on what is computed from a config before any weight is seen to fit it."""
+
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
@@ -79,7 +83,11 @@ class Weights:
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """The config of the checkpoint. Raises `TreniError` naming the file and the setting that is wrong."""
+    """The config of the checkpoint. Raises `TreniError` naming the file and the setting that is wrong.
+
+    Of `generation_config.json` only the ids that end a turn are taken. Its sampling defaults are not: in the
+    contract a request that sets nothing is greedy, so that the same request means the same with every checkpoint.
+    """
     path = directory / "config.json"
     raw = read_json(path)
     architecture = raw.get("model_type")
@@ -91,13 +99,19 @@ def read_config(directory: Path) -> ModelConfig:
         raise unsupported(path, expected="full attention in every layer", got="a sliding window")
     if architecture == "qwen3" and raw.get("attention_bias"):
         raise unsupported(path, expected="qwen3 without attention_bias", got="attention_bias true")
+    if raw.get("quantization_config") is not None:
+        raise unsupported(path, expected="weights that are not quantised", got="a quantization_config")
     hidden = count(path, raw, "hidden_size")
     heads = count(path, raw, "num_attention_heads")
     kv_heads = count(path, raw, "num_key_value_heads", default=heads)
     head_dim = count(path, raw, "head_dim", default=hidden // heads)
-    if heads % kv_heads or head_dim % 2:
+    if heads % kv_heads or head_dim % 2 or head_dim > _MAX_HEAD_DIM:
         got = f"{heads} heads over {kv_heads} key-value heads of {head_dim}"
-        raise damaged(path, "the attention shape", expected="whole groups of even heads", got=got)
+        wanted = f"whole groups of even heads, at most {_MAX_HEAD_DIM} wide"
+        raise damaged(path, "the attention shape", expected=wanted, got=got)
+    vocabulary, context = count(path, raw, "vocab_size"), count(path, raw, "max_position_embeddings")
+    if context > _MAX_CONTEXT:
+        raise damaged(path, "max_position_embeddings", expected=f"at most {_MAX_CONTEXT}", got=f"{context}")
     frequencies, scale = inverse_frequencies(path, raw, head_dim)
     return ModelConfig(
         family=architecture,
@@ -107,13 +121,13 @@ def read_config(directory: Path) -> ModelConfig:
         kv_heads=kv_heads,
         head_dim=head_dim,
         ffn=count(path, raw, "intermediate_size"),
-        vocabulary=count(path, raw, "vocab_size"),
-        context_length=count(path, raw, "max_position_embeddings"),
+        vocabulary=vocabulary,
+        context_length=context,
         norm_eps=positive(path, raw, "rms_norm_eps", default=1e-6),
         tied=bool(raw.get("tie_word_embeddings", False)),
         inverse_frequencies=frequencies,
         rope_attention_scale=scale,
-        eos_ids=_eos_ids(directory, raw),
+        eos_ids=_eos_ids(directory, raw, vocabulary),
     )
 
 
@@ -229,11 +243,15 @@ def _rotary_order(head_dim: int) -> npt.NDArray[np.intp]:
     return np.arange(head_dim).reshape(2, head_dim // 2).T.ravel()
 
 
-def _eos_ids(directory: Path, config: Mapping[str, Any]) -> frozenset[int]:
+def _eos_ids(directory: Path, config: Mapping[str, Any], vocabulary: int) -> frozenset[int]:
+    """Ids that end a turn. `generation_config.json` has the full list where `config.json` names one."""
     path = directory / "generation_config.json"
     generation = read_json(path) if path.is_file() else {}
-    ids = generation.get("eos_token_id", config.get("eos_token_id"))
-    found = [ids] if isinstance(ids, int) else ids
-    if not isinstance(found, list) or not found or not all(type(i) is int for i in found):
-        raise damaged(path, "eos_token_id", expected="a token id or a list of them", got=repr(ids))
+    ids = generation.get("eos_token_id")
+    if ids is None:
+        ids = config.get("eos_token_id")
+    found = ids if isinstance(ids, list) else [ids]
+    if not found or not all(type(i) is int and 0 <= i < vocabulary for i in found):
+        wanted = f"a token id under {vocabulary} or a list of them"
+        raise damaged(path, "eos_token_id", expected=wanted, got=repr(ids))
     return frozenset(found)

@@ -69,6 +69,7 @@ def _yarn(
 
 
 def _number(path: Path, value: object, name: str) -> float:
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise damaged(path, name, expected="a positive number", got=repr(value))
+    """Within bounds that no published value comes near, and in which nothing computed from it overflows."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-9 <= value <= 1e12:
+        raise damaged(path, name, expected="a number from 1e-9 to 1e12", got=repr(value))
     return float(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +69,13 @@ def read_directory(directory: Path) -> dict[str, Tensor]:
     for shard in sorted(set(placed.values())):
         if not (directory / shard).is_file():
             raise missing(directory, f"the shard {shard}")
-        tensors.update(read_file(directory / shard))
+        for name, tensor in read_file(directory / shard).items():
+            if name in tensors:
+                got = f"one there and one in {tensors[name].file.name}"
+                raise damaged(tensor.file, name, expected="in one shard only", got=got)
+            tensors[name] = tensor
     for name, shard in placed.items():
-        if name not in tensors:
+        if name not in tensors or tensors[name].file.name != shard:
             raise damaged(directory / shard, name, expected="a tensor that the index names", got="none")
     return tensors
 
@@ -89,17 +93,19 @@ def read_file(path: Path) -> dict[str, Tensor]:
     if header_bytes > min(size - 8, _MAX_HEADER_BYTES):
         raise damaged(path, "header", expected=f"at most {size - 8} bytes", got=f"{header_bytes}")
     try:
-        header = json.loads(mapped[8 : 8 + header_bytes].tobytes())
-    except ValueError as error:
+        header = json.loads(mapped[8 : 8 + header_bytes].tobytes(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         raise damaged(path, "header", expected="a JSON header", got=str(error)) from None
     if not isinstance(header, dict):
         raise damaged(path, "header", expected="a JSON object", got=type(header).__name__)
     at = 8 + header_bytes
-    return {
+    tensors = {
         name: _tensor(path, name, entry, mapped, at)
         for name, entry in header.items()
         if name != "__metadata__"
     }
+    _check_layout(path, tensors.values(), at, size)
+    return tensors
 
 
 def to_bfloat16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
@@ -131,8 +137,10 @@ def _tensor(path: Path, name: str, entry: object, mapped: npt.NDArray[np.uint8],
         if not isinstance(entry, Mapping):
             raise TypeError(f"entry is {type(entry).__name__}")
         dtype = str(entry["dtype"])
-        shape = tuple(int(n) for n in entry["shape"])
-        begin, end = (int(n) for n in entry["data_offsets"])
+        shape = tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+        if not all(type(n) is int for n in (*shape, begin, end)):
+            raise TypeError("a number that is not whole")
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, name, expected="dtype, shape and data_offsets", got=repr(error)) from None
     stored = _STORED.get(dtype)
@@ -149,9 +157,37 @@ def _tensor(path: Path, name: str, entry: object, mapped: npt.NDArray[np.uint8],
     return Tensor(file=path, name=name, dtype=dtype, shape=shape, offset=at + begin, mapped=values)
 
 
+def _check_layout(path: Path, tensors: Iterable[Tensor], at: int, size: int) -> None:
+    """Tensors lie one after the other, from the header's end to the file's: no byte is two tensors', or nobody's."""
+    before = "the header"
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.mapped.nbytes)):
+        if tensor.offset != at:
+            got = f"{tensor.offset}"
+            raise damaged(path, tensor.name, expected=f"at byte {at}, right after {before}", got=got)
+        at += tensor.mapped.nbytes
+        before = tensor.name
+    if at != size:
+        raise damaged(
+            path, "the data", expected=f"over at byte {at}, right after {before}", got=f"{size} bytes"
+        )
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of the header; JSON itself would let the last of two equal names win."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} twice")
+    return found
+
+
 def _read_index(path: Path) -> dict[str, str]:
     try:
-        placed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        return {str(name): str(shard) for name, shard in placed.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        placed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)["weight_map"]
+        shards = {str(name): str(shard) for name, shard in placed.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, "weight_map", expected="tensor names to shard files", got=repr(error)) from None
+    for name, shard in shards.items():
+        if not shard or Path(shard).name != shard or not shard.isprintable():
+            raise damaged(path, name, expected="in a file beside the index", got=repr(shard))
+    return shards

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from runtime_svc.directory import read_json
 from runtime_svc.errors import damaged, missing
 from treni.errors import invalid_argument
 from treni.v1 import common_pb2
@@ -23,38 +24,53 @@ class RawJson(str):
 
 
 class ChatTemplate:
-    """A checkpoint's template, from `chat_template.jinja` or `tokenizer_config.json`."""
+    """A checkpoint's template: from `chat_template.jinja`, or from `tokenizer_config.json`.
+
+    Where a checkpoint has several, "tool_use" renders requests with tools and "default" the others, as in
+    transformers. Templates run in a sandbox, with what transformers gives them: loop controls, `tojson` that
+    escapes nothing, `raise_exception`, `strftime_now`, and the special tokens by name. `enable_thinking` is false.
+    """
 
     def __init__(self, directory: Path) -> None:
-        path, source, tokens = _source(directory)
-        self._tokens = tokens
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        try:
-            self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise damaged(path, "the chat template", expected="valid Jinja", got=str(error)) from None
+        settings = directory / "tokenizer_config.json"
+        config = read_json(settings) if settings.is_file() else {}
+        self._tokens = _special_tokens(config)
+        self._templates: dict[str, jinja2.Template] = {}
+        for name, (path, source) in _sources(directory, settings, config).items():
+            try:
+                self._templates[name] = environment.from_string(source)
+            except Exception as error:  # mostly TemplateError; the compiler has others for odd input
+                what = f'the chat template "{name}"'
+                raise damaged(path, what, expected="valid Jinja", got=str(error)) from None
 
     def render(self, messages: Iterable[common_pb2.Message], tools: Iterable[common_pb2.ToolSpec]) -> str:
         """The prompt that ends where the assistant's next turn begins.
 
         Raises INVALID_ARGUMENT when the template refuses the conversation.
         """
+        offered = [_tool(tool) for tool in tools] or None
+        template = self._templates["default"]
+        if offered is not None:
+            template = self._templates.get("tool_use", template)
         try:
-            return self._template.render(
+            return template.render(
                 messages=[_message(message) for message in messages],
-                tools=[_tool(tool) for tool in tools] or None,
+                tools=offered,
                 add_generation_prompt=True,
                 enable_thinking=False,
                 **self._tokens,
             )
-        except jinja2.TemplateError as error:
+        except Exception as error:  # a template is a program of the checkpoint's: it may raise anything
             raise invalid_argument(
                 "conversation_refused",
                 expected="a conversation that the chat template accepts",
-                got=str(error),
+                got=str(error) or type(error).__name__,
             ) from None
 
 
@@ -82,26 +98,27 @@ def _tool(tool: common_pb2.ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _tojson(value: object, ensure_ascii: bool = False, indent: int | None = None) -> str:
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """As transformers defines the filter: not HTML-escaped, and keys in their own order."""
     if isinstance(value, RawJson):
         return value
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
-def _source(directory: Path) -> tuple[Path, str, Mapping[str, str]]:
-    """The file that holds the template, its text, and the special tokens a template may name."""
-    settings = directory / "tokenizer_config.json"
-    config: dict[str, Any] = {}
-    if settings.is_file():
-        try:
-            config = dict(json.loads(settings.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise damaged(settings, "the text", expected="a JSON object", got=str(error)) from None
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+    """The special tokens that a template may name; each is a string, or an object with its `content`."""
     tokens: dict[str, str] = {}
     for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
         value = config.get(key)
@@ -109,10 +126,33 @@ def _source(directory: Path) -> tuple[Path, str, Mapping[str, str]]:
             value = value.get("content")
         if isinstance(value, str):
             tokens[key] = value
+    return tokens
+
+
+def _sources(directory: Path, settings: Path, config: Mapping[str, Any]) -> dict[str, tuple[Path, str]]:
+    """Template texts by name, each with its file; files of their own go before `tokenizer_config.json`."""
     path = directory / "chat_template.jinja"
     if path.is_file():
-        return path, path.read_text(encoding="utf-8"), tokens
-    source = config.get("chat_template")
-    if not isinstance(source, str):
+        more = sorted((directory / "additional_chat_templates").glob("*.jinja"))
+        return {"default": (path, _text(path))} | {other.stem: (other, _text(other)) for other in more}
+    given = config.get("chat_template")
+    if given is None:
         raise missing(directory, "chat_template.jinja, or chat_template in tokenizer_config.json,")
-    return settings, source, tokens
+    named = given if isinstance(given, list) else [{"name": "default", "template": given}]
+    sources: dict[str, tuple[Path, str]] = {}
+    for entry in named:
+        name, text = (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(text, str):
+            wanted = "a template, or a list of objects with name and template"
+            raise damaged(settings, "chat_template", expected=wanted, got=repr(entry)[:80])
+        sources[name] = (settings, text)
+    if "default" not in sources:
+        raise damaged(settings, "chat_template", expected='one named "default"', got=", ".join(sources))
+    return sources
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise damaged(path, "the chat template", expected="UTF-8", got=str(error)) from None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from tokenizers import Tokenizer as HuggingFaceTokenizer
-
-from runtime_svc.errors import damaged, missing, unsupported
+from runtime_svc.errors import unsupported
+from runtime_svc.tokenizer_file import TokenizerFile
 
 MARKERS = frozenset(
     {"<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"}
@@ -23,30 +22,22 @@ class Tokenizer:
     """
 
     def __init__(self, directory: Path) -> None:
-        path = directory / "tokenizer.json"
-        if not path.is_file():
-            raise missing(directory, "tokenizer.json")
-        try:
-            self._tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise damaged(path, "the tokenizer", expected="readable", got=str(error)) from None
-        if type(self._tokenizer.decoder).__name__ != "ByteLevel":
-            got = type(self._tokenizer.decoder).__name__
-            raise unsupported(path, expected="a byte-level tokenizer", got=got)
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        added = self._tokenizer.get_added_tokens_decoder()
+        self._file = TokenizerFile(directory)
+        library = self._file.library
+        decoder = type(library.decoder).__name__
+        if decoder != "ByteLevel":
+            raise unsupported(self._file.path, expected="a byte-level tokenizer", got=decoder)
+        added = library.get_added_tokens_decoder()
         self._control_ids = frozenset(
             i for i, token in added.items() if token.special and token.content not in MARKERS
         )
         self.control = frozenset(added[i].content for i in self._control_ids)
-        self._bytes = _token_bytes(self._tokenizer.get_vocab(), {i: t.content for i, t in added.items()})
-        self.size = max(self._bytes) + 1
+        self._bytes = _token_bytes(self._file.vocabulary, {i: t.content for i, t in added.items()})
+        self.size = self._file.size
 
     def encode(self, text: str) -> list[int]:
         """Token ids of the text; control tokens in it become themselves. Nothing is added."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._file.encode(text, add_special_tokens=False)
 
     def stream(self) -> TextStream:
         """A decoder for one completion."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from runtime_svc.encoder.bert import Bert
 from runtime_svc.encoder.checkpoint import read_config, read_weights, transformer_directory
 from runtime_svc.encoder.wordpiece import WordPiece
-from treni.errors import invalid_argument
+from treni.errors import Code, TreniError, invalid_argument
 
 BATCH = 32
 """Texts in one pass: bounds memory, and how long a cancellation waits."""
@@ -59,7 +59,7 @@ class Encoder:
 
         `truncate` keeps the first `max_tokens` of a longer text, as sentence-transformers does; otherwise such
         a text raises INVALID_ARGUMENT and nothing is computed. `check` is called before every `BATCH` texts and
-        stops the work by raising.
+        stops the work by raising. Raises INTERNAL when the model yields NaN or infinity.
         """
         ids = self._tokenizer.encode(texts)
         limit = self.max_tokens
@@ -86,6 +86,22 @@ class Encoder:
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.zeros(mask.shape, np.int32)
         ids[mask] = np.concatenate([np.asarray(row, np.int32) for row in rows])
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            mean = self._mean(ids, mask, lengths)
+        if not np.isfinite(mean).all():
+            raise TreniError(
+                Code.INTERNAL,
+                "embedding_not_finite",
+                expected="finite embeddings",
+                got="NaN or infinity",
+                todo="check the encoder's weights",
+            )
+        return mean
+
+    def _mean(
+        self, ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_], lengths: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Means over each row's own tokens, scaled to unit length, (B, width)."""
         states = self._bert.states(ids, mask)
         shares = mask / lengths[:, None].astype(np.float32)
         mean: npt.NDArray[np.float32] = np.matmul(shares[:, None, :], states)[:, 0]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from runtime_svc.encoder.checkpoint import TODO
-from runtime_svc.errors import damaged, missing, unsupported
+from runtime_svc.errors import damaged, unsupported
+from runtime_svc.tokenizer_file import TokenizerFile
 
 
 class WordPiece:
@@ -18,26 +17,19 @@ class WordPiece:
     """
 
     def __init__(self, directory: Path, *, vocabulary: int) -> None:
-        path = directory / "tokenizer.json"
-        if not path.is_file():
-            raise missing(directory, "tokenizer.json")
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise damaged(path, "the tokenizer", expected="readable", got=str(error)) from None
-        kind = type(self._tokenizer.model).__name__
+        self._file = TokenizerFile(directory)
+        path, kind = self._file.path, type(self._file.library.model).__name__
         if kind != "WordPiece":
             raise unsupported(path, expected="a WordPiece tokenizer", got=kind, todo=TODO)
-        largest = max(self._tokenizer.get_vocab().values(), default=0)
-        if largest >= vocabulary:
-            raise damaged(path, "token ids", expected=f"under the model's {vocabulary}", got=f"{largest}")
-        # Files as published pad and truncate to a fixed length of their own.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        if self._file.size > vocabulary:
+            got = f"{self._file.size - 1}"
+            raise damaged(
+                path, "token ids", expected=f"under the model's vocabulary of {vocabulary}", got=got
+            )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of every text, whole."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        return [self._file.encode(text, add_special_tokens=True) for text in texts]
 
     def shortened(self, ids: list[int], limit: int) -> list[int]:
         """The first ids and the closing special token, `limit` in all: what sentence-transformers keeps."""

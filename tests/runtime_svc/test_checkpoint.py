@@ -10,6 +10,7 @@ from runtime_svc import checkpoint
 from runtime_svc.engine import Engine
 from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from runtime_svc.safetensor import read_file, write_file
+from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 
 TENSOR = "model.layers.1.mlp.up_proj.weight"
@@ -74,6 +75,12 @@ def test_a_broken_template(directory):
             "sliding window",
         ),
         ({"attention_bias": True}, "checkpoint_unsupported", "attention_bias"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "checkpoint_unsupported", "quantization_config"),
+        ({"head_dim": 10**9}, "checkpoint_damaged", "attention shape"),
+        ({"max_position_embeddings": 10**12}, "checkpoint_damaged", "max_position_embeddings"),
+        ({"rms_norm_eps": True}, "checkpoint_damaged", "rms_norm_eps"),
+        ({"rms_norm_eps": 10**400}, "checkpoint_damaged", "rms_norm_eps"),
+        ({"rope_parameters": {"rope_theta": 1e-300}}, "checkpoint_damaged", "rope_theta"),
         ({"rope_parameters": {"rope_type": "spiral"}}, "checkpoint_unsupported", "spiral"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "checkpoint_damaged", "factor"),
         ({"rope_parameters": {"rope_theta": -1}}, "checkpoint_damaged", "rope_theta"),
@@ -95,6 +102,29 @@ def test_a_config_that_does_not_fit(directory, changes, kind, word):
 def test_no_end_of_turn(directory):
     edit(directory / "generation_config.json", eos_token_id=None)
     refused(directory, "checkpoint_damaged", "eos_token_id")
+
+
+@pytest.mark.parametrize("ids", ["258", [], [258, None], [288], -1, True])
+def test_ends_of_turn_that_are_no_tokens(directory, ids):
+    edit(directory / "generation_config.json", eos_token_id=ids)
+    refused(directory, "checkpoint_damaged", "eos_token_id")
+
+
+def test_a_null_in_the_generation_config_leaves_it_to_the_config(directory):
+    (directory / "generation_config.json").write_text('{"eos_token_id": null}')
+    edit(directory / "config.json", eos_token_id=[256, 258])
+    assert checkpoint.read_config(directory).eos_ids == {256, 258}
+
+
+def test_sampling_defaults_of_the_checkpoint_are_not_a_requests(directory):
+    def ids():
+        return [token.id for token in last.finish.tokens]
+
+    *_, last = Engine.load(directory).generate(generate_request("Hello", max_new_tokens=8))
+    greedy = ids()
+    edit(directory / "generation_config.json", do_sample=True, temperature=5.0, top_k=20, top_p=0.8)
+    *_, last = Engine.load(directory).generate(generate_request("Hello", max_new_tokens=8))
+    assert ids() == greedy
 
 
 def test_a_tokenizer_larger_than_the_model(tmp_path):
@@ -121,24 +151,100 @@ def test_weights_that_are_not_numbers(directory, bad):
     refused(directory, "checkpoint_damaged", "model.safetensors", TENSOR)
 
 
+def write_raw(path, header, data=bytes(64)):
+    text = header if isinstance(header, str) else json.dumps(header)
+    path.write_bytes(len(text.encode()).to_bytes(8, "little") + text.encode() + data)
+    return path
+
+
+def entry(begin, end, shape=(2, 2), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
 @pytest.mark.parametrize(
-    "entry",
+    "lie",
     [
-        {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 8]},
-        {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]},
-        {"dtype": "F32", "shape": [2, 2], "data_offsets": [1_000_000, 1_000_016]},
-        {"dtype": "F32", "shape": "square", "data_offsets": [0, 16]},
+        entry(0, 8),
+        entry(0, 16, (-2, -2)),
+        entry(1_000_000, 1_000_016),
+        entry(0, 16, "square"),
+        entry(0, 16, (2.0, 2.0)),
+        entry(0, 16.0),
+        entry(False, 16),
         {"dtype": "F32", "data_offsets": [0, 16]},
+        {"dtype": "F32", "shape": [2, 2], "data_offsets": [0]},
         7,
     ],
 )
-def test_a_header_that_lies(tmp_path, entry):
-    text = json.dumps({"weight": entry}).encode()
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+def test_a_header_that_lies(tmp_path, lie):
     with pytest.raises(TreniError, match="weight") as caught:
-        read_file(path)
+        read_file(write_raw(tmp_path / "model.safetensors", {"weight": lie}))
     assert caught.value.kind == "checkpoint_damaged"
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"a": entry(0, 16), "b": entry(8, 24)}, ["b", "right after a"]),  # overlapping
+        ({"b": entry(0, 16), "a": entry(0, 16)}, ["right after"]),  # the same bytes
+        ({"a": entry(0, 16), "b": entry(32, 48)}, ["b", "right after a"]),  # a hole
+        ({"a": entry(16, 32)}, ["a", "right after the header"]),
+        ({"a": entry(0, 16)}, ["model.safetensors", "right after a"]),  # bytes that nobody owns
+        ('{"a": 1, "a": 2}', ["a twice"]),
+        ('{"a": {"dtype": "F32", "dtype": "F16"}}', ["dtype twice"]),
+        ("[" * 100_000, ["JSON"]),
+        ("[]", ["list"]),
+        (b"\xff".decode("latin-1") + "{", ["JSON"]),
+    ],
+)
+def test_a_layout_that_cannot_be(tmp_path, header, words):
+    with pytest.raises(TreniError) as caught:
+        read_file(write_raw(tmp_path / "model.safetensors", header))
+    assert caught.value.kind == "checkpoint_damaged"
+    for word in ["model.safetensors", *words]:
+        assert word in str(caught.value)
+
+
+def test_tensors_in_any_order_and_of_no_size(tmp_path):
+    header = {
+        "b": entry(16, 32),
+        "empty": entry(16, 16, (0, 4)),
+        "a": entry(0, 16),
+        "n": entry(32, 64, (4,), "I64"),
+    }
+    tensors = read_file(
+        write_raw(tmp_path / "model.safetensors", header, np.arange(16, dtype="<f4").tobytes())
+    )
+    np.testing.assert_array_equal(tensors["b"].widened(), [[4, 5], [6, 7]])
+    assert tensors["empty"].widened().shape == (0, 4)
+
+
+def test_a_weight_of_whole_numbers(directory):
+    path = directory / "model.safetensors"
+    header, data = parse(path)
+    header[TENSOR] |= {"dtype": "I64", "shape": [48, 8]}
+    write_raw(path, header, data)
+    refused(directory, "checkpoint_damaged", TENSOR)
+    header[TENSOR]["shape"] = [12, 32]
+    write_raw(path, header, data)
+    edit(directory / "config.json", intermediate_size=12)
+    refused(directory, "checkpoint_damaged", "mlp")
+
+
+def test_a_tensor_that_nothing_asks_for_is_ignored(directory):
+    path = directory / "model.safetensors"
+    header, data = parse(path)
+    header["lm_head.weight"] = entry(
+        len(data), len(data) + 16
+    )  # some tied checkpoints carry a copy of the head
+    write_raw(path, header, data + bytes(16))
+    Engine.load(directory)
+
+
+def parse(path):
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
 
 
 def test_a_type_that_is_not_known(tmp_path):
@@ -156,13 +262,42 @@ def test_a_missing_shard(tmp_path):
     refused(tmp_path, "checkpoint_missing", "model-00002-of-00003.safetensors")
 
 
-def test_an_index_that_names_a_tensor_nowhere(tmp_path):
+FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "shard", "kind", "words"),
+    [
+        ("model.extra", FIRST, "checkpoint_damaged", ["model.extra", FIRST]),  # a tensor that is nowhere
+        ("model.norm.weight", "other", "checkpoint_missing", ["other"]),
+        ("model.norm.weight", "../model.safetensors", "checkpoint_damaged", ["model.norm.weight", "index"]),
+        ("model.norm.weight", "a\x00b", "checkpoint_damaged", ["model.norm.weight", "index"]),
+        ("model.norm.weight", "", "checkpoint_damaged", ["model.norm.weight", "index"]),
+    ],
+)
+def test_an_index_that_is_wrong(tmp_path, name, shard, kind, words):
     write_random_checkpoint(tmp_path, Shape(), shards=2)
     index = tmp_path / "model.safetensors.index.json"
     value = json.loads(index.read_text())
-    value["weight_map"]["model.extra"] = "model-00001-of-00002.safetensors"
+    value["weight_map"][name] = shard
     index.write_text(json.dumps(value))
-    refused(tmp_path, "checkpoint_damaged", "model.extra")
+    refused(tmp_path, kind, *words)
+
+
+def test_an_index_that_names_the_wrong_shard(tmp_path):
+    write_random_checkpoint(tmp_path, Shape(), shards=2)
+    index = tmp_path / "model.safetensors.index.json"
+    value = json.loads(index.read_text())
+    other = {FIRST: SECOND, SECOND: FIRST}[value["weight_map"][TENSOR]]
+    value["weight_map"][TENSOR] = other
+    index.write_text(json.dumps(value))
+    refused(tmp_path, "checkpoint_damaged", TENSOR, other)
+
+
+def test_a_tensor_in_two_shards(tmp_path):
+    write_random_checkpoint(tmp_path, Shape(), shards=2)
+    shutil.copy(tmp_path / FIRST, tmp_path / SECOND)
+    refused(tmp_path, "checkpoint_damaged", FIRST, SECOND)
 
 
 @pytest.mark.parametrize("index", ["[]", '{"weight_map": 3}', "{"])

@@ -1,0 +1,56 @@
+"""A `tokenizer.json` through the `tokenizers` library, whose errors become ours: the panics of its Rust code too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from runtime_svc.errors import damaged, missing
+
+_PROBE = "A probe: é, 漢, 😀 1/2\n"
+
+
+class TokenizerFile:
+    """A loaded tokenizer that neither truncates nor pads, whatever its file says.
+
+    Raises `TreniError` (FAILED_PRECONDITION) naming the file when it is absent, cannot be read, or cannot encode.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "tokenizer.json"
+        if not self.path.is_file():
+            raise missing(directory, "tokenizer.json")
+        with self._errors():
+            self.library = Tokenizer.from_file(str(self.path))
+            self.library.no_truncation()
+            self.library.no_padding()
+            self.vocabulary: dict[str, int] = self.library.get_vocab()
+        # Some files load, and fail at the first text.
+        self.encode(_PROBE, add_special_tokens=True)
+        if not self.vocabulary:
+            raise damaged(self.path, "the vocabulary", expected="at least one token", got="none")
+
+    @property
+    def size(self) -> int:
+        """One more than the largest token id."""
+        return max(self.vocabulary.values()) + 1
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of the text, whole."""
+        with self._errors():
+            ids: list[int] = self.library.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the library raises plain Exception
+            raise damaged(self.path, "the tokenizer", expected="usable", got=str(error)) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # no class of that name can be imported
+                raise
+            raise damaged(self.path, "the tokenizer", expected="usable", got=str(error)) from None
