@@ -16,6 +16,7 @@ from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import Generation, Listener
+from runtime_svc.route import RouteStage
 from runtime_svc.runner import Runner
 from runtime_svc.runner_numpy import NumpyRunner
 from runtime_svc.scheduler import Scheduler
@@ -26,6 +27,7 @@ from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
 if TYPE_CHECKING:
+    from runtime_svc.encoder.encoder import Encoder
     from runtime_svc.metrics import Metrics
 
 SLOTS = 64
@@ -60,6 +62,7 @@ class Engine:
         runner: Runner,
         tokenizer: Tokenizer,
         template: ChatTemplate,
+        encoder: Encoder | None = None,
         max_rows: int | None = None,
         batch_invariant: bool = False,
     ) -> None:
@@ -69,6 +72,8 @@ class Engine:
         self.cold_start = inference_pb2.ColdStart()
         self.metrics: Metrics | None = None
         self._directory = directory
+        self._encoder = encoder
+        self._route = None if encoder is None else RouteStage(encoder)
         self._template = template
         at_once = runner.ahead == 0  # a longer chunk would only wait longer to be cancelled
         self.scheduler = Scheduler(
@@ -88,6 +93,7 @@ class Engine:
         directory: str | Path,
         *,
         backend: str = "numpy",
+        encoder: str | Path | None = None,
         slots: int | None = None,
         slot_tokens: int | None = None,
         max_rows: int = MAX_ROWS,
@@ -95,6 +101,7 @@ class Engine:
     ) -> Engine:
         """The engine for a local Hugging Face directory.
 
+        `encoder` is the directory of a sentence encoder, for embeddings and the semantic route of every answer.
         `slots` KV slots of `slot_tokens` tokens hold what runs and the prefixes that are kept; None chooses by
         memory. `batch_invariant`: see `Scheduler`. Raises `TreniError`: FAILED_PRECONDITION naming file and
         tensor when the directory is not complete, sound and of a known family, or when the backend is not there.
@@ -115,6 +122,7 @@ class Engine:
                 got=f"a tokenizer with {tokenizer.size}",
                 todo="use the tokenizer that belongs to the weights",
             )
+        sentences = None if encoder is None else _load_encoder(encoder)
         clock.host()
         if slot_tokens is None:
             slot_tokens = config.context_length if backend == "numpy" else DEVICE_SLOT_TOKENS
@@ -137,6 +145,7 @@ class Engine:
             runner=runner,
             tokenizer=tokenizer,
             template=template,
+            encoder=sentences,
             max_rows=max_rows,
             batch_invariant=batch_invariant,
         )
@@ -160,6 +169,7 @@ class Engine:
             slot_tokens=runner.capacity,
             max_rows=self.scheduler.max_rows,
             cold_start=self.cold_start,
+            encoder="" if self._encoder is None else self._encoder.name,
         )
 
     def observe(self, metrics: Metrics) -> None:
@@ -203,6 +213,7 @@ class Engine:
             tokenize=self.prompt,
             tokenizer=self.tokenizer,
             capacity=self.runner.capacity,
+            route=self._route,
             stamp=self._stamp,
             listener=listener,
             arrived_s=time.perf_counter() if arrived_s is None else arrived_s,
@@ -237,27 +248,32 @@ class Engine:
                     self.scheduler.step()
 
     def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
-        """One unit-length vector of `hidden` values per text; see `embeddings`."""
+        """One unit-length vector per text; see `embeddings`."""
         check_embed(request)
         return inference_pb2.EmbedResponse(embeddings=self.embeddings(request))
 
     def embeddings(
         self, request: inference_pb2.EmbedRequest, *, check: Callable[[], None] = _nothing
     ) -> Iterator[inference_pb2.Embedding]:
-        """The vectors of a checked request, one by one: the mean of the decoder's last hidden states.
+        """The vectors of a checked request, one by one: the encoder's, or without one the decoder's own.
 
-        A causal decoder's states, after the final norm, without a chat template: comparable with each other
-        under the same checkpoint, and no substitute for a model trained to embed. Raises INVALID_ARGUMENT
-        for an empty text or one longer than the context, FAILED_PRECONDITION where the backend keeps its states
-        to itself, and whatever `check`, which is called before every chunk of tokens, raises.
+        The decoder's are the mean of its last hidden states, after the final norm, without a chat template:
+        comparable with each other under the same checkpoint, and no substitute for a model trained to embed.
+        Raises INVALID_ARGUMENT for an empty text or one longer than the encoder's or the decoder's context,
+        FAILED_PRECONDITION without an encoder where the backend keeps its states to itself, and whatever `check`,
+        which is called before every piece of work, raises.
         """
+        if self._encoder is not None:
+            for ids in self._encoder.tokenize(request.texts):
+                yield inference_pb2.Embedding(values=self._encoder.embed_tokens([ids], check=check)[0])
+            return
         if not isinstance(self.runner, NumpyRunner):
             raise TreniError(
                 Code.FAILED_PRECONDITION,
                 "embeddings_unavailable",
                 expected="a backend that gives out its hidden states",
                 got=self.runner.backend,
-                todo="use the numpy backend for embeddings",
+                todo="load an encoder, or use the numpy backend for embeddings",
             )
         states, context = self.runner.decoder, self.runner.config.context_length
         for index, text in enumerate(request.texts):
@@ -294,6 +310,12 @@ def _slots_that_fit(config: ModelConfig, capacity: int, *, element_bytes: int) -
     """`SLOTS`, or as many as fit `KV_BUDGET_BYTES` when all are full; at least one a row."""
     slot_bytes = config.layers * 2 * config.kv_heads * config.head_dim * capacity * element_bytes
     return max(MAX_ROWS, min(SLOTS, KV_BUDGET_BYTES // slot_bytes))
+
+
+def _load_encoder(directory: str | Path) -> Encoder:
+    from runtime_svc.encoder.encoder import Encoder  # it needs SciPy, which nothing else here does
+
+    return Encoder.load(directory)
 
 
 def _no_backend(backend: str, why: str) -> TreniError:

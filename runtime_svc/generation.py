@@ -39,8 +39,9 @@ class Generation:
     """A checked request, as the scheduler's `Work`.
 
     `tokenize` gives the prompt's tokens and raises `TreniError` where they are too many for the `capacity` of a
-    slot. `stamp` holds what every finish says alike: model, backend and device. `begun` tells whether the engine
-    has looked at it, `over` whether the listener has heard the last.
+    slot. `route`, where there is one, is what an encoder makes of the request. `stamp` holds what every finish says
+    alike: model, backend and device. `begun` tells whether the engine has looked at it, `over` whether the listener
+    has heard the last.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Generation:
         stamp: inference_pb2.GenerateFinish,
         listener: Listener,
         arrived_s: float,
+        route: Callable[[inference_pb2.GenerateRequest], common_pb2.RouteAwareness] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.stages = Stages(arrived_s)
@@ -62,11 +64,13 @@ class Generation:
         self._request = request
         self._tokenize = tokenize
         self._capacity = capacity
+        self._route = route
         self._stamp = stamp
         self._listener = listener
         self._metrics = metrics
         self._stream = tokenizer.stream()
         self._prompt_tokens = 0
+        self._routed: common_pb2.RouteAwareness | None = None
         self._tokens: list[Sampled] = []
         self._pieces: list[str] = []
 
@@ -82,6 +86,10 @@ class Generation:
         tokens = self._tokenize(self._request)
         self._prompt_tokens = len(tokens)
         self.stages.since("tokenize_s", before_s)
+        if self._route is not None:
+            before_s = time.perf_counter()
+            self._routed = self._route(self._request)
+            self.stages.since("route_s", before_s)
         sampling = self._request.sampling
         return Prompt(
             tokens=tokens,
@@ -119,7 +127,7 @@ class Generation:
                 completion_tokens=len(self._tokens),
                 cached_prompt_tokens=reused,
             ),
-            awareness=awareness(self._tokens),
+            awareness=awareness(self._tokens, self._routed),
             tokens=[
                 inference_pb2.TokenStat(id=t.id, logprob=t.logprob, entropy=t.entropy) for t in self._tokens
             ],

@@ -55,16 +55,18 @@ class Encoder:
     def embed(
         self, texts: Sequence[str], *, truncate: bool = False, check: Callable[[], None] = _nothing
     ) -> npt.NDArray[np.float32]:
-        """One unit-length vector a text, (N, width): the mean of the states of its tokens, divided by its length.
+        """One unit-length vector a text, (N, width); see `tokenize` and `embed_tokens`."""
+        return self.embed_tokens(self.tokenize(texts, truncate=truncate), check=check)
+
+    def tokenize(self, texts: Sequence[str], *, truncate: bool = False) -> list[list[int]]:
+        """Token ids of every text, the special ones included.
 
         `truncate` keeps the first `max_tokens` of a longer text, as sentence-transformers does; otherwise such
-        a text raises INVALID_ARGUMENT and nothing is computed. `check` is called before every `BATCH` texts and
-        stops the work by raising. Raises INTERNAL when the model yields NaN or infinity.
+        a text raises INVALID_ARGUMENT.
         """
-        ids = self._tokenizer.encode(texts)
-        limit = self.max_tokens
+        ids, limit = self._tokenizer.encode(texts), self.max_tokens
         if truncate:
-            ids = [self._tokenizer.shortened(row, limit) for row in ids]
+            return [self._tokenizer.shortened(row, limit) for row in ids]
         for index, row in enumerate(ids):
             if len(row) > limit:
                 raise invalid_argument(
@@ -73,6 +75,16 @@ class Encoder:
                     got=f"{len(row)}",
                     todo="shorten the text",
                 )
+        return ids
+
+    def embed_tokens(
+        self, ids: Sequence[list[int]], *, check: Callable[[], None] = _nothing
+    ) -> npt.NDArray[np.float32]:
+        """One vector for each of `tokenize`'s rows, (N, width): the mean of its tokens' states, scaled to unit length.
+
+        `check` is called before every `BATCH` rows and stops the work by raising. Raises INTERNAL when the model
+        yields NaN or infinity.
+        """
         out = np.empty((len(ids), self.width), np.float32)
         by_length = sorted(range(len(ids)), key=lambda index: len(ids[index]))
         for first in range(0, len(ids), BATCH):

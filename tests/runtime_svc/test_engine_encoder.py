@@ -1,0 +1,86 @@
+"""The engine with a sentence encoder beside it: embeddings, the route of every answer, and refusals to load."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime_svc.core import InferenceCore
+from runtime_svc.encoder.encoder import Encoder
+from runtime_svc.engine import Engine
+from runtime_svc.route import NO_TOOL
+from tests.runtime_svc.requests import generate_request, message, tool
+from treni.errors import Code, TreniError
+from treni.v1 import inference_pb2
+
+BERT = Path(__file__).parents[1] / "goldens" / "data" / "encoder" / "random-bert"
+
+
+@pytest.fixture(scope="module")
+def routed(random_directory):
+    return Engine.load(random_directory, encoder=BERT)
+
+
+def finish(engine, request):
+    return list(engine.generate(request))[-1].finish
+
+
+def test_embeddings_are_the_encoders(routed):
+    texts = ["hello there", "x", "numbers 1 2 3"]
+    response = routed.embed(inference_pb2.EmbedRequest(texts=texts))
+    expected = Encoder.load(BERT).embed(texts)
+    np.testing.assert_allclose([e.values for e in response.embeddings], expected, atol=1e-6)
+
+
+def test_a_text_longer_than_the_encoder_takes(routed):
+    request = inference_pb2.EmbedRequest(texts=["x", "a " * 300])
+    with pytest.raises(TreniError, match=r"texts\[1\]") as caught:
+        routed.embed(request)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_every_answer_has_a_route_and_its_time(routed):
+    tools = [tool(name="sum"), tool(name="find")]
+    result = finish(routed, generate_request("sum it", tools=tools, max_new_tokens=3))
+    told = result.awareness.route
+    assert told.family in {"sum", "find", NO_TOOL}
+    assert 1 / 3 <= told.probability <= 1
+    assert 0 <= told.entropy <= np.log(3)
+    assert 0 <= told.margin <= told.probability
+    assert 0 < result.timings.route_s < result.timings.total_s
+
+
+def test_the_route_changes_nothing_else(routed, engine):
+    request = generate_request("sum it", tools=[tool()], max_new_tokens=12, temperature=1.0, seed=3)
+    with_route, without = finish(routed, request), finish(engine, request)
+    assert with_route.tokens == without.tokens
+    assert not without.awareness.HasField("route")
+    assert without.timings.route_s == 0
+    with_route.awareness.ClearField("route")
+    assert with_route.awareness == without.awareness
+
+
+def test_a_turn_longer_than_the_encoder_takes_is_answered(routed):
+    result = finish(routed, generate_request("a " * 300, max_new_tokens=2))
+    assert result.awareness.route.family == NO_TOOL
+
+
+def test_info_names_the_encoder(routed, engine):
+    assert routed.info.encoder == "random-bert"
+    assert engine.info.encoder == ""
+
+
+async def test_through_the_core(routed):
+    async with InferenceCore(routed) as core:
+        response = await core.embed(inference_pb2.EmbedRequest(texts=["a", "b"]))
+        chunks = [chunk async for chunk in core.generate(generate_request(message("hi"), max_new_tokens=2))]
+    assert len(response.embeddings) == 2
+    assert chunks[-1].finish.awareness.HasField("route")
+
+
+def test_an_encoder_that_is_none_is_refused(random_directory, tmp_path):
+    with pytest.raises(TreniError, match=r"config\.json") as caught:
+        Engine.load(random_directory, encoder=tmp_path)
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    with pytest.raises(TreniError, match="bert"):
+        Engine.load(random_directory, encoder=random_directory)
