@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         "--encoder",
         metavar="DIR",
         help="a local sentence encoder such as all-MiniLM-L6-v2 (BERT, mean pooling): embeds texts, and puts a "
-        "semantic route beside every answer's awareness; it costs some 10 ms on a CPU for a new request (default: none; "
-        "texts are then embedded with the decoder's own states)",
+        "semantic route beside every answer's awareness, some 10 ms on a CPU for a new request (default: none; texts "
+        "are then embedded with the decoder's own states)",
     )
     parser.add_argument(
         "--slots",

@@ -1,6 +1,7 @@
 """Writes the golden files that the engine is compared with, from Hugging Face transformers.
 
     python tests/goldens/make_goldens.py --out tests/goldens/data [--checkpoint runtime_svc/checkpoints/treni-tiny]
+    python tests/goldens/make_goldens.py --out tests/goldens/data --only checkpoint   # after a new treni-tiny
 
 Needs torch and transformers (the "train" extra). Everything is computed in float32 with eager attention on the
 CPU. Written:
@@ -8,7 +9,7 @@ CPU. Written:
 * `random/<case>/`: small checkpoints with random weights, as `save_pretrained` writes them.
 * `random.npz`: for each case and prompt, token ids, logits after the prompt and after each greedy step,
   logprob and entropy of the greedy tokens.
-* `checkpoint.json`, `checkpoint.npz` (only with a checkpoint): conversations, their rendered prompts and
+* `checkpoint.json`, `checkpoint.npz`: conversations, their rendered prompts and
   token ids, greedy text, and the same figures.
 """
 
@@ -60,6 +61,14 @@ def _shape(hidden: int, ffn: int, heads: int, kv_heads: int, tied: bool, **more:
     }
 
 
+_LONG_YARN = _rope(
+    rope_type="yarn",
+    factor=8.0,
+    original_max_position_embeddings=64,
+    attention_factor=0.9,
+    beta_fast=16.0,
+    beta_slow=2.0,
+)
 _YARN = _rope(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
 _LINEAR = _rope(rope_type="linear", factor=2.0)
 
@@ -94,7 +103,32 @@ CASES: dict[str, tuple[type, dict[str, Any], torch.dtype, str]] = {
         torch.float16,
         "1GB",
     ),
+    "qwen3-yarn-long": (
+        Qwen3Config,
+        _shape(
+            32,
+            48,
+            4,
+            1,
+            True,
+            head_dim=8,
+            rope_parameters=_LONG_YARN,
+            max_position_embeddings=512,
+            rms_norm_eps=1e-5,
+        ),
+        torch.bfloat16,
+        "1GB",
+    ),
+    "qwen2-untied-linear": (
+        Qwen2Config,
+        _shape(48, 40, 6, 2, False, rope_parameters=_rope(1e5, rope_type="linear", factor=4.0)),
+        torch.bfloat16,
+        "1GB",
+    ),
 }
+
+LONG_PROMPTS = {"qwen3-yarn-long": (1, 128, 129, 300)}
+"""Past the engine's chunks of 128 tokens, where the shape has room for it."""
 
 
 def main() -> None:
@@ -102,19 +136,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
+    parser.add_argument("--only", choices=["random", "checkpoint"], help="leave the other files as they are")
     options = parser.parse_args()
     torch.manual_seed(20260)
     torch.set_grad_enabled(False)
     torch.use_deterministic_algorithms(True)
     options.out.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, np.ndarray] = {}
-    for name in CASES:
-        arrays.update(random_case(name, options.out / "random" / name))
-    np.savez_compressed(options.out / "random.npz", **arrays)
-    if (options.checkpoint / "config.json").is_file():
+    if options.only != "checkpoint":
+        arrays: dict[str, np.ndarray] = {}
+        for name in CASES:
+            arrays.update(random_case(name, options.out / "random" / name))
+        np.savez_compressed(options.out / "random.npz", **arrays)
+    if options.only != "random":
         write_checkpoint_goldens(options.checkpoint, options.out)
-    else:
-        print(f"no checkpoint at {options.checkpoint}: only the random cases were written")
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     print(f"{options.out}: {size / 1e6:.2f} MB")
 
@@ -122,7 +156,7 @@ def main() -> None:
 def random_case(name: str, directory: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Writes one random checkpoint; yields its golden arrays by name."""
     kind, shape, dtype, shard = CASES[name]
-    model = AutoModelForCausalLM.from_config(kind(**_SHARED, **shape))
+    model = AutoModelForCausalLM.from_config(kind(**{**_SHARED, **shape}))
     for key, parameter in model.named_parameters():
         # Wide enough that logits spread, and that biases and gains matter.
         if parameter.dim() == 2:
@@ -131,7 +165,7 @@ def random_case(name: str, directory: Path) -> Iterator[tuple[str, np.ndarray]]:
             parameter.normal_(1.0 if "norm" in key else 0.0, 0.3)
     model.to(dtype).save_pretrained(directory, max_shard_size=shard)
     stored = load(directory)
-    for index, length in enumerate(PROMPT_LENGTHS):
+    for index, length in enumerate(LONG_PROMPTS.get(name, PROMPT_LENGTHS)):
         prompt = torch.randint(3, VOCABULARY, (length,)).tolist()
         for part, values in greedy(stored, prompt, STEPS, stop=()).items():
             yield f"{name}/{index}/{part}", values
