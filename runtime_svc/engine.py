@@ -154,7 +154,7 @@ class Engine:
 
     @cached_property
     def info(self) -> inference_pb2.InfoResponse:
-        """What runs here. `dtype` is how the weights are stored. The first call reads all of the checkpoint."""
+        """What runs here. `dtype` is how the weights are stored. The first call reads all checkpoint files."""
         runner, config = self.runner, self.runner.config
         return inference_pb2.InfoResponse(
             model=self.model,
@@ -169,7 +169,7 @@ class Engine:
             slot_tokens=runner.capacity,
             max_rows=self.scheduler.max_rows,
             cold_start=self.cold_start,
-            encoder="" if self._encoder is None else self._encoder.name,
+            encoder="" if self._encoder is None else self._encoder.identity,
         )
 
     def observe(self, metrics: Metrics) -> None:

@@ -38,6 +38,8 @@ def _yarn(
     path: Path, config: Mapping[str, Any], scaling: Mapping[str, Any], theta: float, plain: list[float]
 ) -> tuple[tuple[float, ...], float]:
     """High frequencies as they are, low ones divided by the factor, a linear ramp between (section 3.2)."""
+    if theta <= 1:
+        raise damaged(path, "rope_theta", expected="over 1 with YaRN", got=f"{theta}")
     factor = _number(path, scaling.get("factor"), "factor")
     trained = _number(
         path,

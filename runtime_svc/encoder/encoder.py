@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from runtime_svc.checkpoint import sha256
 from runtime_svc.encoder.bert import Bert
 from runtime_svc.encoder.checkpoint import read_config, read_weights, transformer_directory
 from runtime_svc.encoder.wordpiece import WordPiece
@@ -24,8 +25,8 @@ def _nothing() -> None:
 class Encoder:
     """A BERT encoder with mean pooling from a local directory. Safe to call from several threads."""
 
-    def __init__(self, *, name: str, tokenizer: WordPiece, bert: Bert) -> None:
-        self.name = name
+    def __init__(self, *, directory: Path, tokenizer: WordPiece, bert: Bert) -> None:
+        self._directory = directory
         self._tokenizer = tokenizer
         self._bert = bert
 
@@ -40,7 +41,12 @@ class Encoder:
         config = read_config(inner)
         tokenizer = WordPiece(inner, vocabulary=config.vocabulary)
         bert = Bert(config, read_weights(inner, config))
-        return cls(name=path.resolve().name, tokenizer=tokenizer, bert=bert)
+        return cls(directory=path, tokenizer=tokenizer, bert=bert)
+
+    @property
+    def identity(self) -> str:
+        """Its directory's name, and the beginning of the digest of what is in it."""
+        return f"{self._directory.resolve().name} {sha256(self._directory)[:12]}"
 
     @property
     def width(self) -> int:

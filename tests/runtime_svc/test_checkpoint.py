@@ -84,6 +84,11 @@ def test_a_broken_template(directory):
         ({"rope_parameters": {"rope_type": "spiral"}}, "checkpoint_unsupported", "spiral"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "checkpoint_damaged", "factor"),
         ({"rope_parameters": {"rope_theta": -1}}, "checkpoint_damaged", "rope_theta"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1.0}},
+            "checkpoint_damaged",
+            "rope_theta",
+        ),
         ({"num_key_value_heads": 3}, "checkpoint_damaged", "attention shape"),
         ({"hidden_size": 0}, "checkpoint_damaged", "hidden_size"),
         ({"num_hidden_layers": "two"}, "checkpoint_damaged", "num_hidden_layers"),

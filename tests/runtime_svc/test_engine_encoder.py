@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime_svc import checkpoint
 from runtime_svc.core import InferenceCore
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
@@ -66,7 +67,10 @@ def test_a_turn_longer_than_the_encoder_takes_is_answered(routed):
 
 
 def test_info_names_the_encoder(routed, engine):
-    assert routed.info.encoder == "random-bert"
+    name, digest = routed.info.encoder.split()
+    assert name == "random-bert"
+    assert checkpoint.sha256(BERT).startswith(digest)
+    assert len(digest) == 12
     assert engine.info.encoder == ""
 
 
