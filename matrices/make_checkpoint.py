@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeElapsedColumn, TransferSpeedColumn
 
 from runtime_svc.published_shapes import SHAPES, parameters
-from runtime_svc.random_shards import write_random_shards
 from treni.errors import Code, TreniError
 
 _SIZES = "\n".join(
@@ -43,6 +42,8 @@ was interrupted has no config.json and is refused by everything that loads one: 
 )
 def make_checkpoint(directory: Path, shape: str, seed: int) -> None:
     """Write a Hugging Face DIRECTORY of a published SHAPE with random weights, streamed with bounded memory."""
+    from runtime_svc.random_shards import write_random_shards
+
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime_svc.errors import unsupported
@@ -12,6 +13,16 @@ MARKERS = frozenset(
     {"<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"}
 )
 """Added tokens that are part of what the model says, however the checkpoint flags them."""
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte-level BPE writes each byte as one printable character: this is GPT-2's table, turned around."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+
+
+_BYTE_OF = _byte_alphabet()
 
 
 class Tokenizer:
@@ -32,7 +43,7 @@ class Tokenizer:
             i for i, token in added.items() if token.special and token.content not in MARKERS
         )
         self.control = frozenset(added[i].content for i in self._control_ids)
-        self._bytes = _token_bytes(self._file.vocabulary, {i: t.content for i, t in added.items()})
+        self._bytes = {i: token.content.encode() for i, token in added.items()}
         self.size = self._file.size
 
     def encode(self, text: str) -> list[int]:
@@ -41,14 +52,24 @@ class Tokenizer:
 
     def stream(self) -> TextStream:
         """A decoder for one completion."""
-        return TextStream(self._bytes, self._control_ids)
+        return TextStream(self._bytes_of, self._control_ids)
+
+    def _bytes_of(self, token: int) -> bytes:
+        """The token's bytes, b"" for an id that is none. Found when first asked for: a vocabulary is large."""
+        known = self._bytes.get(token)
+        if known is None:
+            written = self._file.library.id_to_token(token) or ""
+            whole = all(character in _BYTE_OF for character in written)
+            known = bytes(_BYTE_OF[character] for character in written) if whole else b""
+            self._bytes[token] = known
+        return known
 
 
 class TextStream:
     """Turns token ids into text as they come; an incomplete UTF-8 sequence waits for its rest."""
 
-    def __init__(self, token_bytes: dict[int, bytes], control_ids: frozenset[int]) -> None:
-        self._bytes = token_bytes
+    def __init__(self, bytes_of: Callable[[int], bytes], control_ids: frozenset[int]) -> None:
+        self._bytes_of = bytes_of
         self._control_ids = control_ids
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
@@ -56,22 +77,8 @@ class TextStream:
         """The text that this token completes; "" for a control token or an id that the tokenizer lacks."""
         if token in self._control_ids:
             return ""
-        return self._utf8.decode(self._bytes.get(token, b""))
+        return self._utf8.decode(self._bytes_of(token))
 
     def finish(self) -> str:
         """What is left; bytes that never became a character are U+FFFD."""
         return self._utf8.decode(b"", final=True)
-
-
-def _token_bytes(vocabulary: dict[str, int], added: dict[int, str]) -> dict[int, bytes]:
-    """The bytes of every token. Byte-level BPE writes each byte as one printable character (GPT-2's table)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable}
-    byte_of |= {chr(256 + i): byte for i, byte in enumerate(hidden)}
-    table = {
-        i: bytes(byte_of[character] for character in token)
-        for token, i in vocabulary.items()
-        if i not in added and all(character in byte_of for character in token)
-    }
-    return table | {i: content.encode() for i, content in added.items()}

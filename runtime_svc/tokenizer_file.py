@@ -14,7 +14,7 @@ _PROBE = "A probe: é, 漢, 😀 1/2\n"
 
 
 class TokenizerFile:
-    """A loaded tokenizer that neither truncates nor pads, whatever its file says.
+    """A loaded tokenizer that neither truncates nor pads, whatever its file says. `size` is its largest id and one.
 
     Raises `TreniError` (FAILED_PRECONDITION) naming the file when it is absent, cannot be read, or cannot encode.
     """
@@ -27,16 +27,12 @@ class TokenizerFile:
             self.library = Tokenizer.from_file(str(self.path))
             self.library.no_truncation()
             self.library.no_padding()
-            self.vocabulary: dict[str, int] = self.library.get_vocab()
+            largest = max(self.library.get_vocab().values(), default=-1)
+        if largest < 0:
+            raise damaged(self.path, "the vocabulary", expected="at least one token", got="none")
+        self.size: int = largest + 1
         # Some files load, and fail at the first text.
         self.encode(_PROBE, add_special_tokens=True)
-        if not self.vocabulary:
-            raise damaged(self.path, "the vocabulary", expected="at least one token", got="none")
-
-    @property
-    def size(self) -> int:
-        """One more than the largest token id."""
-        return max(self.vocabulary.values()) + 1
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of the text, whole."""

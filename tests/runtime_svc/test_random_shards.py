@@ -52,6 +52,33 @@ def test_published_configs_are_read(tmp_path):
     assert small.inverse_frequencies[1] == pytest.approx(1e6 ** (-2 / 128))
 
 
+def test_other_published_settings_are_read(tmp_path):
+    """Qwen2.5-0.5B and -7B differ in what no shape here has: heads of 64, an untied head, a vocabulary of its own."""
+    qwen25 = SHAPES["qwen2.5-3b"]
+    half = {"hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14, "num_hidden_layers": 24}
+    seven = {"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064}
+    (tmp_path / "generation_config.json").write_text(
+        json.dumps(
+            {
+                "bos_token_id": 151643,
+                "pad_token_id": 151643,
+                "do_sample": True,
+                "eos_token_id": [151645, 151643],
+                "repetition_penalty": 1.1,
+                "temperature": 0.7,
+                "top_p": 0.8,
+                "top_k": 20,
+            }
+        )
+    )
+    (tmp_path / "config.json").write_text(json.dumps({**qwen25, **half}))
+    config = read_config(tmp_path)
+    assert (config.head_dim, config.tied, config.eos_ids) == (64, True, {151645, 151643})
+    (tmp_path / "config.json").write_text(json.dumps({**qwen25, **seven, "tie_word_embeddings": False}))
+    config = read_config(tmp_path)
+    assert (config.head_dim, config.tied, config.vocabulary) == (128, False, 152064)
+
+
 def test_the_model_runs(tiny):
     engine = Engine.load(tiny)
     assert engine.info.dtype == "bfloat16"
