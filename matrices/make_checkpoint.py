@@ -23,7 +23,7 @@ Shapes (in bfloat16):
 
 \b
 Examples:
-  treni-route make-checkpoint --shape tiny-random /tmp/tiny
+  treni-route make-checkpoint --shape tiny-random models/tiny
   treni-route make-checkpoint --shape qwen3-0.6b models/noise-0.6b
   treni-route serve runtime --model models/noise-0.6b
 
