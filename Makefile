@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup proto stubs-check check fmt test soak matrix bench eval train lock clean
+.PHONY: help setup proto stubs-check check fmt test soak matrix bench bench-gpu eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -48,8 +48,15 @@ matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table an
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.
 	$(BIN)/treni-route matrix p00..p05 || test $$? -eq 3
 
-bench: $(STAMP) ## controller overhead, echo floor, internal overhead, engine tokens/s: in one run
-	$(BIN)/treni-route bench
+bench: $(STAMP) ## controller overhead, echo floor, internal overhead, then the engine beside its floors
+	$(BIN)/treni-route bench routing
+	@echo
+	$(BIN)/treni-route bench runtime
+
+bench-gpu: $(if $(GPU_PYTHON),,$(STAMP)) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
+	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m runtime_svc.bench.gpu \
+	  $(foreach shape,$(SHAPE),--shape $(shape)) $(if $(SCRATCH),--scratch $(SCRATCH)) \
+	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(OUT),--out $(OUT)) $(if $(LIMIT_S),--limit-s $(LIMIT_S))
 
 eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=... N=...)
 	$(BIN)/python -m runtime_svc.training.evaluate --seed $(or $(SEED),1) --dialogues $(or $(N),2000)

@@ -1,17 +1,13 @@
-"""What the testbed itself costs, each figure beside its floor in the same run: medians and ratios, never verdicts."""
+"""What the routing itself costs, each figure beside its floor in the same run: medians and ratios, never verdicts."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import grpc
 
@@ -45,7 +41,7 @@ class _Samples:
 
 
 async def run(model_dir: str, requests: int) -> str:
-    """The table of the routing's own cost, and of the engine's, as text. Raises TreniError if a request fails."""
+    """The table of the routing's own cost, as text. Raises TreniError if a request fails."""
     with tempfile.TemporaryDirectory(prefix="treni-bench-") as scratch:
         options = Options(
             suite="core",
@@ -68,7 +64,7 @@ async def run(model_dir: str, requests: int) -> str:
                 samples = await _measure(cell, topology, echo.address, requests)
             finally:
                 await echo.stop()
-    return _routing_table(samples) + "\n" + _engine_table(await _engine_speed(model_dir))
+    return _routing_table(samples)
 
 
 async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str, requests: int) -> _Samples:
@@ -148,37 +144,6 @@ def _routing_table(samples: _Samples) -> str:
         ratio = f"  = {value_s / median[floor]:.3f} {names[floor]}" if floor else ""
         lines.append(f"{label:46}{value_s * 1e3:9.3f} ms{ratio}")
     return "\n".join(lines) + "\n"
-
-
-async def _engine_speed(model_dir: str) -> dict[str, Any]:
-    """The engine's own benchmark, in a process whose BLAS threads are the runtime's."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "runtime_svc.bench", model_dir, stdout=asyncio.subprocess.PIPE
-    )
-    stdout, _ = await process.communicate()
-    if process.returncode != 0:
-        raise TreniError(
-            Code.INTERNAL,
-            "bench_failed",
-            expected="python -m runtime_svc.bench to end with status 0",
-            got=str(process.returncode),
-            todo="see its messages above",
-        )
-    speed: dict[str, Any] = json.loads(stdout)
-    return speed
-
-
-def _engine_table(speed: dict[str, Any]) -> str:
-    return (
-        f"engine: {speed['model']}, {speed['parameters']:,} parameters, one thread; medians\n"
-        f"prefill of {speed['prompt_tokens']} tokens                         {speed['prefill_ms']:9.3f} ms\n"
-        f"decode                                        {speed['decode_ms_per_token']:9.3f} ms/token"
-        f"  = {speed['tokens_per_s']:.0f} tokens/s\n"
-        f"NumPy lower bound: the bare products          {speed['product_floor_ms']:9.3f} ms"
-        f"  = {speed['product_share']:.0%} of a decode step\n"
-        f"memory lower bound: reading the weights       {speed['read_floor_ms']:9.3f} ms"
-        f"  = {speed['read_share']:.0%} of a decode step\n"
-    )
 
 
 def _median_of_differences(mine: list[float], others: list[float]) -> float:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 
 import click
@@ -16,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from matrices import doctor as doctor_module
+from matrices.bench_command import bench
 from matrices.campaign import Campaign, Options, load_campaign, plan_campaign
+from matrices.command_line import bundled_checkpoint, errors
 from matrices.history import read_history
 from matrices.make_checkpoint import make_checkpoint
 from matrices.profiles import bundled_profiles, select_profiles
@@ -26,7 +25,6 @@ from matrices.report_tables import table_text
 from matrices.runner import Runner
 from matrices.simulation import main as simulate
 from matrices.suites import bundled_suites, load_suite
-from treni.errors import Code, TreniError
 
 _EPILOG = """\b
 Examples:
@@ -40,16 +38,6 @@ Examples:
 \b
 Exit status: 0 pass; 1 the checker found something (or an error); 2 usage;
 3 inconclusive: nothing is wrong, and no profile has a verdict."""
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """A TreniError ends the command with one line on stderr: 2 for what the user asked wrongly, else 1."""
-    try:
-        yield
-    except TreniError as error:
-        click.echo(f"treni-route: {error}", err=True)
-        sys.exit(2 if error.code is Code.INVALID_ARGUMENT else 1)
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -139,7 +127,7 @@ def matrix(
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
     the bundled ones. An A/A cell, the internal arm against itself, always runs first: it is the noise floor.
     """
-    with _errors():
+    with errors():
         if resume is not None:
             campaign, _ = load_campaign(resume)
         elif profiles is None:
@@ -169,7 +157,7 @@ def matrix(
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 def check(folder: Path) -> None:
     """Judge the history in FOLDER again, alone: plan against what happened. Prints one finding a line."""
-    with _errors():
+    with errors():
         result = _figures(folder)
     for finding in result.findings:
         click.echo(str(finding))
@@ -181,7 +169,7 @@ def check(folder: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 def report(folder: Path) -> None:
     """Rebuild every table of FOLDER from its manifest and history, byte for byte."""
-    with _errors():
+    with errors():
         _finish(folder)
 
 
@@ -189,7 +177,7 @@ def report(folder: Path) -> None:
 @click.option("--validate", is_flag=True, help="Only say whether every bundled profile and suite is valid.")
 def profiles(validate: bool) -> None:
     """List the bundled failure profiles."""
-    with _errors():
+    with errors():
         bundled = bundled_profiles()
         suites = [load_suite(name) for name in bundled_suites()]
     if validate:
@@ -202,7 +190,7 @@ def profiles(validate: bool) -> None:
 @main.command()
 def doctor() -> None:
     """Say what is present and what is missing on this machine, and what to do about it."""
-    with _errors():
+    with errors():
         checks = doctor_module.examine(bundled_checkpoint())
     for item in checks:
         click.echo(f"{item.state:8}{item.name:22}{item.detail}")
@@ -223,27 +211,7 @@ main.add_command(simulate, name="simulate")
 main.add_command(make_checkpoint)
 
 
-@main.command()
-@click.option(
-    "--requests", type=click.IntRange(5), default=40, show_default=True, help="Requests of each kind."
-)
-@click.option(
-    "--model",
-    "model_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Default: the bundled treni-tiny.",
-)
-def bench(requests: int, model_dir: Path | None) -> None:
-    """Measure the testbed's own cost beside its floors, in one run, and print the ratios."""
-    from matrices import bench as bench_module
-
-    with _errors():
-        click.echo(asyncio.run(bench_module.run(str(model_dir or bundled_checkpoint()), requests)))
-
-
-def bundled_checkpoint() -> Path:
-    """Where the bundled model is."""
-    return Path(str(resources.files("runtime_svc") / "checkpoints" / "treni-tiny"))
+main.add_command(bench)
 
 
 class _Progress:

@@ -9,9 +9,6 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2
-from google.rpc import status_pb2
-from grpc_status import rpc_status
 
 from treni.v1 import common_pb2
 
@@ -99,6 +96,11 @@ def invalid_argument(kind: str, *, expected: str, got: str, todo: str = "correct
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: TreniError) -> NoReturn:
     """Ends the call with the error's status and details. Never returns."""
+    # Here, so that an engine that serves nothing (a bench on a bare machine) can raise this module's errors.
+    from google.protobuf import any_pb2
+    from google.rpc import status_pb2
+    from grpc_status import rpc_status
+
     packed = any_pb2.Any()
     packed.Pack(error.to_detail())
     status = status_pb2.Status(code=error.code.value[0], message=str(error), details=[packed])
@@ -139,6 +141,8 @@ def from_rpc_error(error: grpc.RpcError, *, hop: str) -> TreniError:
 def _detail_of(error: grpc.RpcError) -> common_pb2.ErrorDetail | None:
     if not isinstance(error, grpc.aio.AioRpcError):
         return None
+    from google.rpc import status_pb2
+
     for key, value in error.trailing_metadata() or ():
         if key != "grpc-status-details-bin" or not isinstance(value, bytes):
             continue
