@@ -24,7 +24,7 @@ def device_copy() -> float:
     """Bytes read and written per second by a large copy within the device's memory; the median of several."""
     import cupy
 
-    size = min(_DEVICE_COPY_BYTES, cupy.cuda.runtime.memGetInfo()[0] // 4)
+    size: int = min(_DEVICE_COPY_BYTES, cupy.cuda.runtime.memGetInfo()[0] // 4)
     source, target = cupy.cuda.memory.Memory(size), cupy.cuda.memory.Memory(size)
     cupy.cuda.runtime.memset(source.ptr, 1, size)
     stream = cupy.cuda.Stream(non_blocking=True)
@@ -35,7 +35,7 @@ def device_copy() -> float:
     stream.synchronize()
     # The first copies wake the memory's clocks.
     spent_ms: list[float] = [cupy.cuda.get_elapsed_time(a, b) for a, b in pairwise(marks[1:])]
-    return 2 * size / (quantile(spent_ms, 0.5) * 1e-3)
+    return 2.0 * size / (quantile(spent_ms, 0.5) * 1e-3)
 
 
 def host(config: ModelConfig) -> dict[str, float]:
