@@ -19,7 +19,7 @@ def imports(settings: ChildSettings) -> Mapping[str, str]:
     if settings.backend == "cupy":
         import cupy
 
-        import runtime_svc.cuda.runner
+        import runtime_svc.cuda.runner  # type: ignore[import-not-found,unused-ignore]
 
         return {"cupy": cupy.__version__}
     import numpy
@@ -40,7 +40,9 @@ class Treni:
         config = read_config(path)
         self._runner: Runner
         if settings.backend == "cupy":
-            from runtime_svc.cuda.runner import CudaRunner
+            from runtime_svc.cuda.runner import (  # type: ignore[import-not-found,unused-ignore]
+                CudaRunner,
+            )
 
             self._runner = CudaRunner.load(path, config, slots=settings.slots, capacity=settings.capacity)
         else:
@@ -48,6 +50,10 @@ class Treni:
 
             self._runner = NumpyRunner.load(
                 path, config, slots=settings.slots, capacity=settings.capacity, max_rows=settings.slots
+            )
+        if settings.slots > self._runner.max_rows:
+            raise ValueError(
+                f"a batch of {settings.slots}: a step takes at most {self._runner.max_rows} rows"
             )
         for name, seconds in self._runner.loading_s.items():
             stages.give(name, seconds)

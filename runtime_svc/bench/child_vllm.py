@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 from runtime_svc.bench.child import ChildSettings, Stages, serve
@@ -14,10 +15,9 @@ _MEMORY_SHARE = 0.8
 
 def imports(_settings: ChildSettings) -> Mapping[str, str]:
     """The engine and the torch under it."""
-    import torch
     import vllm
 
-    return {"torch": torch.__version__, "vllm": vllm.__version__}
+    return {"vllm": vllm.__version__, "torch": metadata.version("torch")}
 
 
 class Vllm:

@@ -161,7 +161,7 @@ class EndpointContender:
             async with asyncio.timeout(max(self._left_s, 0.0)):
                 yield
         except TimeoutError:
-            raise Failed(f"cut at its limit of {self._limit_s:.0f} s, while {doing}") from None
+            raise Failed(f"cut at its limit of {self._limit_s:g} s, while {doing}") from None
         finally:
             self._left_s -= time.monotonic() - before
 

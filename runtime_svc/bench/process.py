@@ -190,7 +190,7 @@ class ChildContender:
                 line = await self._process.stdout.readline()
         except TimeoutError:
             await self._stop(grace_s=0.0)
-            raise Failed(f"cut at its limit of {self._limit_s:.0f} s, while {doing}") from None
+            raise Failed(f"cut at its limit of {self._limit_s:g} s, while {doing}") from None
         self._left_s -= time.monotonic() - before
         if not line:
             await self._stop()

@@ -1,0 +1,46 @@
+"""Somebody else's runtime in a child: no model, and a way to go wrong for every argument."""
+
+import os
+import sys
+import time
+
+from runtime_svc.bench.child import serve
+
+WAY = sys.argv[2]
+
+
+def imports(_settings):
+    if WAY == "absent":
+        import no_such_runtime  # noqa: F401
+    return {"double": "1"}
+
+
+class Double:
+    device = "none"
+    versions = {"double": "1"}  # noqa: RUF012
+
+    def __init__(self, settings, stages):
+        if WAY == "fails":
+            raise RuntimeError("no memory left")
+        time.sleep(0.01)
+        stages.give("weights", 0.01)
+
+    def prefill(self, prompts, room):
+        print("a library prints this")
+        os.system("echo and a program this")
+        if WAY == "dies":
+            os._exit(3)
+        if WAY == "hangs":
+            sys.stdin.read()  # until the parent has had enough
+
+    def decode(self, tokens, limit_s):
+        if WAY == "breaks" and tokens == 7:
+            raise ValueError("seven")
+        return tokens
+
+    def floors(self):
+        return {}
+
+
+if __name__ == "__main__":
+    raise SystemExit(serve(imports, Double))

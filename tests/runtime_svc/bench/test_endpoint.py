@@ -1,0 +1,99 @@
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime_svc.bench.contender import Absent, Failed
+from runtime_svc.bench.endpoint import EndpointContender, prompt_text
+from tests.runtime_svc.bench import foreign_server
+from tests.runtime_svc.bench.foreign_server import TOKENS_PER_WORD, running
+
+SERVER = Path(foreign_server.__file__)
+
+
+def contender(url, command=None, *, limit_s=60.0):
+    return EndpointContender(url, command, batches=[1, 2], cold_tokens=6, limit_s=limit_s)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+async def test_prompts_have_the_asked_tokens_as_the_server_counts_them():
+    with running() as server:
+        endpoint = contender(server.url)
+        started = await endpoint.start()
+        assert (started.device, started.cold) == (server.url, None)
+        for asked in (50, 128, 512):
+            seconds, counted = await endpoint.ttft(asked, seed=asked)
+            assert seconds > 0
+            assert abs(counted - asked) <= TOKENS_PER_WORD / 2
+        await endpoint.aclose()
+
+
+async def test_a_batch_is_so_many_requests_with_prompts_of_their_own():
+    with running() as server:
+        endpoint = contender(server.url)
+        await endpoint.start()
+        server.requests.clear()
+        seconds, tokens = await endpoint.decode(4, context=64, tokens=9, seed=3)
+        await endpoint.aclose()
+    assert seconds > 0
+    assert tokens == 9
+    prompts = {request["messages"][0]["content"] for request in server.requests}
+    assert len(prompts) == 4
+    assert {request["max_tokens"] for request in server.requests} == {10}
+
+
+async def test_a_start_command_is_timed_from_its_process_and_ended():
+    port = free_port()
+    command = shlex.join([sys.executable, str(SERVER), str(port)])
+    endpoint = contender(f"http://127.0.0.1:{port}/v1", command)
+    started = await endpoint.start()
+    assert 0 < started.cold.ready_s < started.cold.first_token_s <= started.cold.total_s
+    assert started.cold.tokens == 6
+    process = endpoint._process
+    await endpoint.aclose()
+    assert process.returncode is not None
+
+
+async def test_what_cannot_be_started_is_absent_or_failed_with_the_reason():
+    nowhere = f"http://127.0.0.1:{free_port()}/v1"
+    dies = shlex.join([sys.executable, "-c", "import sys; sys.exit('no such model')"])
+    for command, kind, message in (
+        (None, Absent, "nothing answers"),
+        ("/no/such/program --port 1", Absent, "does not start"),
+        ("'unbalanced", Absent, "does not start"),
+        (dies, Failed, "ended with 1: no such model"),
+    ):
+        endpoint = contender(nowhere, command)
+        with pytest.raises(kind, match=message):
+            await endpoint.start()
+        await endpoint.aclose()
+
+
+async def test_a_server_that_hangs_is_cut_at_the_limit():
+    with running("hangs") as server:
+        endpoint = contender(server.url, limit_s=0.3)
+        with pytest.raises(Failed, match=r"cut at its limit of 0\.3 s, while starting"):
+            await endpoint.start()
+        await endpoint.aclose()
+
+
+async def test_answers_of_one_token_cannot_be_timed():
+    with running() as server:
+        endpoint = contender(server.url)
+        await endpoint.start()
+        with pytest.raises(Failed, match="answers of one token"):
+            await endpoint.decode(1, context=20, tokens=0, seed=1)
+        await endpoint.aclose()
+
+
+def test_texts_are_the_seeds():
+    assert prompt_text(9, 1) == prompt_text(9, 1)
+    assert prompt_text(9, 1).split()[0] != prompt_text(9, 2).split()[0]
+    assert len(prompt_text(9, 1).split()) == 9
