@@ -56,7 +56,8 @@ bench: $(STAMP) ## controller overhead, echo floor, internal overhead, then the 
 bench-gpu: $(if $(GPU_PYTHON),,$(STAMP)) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
 	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m runtime_svc.bench.gpu \
 	  $(foreach shape,$(SHAPE),--shape $(shape)) $(if $(SCRATCH),--scratch $(SCRATCH)) \
-	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(OUT),--out $(OUT)) $(if $(LIMIT_S),--limit-s $(LIMIT_S))
+	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(OUT),--out $(OUT)) $(if $(LIMIT_S),--limit-s $(LIMIT_S)) \
+	  $(if $(EXTRA),-- $(EXTRA))
 
 eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=... N=...)
 	$(BIN)/python -m runtime_svc.training.evaluate --seed $(or $(SEED),1) --dialogues $(or $(N),2000)

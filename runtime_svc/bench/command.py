@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,9 @@ def _measure(options: argparse.Namespace) -> Report:
         peer_python=options.peer_python,
         peers=tuple(options.peer),
     )
+
+    # A shell's background jobs ignore it from birth; then nothing would end the contenders with this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def keep(current: Run) -> None:
         if options.json is not None:

@@ -92,11 +92,13 @@ def merge(target: Path, part: Path) -> None:
 
 
 def run_part(command: Sequence[str], limit_s: float, what: str) -> bool:
-    """Runs a part until its limit, its stdout on our stderr; whether it ended well. Says so when not."""
+    """Runs a part until its limit, without its tables on stdout; whether it ended well. Says so when not."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)}
     _say(f"{what} (at most {max(limit_s, 0):.0f} s)")
     began_s = time.monotonic()
-    with subprocess.Popen(command, stdout=sys.stderr, env=environment, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env=environment, start_new_session=True
+    ) as process:
         try:
             status = process.wait(max(limit_s, 0.0))
         except subprocess.TimeoutExpired:

@@ -92,6 +92,11 @@ class ChildContender:
         return self._kind.name
 
     @property
+    def imports(self) -> tuple[str, str]:
+        """What its processes import, and by which interpreter; equal for contenders that one probe serves."""
+        return self._kind.module, self._python
+
+    @property
     def batches(self) -> list[int]:
         """Those of the session that the kind does."""
         allowed = self._kind.batches

@@ -121,6 +121,7 @@ class _Session:
         self._keep = keep
         self._say = say
         self._seed = plan.settings.seed
+        self._probed: set[object] = set()
 
     async def start(self) -> None:
         """Cold starts, one contender after the other, then a warm-up of every figure."""
@@ -168,8 +169,9 @@ class _Session:
     async def _begin(self, entrant: _Entrant, *, kept: bool) -> None:
         contender, record = entrant.contender, entrant.record
         try:
-            if isinstance(contender, ChildContender) and contender is not self._treni:
+            if isinstance(contender, ChildContender) and contender.imports not in self._probed:
                 await contender.probe()
+                self._probed.add(contender.imports)
             started = await contender.start()
         except Absent as error:
             self._give_up(entrant, "absent", str(error))

@@ -53,7 +53,7 @@ def bound_ms(run: Run, batch: int, tokens: int) -> float | None:
 
 def heading(run: Run) -> str:
     """The model, the card or processor, and the versions, in a line."""
-    gpu = run.machine.gpu
+    gpu = run.machine.gpu if run.settings.backend == "cupy" else None
     device = run.machine.cpu if gpu is None else f"{gpu.name}, driver {gpu.driver}"
     rate = ""
     if run.floors.copy_bytes_per_s:

@@ -1,10 +1,12 @@
 """The whole command on a small random model: real child processes, a real server of somebody else's."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 import runtime_svc
@@ -14,10 +16,12 @@ from tests.runtime_svc.bench.foreign_server import running
 ROOT = Path(runtime_svc.__file__ or next(iter(runtime_svc.__path__))).parents[1]
 
 
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
+
+
 def bench(*arguments):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
     command = [sys.executable, "-m", "runtime_svc.bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=150, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=150, cwd=ROOT)
 
 
 QUICK = (
@@ -76,6 +80,31 @@ def test_data_is_on_stdout_and_progress_on_stderr(measured):
     assert "| treni |" in bench("--show", path, "--format=markdown").stdout
 
 
+def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(random_directory, tmp_path):
+    path = tmp_path / "out.json"
+    options = ["--model", str(random_directory), *QUICK, "--repeats=100000", "--json", str(path)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "runtime_svc.bench", *options],
+        env=ENVIRONMENT,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stderr:
+            if line.startswith("round 3 "):
+                break
+        children = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "interrupted" in err
+    assert len(children) == 1
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    (run,) = Report.read(path).runs
+    assert len(run.contenders[0].ttft[0].seconds) >= 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -103,9 +132,8 @@ def test_a_backend_that_is_not_there_is_an_error_and_no_other_takes_its_place(ra
 
 
 def test_the_group_hands_its_options_on():
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
     command = [sys.executable, "-m", "matrices", "bench", "runtime", "--help"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, cwd=ROOT)
+    ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, cwd=ROOT)
     assert ended.returncode == 0
     assert "--peer-python" in ended.stdout
     assert "usage: treni-route bench runtime" in ended.stdout

@@ -22,14 +22,16 @@ def test_runs_are_merged_by_model_in_the_order_of_the_shapes(tmp_path):
 
 
 def test_a_part_is_cut_at_its_limit_and_failures_are_told(capfd):
-    assert gpu.run_part([sys.executable, "-c", "print('to stderr')"], 30, "a good part")
+    assert gpu.run_part(
+        [sys.executable, "-c", "import sys; print('lost'); print('kept', file=sys.stderr)"], 30, "a good part"
+    )
     assert not gpu.run_part([sys.executable, "-c", "raise SystemExit(3)"], 30, "a bad part")
     assert not gpu.run_part([sys.executable, "-c", "input()"], 30, "a part without input")
     hang = "import threading; threading.Event().wait()"
     assert not gpu.run_part([sys.executable, "-c", hang], 0.5, "a slow part")
     out, err = capfd.readouterr()
     assert out == ""
-    for line in ("to stderr", "a bad part: ended with status 3", "a slow part: cut at its limit"):
+    for line in ("kept", "a bad part: ended with status 3", "a slow part: cut at its limit"):
         assert line in err
 
 
