@@ -36,6 +36,21 @@ QUICK = (
 )
 
 
+ABSENT = (
+    "grpc_health",
+    "grpc_reflection",
+    "grpc_status",
+    "google.rpc",
+    "jsonschema",
+    "matplotlib",
+    "matrices",
+    "prometheus_client",
+    "psutil",
+    "pydantic",
+    "rich",
+)
+
+
 @pytest.fixture(scope="module")
 def measured(random_directory, tmp_path_factory):
     """A run with a peer that is there and one that is not."""
@@ -137,3 +152,28 @@ def test_the_group_hands_its_options_on():
     assert ended.returncode == 0
     assert "--peer-python" in ended.stdout
     assert "usage: treni-route bench runtime" in ended.stdout
+
+
+def test_it_runs_where_only_the_engines_own_packages_are(random_directory):
+    """A GPU machine lent for an hour has no gRPC extras, no validator and no table library."""
+    script = f"""
+import sys
+for name in {ABSENT!r}:
+    sys.modules[name] = None
+import runtime_svc.bench.gpu
+from runtime_svc.bench.command import main
+from runtime_svc.bench.child_treni import Treni, imports
+from runtime_svc.bench.child import ChildSettings, Stages
+settings = ChildSettings(model={str(random_directory)!r}, backend="numpy", device="cpu", dtype="float32", threads=1,
+    capacity=32, decode_capacity=32, slots=1, prompt=[1], tokens=1, spawned_s=0.0, probe=False)
+imports(settings)
+treni = Treni(settings, Stages(0.0))
+treni.prefill([[1, 2, 3]], 4)
+assert treni.decode(4, 60.0) == 4
+sys.exit(main(["--model", {str(random_directory)!r}, "--format=markdown", *{QUICK!r}]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=150
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "| treni |" in ended.stdout
