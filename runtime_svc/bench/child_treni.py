@@ -15,18 +15,12 @@ if TYPE_CHECKING:
 
 
 def imports(settings: ChildSettings) -> Mapping[str, str]:
-    """What a runner of the backend needs; the versions are the report's, since the interpreter is its own."""
+    """What a runner of the backend imports, and nothing that it does not: a cold start is not to pay for more."""
     if settings.backend == "cupy":
-        import cupy
-
         import runtime_svc.cuda.runner  # type: ignore[import-not-found,unused-ignore]
-
-        return {"cupy": cupy.__version__}
-    import numpy
-
-    import runtime_svc.runner_numpy  # noqa: F401
-
-    return {"numpy": numpy.__version__}
+    else:
+        import runtime_svc.runner_numpy  # noqa: F401
+    return {}
 
 
 class Treni:

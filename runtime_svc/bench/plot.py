@@ -50,14 +50,18 @@ def draw(report: Report, path: Path) -> None:
 
 
 def _decode(axes: Any, run: Run) -> None:
-    found = [(c.name, spread(ms_per_token(d))) for c in run.contenders for d in c.decode if d.batch == 1]
-    axes.barh(
-        [name for name, _ in found], [s.median for _, s in found], xerr=_whiskers([s for _, s in found])
-    )
+    for number, contender in enumerate(run.contenders):
+        for times in (spread(ms_per_token(d)) for d in contender.decode if d.batch == 1):
+            name, color = contender.name, f"C{number}"
+            axes.errorbar(times.median, name, xerr=_whiskers([times]), marker="o", capsize=2, color=color)
+            at, text = (times.median, name), f"{times.median:.3g}"
+            axes.annotate(text, at, (0, 5), textcoords="offset points", ha="center")
     if (bound := bound_ms(run, 1, run.settings.decode_tokens)) is not None:
         axes.axvline(bound, color="black", linestyle="--")
-        axes.annotate(f" bound {bound:.3g}", (bound, 1.0), xycoords=("data", "axes fraction"), va="top")
+        axes.annotate(f" bound {bound:.3g}", (bound, 0.98), xycoords=("data", "axes fraction"), va="top")
     axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+    axes.margins(0.15, 0.3)
     axes.invert_yaxis()
     axes.set_xlabel("decode at batch 1, ms/token")
 
@@ -71,17 +75,19 @@ def _batch_points(contender: Contender) -> list[tuple[int, Spread]]:
 
 
 def _lines(axes: Any, run: Run, across: str, up: str, points: Any) -> None:
-    for contender in run.contenders:
-        if found := points(contender):
-            at, spreads = zip(*sorted(found, key=lambda pair: pair[0]), strict=True)
-            middles = [s.median for s in spreads]
-            axes.errorbar(at, middles, yerr=_whiskers(spreads), marker="o", capsize=2, label=contender.name)
-            axes.set_xticks(at, [str(n) for n in at])
+    asked: set[int] = set()
+    for number, contender in enumerate(run.contenders):
+        if found := sorted(points(contender), key=lambda point: point[0]):
+            at, spreads = [n for n, _ in found], [s for _, s in found]
+            medians, look = [s.median for s in spreads], {"marker": "o", "capsize": 2, "color": f"C{number}"}
+            axes.errorbar(at, medians, yerr=_whiskers(spreads), label=contender.name, **look)
+            asked.update(at)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.set_xticks(sorted(asked), [str(n) for n in sorted(asked)])
+    _plain_numbers(axes.yaxis)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
-    axes.minorticks_off()
     axes.legend(fontsize=7)
 
 
@@ -94,7 +100,18 @@ def _cold(axes: Any, run: Run) -> None:
     axes.barh(names, full, left=ready, label=f"first answer, {run.settings.cold_tokens} tokens")
     axes.invert_yaxis()
     axes.set_xlabel("cold start, s")
+    axes.margins(y=0.5 / max(len(found), 1))
     axes.legend(fontsize=7)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Instead of powers of ten: 1, 2, 5, 10, 20, ..."""
+
+    def text(value: float, _position: int) -> str:
+        return f"{value:g}" if f"{value:e}"[0] in "125" else ""
+
+    axis.set_major_formatter(text)
+    axis.set_minor_formatter(text)
 
 
 def _whiskers(spreads: Any) -> list[list[float]]:
