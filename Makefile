@@ -53,7 +53,7 @@ bench: $(STAMP) ## controller overhead, echo floor, internal overhead, then the 
 	@echo
 	$(BIN)/treni-route bench runtime
 
-bench-gpu: $(if $(GPU_PYTHON),,$(STAMP)) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
+bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
 	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m runtime_svc.bench.gpu \
 	  $(foreach shape,$(SHAPE),--shape $(shape)) $(if $(SCRATCH),--scratch $(SCRATCH)) \
 	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(OUT),--out $(OUT)) $(if $(LIMIT_S),--limit-s $(LIMIT_S)) \

@@ -27,6 +27,7 @@ def device_copy() -> float:
     size: int = min(_DEVICE_COPY_BYTES, cupy.cuda.runtime.memGetInfo()[0] // 4)
     source, target = cupy.cuda.memory.Memory(size), cupy.cuda.memory.Memory(size)
     cupy.cuda.runtime.memset(source.ptr, 1, size)
+    cupy.cuda.runtime.deviceSynchronize()
     stream = cupy.cuda.Stream(non_blocking=True)
     marks = [cupy.cuda.Event() for _ in range(_COPIES + 2)]
     for mark in marks:

@@ -12,7 +12,7 @@ from pathlib import Path
 from runtime_svc.bench.record import Gpu, Machine
 
 _PACKAGES = ("numpy", "cupy-cuda13x", "safetensors", "tokenizers", "grpcio")
-_QUERY = "name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit"
+_QUERY = "name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit,persistence_mode"
 
 
 def machine() -> Machine:
@@ -25,6 +25,7 @@ def machine() -> Machine:
         python=platform.python_version(),
         packages={name: version for name in _PACKAGES if (version := _version(name)) is not None},
         commit=_output(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]),
+        load=os.getloadavg()[0],
         gpu=gpu(),
     )
 
@@ -43,7 +44,7 @@ def sm_clock_mhz() -> int | None:
 
 def parse_gpu(line: str) -> Gpu:
     """One line of what `nvidia-smi` answers to the query; a value that the card does not tell is 0."""
-    name, driver, *numbers = (part.strip() for part in line.split(","))
+    name, driver, *numbers, persistence = (part.strip() for part in line.split(","))
     memory, sm, memory_clock, power = (_number(text) for text in numbers)
     return Gpu(
         name=name,
@@ -52,6 +53,7 @@ def parse_gpu(line: str) -> Gpu:
         max_sm_clock_mhz=int(sm),
         max_memory_clock_mhz=int(memory_clock),
         power_limit_w=power,
+        persistence_mode=persistence == "Enabled",
     )
 
 

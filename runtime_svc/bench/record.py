@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """The card, with the clocks that it may reach; what they were is in `Floors`."""
+    """The card, with the clocks that it may reach; what they were is in `Floors`.
+
+    Without `persistence_mode` the driver starts the card anew when no process holds it, which a cold start pays.
+    """
 
     name: str
     driver: str
@@ -28,11 +31,15 @@ class Gpu:
     max_sm_clock_mhz: int
     max_memory_clock_mhz: int
     power_limit_w: float
+    persistence_mode: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """Where it ran. `packages` are versions by name, of the runtime's own interpreter."""
+    """Where it ran. `packages` are versions by name, of the runtime's own interpreter.
+
+    `load` is the number of runnable processes, averaged over the minute before (the kernel's load average).
+    """
 
     cpu: str
     cores: int
@@ -41,6 +48,7 @@ class Machine:
     python: str
     packages: dict[str, str]
     commit: str | None
+    load: float
     gpu: Gpu | None
 
 

@@ -82,6 +82,7 @@ MACHINE = Machine(
     python="3.12.0",
     packages={"numpy": "2.4.6"},
     commit=None,
+    load=0.5,
     gpu=Gpu(
         name="NVIDIA H200",
         driver="580.1",
@@ -89,6 +90,7 @@ MACHINE = Machine(
         max_sm_clock_mhz=1980,
         max_memory_clock_mhz=3201,
         power_limit_w=700.0,
+        persistence_mode=True,
     ),
 )
 
