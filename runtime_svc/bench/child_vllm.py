@@ -35,6 +35,7 @@ class Vllm:
             max_num_seqs=settings.slots,
             gpu_memory_utilization=round(_MEMORY_SHARE * free / total, 2),
             enable_prefix_caching=False,
+            skip_tokenizer_init=True,  # tokens in, tokens out, as everybody here
         )
         self._engine: Any = llm.llm_engine
         self._params = vllm.SamplingParams
@@ -49,7 +50,7 @@ class Vllm:
         for prompt in prompts:
             self._requests += 1
             name = str(self._requests)
-            params = self._params(temperature=0.0, max_tokens=room + 1, ignore_eos=True)
+            params = self._params(temperature=0.0, max_tokens=room + 1, ignore_eos=True, detokenize=False)
             self._engine.add_request(name, {"prompt_token_ids": prompt}, params)
             self._made[name] = 0
         self._step_until(1, float("inf"))
@@ -68,7 +69,8 @@ class Vllm:
         until_s = time.perf_counter() + limit_s
         while min(self._made.values()) < tokens and time.perf_counter() < until_s:
             for output in self._engine.step():
-                self._made[output.request_id] = len(output.outputs[0].token_ids)
+                if output.request_id in self._made:
+                    self._made[output.request_id] = len(output.outputs[0].token_ids)
 
     def _drop(self) -> None:
         if self._engine.has_unfinished_requests():

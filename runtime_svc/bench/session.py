@@ -32,6 +32,8 @@ _WARM_TOKENS = 4
 
 _NO_LIMIT_S = 1e9
 
+_UNFINISHED = "the session did not get to its end"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -75,7 +77,8 @@ async def run(plan: Plan, *, keep: Keep, say: Say) -> Run:
         limit_s=_NO_LIMIT_S,
     )
     entrants = [
-        _Entrant(contender=contender, record=Record(name=contender.name))
+        # What an interrupted session leaves in its file; those that get to its end lose the reason there.
+        _Entrant(contender=contender, record=Record(name=contender.name, state="partial", reason=_UNFINISHED))
         for contender in (treni, *(_peer(plan, config, name) for name in plan.peers))
     ]
     current = Run(
@@ -97,8 +100,9 @@ async def run(plan: Plan, *, keep: Keep, say: Say) -> Run:
         for entrant in entrants:
             await entrant.contender.aclose()
     for entrant in entrants:
-        if not entrant.out and entrant.contender.limits:
-            entrant.record.state, entrant.record.reason = "partial", entrant.contender.limits
+        if not entrant.out:
+            limits = entrant.contender.limits
+            entrant.record.state, entrant.record.reason = ("partial", limits) if limits else ("measured", "")
     keep(current)
     return current
 
