@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup proto stubs-check check fmt test soak matrix bench bench-gpu eval train lock clean
+.PHONY: help setup proto stubs-check check fmt test soak matrix bench eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -53,6 +53,7 @@ bench: $(STAMP) ## controller overhead, echo floor, internal overhead, then the 
 	@echo
 	$(BIN)/treni-route bench runtime
 
+.PHONY: bench-gpu
 bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
 	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m runtime_svc.bench.gpu \
 	  $(foreach shape,$(SHAPE),--shape $(shape)) $(if $(SCRATCH),--scratch $(SCRATCH)) \
