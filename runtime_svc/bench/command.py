@@ -78,6 +78,7 @@ def _measure(options: argparse.Namespace) -> Report:
         python=sys.executable,
         peer_python=options.peer_python,
         peers=tuple(options.peer),
+        peer_model=options.peer_model,
     )
 
     # A shell's background jobs ignore it from birth; then nothing would end the contenders with this process.
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         default=sys.executable,
         help="the interpreter that has torch, transformers or vllm (this one)",
     )
+    add("--peer-model", metavar="NAME", help="what URLs are asked for (the first model that they list)")
     add(
         "--prompt-tokens",
         type=_counts,

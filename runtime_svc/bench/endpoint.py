@@ -36,11 +36,19 @@ def prompt_text(words: int, seed: int) -> str:
 class EndpointContender:
     """Chat completions over HTTP, timed at the client. Prompts are made-up words, their number calibrated.
 
-    How many tokens a word has is the server's to say, in its usage. `limit_s` is all the time it may take.
+    How many tokens a word has is the server's to say, in its usage. `model` None takes the first that it lists.
+    `limit_s` is all the time it may take.
     """
 
     def __init__(
-        self, url: str, command: str | None, *, batches: list[int], cold_tokens: int, limit_s: float
+        self,
+        url: str,
+        command: str | None,
+        *,
+        model: str | None,
+        batches: list[int],
+        cold_tokens: int,
+        limit_s: float,
     ) -> None:
         self._url = url
         self._command = command
@@ -50,6 +58,7 @@ class EndpointContender:
         self._client = httpx.AsyncClient(base_url=url, timeout=None)
         self._process: asyncio.subprocess.Process | None = None
         self._log: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
+        self._asked_model = model
         self._model = ""
         self._tokens_per_word = 1.0
         self._tokens_around = 0.0
@@ -78,7 +87,7 @@ class EndpointContender:
                     names = await openai.models(self._client)
                 except httpx.HTTPError as error:
                     raise Absent(f"nothing answers at {self._url}: {type(error).__name__}: {error}") from None
-                self._model = _first(names)
+                self._model = self._choose(names)
             else:
                 cold = await self._cold_start(self._command)
             few, many = [await self._complete(words, 1, words) for words in _CALIBRATION_WORDS]
@@ -134,7 +143,7 @@ class EndpointContender:
             if self._process.returncode is not None:
                 raise Failed(f"its start command ended with {self._process.returncode}: {self._last_line()}")
             with contextlib.suppress(httpx.HTTPError, Failed):  # not up yet, or up and loading
-                self._model = _first(await openai.models(self._client))
+                self._model = self._choose(await openai.models(self._client))
                 break
             await asyncio.sleep(POLL_S)
         ready_s = time.monotonic() - spawned_s
@@ -150,6 +159,13 @@ class EndpointContender:
 
     async def _complete(self, words: int, tokens: int, seed: int) -> Answer:
         return await openai.complete(self._client, self._model, prompt_text(words, seed), tokens)
+
+    def _choose(self, names: list[str]) -> str:
+        if self._asked_model is not None:
+            return self._asked_model
+        if not names:
+            raise Failed("it lists no model; name one with --peer-model")
+        return names[0]
 
     def _words(self, tokens: int) -> int:
         return max(1, round((tokens - self._tokens_around) / self._tokens_per_word))
@@ -169,9 +185,3 @@ class EndpointContender:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "it printed nothing")
-
-
-def _first(names: list[str]) -> str:
-    if not names:
-        raise Failed("it offers no model")
-    return names[0]

@@ -37,13 +37,18 @@ _UNFINISHED = "the session did not get to its end"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A session to run. `peers` are names of `PEERS` or endpoints, "URL" or "URL=start command"."""
+    """A session to run.
+
+    `peers` are names of `PEERS` or endpoints, "URL" or "URL=start command", which are asked for `peer_model`, or
+    when that is None for the first model that they list.
+    """
 
     directory: Path
     settings: Settings
     python: str
     peer_python: str
     peers: tuple[str, ...] = ()
+    peer_model: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -261,7 +266,12 @@ def _peer(plan: Plan, config: ModelConfig, name: str) -> Contender:
         )
     url, _, command = name.partition("=")
     return EndpointContender(
-        url, command or None, batches=s.batches, cold_tokens=s.cold_tokens, limit_s=s.peer_limit_s
+        url,
+        command or None,
+        model=plan.peer_model,
+        batches=s.batches,
+        cold_tokens=s.cold_tokens,
+        limit_s=s.peer_limit_s,
     )
 
 

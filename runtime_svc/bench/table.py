@@ -93,7 +93,9 @@ def terminal(report: Report) -> str:
         for table in tables(run):
             drawn = Drawn(title=table.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="")
             for number, column in enumerate(table.columns):
-                drawn.add_column(column, justify="right" if number else "left", no_wrap=number > 0)
+                drawn.add_column(
+                    column, justify="right" if number else "left", no_wrap=number > 0, overflow="fold"
+                )
             for row in table.rows:
                 drawn.add_row(*row)
             console.print(drawn)

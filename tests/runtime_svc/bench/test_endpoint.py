@@ -13,8 +13,8 @@ from tests.runtime_svc.bench.foreign_server import TOKENS_PER_WORD, running
 SERVER = Path(foreign_server.__file__)
 
 
-def contender(url, command=None, *, limit_s=60.0):
-    return EndpointContender(url, command, batches=[1, 2], cold_tokens=6, limit_s=limit_s)
+def contender(url, command=None, *, limit_s=60.0, model=None):
+    return EndpointContender(url, command, model=model, batches=[1, 2], cold_tokens=6, limit_s=limit_s)
 
 
 def free_port():
@@ -33,6 +33,16 @@ async def test_prompts_have_the_asked_tokens_as_the_server_counts_them():
             assert seconds > 0
             assert abs(counted - asked) <= TOKENS_PER_WORD / 2
         await endpoint.aclose()
+
+
+async def test_the_model_asked_for_is_the_named_one_or_the_first_listed():
+    for model, wanted in ((None, "foreign-1"), ("another", "another")):
+        with running() as server:
+            endpoint = contender(server.url, model=model)
+            started = await endpoint.start()
+            await endpoint.aclose()
+        assert started.versions["model"] == wanted
+        assert {request["model"] for request in server.requests} == {wanted}
 
 
 async def test_a_batch_is_so_many_requests_with_prompts_of_their_own():

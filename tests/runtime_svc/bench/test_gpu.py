@@ -1,8 +1,10 @@
+import os
+import shutil
 import sys
 
 from runtime_svc.bench import gpu
 from runtime_svc.bench.record import Report
-from tests.runtime_svc.bench.reports import QWEN3_4B, QWEN25_3B, report
+from tests.runtime_svc.bench.reports import MACHINE, QWEN3_4B, QWEN25_3B, report
 
 
 def test_runs_are_merged_by_model_in_the_order_of_the_shapes(tmp_path):
@@ -40,3 +42,27 @@ def test_without_a_card_nothing_is_written(tmp_path, monkeypatch, capsys):
     assert gpu.main(["--out", str(tmp_path / "out")]) == 1
     assert "expected an NVIDIA GPU" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_parts_are_benched_one_by_one_and_a_broken_one_costs_its_own_figures(
+    tmp_path, monkeypatch, capsys, random_directory
+):
+    """With small checkpoints in place of the real ones, on the CPU: all else is as on a card."""
+    monkeypatch.setattr("runtime_svc.bench.machine.gpu", lambda: MACHINE.gpu)
+    scratch, out = tmp_path / "scratch", tmp_path / "out"
+    for shape in gpu.SHAPES:
+        shutil.copytree(random_directory, scratch / shape)
+    os.truncate(scratch / "qwen2.5-3b" / "model.safetensors", 100)
+    quick = ["--backend=numpy", "--prompt-tokens=8", "--decode-context=8", "--decode-tokens=4", "--batch=1"]
+    quick += ["--repeats=2", "--cold-repeats=1", "--cold-tokens=3"]
+    status = gpu.main(
+        ["--scratch", str(scratch), "--out", str(out), "--peer=vllm", "--limit-s=120", "--", *quick]
+    )
+    shown = capsys.readouterr()
+    assert status == 1
+    assert "not wholly measured: qwen2.5-3b" in shown.err
+    (path,) = out.glob("nvidia-h200-*.json")
+    runs = {run.model.name: run for run in Report.read(path).runs}
+    assert list(runs) == ["qwen3-0.6b", "qwen3-4b"]
+    assert [c.state for c in runs["qwen3-4b"].contenders] == ["measured", "absent"]
+    assert shown.out == path.with_suffix(".md").read_text()
