@@ -11,8 +11,18 @@ from pathlib import Path
 
 from runtime_svc.bench.record import Gpu, Machine
 
-_PACKAGES = ("numpy", "cupy-cuda13x", "safetensors", "tokenizers", "grpcio")
-_QUERY = "name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit,persistence_mode"
+_PACKAGES = (
+    "numpy",
+    "cupy-cuda13x",
+    "nvidia-cublas",
+    "nvidia-cuda-nvrtc",
+    "safetensors",
+    "tokenizers",
+    "grpcio",
+)
+_QUERY = (
+    "name,driver_version,memory.total,memory.used,clocks.max.sm,clocks.max.mem,power.limit,persistence_mode"
+)
 
 
 def machine() -> Machine:
@@ -45,11 +55,12 @@ def sm_clock_mhz() -> int | None:
 def parse_gpu(line: str) -> Gpu:
     """One line of what `nvidia-smi` answers to the query; a value that the card does not tell is 0."""
     name, driver, *numbers, persistence = (part.strip() for part in line.split(","))
-    memory, sm, memory_clock, power = (_number(text) for text in numbers)
+    memory, used, sm, memory_clock, power = (_number(text) for text in numbers)
     return Gpu(
         name=name,
         driver=driver,
         memory_mib=int(memory),
+        memory_used_mib=int(used),
         max_sm_clock_mhz=int(sm),
         max_memory_clock_mhz=int(memory_clock),
         power_limit_w=power,

@@ -87,6 +87,7 @@ MACHINE = Machine(
         name="NVIDIA H200",
         driver="580.1",
         memory_mib=143771,
+        memory_used_mib=4,
         max_sm_clock_mhz=1980,
         max_memory_clock_mhz=3201,
         power_limit_w=700.0,
