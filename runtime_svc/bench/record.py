@@ -22,7 +22,8 @@ T = TypeVar("T")
 class Gpu:
     """The card, with the clocks that it may reach; what they were is in `Floors`.
 
-    `memory_used_mib` is from before the session: what others hold, who may then have disturbed it. Without `persistence_mode` the driver starts the card anew when no process holds it, which a cold start pays.
+    `memory_used_mib` is from before the session: what others hold, who may then have disturbed it. Without
+    `persistence_mode` the driver starts the card anew when no process holds it, which a cold start pays.
     """
 
     name: str

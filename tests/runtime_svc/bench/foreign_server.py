@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOKENS_PER_WORD = 3
@@ -39,7 +38,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for line in self._lines(request):
             self._chunk(line)
-            time.sleep(self.server.pause_s)
         if self.server.fault != "breaks":
             self._chunk("")
         self.close_connection = True
@@ -85,7 +83,7 @@ class ForeignServer(ThreadingHTTPServer):
 
     def __init__(self, port=0, fault=""):
         super().__init__(("127.0.0.1", port), Handler)
-        self.fault, self.pause_s, self.requests = fault, 0.0, []
+        self.fault, self.requests = fault, []
         self.release = threading.Event()
 
     @property

@@ -17,14 +17,11 @@ async def lines(*values):
 
 async def test_a_stream_is_timed_at_its_text_and_counted_by_the_server():
     with running() as server:
-        server.pause_s = 0.002
         async with client_of(server) as client:
             answer = await openai.complete(client, "foreign-1", "one two three", 5)
     assert answer.prompt_tokens == TOKENS_AROUND + 3 * TOKENS_PER_WORD
     assert answer.completion_tokens == 5
-    # Two events come before the first text, and four texts after it.
-    assert answer.first_s - answer.sent_s >= 2 * 0.002
-    assert answer.last_s - answer.first_s >= 4 * 0.002
+    assert answer.sent_s < answer.first_s <= answer.last_s
     (request,) = server.requests
     assert request["temperature"] == 0
     assert request["stream_options"] == {"include_usage": True}
