@@ -68,11 +68,12 @@ class Stages:
         self._last_s = since_s
         self.seconds: dict[str, float] = {}
 
-    def mark(self, name: str) -> None:
-        """What passed since the mark before belongs to the stage `name`."""
+    def mark(self, name: str) -> float:
+        """What passed since the mark before belongs to the stage `name`; the moment of this mark."""
         now = time.monotonic()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last_s
         self._last_s = now
+        return now
 
     def give(self, name: str, seconds: float) -> None:
         """That much of what passed since the mark before belongs to the stage `name`; the next mark has the rest."""
@@ -105,12 +106,9 @@ def serve(imports: Imports, load: Load) -> int:
             send({"event": "present", "versions": dict(versions)})
             return 0
         subject = load(settings, stages)
-        stages.mark("ready")
-        send({"event": "ready", "at": time.monotonic()})
+        send({"event": "ready", "at": stages.mark("ready")})
         subject.prefill([settings.prompt], settings.tokens - 1)
-        stages.mark("first token")
-        first_s = time.monotonic()
-        send({"event": "first_token", "at": first_s})
+        send({"event": "first_token", "at": stages.mark("first token")})
         made = 1 + subject.decode(settings.tokens - 1, float("inf"))
         send(
             {
