@@ -5,6 +5,8 @@ using u16 = unsigned short;
 using u32 = unsigned int;
 using u64 = unsigned long long;
 
+__device__ __forceinline__ float infinity() { return __uint_as_float(0x7f800000u); }
+
 // ---- bfloat16, in pairs: the element with the lower index in the lower half of the word
 
 __device__ __forceinline__ float bf16_low(u32 pair) { return __uint_as_float(pair << 16); }
@@ -62,7 +64,7 @@ __device__ __forceinline__ void mma_bf16_16816(float (&d)[4], const u32 (&a)[4],
         d[i] += sum;
     }
 #else
-    asm volatile(
+    asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -355,6 +357,29 @@ __device__ __forceinline__ uint4 load_constant(const void* address) {
         : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
         : "l"(address));
     return value;
+#endif
+}
+
+// Registers a thread of this warpgroup may use from here on: a multiple of 8. All its warps call it.
+template <int registers>
+__device__ __forceinline__ void raise_registers() {
+#ifndef TRENI_SHIM
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(registers));
+#endif
+}
+
+template <int registers>
+__device__ __forceinline__ void lower_registers() {
+#ifndef TRENI_SHIM
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(registers));
+#endif
+}
+
+// The same value, of which the compiler no longer knows where it comes from: what is computed from it stays where it
+// is written, instead of in a register for the whole kernel.
+__device__ __forceinline__ void forget(u32& value) {
+#ifndef TRENI_SHIM
+    asm volatile("" : "+r"(value));
 #endif
 }
 

@@ -1,0 +1,96 @@
+// The producer warp: streams weights, gains and cached keys and values into shared memory, as far ahead as the
+// ring is deep.
+#pragma once
+
+#include "decode_shape.cuh"
+
+struct Producer {
+    const Step& step;
+    LayerCursor cursor;
+    Ring ring;
+    u32 gains = 0;
+    u64 once = cache_evict_first();
+    u64 often = cache_evict_last();
+
+    __device__ __forceinline__ explicit Producer(const Step& step) : step(step) { cursor.start(step); }
+
+    __device__ __forceinline__ void enter(u32 layer) { cursor.enter(step, layer); }
+
+    template <Stage stage>
+    __device__ __forceinline__ void run(u32, Tiles tiles) {
+        const u16* weight;
+        const float* gain = nullptr;
+        if constexpr (stage == HEAD) {
+            weight = step.head, gain = step.final_gain;
+        } else {
+            weight = cursor.pointer<const u16>(stage);
+            if (stage == PROJECT) gain = cursor.pointer<const float>(4);
+            if (stage == GATE_UP) gain = cursor.pointer<const float>(5);
+        }
+        if (tiles.count == 0) return;
+        if constexpr (normed<stage>) fetch_gain(gain);
+        using C = Cut<inner_of<stage>>;
+        u32 at_once = C::blocks == 1 ? tiles.count : PARTIALS;
+        for (u32 begin = 0; begin < tiles.count; begin += at_once)
+            for (int block = 0; block < C::blocks; block++)
+                for (u32 i = begin; i < min(begin + at_once, tiles.count); i++)
+                    fetch_tile<stage>(weight, tiles[i], block);
+    }
+
+    // Old positions' keys and values; this step's own are added by the consumer that reads them.
+    __device__ __forceinline__ void attention(u32 layer, u32 place) {
+        for_each_task(step, place, [&](Task task) {
+            const u16* keys = cache_rows(step, layer, 0, task.row, task.kv_head);
+            const u16* values = cache_rows(step, layer, 1, task.row, task.kv_head);
+            u32 old = task.last ? task.end - 1 : task.end;
+            for (u32 begin = task.begin; begin < task.end; begin += POSITIONS) {
+                u32 bytes = (min(begin + POSITIONS, old) - begin) * HEAD_DIM * 2;
+                fetch_positions(keys + u64(begin) * HEAD_DIM, bytes);
+                fetch_positions(values + u64(begin) * HEAD_DIM, bytes);
+            }
+        });
+    }
+
+  private:
+    __device__ __forceinline__ void fetch_gain(const float* gain) {
+        if (threadIdx.x % 32 == 0) {
+            mbarrier_wait(&shared().gain_empty, (gains & 1) ^ 1);
+            mbarrier_arrive_expect(&shared().gain_full, HIDDEN * 4);
+            bulk_copy(shared().gain, gain, HIDDEN * 4, &shared().gain_full, often);
+        }
+        __syncwarp();
+        gains++;
+    }
+
+    template <Stage stage>
+    __device__ __forceinline__ void fetch_tile(const u16* weight, u32 tile, int block) {
+        constexpr int inner = inner_of<stage>;
+        using C = Cut<inner>;
+        u32 lane = threadIdx.x % 32, row = tile * TILE + lane;
+        if (stage == GATE_UP) row = tile * (TILE / 2) + lane % (TILE / 2) + (lane / (TILE / 2)) * FFN;
+        if (stage == HEAD) row = min(row, step.vocabulary - 1);
+        int first = block * C::block_steps, steps = C::steps_of(block);
+        for (int at = 0; at < steps; at += C::chunk_steps) {
+            int begin = (first + at) * BLOCK_STEP, end = (first + min(at + C::chunk_steps, steps)) * BLOCK_STEP;
+            u32 bytes = (min(end, inner) - begin) * 2;
+            mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
+            Mbarrier* full = &Ring::full()[ring.slot];
+            if (lane == 0) mbarrier_arrive_expect(full, bytes * TILE);
+            __syncwarp();
+            if (lane < TILE)
+                bulk_copy(ring.data() + lane * C::pitch, weight + u64(row) * inner + begin, bytes, full, once);
+            ring.advance();
+        }
+    }
+
+    __device__ __forceinline__ void fetch_positions(const u16* from, u32 bytes) {
+        mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
+        Mbarrier* full = &Ring::full()[ring.slot];
+        if (threadIdx.x % 32 == 0) {
+            mbarrier_arrive_expect(full, bytes);
+            if (bytes > 0) bulk_copy(ring.data(), from, bytes, full, once);
+        }
+        __syncwarp();
+        ring.advance();
+    }
+};

@@ -1,0 +1,308 @@
+// The decode step's model shape and launch shape (macros, set by the host), its structures in memory, and the
+// one description of the order in which every role of every block walks through the step.
+//
+// A step is one launch of one block per multiprocessor. Each block has a producer warp, which streams the weights
+// of the block's tiles (8 output rows each) through a ring in shared memory and never waits for another block;
+// CONSUMERS warps, which split the inner dimension of a tile between them; and REDUCERS warps, which add up
+// the consumers' partial sums and do what follows a product.
+//
+// Between blocks there are no barriers. Activations travel through global memory as 8-byte words, value and
+// tag, written and read at once: a reader polls the values it needs until they carry the tag of this layer of
+// this launch. A buffer can be written again one layer later without further ado, because no block can come that
+// far before every block has read what it needs: each value depends on all values of the stage before.
+#pragma once
+
+#include "ptx.cuh"
+
+#ifndef CONSUMERS
+#define CONSUMERS 8  // at least 8: a tile of 64 cached positions gives each warp 8
+#endif
+#ifndef REDUCERS
+#define REDUCERS 3
+#endif
+#ifndef CHUNK_STEPS
+#define CHUNK_STEPS 4  // of 32 CONSUMERS inner elements each, in a slot of the ring at most
+#endif
+#ifndef BLOCK_STEPS
+#define BLOCK_STEPS 12  // of activations that a consumer holds in registers at most
+#endif
+#ifndef PARTIALS
+#define PARTIALS 4  // tiles between consumers and reducers; a power of 2
+#endif
+#ifndef SHARED_BYTES
+#define SHARED_BYTES 232448
+#endif
+#ifndef MIN_SPLIT
+#define MIN_SPLIT 16
+#endif
+
+constexpr int MAX_ROWS = 8;
+constexpr int TILE = 8;
+constexpr int WARP_STEP = 32;                      // inner elements that a warp takes of a row at once
+constexpr int BLOCK_STEP = WARP_STEP * CONSUMERS;  // and the block
+constexpr int GROUP = HEADS / KV_HEADS;            // query heads of one key-value head
+constexpr int HEADS_AT_ONCE = GROUP < 8 ? GROUP : 8;
+constexpr int HEAD_GROUPS = (GROUP + 7) / 8;
+constexpr int QUERIES = HEADS * HEAD_DIM;
+constexpr int QKV = (HEADS + 2 * KV_HEADS) * HEAD_DIM;
+constexpr int SPLITS_WANTED = 128 / (KV_HEADS * HEAD_GROUPS);
+constexpr int MAX_SPLITS = SPLITS_WANTED > 32 ? 32 : SPLITS_WANTED < 1 ? 1 : SPLITS_WANTED;
+constexpr int PRODUCER_WARP = CONSUMERS;  // after the consumers, before the reducers
+constexpr int THREADS = 32 * (CONSUMERS + 1 + REDUCERS);
+static_assert(CONSUMERS % 4 == 0 && (1 + REDUCERS) % 4 == 0, "registers are moved between groups of 4 warps");
+#ifndef OTHER_REGISTERS
+#define OTHER_REGISTERS 80
+#endif
+constexpr int REGISTERS_LEFT = (65536 - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
+constexpr int CONSUMER_REGISTERS = REGISTERS_LEFT > 240 ? 240 : REGISTERS_LEFT;
+static_assert(HIDDEN % 8 == 0 && FFN % 8 == 0 && HEADS % KV_HEADS == 0);
+static_assert(HEAD_DIM == 32 || HEAD_DIM == 64 || HEAD_DIM == 128);
+
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+constexpr int larger(int a, int b) { return a > b ? a : b; }
+
+// How the inner dimension of a product is cut: into blocks that a consumer's registers hold, and these into
+// chunks that a slot of the ring holds. Rows in a slot lie 64 modulo 128 bytes apart, so that the 8 lanes that
+// read shared memory together touch every bank once.
+template <int inner>
+struct Cut {
+    static constexpr int steps = ceil_div(inner, BLOCK_STEP);
+    static constexpr int blocks = ceil_div(steps, BLOCK_STEPS);
+    static constexpr int block_steps = ceil_div(steps, blocks);
+    static constexpr int chunks = ceil_div(block_steps, CHUNK_STEPS);
+    static constexpr int chunk_steps = ceil_div(block_steps, chunks);
+    static constexpr int pitch = chunk_steps * BLOCK_STEP * 2 + 64;
+    static constexpr bool even = steps == blocks * block_steps;
+    static constexpr bool whole = inner % BLOCK_STEP == 0;
+    static __device__ __forceinline__ int steps_of(int block) {
+        return even ? block_steps : min(block_steps, steps - block * block_steps);
+    }
+};
+constexpr int SLOT_BYTES =
+    TILE * larger(Cut<HIDDEN>::pitch, larger(Cut<QUERIES>::pitch, Cut<FFN>::pitch));
+constexpr int SLOT_POSITIONS = SLOT_BYTES / (2 * HEAD_DIM) / 8 * 8;
+constexpr int POSITIONS = SLOT_POSITIONS < 8 * CONSUMERS ? SLOT_POSITIONS : 8 * CONSUMERS;
+static_assert(POSITIONS >= 8);
+
+// ---- structures that the host fills
+
+struct Layer {
+    const u16* qkv;      // (QKV, HIDDEN)
+    const u16* output;   // (HIDDEN, QUERIES)
+    const u16* gate_up;  // (2 FFN, HIDDEN)
+    const u16* down;     // (HIDDEN, FFN)
+    const float* attention_gain;
+    const float* ffn_gain;
+    const float* qkv_bias;  // null without
+    const float* q_gain;    // null without
+    const float* k_gain;
+};
+constexpr int LAYER_WORDS = sizeof(Layer) / 8;
+
+struct Row {
+    u64 seed, draw;
+    int slot, position;
+    int token;  // -1: the last one drawn for the slot
+    int top_k;
+    float temperature, top_p;
+};
+
+struct Result {
+    int id;
+    float logprob, entropy, margin;
+    float peak, log_total;  // the largest logit, and the logarithm of the sum of exp(logit - peak)
+    int finite;
+    int slot;
+};
+
+struct Step {
+    const Layer* layers;
+    const u16* embedding;     // (vocabulary, HIDDEN)
+    const u16* head;          // (vocabulary, HIDDEN)
+    const float* final_gain;  // (HIDDEN,)
+    const float* rope;        // (capacity, HEAD_DIM / 2, 2), cosine and sine
+    u16* cache;               // (layers, 2, slots, KV_HEADS, capacity, HEAD_DIM)
+    u64* exchange;            // EXCHANGE_WORDS, zero before the first launch
+    float* logits;            // (MAX_ROWS, vocabulary)
+    int* last_token;          // (slots,)
+    Result* results;          // (MAX_ROWS,)
+    u32 layer_count, vocabulary, capacity, slots, rows;
+    u32 epoch;  // grows by at least layer_count + 1 from launch to launch
+    float eps;
+    u32 unused;
+    Row row[MAX_ROWS];
+};
+
+// ---- the exchange: tagged words, in this order
+
+constexpr u64 X_IN = 0;                                                  // (MAX_ROWS, HIDDEN) before attention
+constexpr u64 X_MIDDLE = X_IN + MAX_ROWS * HIDDEN;                       // (MAX_ROWS, HIDDEN) before the ffn
+constexpr u64 PROJECTED = X_MIDDLE + MAX_ROWS * HIDDEN;                  // (MAX_ROWS, QKV)
+constexpr u64 MIXED = PROJECTED + MAX_ROWS * QKV;                        // (MAX_ROWS, QUERIES)
+constexpr u64 GATED = MIXED + MAX_ROWS * QUERIES;                        // (MAX_ROWS, FFN)
+constexpr u64 SPLIT_SUMS = GATED + MAX_ROWS * FFN;                       // (MAX_ROWS, HEADS, MAX_SPLITS, HEAD_DIM)
+constexpr u64 SPLIT_SCALES = SPLIT_SUMS + u64(MAX_ROWS) * HEADS * MAX_SPLITS * HEAD_DIM;  // (..., MAX_SPLITS, 2)
+constexpr u64 STATISTICS = SPLIT_SCALES + u64(MAX_ROWS) * HEADS * MAX_SPLITS * 2;  // (MAX_ROWS, blocks, 8)
+
+__device__ __forceinline__ u64 tagged(float value, u32 tag) { return u64(tag) << 32 | __float_as_uint(value); }
+__device__ __forceinline__ float value_of(u64 word) { return __uint_as_float(u32(word)); }
+__device__ __forceinline__ bool has_tag(u64 word, u32 tag) { return u32(word >> 32) == tag; }
+__device__ __forceinline__ bool has_tag(Pair64 pair, u32 tag) { return has_tag(pair.x, tag) && has_tag(pair.y, tag); }
+
+__device__ __forceinline__ float poll(const u64* address, u32 tag) {
+    u64 word = load_relaxed(address);
+    while (!has_tag(word, tag)) {
+        spin_pause();
+        word = load_relaxed(address);
+    }
+    return value_of(word);
+}
+
+// ---- shared memory
+
+constexpr int SCRATCH_STEPS = 16;  // of WARP_STEP activations that a consumer stages at once, over all rows
+constexpr int SCRATCH = larger(SCRATCH_STEPS * WARP_STEP + 4 * MAX_ROWS, HEADS_AT_ONCE * HEAD_DIM);
+constexpr int QUERY_PITCH = HEAD_DIM + 4;
+
+struct Statistics {
+    float peak, second, total, weighted;  // total: sum of exp(logit - peak); weighted: that times (logit - peak)
+    int id;
+    int finite;
+};
+
+struct Shared {
+    Mbarrier partial_full[PARTIALS], partial_empty[PARTIALS];
+    Mbarrier gain_full, gain_empty;
+    alignas(16) float gain[HIDDEN];
+    float squares[2][CONSUMERS][MAX_ROWS];
+    alignas(16) float partial[PARTIALS][CONSUMERS][MAX_ROWS][TILE];
+    alignas(16) float scratch[CONSUMERS][SCRATCH];
+    alignas(16) float query[HEADS_AT_ONCE * QUERY_PITCH];
+    alignas(16) u32 fresh[2][HEAD_DIM / 2];  // this step's key and value, in bf16 pairs
+    float split_peak[CONSUMERS][8], split_total[CONSUMERS][8];
+    Statistics statistics[REDUCERS][MAX_ROWS];
+};
+constexpr int RING_SLOTS = (SHARED_BYTES - int(sizeof(Shared)) - 1024) / (SLOT_BYTES + 16);
+constexpr int RING_OFFSET = ceil_div(int(sizeof(Shared)) + RING_SLOTS * 16, 128) * 128;
+static_assert(RING_SLOTS >= 4 && RING_OFFSET + RING_SLOTS * SLOT_BYTES <= SHARED_BYTES);
+
+__device__ __forceinline__ Shared& shared() { return *reinterpret_cast<Shared*>(dynamic_shared()); }
+
+// A position in the ring; each role moves its own.
+struct Ring {
+    u32 slot = 0, phase = 0;
+    __device__ __forceinline__ static Mbarrier* full() {
+        return reinterpret_cast<Mbarrier*>(dynamic_shared() + sizeof(Shared));
+    }
+    __device__ __forceinline__ static Mbarrier* empty() { return full() + RING_SLOTS; }
+    __device__ __forceinline__ unsigned char* data() const { return dynamic_shared() + RING_OFFSET + slot * SLOT_BYTES; }
+    __device__ __forceinline__ void advance() {
+        if (++slot == RING_SLOTS) slot = 0, phase ^= 1;
+    }
+};
+static_assert(sizeof(Shared) % 8 == 0);
+
+// ---- the walk
+
+// The tiles of one stage that this block does: `first`, `first + gridDim.x`, ... ; `count` of them.
+struct Tiles {
+    u32 first, count;
+    __device__ __forceinline__ u32 operator[](u32 i) const { return first + i * gridDim.x; }
+};
+
+// Each stage's tiles begin at the block after the one where the last stage's ended, so that the bytes that blocks
+// stream differ little over a few stages.
+struct Turn {
+    u32 start = 0;
+    __device__ __forceinline__ u32 place() const { return blockIdx.x >= start ? blockIdx.x - start : blockIdx.x + gridDim.x - start; }
+    __device__ __forceinline__ Tiles take(u32 tiles) {
+        u32 first = place();
+        start = (start + tiles) % gridDim.x;
+        return {first, first < tiles ? (tiles - 1 - first) / gridDim.x + 1 : 0};
+    }
+};
+
+enum Stage { PROJECT, OUTPUT, GATE_UP, DOWN, HEAD };
+
+template <Stage stage>
+constexpr int inner_of = stage == OUTPUT ? QUERIES : stage == DOWN ? FFN : HIDDEN;
+template <Stage stage>
+constexpr bool normed = stage == PROJECT || stage == GATE_UP || stage == HEAD;
+
+template <class Role>
+__device__ __forceinline__ void walk(const Step& step, Role& role) {
+    Turn turn;
+#pragma unroll 1
+    for (u32 layer = 0; layer < step.layer_count; layer++) {
+        role.enter(layer);
+        role.template run<PROJECT>(layer, turn.take(QKV / TILE));
+        // Does not move the turn: where a tile is done must not depend on how many rows there are.
+        role.attention(layer, turn.place());
+        role.template run<OUTPUT>(layer, turn.take(HIDDEN / TILE));
+        role.template run<GATE_UP>(layer, turn.take(FFN / (TILE / 2)));
+        role.template run<DOWN>(layer, turn.take(HIDDEN / TILE));
+    }
+    role.template run<HEAD>(step.layer_count, turn.take((step.vocabulary + TILE - 1) / TILE));
+}
+
+// The pointers of one layer, a lane each, with the next layer's on the way.
+struct LayerCursor {
+    u64 now = 0, ahead = 0;
+    __device__ __forceinline__ void start(const Step& step) { ahead = word(step, 0); }
+    __device__ __forceinline__ void enter(const Step& step, u32 layer) {
+        now = ahead;
+        ahead = layer + 1 < step.layer_count ? word(step, layer + 1) : 0;
+    }
+    template <class T>
+    __device__ __forceinline__ T* pointer(int which) const {
+        return reinterpret_cast<T*>(__shfl_sync(0xffffffffu, now, which));
+    }
+
+  private:
+    __device__ __forceinline__ static u64 word(const Step& step, u32 layer) {
+        u32 lane = threadIdx.x % 32;
+        return lane < LAYER_WORDS ? reinterpret_cast<const u64*>(step.layers + layer)[lane] : 0;
+    }
+};
+
+// ---- attention's tasks: one row, one key-value head, up to 8 of its query heads, one range of positions
+
+struct Task {
+    u32 row, kv_head, first_head, heads;  // query heads first_head .. first_head + heads
+    u32 split, begin, end;                // positions
+    bool last;                            // holds the position of this step
+};
+
+// How a row's positions are cut depends on nothing but their number.
+__device__ __forceinline__ u32 split_length(u32 positions) {
+    u32 length = (positions + MAX_SPLITS - 1) / MAX_SPLITS;
+    return max(u32(MIN_SPLIT), (length + 7) / 8 * 8);
+}
+__device__ __forceinline__ u32 splits_of(u32 positions) {
+    u32 length = split_length(positions);
+    return (positions + length - 1) / length;
+}
+
+template <class Do>
+__device__ __forceinline__ void for_each_task(const Step& step, u32 place, Do&& act) {
+    u32 i = place;
+#pragma unroll 1
+    for (u32 row = 0; row < step.rows; row++) {
+        u32 positions = u32(step.row[row].position) + 1;
+        u32 length = split_length(positions), splits = splits_of(positions);
+        u32 tasks = KV_HEADS * HEAD_GROUPS * splits;
+#pragma unroll 1
+        for (; i < tasks; i += gridDim.x) {
+            u32 split = i % splits, heads = i / splits, kv_head = heads / HEAD_GROUPS, part = heads % HEAD_GROUPS;
+            u32 begin = split * length, end = min(begin + length, positions);
+            act(Task{row, kv_head, kv_head * GROUP + part * 8, min(u32(8), GROUP - part * 8), split, begin, end,
+                     end == positions});
+        }
+        i -= tasks;
+    }
+}
+
+__device__ __forceinline__ u16* cache_rows(const Step& step, u32 layer, u32 part, u32 row, u32 kv_head) {
+    u64 index = ((u64(layer) * 2 + part) * step.slots + step.row[row].slot) * KV_HEADS + kv_head;
+    return step.cache + index * step.capacity * HEAD_DIM;
+}
