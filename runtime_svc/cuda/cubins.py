@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ KERNELS = Path(__file__).parent / "kernels"
 ARCHITECTURE = "sm_90a"
 """Hopper with its own instructions: the one architecture that the kernels are written for."""
 
+_NO_DEFINES: Mapping[str, int] = {}
 _OPTIONS = ("--std=c++17", "--ptxas-options=-v")
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 _USED = re.compile(r"Used (\d+) registers")
@@ -44,20 +45,20 @@ class Cubin:
     usage: Mapping[str, Usage]
 
 
-def cached(name: str) -> Path:
-    """The cubin of `kernels/<name>.cu` in the cache, compiled into it first when it is not there.
+def cached(name: str, defines: Mapping[str, int] = _NO_DEFINES) -> Path:
+    """The cubin of `kernels/<name>.cu` with these macros in the cache, compiled into it if it is not there.
 
     The key is everything that decides the machine code: the source with its headers, the architecture, the
     options and NVRTC's version. Raises FAILED_PRECONDITION "backend_unavailable" without NVRTC.
     """
     nvrtc = _Nvrtc()
-    sources = _sources(name)
-    digest = hashlib.sha256()
-    for part in (ARCHITECTURE, *_OPTIONS, str(nvrtc.version), *(x for pair in sources.items() for x in pair)):
-        digest.update(part.encode() + b"\0")
+    sources, options = _sources(name), _options(defines)
+    digest = hashlib.sha256(str(nvrtc.version).encode())
+    for part in (*options, *sources, *sources.values()):
+        digest.update(b"\0" + part.encode())
     path = _cache() / f"{name}-{ARCHITECTURE}-{digest.hexdigest()[:24]}.cubin"
     if not path.is_file():
-        code = nvrtc.compile(sources).code
+        code = nvrtc.compile(sources, options).code
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: another process never reads half a file.
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -66,9 +67,14 @@ def cached(name: str) -> Path:
     return path
 
 
-def compiled(name: str) -> Cubin:
+def compiled(name: str, defines: Mapping[str, int] = _NO_DEFINES) -> Cubin:
     """`kernels/<name>.cu` compiled now, past the cache. Raises INTERNAL "kernel_broken" with the log."""
-    return _Nvrtc().compile(_sources(name))
+    return _Nvrtc().compile(_sources(name), _options(defines))
+
+
+def _options(defines: Mapping[str, int]) -> tuple[str, ...]:
+    macros = (f"-D{name}={value}" for name, value in sorted(defines.items()))
+    return (f"--gpu-architecture={ARCHITECTURE}", *_OPTIONS, *macros)
 
 
 def _cache() -> Path:
@@ -101,7 +107,7 @@ class _Nvrtc:
         self._check(self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
         return major.value, minor.value
 
-    def compile(self, sources: Mapping[str, str]) -> Cubin:
+    def compile(self, sources: Mapping[str, str], options: Sequence[str]) -> Cubin:
         (name, text), *headers = sources.items()
         program = ctypes.c_void_p()
         strings = ctypes.c_char_p * len(headers)
@@ -116,7 +122,6 @@ class _Nvrtc:
             )
         )
         try:
-            options = (f"--gpu-architecture={ARCHITECTURE}", *_OPTIONS)
             arguments = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
             status = self._library.nvrtcCompileProgram(program, len(options), arguments)
             log = self._read(program, "ProgramLog").decode(errors="replace").rstrip("\0")

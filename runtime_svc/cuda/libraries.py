@@ -28,9 +28,7 @@ def load(soname: str, *, needs: tuple[str, ...] = ()) -> ctypes.CDLL:
 
 def unavailable(expected: str, got: str, todo: str) -> TreniError:
     """The GPU backend cannot run here."""
-    return TreniError(
-        Code.FAILED_PRECONDITION, "backend_unavailable", expected=expected, got=got, todo=todo
-    )
+    return TreniError(Code.FAILED_PRECONDITION, "backend_unavailable", expected=expected, got=got, todo=todo)
 
 
 def _folders() -> Iterator[Path]:

@@ -1,0 +1,202 @@
+"""One CUDA device: memory, kernels by file and name, matrix products and captured graphs, all on one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from runtime_svc.cuda import cubins, libraries
+
+Argument = int | np.int32 | np.int64 | np.float32
+"""Of a kernel: a plain int is an address, NumPy scalars are numbers."""
+
+
+class Device(Protocol):
+    """What the steps of a model need of a device. Addresses are plain ints, work is done in order."""
+
+    def allocate(self, size: int) -> int:
+        """The address of `size` zeroed bytes, 256-byte aligned, kept until `close`."""
+
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """Copies a contiguous array there; the array may be changed at once."""
+
+    def download(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """Fills a contiguous array from there, after everything before it is done."""
+
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        blocks: tuple[int, int, int],
+        threads: int,
+        arguments: Sequence[Argument],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Starts a kernel of `kernels/<file>.cu`."""
+
+    def multiply(
+        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, add: bool
+    ) -> None:
+        """Out (rows, outputs) = x (rows, inputs) bf16 times the transpose of weight (outputs, inputs) bf16.
+
+        With `add` out is float32 and added to; else it is bf16 and written. Sums are float32.
+        """
+
+
+class CudaDevice:
+    """Implements `Device` with CuPy's driver bindings and cuBLAS. Not thread-safe.
+
+    Raises FAILED_PRECONDITION "backend_unavailable" without CuPy, without a GPU, or on one that is not a Hopper.
+    """
+
+    def __init__(self, ordinal: int = 0) -> None:
+        self._cupy = _cupy()
+        self._runtime = self._cupy.cuda.runtime
+        self._ordinal = ordinal
+        properties = _properties(self._cupy, ordinal)
+        self.name: str = properties["name"].decode()
+        self.multiprocessors: int = properties["multiProcessorCount"]
+        self._cupy.cuda.Device(ordinal).use()
+        self.stream: Any = self._cupy.cuda.Stream(non_blocking=True)
+        self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
+        self._allocated: list[int] = []
+        self._blas: Any = None
+
+    def __enter__(self) -> CudaDevice:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for the device and gives all memory back."""
+        self.synchronize()
+        while self._allocated:
+            self._runtime.free(self._allocated.pop())
+
+    def use(self) -> None:
+        """Makes this the calling thread's device: each thread that copies or launches needs it once."""
+        self._cupy.cuda.Device(self._ordinal).use()
+
+    def warm_up(self) -> None:
+        """Loads cuBLAS ahead of the first product, which else takes the time."""
+        from runtime_svc.cuda.cublas import Cublas
+
+        if self._blas is None:
+            self._blas = Cublas(self.stream.ptr, self.allocate(Cublas.WORKSPACE))
+
+    def allocate(self, size: int) -> int:
+        """See `Device`. Raises RESOURCE_EXHAUSTED "device_memory" when the device is full."""
+        from treni.errors import Code, TreniError
+
+        try:
+            address: int = self._runtime.malloc(max(size, 256))
+        except self._runtime.CUDARuntimeError as error:
+            free, total = self._runtime.memGetInfo()
+            raise TreniError(
+                Code.RESOURCE_EXHAUSTED,
+                "device_memory",
+                expected=f"{size:,} bytes on {self.name}",
+                got=f"{free:,} free of {total:,} ({error})",
+                todo="use fewer or shorter slots, or a smaller model",
+            ) from None
+        self._allocated.append(address)
+        self._runtime.memsetAsync(address, 0, max(size, 256), self.stream.ptr)
+        return address
+
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """From pageable memory: CUDA stages small arrays, and returns when it has read the array."""
+        self._runtime.memcpyAsync(address, values.ctypes.data, values.nbytes, 1, self.stream.ptr)
+        self.synchronize()
+
+    def upload_pinned(self, address: int, source: int, size: int) -> None:
+        """Starts a copy from pinned memory, which must stay as it is until the device is done with it."""
+        self._runtime.memcpyAsync(address, source, size, 1, self.stream.ptr)
+
+    def download(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """See `Device`."""
+        self._runtime.memcpyAsync(values.ctypes.data, address, values.nbytes, 2, self.stream.ptr)
+        self.synchronize()
+
+    def synchronize(self) -> None:
+        """Waits until all work is done."""
+        self.stream.synchronize()
+
+    def load(self, file: str) -> None:
+        """Compiles `kernels/<file>.cu` unless the cache has it, and loads it."""
+        if file not in self._modules:
+            self._modules[file] = self._cupy.RawModule(path=str(cubins.cached(file)))
+
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        blocks: tuple[int, int, int],
+        threads: int,
+        arguments: Sequence[Argument],
+        shared_bytes: int = 0,
+    ) -> None:
+        """See `Device`."""
+        self.function(file, kernel, shared_bytes)(
+            blocks, (threads, 1, 1), arguments, shared_mem=shared_bytes, stream=self.stream
+        )
+
+    def function(self, file: str, kernel: str, shared_bytes: int = 0) -> Any:
+        """CuPy's handle of a kernel, allowed at least that much dynamic shared memory."""
+        found = self._kernels.get((file, kernel))
+        if found is None:
+            self.load(file)
+            raw = self._modules[file].get_function(kernel)
+            if shared_bytes > 48 * 1024:
+                raw.max_dynamic_shared_size_bytes = shared_bytes
+            found = self._kernels[file, kernel] = raw.kernel
+        return found
+
+    def multiply(
+        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, add: bool
+    ) -> None:
+        """See `Device`; by cuBLAS, deterministic for the same shape."""
+        self.warm_up()
+        self._blas.multiply(x, weight, out, rows, outputs, inputs, add=add)
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """`work`'s launches as a graph, which has `launch(stream)`; they are recorded, not run."""
+        self.stream.begin_capture()
+        try:
+            work()
+        finally:
+            graph = self.stream.end_capture()
+        return graph
+
+
+def pinned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Page-locked host memory, (size,) uint8, from and to which copies are asynchronous and fast."""
+    memory = _cupy().cuda.alloc_pinned_memory(size)
+    return np.frombuffer(memory, np.uint8, size)
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise libraries.unavailable(
+            "CuPy", str(error), "install treni-route[cupy] or use --backend numpy"
+        ) from None
+    return cupy
+
+
+def _properties(cupy: Any, ordinal: int) -> dict[str, Any]:
+    try:
+        properties: dict[str, Any] = cupy.cuda.runtime.getDeviceProperties(ordinal)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise libraries.unavailable("an NVIDIA GPU", str(error), "use --backend numpy") from None
+    major, minor = properties["major"], properties["minor"]
+    if (major, minor) != (9, 0):
+        got = f"{properties['name'].decode()} with {major}.{minor}"
+        raise libraries.unavailable(
+            "a GPU of compute capability 9.0 (Hopper)", got, "use another GPU, or --backend numpy"
+        )
+    return properties
