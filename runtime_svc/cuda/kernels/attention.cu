@@ -5,7 +5,6 @@
 // scores are computed, the next keys while values are used; three blocks on a multiprocessor hide what is left.
 #include "bf16.cuh"
 #include "control.cuh"
-#include "mma.cuh"
 
 constexpr int QUERIES = 64;
 constexpr int KEYS = 64;
@@ -20,7 +19,8 @@ __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, long long st
   for (int i = threadIdx.x; i < KEYS * (W / 8); i += THREADS) {
     int row = i / (W / 8), column = i % (W / 8) * 8;
     bool present = first + row < limit && column < D;
-    copy_async(tile + row * (W + 8) + column, present ? from + (first + row) * stride + column : from, present);
+    cp_async16(tile + row * (W + 8) + column, present ? from + (first + row) * stride + column : from,
+               present ? 16 : 0);
   }
 }
 
@@ -29,8 +29,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
                                        int capacity, const bf16* layer, float scale, bf16* out) {
   constexpr int W = D < 16 ? 16 : D;  // the tensor cores contract 16 at a time
   constexpr int PITCH = W + 8;
-  extern __shared__ uint4 memory[];
-  bf16* queries = reinterpret_cast<bf16*>(memory);
+  bf16* queries = reinterpret_cast<bf16*>(dynamic_shared());
   bf16* keys = queries + QUERIES * PITCH;
   bf16* values = keys + KEYS * PITCH;
 
@@ -48,29 +47,29 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
 
   fetch<D, W>(queries, qkv + head * D, query_width, first, rows);
   fetch<D, W>(keys, all_keys, D, 0, end);
-  close_group();
+  cp_async_commit();
 
   float sum[W / 8][4] = {};
   float highest[2] = {LOWEST, LOWEST};
   float total[2] = {};
   int position = start + first + warp * 16 + lane / 4;  // of this lane's first query; its second is 8 on
   for (int base = 0; base < end; base += KEYS) {
-    await_groups<0>();
+    cp_async_wait<0>();
     __syncthreads();  // keys are there, and nobody reads the last values any more
     fetch<D, W>(values, all_values, D, base, end);
-    close_group();
+    cp_async_commit();
 
     float scores[KEYS / 8][4] = {};
 #pragma unroll
     for (int k = 0; k < W; k += 16) {
-      unsigned query[4];
-      load_tiles(query, queries + (warp * 16 + lane % 16) * PITCH + k + lane / 16 * 8);
+      u32 query[4];
+      ldmatrix_x4(query, queries + (warp * 16 + lane % 16) * PITCH + k + lane / 16 * 8);
 #pragma unroll
       for (int n = 0; n < KEYS; n += 16) {
-        unsigned key[4];
-        load_tiles(key, keys + (n + lane / 16 * 8 + lane % 8) * PITCH + k + lane / 8 % 2 * 8);
-        multiply_add(scores[n / 8], query, key[0], key[1]);
-        multiply_add(scores[n / 8 + 1], query, key[2], key[3]);
+        u32 key[4];
+        ldmatrix_x4(key, keys + (n + lane / 16 * 8 + lane % 8) * PITCH + k + lane / 8 % 2 * 8);
+        mma_bf16_16816(scores[n / 8], query, {key[0], key[1]});
+        mma_bf16_16816(scores[n / 8 + 1], query, {key[2], key[3]});
       }
     }
     if (base + KEYS - 1 > start + first + warp * 16) {
@@ -91,7 +90,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
       for (int n = 0; n < KEYS / 8; n++) peak = fmaxf(peak, fmaxf(scores[n][2 * r], scores[n][2 * r + 1]));
       peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 1));
       peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
-      float shrink = power_of_two((highest[r] - peak) * scale);
+      float shrink = exp2_fast((highest[r] - peak) * scale);
       highest[r] = peak;
       total[r] *= shrink;
       float shift = peak * scale;
@@ -99,7 +98,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
       for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
         for (int i = 2 * r; i < 2 * r + 2; i++) {
-          scores[n][i] = power_of_two(scores[n][i] * scale - shift);
+          scores[n][i] = exp2_fast(scores[n][i] * scale - shift);
           total[r] += scores[n][i];
         }
       }
@@ -107,24 +106,24 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
       for (int n = 0; n < W / 8; n++) sum[n][2 * r] *= shrink, sum[n][2 * r + 1] *= shrink;
     }
 
-    await_groups<0>();
+    cp_async_wait<0>();
     __syncthreads();  // values are there, and nobody reads these keys any more
     if (base + KEYS < end) {
       fetch<D, W>(keys, all_keys, D, base + KEYS, end);
-      close_group();
+      cp_async_commit();
     }
 #pragma unroll
     for (int k = 0; k < KEYS; k += 16) {
       const float(&left)[4] = scores[k / 8];
       const float(&right)[4] = scores[k / 8 + 1];
-      unsigned weight[4] = {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]),
-                            pack(right[2], right[3])};
+      u32 weight[4] = {bf16_pair(left[0], left[1]), bf16_pair(left[2], left[3]), bf16_pair(right[0], right[1]),
+                       bf16_pair(right[2], right[3])};
 #pragma unroll
       for (int n = 0; n < W; n += 16) {
-        unsigned value[4];
-        load_tiles_transposed(value, values + (k + lane % 16) * PITCH + n + lane / 16 * 8);
-        multiply_add(sum[n / 8], weight, value[0], value[1]);
-        multiply_add(sum[n / 8 + 1], weight, value[2], value[3]);
+        u32 value[4];
+        ldmatrix_x4_transposed(value, values + (k + lane % 16) * PITCH + n + lane / 16 * 8);
+        mma_bf16_16816(sum[n / 8], weight, {value[0], value[1]});
+        mma_bf16_16816(sum[n / 8 + 1], weight, {value[2], value[3]});
       }
     }
   }
@@ -138,7 +137,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
     bf16* row = queries + (warp * 16 + lane / 4 + 8 * r) * PITCH + lane % 4 * 2;
 #pragma unroll
     for (int n = 0; n < W / 8; n++) {
-      *reinterpret_cast<unsigned*>(row + n * 8) = pack(sum[n][2 * r] * inverse, sum[n][2 * r + 1] * inverse);
+      *reinterpret_cast<u32*>(row + n * 8) = bf16_pair(sum[n][2 * r] * inverse, sum[n][2 * r + 1] * inverse);
     }
   }
   __syncwarp();
@@ -158,7 +157,8 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
       attend_##D(const Control* control, const bf16* qkv, int heads, int kv_heads, int slots, int capacity,        \
                  const bf16* layer, float scale, bf16* out) {                                                      \
     attend<D>(control, qkv, heads, kv_heads, slots, capacity, layer, scale, out);                                  \
-  }
+  }                                                                                                                \
+  TRENI_SHIM_EXPORT(attend_##D)
 ATTEND(8)
 ATTEND(16)
 ATTEND(32)

@@ -7,7 +7,8 @@
 extern "C" __global__ void __launch_bounds__(256) head(const Control* control, const float* x, const float* gain,
                                                        float eps, int width, const bf16* weight, int vocabulary,
                                                        float* logits) {
-  extern __shared__ float4 normed[];  // first the low halves of all groups of eight, then the high ones: no conflicts
+  // First the low halves of all groups of eight, then the high ones: neighbouring lanes read neighbouring banks.
+  float4* normed = reinterpret_cast<float4*>(dynamic_shared());
   __shared__ float parts[8];
   const float* row = x + static_cast<long long>(control->rows - 1) * width;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, groups = width / 8;
@@ -56,3 +57,4 @@ extern "C" __global__ void __launch_bounds__(256) head(const Control* control, c
     }
   }
 }
+TRENI_SHIM_EXPORT(head)

@@ -13,6 +13,7 @@ extern "C" __global__ void embed(const Control* control, const int* tokens, cons
     store(out + static_cast<long long>(row) * width + i, values);
   }
 }
+TRENI_SHIM_EXPORT(embed)
 
 // Out (rows, width) bf16 = x / sqrt(mean(x^2) + eps) * gain. A block of up to 1,024 threads a row.
 extern "C" __global__ void rms(const Control* control, const float* x, const float* gain, float eps, int width,
@@ -43,6 +44,7 @@ extern "C" __global__ void rms(const Control* control, const float* x, const flo
     store(out + static_cast<long long>(row) * width + i, values);
   }
 }
+TRENI_SHIM_EXPORT(rms)
 
 // Bias and norm where there are any, then rotation of queries and keys; queries stay in `qkv`
 // (rows, heads + 2 kv_heads, D), keys and values go to the slot from `start` on. `bias` is as wide as a row of qkv,
@@ -117,7 +119,8 @@ __device__ __forceinline__ void rotate(const Control* control, bf16* qkv, const 
                                         const float* turns, int heads, int kv_heads, int slots, int capacity,      \
                                         bf16* layer) {                                                             \
     rotate<D>(control, qkv, bias, query_gain, key_gain, eps, turns, heads, kv_heads, slots, capacity, layer);      \
-  }
+  }                                                                                                                \
+  TRENI_SHIM_EXPORT(rotate_##D)
 ROTATE(8)
 ROTATE(16)
 ROTATE(32)
@@ -134,9 +137,10 @@ extern "C" __global__ void swiglu(const Control* control, const bf16* both, int 
   load(both + static_cast<long long>(row) * 2 * width + i, gate);
   load(both + static_cast<long long>(row) * 2 * width + width + i, up);
 #pragma unroll
-  for (int j = 0; j < 8; j++) gate[j] *= up[j] / (1.0f + __expf(-gate[j]));
+  for (int j = 0; j < 8; j++) gate[j] *= up[j] / (1.0f + exp2_fast(gate[j] * -1.4426950408889634f));
   store(out + static_cast<long long>(row) * width + i, gate);
 }
+TRENI_SHIM_EXPORT(swiglu)
 
 // The first `length` positions of one slot into another. Blocks: (chunks, kv_heads, 2 layers); `cache` is
 // (layers, 2, slots, kv_heads, capacity, width).
@@ -150,3 +154,4 @@ extern "C" __global__ void copy_prefix(bf16* cache, int slots, int source, int t
   int count = length * (width / 8);
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) to[i] = from[i];
 }
+TRENI_SHIM_EXPORT(copy_prefix)

@@ -2,7 +2,7 @@
 #include "bf16.cuh"
 
 // Elements that a file stores as bf16, IEEE half or float32, to bf16 or float32. `count` elements, a thread each.
-__device__ __forceinline__ float half_value(unsigned short bits) {
+__device__ __forceinline__ float half_value(u16 bits) {
   unsigned exponent = bits >> 10 & 31, fraction = bits & 1023;
   unsigned sign = static_cast<unsigned>(bits & 0x8000) << 16;
   if (exponent == 0) {  // zero or subnormal: fraction times 2^-24
@@ -15,23 +15,27 @@ __device__ __forceinline__ float half_value(unsigned short bits) {
 
 extern "C" __global__ void bf16_to_float(const bf16* from, float* to, long long count) {
   long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) to[i] = widen(from[i]);
+  if (i < count) to[i] = bf16_float(from[i]);
 }
+TRENI_SHIM_EXPORT(bf16_to_float)
 
-extern "C" __global__ void half_to_float(const unsigned short* from, float* to, long long count) {
+extern "C" __global__ void half_to_float(const u16* from, float* to, long long count) {
   long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < count) to[i] = half_value(from[i]);
 }
+TRENI_SHIM_EXPORT(half_to_float)
 
-extern "C" __global__ void half_to_bf16(const unsigned short* from, bf16* to, long long count) {
+extern "C" __global__ void half_to_bf16(const u16* from, bf16* to, long long count) {
   long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) to[i] = static_cast<bf16>(pack(half_value(from[i]), 0.0f));
+  if (i < count) to[i] = static_cast<bf16>(bf16_pair(half_value(from[i]), 0.0f));
 }
+TRENI_SHIM_EXPORT(half_to_bf16)
 
 extern "C" __global__ void float_to_bf16(const float* from, bf16* to, long long count) {
   long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) to[i] = static_cast<bf16>(pack(from[i], 0.0f));
+  if (i < count) to[i] = static_cast<bf16>(bf16_pair(from[i], 0.0f));
 }
+TRENI_SHIM_EXPORT(float_to_bf16)
 
 // Where a tensor lies in the slab: `bytes` from `offset` (16-byte aligned), float32 or bf16.
 struct Stored {
@@ -61,3 +65,4 @@ extern "C" __global__ void find_not_finite(const unsigned char* slab, const Stor
   }
   if (found) flags[blockIdx.y] = 1;
 }
+TRENI_SHIM_EXPORT(find_not_finite)
