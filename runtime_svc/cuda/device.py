@@ -172,6 +172,43 @@ class CudaDevice:
         return graph
 
 
+class Lane:
+    """A pinned buffer with a stream of its own: filled on the host while other lanes' copies are under way.
+
+    `host` is (size,) uint8, `staging` the address of `staging_size` bytes on the device, 0 for none.
+    """
+
+    def __init__(self, device: CudaDevice, size: int, staging_size: int) -> None:
+        self._device = device
+        self._cuda = _cupy().cuda
+        self._stream = self._cuda.Stream(non_blocking=True)
+        self.host = pinned(size)
+        self.staging: int = self._cuda.runtime.malloc(staging_size) if staging_size else 0
+
+    def __enter__(self) -> Lane:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        if self.staging:
+            self._cuda.runtime.free(self.staging)
+
+    def copy(self, target: int, offset: int, size: int) -> None:
+        """Starts a copy of `size` bytes of the buffer to the device's address `target`."""
+        source = self.host.ctypes.data + offset
+        self._cuda.runtime.memcpyAsync(target, source, size, 1, self._stream.ptr)
+
+    def launch(
+        self, file: str, kernel: str, blocks: int, threads: int, arguments: Sequence[Argument]
+    ) -> None:
+        """Starts a kernel after the lane's copies."""
+        self._device.function(file, kernel)((blocks, 1, 1), (threads, 1, 1), arguments, stream=self._stream)
+
+    def wait(self) -> None:
+        """Until what was started is done, and the buffer may be filled again."""
+        self._stream.synchronize()
+
+
 def pinned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Page-locked host memory, (size,) uint8, from and to which copies are asynchronous and fast."""
     memory = _cupy().cuda.alloc_pinned_memory(size)
