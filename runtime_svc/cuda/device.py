@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,11 +13,56 @@ Argument = int | np.int32 | np.int64 | np.float32
 """Of a kernel: a plain int is an address, NumPy scalars are numbers."""
 
 
+class Lane(Protocol):
+    """A host buffer with work of its own behind it: filled while other lanes' copies are under way.
+
+    `host` is (size,) uint8, `staging` the address of as much device memory as was asked for. Leaving its context
+    waits and gives both back.
+    """
+
+    host: np.ndarray[Any, np.dtype[np.uint8]]
+    staging: int
+
+    def __enter__(self) -> Lane: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def copy(self, target: int, offset: int, size: int) -> None:
+        """Starts a copy of `size` bytes of the buffer to the device's address `target`."""
+
+    def launch(
+        self, file: str, kernel: str, blocks: int, threads: int, arguments: Sequence[Argument]
+    ) -> None:
+        """Starts a kernel after the lane's copies."""
+
+    def wait(self) -> None:
+        """Until what was started is done, and the buffer may be filled again."""
+
+
 class Device(Protocol):
     """What the steps of a model need of a device. Addresses are plain ints, work is done in order."""
 
+    @property
+    def multiprocessors(self) -> int:
+        """How many blocks of a whole multiprocessor run at once."""
+
     def allocate(self, size: int) -> int:
         """The address of `size` zeroed bytes, 256-byte aligned, kept until `close`."""
+
+    def host(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Host memory, (size,) uint8, from which `send` copies without waiting."""
+
+    def send(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """Starts a copy of contiguous `host` memory to the device."""
+
+    def lane(self, size: int, staging_size: int) -> Lane:
+        """A buffer for copies beside the others, to be entered and used by one thread."""
+
+    def synchronize(self) -> None:
+        """Waits until all work is done, that of lanes aside."""
+
+    def wait_sent(self) -> None:
+        """Until the last `send` is done, and its source may be changed."""
 
     def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
         """Copies a contiguous array there; the array may be changed at once."""
@@ -44,6 +89,9 @@ class Device(Protocol):
         With `add` out is float32 and added to; else it is bf16 and written. Sums are float32.
         """
 
+    def repeat(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Does `work`, which launches the same things whenever it is called with this key."""
+
 
 class CudaDevice:
     """Implements `Device` with CuPy's driver bindings and cuBLAS. Not thread-safe.
@@ -64,6 +112,8 @@ class CudaDevice:
         self._kernels: dict[tuple[str, str], Any] = {}
         self._allocated: list[int] = []
         self._blas: Any = None
+        self._sent: Any = self._cupy.cuda.Event(disable_timing=True)
+        self._graphs: dict[Hashable, Any] = {}
 
     def __enter__(self) -> CudaDevice:
         return self
@@ -76,6 +126,10 @@ class CudaDevice:
         self.synchronize()
         while self._allocated:
             self._runtime.free(self._allocated.pop())
+
+    def lane(self, size: int, staging_size: int) -> CudaLane:
+        """See `Device`."""
+        return CudaLane(self, size, staging_size)
 
     def use(self) -> None:
         """Makes this the calling thread's device: each thread that copies or launches needs it once."""
@@ -112,9 +166,18 @@ class CudaDevice:
         self._runtime.memcpyAsync(address, values.ctypes.data, values.nbytes, 1, self.stream.ptr)
         self.synchronize()
 
-    def upload_pinned(self, address: int, source: int, size: int) -> None:
-        """Starts a copy from pinned memory, which must stay as it is until the device is done with it."""
-        self._runtime.memcpyAsync(address, source, size, 1, self.stream.ptr)
+    def host(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """See `Device`; page-locked."""
+        return pinned(size)
+
+    def send(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """See `Device`."""
+        self._runtime.memcpyAsync(address, values.ctypes.data, values.nbytes, 1, self.stream.ptr)
+        self._sent.record(self.stream)
+
+    def wait_sent(self) -> None:
+        """See `Device`."""
+        self._sent.synchronize()
 
     def download(self, address: int, values: np.ndarray[Any, Any]) -> None:
         """See `Device`."""
@@ -162,30 +225,37 @@ class CudaDevice:
         self.warm_up()
         self._blas.multiply(x, weight, out, rows, outputs, inputs, add=add)
 
-    def capture(self, work: Callable[[], None]) -> Any:
-        """`work`'s launches as a graph, which has `launch(stream)`; they are recorded, not run."""
-        self.stream.begin_capture()
-        try:
+    def repeat(self, key: Hashable, work: Callable[[], None]) -> None:
+        """See `Device`; records the launches at the second use of a key, and replays them from then on.
+
+        The first use is not the one that pays for the recording: a process that has just started answers sooner,
+        and whatever CUDA loads at a kernel's first launch, which a recording must not, is loaded.
+        """
+        if key not in self._graphs:
+            self._graphs[key] = None
             work()
-        finally:
-            graph = self.stream.end_capture()
-        return graph
+            return
+        if self._graphs[key] is None:
+            self.stream.begin_capture()
+            try:
+                work()
+            finally:
+                self._graphs[key] = self.stream.end_capture()
+        self._graphs[key].launch(self.stream)
 
 
-class Lane:
-    """A pinned buffer with a stream of its own: filled on the host while other lanes' copies are under way.
-
-    `host` is (size,) uint8, `staging` the address of `staging_size` bytes on the device, 0 for none.
-    """
+class CudaLane:
+    """Implements `Lane`: pinned memory and a stream."""
 
     def __init__(self, device: CudaDevice, size: int, staging_size: int) -> None:
+        device.use()
         self._device = device
         self._cuda = _cupy().cuda
         self._stream = self._cuda.Stream(non_blocking=True)
         self.host = pinned(size)
         self.staging: int = self._cuda.runtime.malloc(staging_size) if staging_size else 0
 
-    def __enter__(self) -> Lane:
+    def __enter__(self) -> CudaLane:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -194,18 +264,18 @@ class Lane:
             self._cuda.runtime.free(self.staging)
 
     def copy(self, target: int, offset: int, size: int) -> None:
-        """Starts a copy of `size` bytes of the buffer to the device's address `target`."""
+        """See `Lane`."""
         source = self.host.ctypes.data + offset
         self._cuda.runtime.memcpyAsync(target, source, size, 1, self._stream.ptr)
 
     def launch(
         self, file: str, kernel: str, blocks: int, threads: int, arguments: Sequence[Argument]
     ) -> None:
-        """Starts a kernel after the lane's copies."""
+        """See `Lane`."""
         self._device.function(file, kernel)((blocks, 1, 1), (threads, 1, 1), arguments, stream=self._stream)
 
     def wait(self) -> None:
-        """Until what was started is done, and the buffer may be filled again."""
+        """See `Lane`."""
         self._stream.synchronize()
 
 

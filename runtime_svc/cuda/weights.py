@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from runtime_svc.checkpoint import ModelConfig, Source
-from runtime_svc.cuda.device import CudaDevice, Lane
+from runtime_svc.cuda.device import Device, Lane
 from runtime_svc.cuda.layout import ALIGNMENT, Layout, Placed, layout
 from runtime_svc.errors import damaged
 from runtime_svc.safetensor import Tensor, read_directory
@@ -71,7 +71,7 @@ class DeviceWeights:
     read_s: float
 
 
-def load(directory: Path, config: ModelConfig, device: CudaDevice) -> DeviceWeights:
+def load(directory: Path, config: ModelConfig, device: Device) -> DeviceWeights:
     """The checkpoint's weights in one slab.
 
     Raises `TreniError` naming file and tensor when one is missing, of another shape, cut off, or holds NaN or
@@ -144,7 +144,7 @@ def _cut(placed: Placed, tensor: Tensor) -> Iterator[Piece]:
 class _Upload:
     """Threads that take the next read, each with buffers and a stream of its own."""
 
-    def __init__(self, device: CudaDevice, slab: int, reads: Sequence[Read]) -> None:
+    def __init__(self, device: Device, slab: int, reads: Sequence[Read]) -> None:
         self._device = device
         self._slab = slab
         self._reads = iter(reads)
@@ -159,16 +159,13 @@ class _Upload:
             self._open = opened.pop_all()
 
     def run(self) -> None:
-        if self._staged:
-            self._device.load("weights")
         with self._open, ThreadPoolExecutor(self._threads, "weights") as pool:
             for done in [pool.submit(self._work) for _ in range(self._threads)]:
                 done.result()
 
     def _work(self) -> None:
-        self._device.use()
         with ExitStack() as held:
-            lanes = [held.enter_context(Lane(self._device, CHUNK, self._staging)) for _ in range(_BUFFERS)]
+            lanes = [held.enter_context(self._device.lane(CHUNK, self._staging)) for _ in range(_BUFFERS)]
             turn = 0
             while (read := self._take()) is not None:
                 lane = lanes[turn % _BUFFERS]
@@ -188,7 +185,7 @@ class _Upload:
             return next(self._reads, None)
 
     def _fill(self, read: Read, host: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        view = memoryview(host)[: read.size]
+        view = host.data[: read.size]
         at = 0
         while at < read.size:
             got = os.preadv(self._files[read.file], [view[at:]], read.offset + at)
@@ -214,7 +211,7 @@ class _Upload:
                 staged += -(-piece.size // ALIGNMENT) * ALIGNMENT
 
 
-def _not_finite(device: CudaDevice, slab: int, places: Layout) -> list[bool]:
+def _not_finite(device: Device, slab: int, places: Layout) -> list[bool]:
     """For each tensor whether it holds NaN or infinity, from one pass over the slab on the device."""
     table = np.array([(t.offset, t.size, t.wide) for t in places.tensors], np.int64)
     flags = np.zeros(len(places.tensors), np.int32)

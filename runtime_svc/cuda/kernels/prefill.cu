@@ -2,14 +2,15 @@
 #include "bf16.cuh"
 #include "control.cuh"
 
-// Residual (rows, width) float32 = rows of the table (vocabulary, width). A block a row.
+// Residual (rows, width) float32 = rows of the table (vocabulary, width); zeros in rows that are not there, to which
+// the products add all the same. A block a row.
 extern "C" __global__ void embed(const Control* control, const int* tokens, const bf16* table, int width, float* out) {
   int row = blockIdx.x;
-  if (row >= control->rows) return;
-  const bf16* from = table + static_cast<long long>(tokens[row]) * width;
+  bool present = row < control->rows;
+  const bf16* from = table + static_cast<long long>(present ? tokens[row] : 0) * width;
   for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
-    float values[8];
-    load(from + i, values);
+    float values[8] = {};
+    if (present) load(from + i, values);
     store(out + static_cast<long long>(row) * width + i, values);
   }
 }

@@ -1,0 +1,101 @@
+"""A prompt through the decoder on a device, in passes over up to `CHUNK` rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.device import Device
+from runtime_svc.cuda.ops import CudaOps
+from runtime_svc.cuda.weights import DeviceWeights
+
+BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+"""Rows that a pass is launched and recorded for; a pass of fewer takes the next larger one."""
+
+CHUNK = BUCKETS[-1]
+
+_CONTROL = 4
+"""Numbers before the tokens: see `kernels/control.cuh`."""
+
+
+class Prefill:
+    """The passes of one model over its KV slots. `logits` is the address of (vocabulary,) float32.
+
+    The work of each bucket is the same sequence of launches whatever the tokens, their place and slot: the device
+    records it at its second use. Buffers for `rows` rows, at most `CHUNK`, are taken at the start.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        config: ModelConfig,
+        weights: DeviceWeights,
+        cache: KvCache,
+        turns: int,
+        *,
+        rows: int = CHUNK,
+    ) -> None:
+        self._device = device
+        self._config = config
+        self._weights = weights
+        self._cache = cache
+        self._turns = turns
+        self._ops = CudaOps(device, config, cache)
+        self.rows = min(rows, CHUNK)
+        c = config
+        self._x = device.allocate(self.rows * c.hidden * 4)
+        self._normed = device.allocate(self.rows * c.hidden * 2)
+        self._qkv = device.allocate(self.rows * c.qkv_width * 2)
+        self._attended = device.allocate(self.rows * c.heads * c.head_dim * 2)
+        self._both = device.allocate(self.rows * 2 * c.ffn * 2)
+        self._gated = device.allocate(self.rows * c.ffn * 2)
+        self.logits = device.allocate(c.vocabulary * 4)
+        self.control = device.allocate((_CONTROL + self.rows) * 4)
+        self._sent = device.host((_CONTROL + self.rows) * 4).view(np.int32)
+
+    def run(self, slot: int, tokens: Sequence[int], start: int, *, logits: bool) -> None:
+        """One pass: 1..`rows` tokens into the slot from `start` on, and with `logits` those after the last.
+
+        Returns before the device is done.
+        """
+        count = len(tokens)
+        self._device.wait_sent()  # the device may still read the last pass's tokens
+        self._sent[:_CONTROL] = (count, start, slot, 0)
+        self._sent[_CONTROL : _CONTROL + count] = tokens
+        self._device.send(self.control, self._sent[: _CONTROL + count])
+        bucket = min(next(b for b in BUCKETS if b >= count), self.rows)
+        self._device.repeat((bucket, logits), partial(self._work, bucket, logits))
+
+    def _work(self, rows: int, logits: bool) -> None:
+        ops, c, weights = self._ops, self._config, self._weights
+        control, tokens = self.control, self.control + 4 * _CONTROL
+        places, base = weights.layout, weights.address
+
+        def at(offset: int | None) -> int | None:
+            return None if offset is None else base + offset
+
+        ops.embed(control, tokens, base + places.embedding, self._x, rows)
+        for index, layer in enumerate(places.layers):
+            cached = self._cache.layer(index)
+            ops.rms(control, self._x, base + layer.attention_gain, self._normed, rows)
+            ops.multiply(self._normed, base + layer.qkv, self._qkv, rows, c.qkv_width, c.hidden)
+            gains = (at(layer.qkv_bias), at(layer.query_gain), at(layer.key_gain))
+            ops.rope_kv_write(control, self._qkv, *gains, self._turns, cached, rows)
+            ops.attend(control, self._qkv, cached, self._attended, rows)
+            ops.multiply_residual(
+                self._attended, base + layer.o, self._x, rows, c.hidden, c.heads * c.head_dim
+            )
+            ops.rms(control, self._x, base + layer.ffn_gain, self._normed, rows)
+            ops.multiply(self._normed, base + layer.gate_up, self._both, rows, 2 * c.ffn, c.hidden)
+            ops.swiglu(control, self._both, self._gated, rows)
+            ops.multiply_residual(self._gated, base + layer.down, self._x, rows, c.hidden, c.ffn)
+        if logits:
+            ops.lm_head(control, self._x, base + places.final_gain, base + places.head, self.logits)
+
+    def copy_prefix(self, source: int, target: int, length: int) -> None:
+        """Keys and values of the first `length` positions of one slot to another."""
+        self._ops.copy_prefix(source, target, length)
