@@ -6,6 +6,7 @@ import ctypes
 from typing import ClassVar
 
 from runtime_svc.cuda import libraries
+from runtime_svc.cuda.device import Product
 from treni.errors import Code, TreniError
 
 _TRANSPOSED, _AS_IT_IS = 1, 0
@@ -41,18 +42,19 @@ class Cublas:
         )
 
     def multiply(
-        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, add: bool
+        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
     ) -> None:
         """See `device.Device.multiply`.
 
         cuBLAS counts columns first, so this is out^T (outputs, rows) = weight (outputs, inputs) x^T, in which
         the weight is the transpose of what cuBLAS takes its bytes for.
         """
+        kind = _BF16 if into is Product.BF16 else _FLOAT
         self._check(
             self._gemm(
                 *(self._handle, _TRANSPOSED, _AS_IT_IS, outputs, rows, inputs),
                 *(ctypes.byref(self._one), weight, _BF16, inputs, x, _BF16, inputs),
-                *(ctypes.byref(self._one if add else self._zero), out, _FLOAT if add else _BF16, outputs),
+                *(ctypes.byref(self._one if into is Product.ADD else self._zero), out, kind, outputs),
                 *(_SUM_IN_FLOAT, _CHOOSE),
             )
         )

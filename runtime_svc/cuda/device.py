@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,14 @@ from runtime_svc.cuda import cubins, libraries
 
 Argument = int | np.int32 | np.int64 | np.float32
 """Of a kernel: a plain int is an address, NumPy scalars are numbers."""
+
+
+class Product(Enum):
+    """Where a matrix product goes: rounded to a bf16 array, to a float32 one, or added to what that holds."""
+
+    BF16 = "bf16"
+    FLOAT = "float"
+    ADD = "add"
 
 
 class Lane(Protocol):
@@ -82,11 +91,11 @@ class Device(Protocol):
         """Starts a kernel of `kernels/<file>.cu`."""
 
     def multiply(
-        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, add: bool
+        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
     ) -> None:
         """Out (rows, outputs) = x (rows, inputs) bf16 times the transpose of weight (outputs, inputs) bf16.
 
-        With `add` out is float32 and added to; else it is bf16 and written. Sums are float32.
+        Sums are float32; `into` says what happens to them.
         """
 
     def repeat(self, key: Hashable, work: Callable[[], None]) -> None:
@@ -219,11 +228,11 @@ class CudaDevice:
         return found
 
     def multiply(
-        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, add: bool
+        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
     ) -> None:
         """See `Device`; by cuBLAS, deterministic for the same shape."""
         self.warm_up()
-        self._blas.multiply(x, weight, out, rows, outputs, inputs, add=add)
+        self._blas.multiply(x, weight, out, rows, outputs, inputs, into=into)
 
     def repeat(self, key: Hashable, work: Callable[[], None]) -> None:
         """See `Device`; records the launches at the second use of a key, and replays them from then on.

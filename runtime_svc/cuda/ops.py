@@ -1,10 +1,9 @@
 """The fused steps of a prefill on a device, side by side with `ops_numpy.NumpyOps`.
 
-The same steps in the same order with the same meaning; what differs is what a GPU wants: arrays are addresses, the
-residual stream is float32 and what the products read bf16, the number of rows, their place and slot are read from
-device memory (`kernels/control.cuh`) so that a recorded sequence can be replayed for others, and the rotation keeps
-queries in the projection's output. `rows` is what a step is launched for; rows that `control` says are not there
-stay as they were.
+The same steps in the same order with the same meaning. What differs is what a GPU wants: arrays are addresses, the
+residual stream is float32 and what the products read bf16, and the number of rows, their place and their slot are
+read from device memory (`kernels/control.cuh`), so that a recorded sequence of launches can be replayed for others.
+`rows` is what a step is launched for; rows that `control` says are not there stay as they were.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 
 from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda.cache import KvCache
-from runtime_svc.cuda.device import Argument, Device
+from runtime_svc.cuda.device import Argument, Device, Product
 
 _INT, _FLOAT = np.int32, np.float32
 _THREADS = 256
@@ -42,15 +41,19 @@ class CudaOps:
         arguments = (control, x, gain, self._eps, self._hidden, out)
         self._device.launch("prefill", "rms", (rows, 1, 1), _THREADS, arguments)
 
-    def multiply(self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int) -> None:
-        """Out (rows, outputs) bf16 = x (rows, inputs) weight^T."""
-        self._device.multiply(x, weight, out, rows, outputs, inputs, add=False)
+    def project_qkv(self, x: int, weight: int, out: int, rows: int) -> None:
+        """Out (rows, heads + 2 kv_heads, head_dim) float32 = x (rows, hidden) weight^T."""
+        c = self._config
+        self._device.multiply(x, weight, out, rows, c.qkv_width, c.hidden, into=Product.FLOAT)
 
-    def multiply_residual(
-        self, x: int, weight: int, residual: int, rows: int, outputs: int, inputs: int
-    ) -> None:
-        """Residual (rows, outputs) float32 += x (rows, inputs) weight^T."""
-        self._device.multiply(x, weight, residual, rows, outputs, inputs, add=True)
+    def project_gate_up(self, x: int, weight: int, out: int, rows: int) -> None:
+        """Out (rows, 2 ffn) bf16 = x (rows, hidden) weight^T."""
+        c = self._config
+        self._device.multiply(x, weight, out, rows, 2 * c.ffn, c.hidden, into=Product.BF16)
+
+    def project_residual(self, x: int, weight: int, residual: int, rows: int, inputs: int) -> None:
+        """Residual (rows, hidden) float32 += x (rows, inputs) weight^T."""
+        self._device.multiply(x, weight, residual, rows, self._config.hidden, inputs, into=Product.ADD)
 
     def rope_kv_write(
         self,
@@ -61,28 +64,29 @@ class CudaOps:
         key_gain: int | None,
         turns: int,
         layer: int,
+        queries: int,
         rows: int,
     ) -> None:
-        """Bias and norm where given, rotation; queries stay in qkv, keys and values go to the slot.
+        """Bias and norm where given, and rotation, of `qkv` (rows, heads + 2 kv_heads, head_dim) float32.
 
-        `qkv` (rows, heads + 2 kv_heads, head_dim) bf16, `turns` (capacity, head_dim / 2, 2) float32, `layer` of
-        the cache.
+        Queries go to `queries` (rows, heads, head_dim) bf16, keys and values to the slot in `layer` of the cache.
+        `turns` (capacity, head_dim / 2, 2) float32.
         """
         c = self._config
         lanes = max(c.head_dim // 16, 1)
         threads = rows * (c.heads + 2 * c.kv_heads) * lanes
         arguments = (
             *(control, qkv, bias or 0, query_gain or 0, key_gain or 0, self._eps, turns),
-            *(*self._heads, layer),
+            *(*self._heads, layer, queries),
         )
         blocks = (-(-threads // _THREADS), 1, 1)
         self._device.launch("prefill", f"rotate_{c.head_dim}", blocks, _THREADS, arguments)
 
-    def attend(self, control: int, qkv: int, layer: int, out: int, rows: int) -> None:
+    def attend(self, control: int, queries: int, layer: int, out: int, rows: int) -> None:
         """Out (rows, heads, head_dim) bf16: causal attention of the rows over the slot up to themselves."""
         c = self._config
         scale = _FLOAT(math.log2(math.e) / math.sqrt(c.head_dim))
-        arguments = (control, qkv, *self._heads, layer, scale, out)
+        arguments = (control, queries, *self._heads, layer, scale, out)
         blocks = (-(-rows // 64), c.heads, 1)
         shared_bytes = 3 * 64 * (max(c.head_dim, 16) + 8) * 2
         self._device.launch("attention", f"attend_{c.head_dim}", blocks, 128, arguments, shared_bytes)

@@ -49,7 +49,8 @@ class Prefill:
         c = config
         self._x = device.allocate(self.rows * c.hidden * 4)
         self._normed = device.allocate(self.rows * c.hidden * 2)
-        self._qkv = device.allocate(self.rows * c.qkv_width * 2)
+        self._qkv = device.allocate(self.rows * c.qkv_width * 4)
+        self._queries = device.allocate(self.rows * c.heads * c.head_dim * 2)
         self._attended = device.allocate(self.rows * c.heads * c.head_dim * 2)
         self._both = device.allocate(self.rows * 2 * c.ffn * 2)
         self._gated = device.allocate(self.rows * c.ffn * 2)
@@ -82,17 +83,15 @@ class Prefill:
         for index, layer in enumerate(places.layers):
             cached = self._cache.layer(index)
             ops.rms(control, self._x, base + layer.attention_gain, self._normed, rows)
-            ops.multiply(self._normed, base + layer.qkv, self._qkv, rows, c.qkv_width, c.hidden)
+            ops.project_qkv(self._normed, base + layer.qkv, self._qkv, rows)
             gains = (at(layer.qkv_bias), at(layer.query_gain), at(layer.key_gain))
-            ops.rope_kv_write(control, self._qkv, *gains, self._turns, cached, rows)
-            ops.attend(control, self._qkv, cached, self._attended, rows)
-            ops.multiply_residual(
-                self._attended, base + layer.o, self._x, rows, c.hidden, c.heads * c.head_dim
-            )
+            ops.rope_kv_write(control, self._qkv, *gains, self._turns, cached, self._queries, rows)
+            ops.attend(control, self._queries, cached, self._attended, rows)
+            ops.project_residual(self._attended, base + layer.o, self._x, rows, c.heads * c.head_dim)
             ops.rms(control, self._x, base + layer.ffn_gain, self._normed, rows)
-            ops.multiply(self._normed, base + layer.gate_up, self._both, rows, 2 * c.ffn, c.hidden)
+            ops.project_gate_up(self._normed, base + layer.gate_up, self._both, rows)
             ops.swiglu(control, self._both, self._gated, rows)
-            ops.multiply_residual(self._gated, base + layer.down, self._x, rows, c.hidden, c.ffn)
+            ops.project_residual(self._gated, base + layer.down, self._x, rows, c.ffn)
         if logits:
             ops.lm_head(control, self._x, base + places.final_gain, base + places.head, self.logits)
 

@@ -83,7 +83,7 @@ def load(directory: Path, config: ModelConfig, device: Device) -> DeviceWeights:
     tensors = [source.find(placed.name, placed.shape) for placed in places.tensors]
     slab = device.allocate(places.size)
     device.synchronize()
-    _Upload(device, slab, reads(places.tensors, tensors)).run()
+    Upload(device, slab, reads(places.tensors, tensors)).run()
     for placed, tensor, bad in zip(places.tensors, tensors, _not_finite(device, slab, places), strict=True):
         if bad:
             raise damaged(tensor.file, placed.name, expected="finite values", got="NaN or infinity")
@@ -141,8 +141,8 @@ def _cut(placed: Placed, tensor: Tensor) -> Iterator[Piece]:
         )
 
 
-class _Upload:
-    """Threads that take the next read, each with buffers and a stream of its own."""
+class Upload:
+    """Threads that take the next read, each with buffers and a stream of its own; see `run`."""
 
     def __init__(self, device: Device, slab: int, reads: Sequence[Read]) -> None:
         self._device = device
@@ -159,6 +159,7 @@ class _Upload:
             self._open = opened.pop_all()
 
     def run(self) -> None:
+        """Reads and copies everything; raises what a thread raised."""
         with self._open, ThreadPoolExecutor(self._threads, "weights") as pool:
             for done in [pool.submit(self._work) for _ in range(self._threads)]:
                 done.result()

@@ -25,12 +25,12 @@ __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, long long st
 }
 
 template <int D>
-__device__ __forceinline__ void attend(const Control* control, const bf16* qkv, int heads, int kv_heads, int slots,
+__device__ __forceinline__ void attend(const Control* control, const bf16* queries, int heads, int kv_heads, int slots,
                                        int capacity, const bf16* layer, float scale, bf16* out) {
   constexpr int W = D < 16 ? 16 : D;  // the tensor cores contract 16 at a time
   constexpr int PITCH = W + 8;
-  bf16* queries = reinterpret_cast<bf16*>(dynamic_shared());
-  bf16* keys = queries + QUERIES * PITCH;
+  bf16* tile = reinterpret_cast<bf16*>(dynamic_shared());
+  bf16* keys = tile + QUERIES * PITCH;
   bf16* values = keys + KEYS * PITCH;
 
   // The tiles with most keys first: what runs last is short.
@@ -42,10 +42,9 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
   long long cached = static_cast<long long>(kv_head) * capacity * D;
   const bf16* all_keys = part_of(layer, 0, slots, control->slot, kv_heads, capacity, D) + cached;
   const bf16* all_values = part_of(layer, 1, slots, control->slot, kv_heads, capacity, D) + cached;
-  int query_width = (heads + 2 * kv_heads) * D;
   int end = start + min(first + QUERIES, rows);
 
-  fetch<D, W>(queries, qkv + head * D, query_width, first, rows);
+  fetch<D, W>(tile, queries + head * D, static_cast<long long>(heads) * D, first, rows);
   fetch<D, W>(keys, all_keys, D, 0, end);
   cp_async_commit();
 
@@ -63,7 +62,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
 #pragma unroll
     for (int k = 0; k < W; k += 16) {
       u32 query[4];
-      ldmatrix_x4(query, queries + (warp * 16 + lane % 16) * PITCH + k + lane / 16 * 8);
+      ldmatrix_x4(query, tile + (warp * 16 + lane % 16) * PITCH + k + lane / 16 * 8);
 #pragma unroll
       for (int n = 0; n < KEYS; n += 16) {
         u32 key[4];
@@ -134,7 +133,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
     total[r] += __shfl_xor_sync(0xffffffffu, total[r], 1);
     total[r] += __shfl_xor_sync(0xffffffffu, total[r], 2);
     float inverse = 1.0f / total[r];
-    bf16* row = queries + (warp * 16 + lane / 4 + 8 * r) * PITCH + lane % 4 * 2;
+    bf16* row = tile + (warp * 16 + lane / 4 + 8 * r) * PITCH + lane % 4 * 2;
 #pragma unroll
     for (int n = 0; n < W / 8; n++) {
       *reinterpret_cast<u32*>(row + n * 8) = bf16_pair(sum[n][2 * r] * inverse, sum[n][2 * r + 1] * inverse);
@@ -145,18 +144,18 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* qkv, 
     int row = warp * 16 + i / (D / 8), column = i % (D / 8) * 8;
     if (first + row < rows) {
       *reinterpret_cast<uint4*>(out + (static_cast<long long>(first + row) * heads + head) * D + column) =
-          *reinterpret_cast<const uint4*>(queries + row * PITCH + column);
+          *reinterpret_cast<const uint4*>(tile + row * PITCH + column);
     }
   }
 }
 
-// Out (rows, heads, D) bf16 from queries in `qkv` (rows, heads + 2 kv_heads, D) and a layer of the cache. `scale` is
+// Out (rows, heads, D) bf16 from queries (rows, heads, D) and a layer of the cache. `scale` is
 // log2(e) / sqrt(D). Blocks: (tiles of 64 rows, heads). Dynamic shared memory: 3 * 64 * (max(D, 16) + 8) * 2 bytes.
 #define ATTEND(D)                                                                                                  \
   extern "C" __global__ void __launch_bounds__(THREADS, 3)                                                         \
-      attend_##D(const Control* control, const bf16* qkv, int heads, int kv_heads, int slots, int capacity,        \
+      attend_##D(const Control* control, const bf16* queries, int heads, int kv_heads, int slots, int capacity,    \
                  const bf16* layer, float scale, bf16* out) {                                                      \
-    attend<D>(control, qkv, heads, kv_heads, slots, capacity, layer, scale, out);                                  \
+    attend<D>(control, queries, heads, kv_heads, slots, capacity, layer, scale, out);                              \
   }                                                                                                                \
   TRENI_SHIM_EXPORT(attend_##D)
 ATTEND(8)

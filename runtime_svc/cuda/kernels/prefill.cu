@@ -47,13 +47,14 @@ extern "C" __global__ void rms(const Control* control, const float* x, const flo
 }
 TRENI_SHIM_EXPORT(rms)
 
-// Bias and norm where there are any, then rotation of queries and keys; queries stay in `qkv`
-// (rows, heads + 2 kv_heads, D), keys and values go to the slot from `start` on. `bias` is as wide as a row of qkv,
-// `query_gain` and `key_gain` (D,), `turns` (capacity, D / 2, 2) cosine and sine. D / 16 lanes a head.
+// Bias and norm where there are any, then rotation of queries and keys, of `qkv` (rows, heads + 2 kv_heads, D) float32:
+// it is rounded once, here. Queries go to `queries` (rows, heads, D) bf16, keys and values to the slot from `start` on.
+// `bias` is as wide as a row of qkv, `query_gain` and `key_gain` (D,), `turns` (capacity, D / 2, 2) cosine and sine.
+// D / 16 lanes a head.
 template <int D>
-__device__ __forceinline__ void rotate(const Control* control, bf16* qkv, const float* bias, const float* query_gain,
-                                       const float* key_gain, float eps, const float* turns, int heads, int kv_heads,
-                                       int slots, int capacity, bf16* layer) {
+__device__ __forceinline__ void rotate(const Control* control, const float* qkv, const float* bias,
+                                       const float* query_gain, const float* key_gain, float eps, const float* turns,
+                                       int heads, int kv_heads, int slots, int capacity, bf16* layer, bf16* queries) {
   constexpr int N = D < 16 ? D / 2 : 8;
   constexpr int LANES = D / 2 / N;
   int all = heads + 2 * kv_heads;
@@ -63,7 +64,7 @@ __device__ __forceinline__ void rotate(const Control* control, bf16* qkv, const 
   if (!present) row = 0;  // still takes part in the exchange below
   bool turned = head < heads + kv_heads;
 
-  bf16* from = qkv + (static_cast<long long>(row) * all + head) * D + at;
+  const float* from = qkv + (static_cast<long long>(row) * all + head) * D + at;
   float low[N], high[N];
   load(from, low);
   load(from + D / 2, high);
@@ -103,8 +104,10 @@ __device__ __forceinline__ void rotate(const Control* control, bf16* qkv, const 
       high[i] = high[i] * cosine + first * sine;
     }
   }
-  bf16* to = from;
-  if (head >= heads) {
+  bf16* to;
+  if (head < heads) {
+    to = queries + (static_cast<long long>(row) * heads + head) * D + at;
+  } else {
     int part = head >= heads + kv_heads;
     int kv_head = head - heads - part * kv_heads;
     to = part_of(layer, part, slots, control->slot, kv_heads, capacity, D) +
@@ -115,11 +118,12 @@ __device__ __forceinline__ void rotate(const Control* control, bf16* qkv, const 
 }
 
 #define ROTATE(D)                                                                                                  \
-  extern "C" __global__ void rotate_##D(const Control* control, bf16* qkv, const float* bias,                      \
+  extern "C" __global__ void rotate_##D(const Control* control, const float* qkv, const float* bias,               \
                                         const float* query_gain, const float* key_gain, float eps,                 \
                                         const float* turns, int heads, int kv_heads, int slots, int capacity,      \
-                                        bf16* layer) {                                                             \
-    rotate<D>(control, qkv, bias, query_gain, key_gain, eps, turns, heads, kv_heads, slots, capacity, layer);      \
+                                        bf16* layer, bf16* queries) {                                              \
+    rotate<D>(control, qkv, bias, query_gain, key_gain, eps, turns, heads, kv_heads, slots, capacity, layer,       \
+              queries);                                                                                            \
   }                                                                                                                \
   TRENI_SHIM_EXPORT(rotate_##D)
 ROTATE(8)

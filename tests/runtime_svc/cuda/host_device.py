@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 
+from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.shim.build import KERNELS, Library
 from tests.runtime_svc.cuda.arrays import narrowed, widened
 
@@ -61,14 +62,16 @@ class HostDevice:
                 kernel, blocks, (threads,), [_ctype(a) for a in arguments], shared_bytes=shared_bytes
             )
 
-    def multiply(self, x, weight, out, rows, outputs, inputs, *, add):
+    def multiply(self, x, weight, out, rows, outputs, inputs, *, into):
         left = widened(self.view(x, (rows, inputs), np.uint16))
         right = widened(self.view(weight, (outputs, inputs), np.uint16))
         product = left @ right.T
-        if add:
-            self.view(out, (rows, outputs), np.float32)[:] += product
-        else:
+        if into is Product.BF16:
             self.view(out, (rows, outputs), np.uint16)[:] = narrowed(product)
+        elif into is Product.FLOAT:
+            self.view(out, (rows, outputs), np.float32)[:] = product
+        else:
+            self.view(out, (rows, outputs), np.float32)[:] += product
 
     def repeat(self, key, work):
         work()

@@ -7,6 +7,7 @@ import pytest
 
 from runtime_svc.checkpoint import read_config
 from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.rope import turns
@@ -85,15 +86,16 @@ def test_rms(device, config, rows, scale):
 def test_rope_kv_write(device, config, head_dim, kind, rows, start):
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     width = (HEADS + 2 * KV) * head_dim
-    qkv = narrowed(values(8, width))
+    qkv = values(8, width)
     bias = values(width, seed=1) if kind == "qwen2" else None
     gains = [values(head_dim, seed=2), values(head_dim, seed=3)] if kind == "qwen3" else [None, None]
     table = turns([10000.0 ** (-2 * i / head_dim) for i in range(head_dim // 2)], 1.0, CAPACITY)
-    address = put(device, qkv)
+    queries = poisoned(device, (8, HEADS, head_dim), np.uint16)
     given = [None if a is None else put(device, a) for a in (bias, *gains)]
-    bench.ops.rope_kv_write(bench.control, address, *given, put(device, table), bench.layer, 8)
+    addresses = (put(device, qkv), *given, put(device, table), bench.layer, queries)
+    bench.ops.rope_kv_write(bench.control, *addresses, 8)
 
-    heads = widened(qkv).astype(float)[:rows]
+    heads = qkv[:rows].astype(float)
     heads = (heads if bias is None else heads + bias).reshape(rows, -1, head_dim).transpose(1, 0, 2)
     if kind == "qwen3":
         heads[:HEADS] = reference.rms(heads[:HEADS], gains[0].astype(float), EPS)
@@ -101,9 +103,9 @@ def test_rope_kv_write(device, config, head_dim, kind, rows, start):
     positions = np.arange(start, start + rows)
     for head in heads[: HEADS + KV]:
         head[:] = reference.rotate(head, positions, 10000.0)
-    after = bench.take(address, 8, HEADS + 2 * KV, head_dim)
-    check(after[:rows, :HEADS], heads[:HEADS].transpose(1, 0, 2), BF16_BOUND)
-    np.testing.assert_array_equal(after[rows:].reshape(8 - rows, width), widened(qkv)[rows:])
+    after = bench.take(queries, 8, HEADS, head_dim)
+    check(after[:rows], heads[:HEADS].transpose(1, 0, 2), BF16_BOUND)
+    assert np.isnan(after[rows:]).all()
     cached = bench.cached()
     check(cached[:, SLOT, :, start : start + rows], heads[HEADS:].reshape(2, KV, rows, head_dim), BF16_BOUND)
     cached[:, SLOT, :, start : start + rows] = np.nan
@@ -115,20 +117,20 @@ def test_rope_kv_write(device, config, head_dim, kind, rows, start):
 def test_attend(device, config, head_dim, rows, start):
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     padded = rows + 3
-    qkv = narrowed(values(padded, HEADS + 2 * KV, head_dim))
+    queries = narrowed(values(padded, HEADS, head_dim))
     # Scores far apart: the running maximum moves, and most weights are small.
     cache = np.full(bench.shape, UNTOUCHED, np.uint16)
     cache[:, SLOT, :, : start + rows] = narrowed(2 * values(2, KV, start + rows, head_dim, seed=1))
     device.upload(bench.layer, cache)
     out = poisoned(device, (padded, HEADS, head_dim), np.uint16)
-    bench.ops.attend(bench.control, put(device, qkv), bench.layer, out, padded)
+    bench.ops.attend(bench.control, put(device, queries), bench.layer, out, padded)
 
     expected = np.empty((rows, HEADS, head_dim))
     for head in range(HEADS):
         keys, weights = (
             widened(cache[part, SLOT, head // 2, : start + rows]).astype(float) for part in (0, 1)
         )
-        scores = widened(qkv[:rows, head]).astype(float) @ keys.T / np.sqrt(head_dim)
+        scores = widened(queries[:rows, head]).astype(float) @ keys.T / np.sqrt(head_dim)
         scores[np.triu_indices(rows, start + 1, start + rows)] = -np.inf
         expected[:, head] = reference.softmax(scores) @ weights
     actual = bench.take(out, padded, HEADS, head_dim)
@@ -170,21 +172,20 @@ def test_lm_head_takes_the_last_row(device, config, vocabulary):
     check(bench.take(out, vocabulary, dtype=np.float32), expected, FLOAT_BOUND)
 
 
-@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("into", Product)
 @pytest.mark.parametrize("rows", [1, 16, 130])
-def test_multiply(device, rows, add):
+def test_multiply(device, rows, into):
     x, weight, residual = (
         narrowed(values(rows, 96)),
         narrowed(values(40, 96, seed=1)),
         values(rows, 40, seed=2),
     )
-    out = put(device, residual) if add else poisoned(device, (rows, 40), np.uint16)
-    device.multiply(put(device, x), put(device, weight), out, rows, 40, 96, add=add)
+    dtype = np.uint16 if into is Product.BF16 else np.float32
+    out = put(device, residual) if into is Product.ADD else poisoned(device, (rows, 40), dtype)
+    device.multiply(put(device, x), put(device, weight), out, rows, 40, 96, into=into)
     expected = widened(x).astype(float) @ widened(weight).astype(float).T
-    if add:
-        check(take(device, out, (rows, 40), np.float32), expected + residual, FLOAT_BOUND)
-    else:
-        check(take(device, out, (rows, 40), np.uint16), expected, BF16_BOUND)
+    expected = expected + residual if into is Product.ADD else expected
+    check(take(device, out, (rows, 40), dtype), expected, BF16_BOUND if into is Product.BF16 else FLOAT_BOUND)
 
 
 @pytest.mark.parametrize("length", [1, 77, CAPACITY])
