@@ -41,6 +41,10 @@ class Cublas:
             *(*matrix, *matrix, _POINTER, *matrix, _INT, _INT),
         )
 
+    def close(self) -> None:
+        """Gives the handle back."""
+        self._check(self._library.cublasDestroy_v2(self._handle))
+
     def multiply(
         self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
     ) -> None:

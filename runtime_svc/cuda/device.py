@@ -133,6 +133,10 @@ class CudaDevice:
     def close(self) -> None:
         """Waits for the device and gives all memory back."""
         self.synchronize()
+        self._graphs.clear()
+        if self._blas is not None:
+            self._blas.close()
+            self._blas = None
         while self._allocated:
             self._runtime.free(self._allocated.pop())
 

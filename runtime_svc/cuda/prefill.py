@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -70,6 +71,13 @@ class Prefill:
         self._device.send(self.control, self._sent[: _CONTROL + count])
         bucket = min(next(b for b in BUCKETS if b >= count), self.rows)
         self._device.repeat((bucket, logits), partial(self._work, bucket, logits))
+
+    def on(self, device: Device) -> Prefill:
+        """The same passes, launched on another view of the same device."""
+        other = copy(self)
+        other._device = device
+        other._ops = CudaOps(device, self._config, self._cache)
+        return other
 
     def _work(self, rows: int, logits: bool) -> None:
         ops, c, weights = self._ops, self._config, self._weights

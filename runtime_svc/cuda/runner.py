@@ -1,0 +1,121 @@
+"""The runner on a GPU: prefill by products and fused kernels, decode by one kernel a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from runtime_svc import sampler
+from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.cuda import weights
+from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.device import CudaDevice, Device
+from runtime_svc.cuda.prefill import Prefill
+from runtime_svc.cuda.weights import DeviceWeights
+from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.rope import turns
+from runtime_svc.runner import Pending, Row
+
+_FILES = ("prefill", "attention", "head")
+
+
+class CudaRunner:
+    """Implements `runtime_svc.runner.Runner` on one GPU. Not thread-safe; close it to give the memory back.
+
+    The same prompt gives the same bits whatever else runs. A prompt continued from a prefix, or cut into other
+    chunks, is computed in other groupings and differs in the last bits.
+    """
+
+    backend = "cupy"
+    ahead = 1
+    max_rows = 8
+    sampling_s = 0.0
+
+    def __init__(
+        self,
+        device: Device,
+        name: str,
+        config: ModelConfig,
+        loaded: DeviceWeights,
+        *,
+        slots: int,
+        capacity: int,
+    ) -> None:
+        self.config = config
+        self.device = name
+        self.parameters = loaded.parameters
+        self.stored_dtype = loaded.stored_dtype
+        self.slots = slots
+        self.capacity = min(capacity, config.context_length)
+        self.loading_s: Mapping[str, float] = {}
+        self._device = device
+        cache = KvCache.allocate(device, config, slots=slots, capacity=self.capacity)
+        table = turns(config.inverse_frequencies, config.rope_attention_scale, self.capacity)
+        turned = device.allocate(table.nbytes)
+        device.upload(turned, table)
+        self._prefill = Prefill(device, config, loaded, cache, turned, rows=self.capacity)
+        self._logits = np.empty(config.vocabulary, np.float32)
+
+    @classmethod
+    def load(cls, path: Path, config: ModelConfig, *, slots: int, capacity: int) -> CudaRunner:
+        """The runner for a checkpoint directory.
+
+        Raises `TreniError`: FAILED_PRECONDITION "backend_unavailable" without a usable GPU, or naming file and
+        tensor when the checkpoint is damaged; RESOURCE_EXHAUSTED when weights and slots do not fit.
+        """
+        marks = [time.perf_counter()]
+        device = CudaDevice()
+        marks.append(time.perf_counter())
+        # Kernels and cuBLAS, which take as long as a small model's weights, while those are read and copied.
+        with ThreadPoolExecutor(1, "kernels") as pool:
+            kernels = pool.submit(_prepare, device)
+            loaded = weights.load(path, config, device)
+            marks.append(time.perf_counter())
+            kernels.result()
+        runner = cls(device, device.name, config, loaded, slots=slots, capacity=capacity)
+        device.synchronize()
+        marks.append(time.perf_counter())
+        stages = ("kernels", "upload", "graphs")
+        runner.loading_s = {
+            name: after - before for name, before, after in zip(stages, marks, marks[1:], strict=True)
+        }
+        return runner
+
+    def prefill(
+        self,
+        slot: int,
+        tokens: Sequence[int],
+        start: int,
+        params: SamplingParams | None,
+        check: Callable[[], None],
+    ) -> Sampled | None:
+        """See `Runner`; in passes of at most `prefill.CHUNK` tokens."""
+        rows = self._prefill.rows
+        for first in range(0, len(tokens), rows):
+            check()
+            part = tokens[first : first + rows]
+            last = first + rows >= len(tokens) and params is not None
+            self._prefill.run(slot, part, start + first, logits=last)
+        if params is None:
+            return None
+        self._device.download(self._prefill.logits, self._logits)
+        return sampler.sample(self._logits, params, 0)
+
+    def launch(self, rows: Sequence[Row]) -> Pending:
+        """Starts one decode step."""
+        raise NotImplementedError
+
+    def copy_prefix(self, source: int, target: int, length: int) -> None:
+        """Copies the KV of positions 0..length."""
+        self._prefill.copy_prefix(source, target, length)
+
+
+def _prepare(device: CudaDevice) -> None:
+    device.use()
+    for file in _FILES:
+        device.load(file)
+    device.warm_up()
