@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -98,8 +98,8 @@ class Device(Protocol):
         Sums are float32; `into` says what happens to them.
         """
 
-    def repeat(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Does `work`, which launches the same things whenever it is called with this key."""
+    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Does `work` whenever it is called, and may record its launches to replay them: they never change."""
 
 
 class CudaDevice:
@@ -122,7 +122,6 @@ class CudaDevice:
         self._allocated: list[int] = []
         self._blas: Any = None
         self._sent: Any = self._cupy.cuda.Event(disable_timing=True)
-        self._graphs: dict[Hashable, Any] = {}
 
     def __enter__(self) -> CudaDevice:
         return self
@@ -133,7 +132,6 @@ class CudaDevice:
     def close(self) -> None:
         """Waits for the device and gives all memory back."""
         self.synchronize()
-        self._graphs.clear()
         if self._blas is not None:
             self._blas.close()
             self._blas = None
@@ -204,7 +202,9 @@ class CudaDevice:
     def load(self, file: str) -> None:
         """Compiles `kernels/<file>.cu` unless the cache has it, and loads it."""
         if file not in self._modules:
-            self._modules[file] = self._cupy.RawModule(path=str(cubins.cached(file)))
+            module = self._cupy.RawModule(path=str(cubins.cached(file)))
+            _ = module.module  # CuPy loads it when it is first asked for something
+            self._modules[file] = module
 
     def launch(
         self,
@@ -238,23 +238,30 @@ class CudaDevice:
         self.warm_up()
         self._blas.multiply(x, weight, out, rows, outputs, inputs, into=into)
 
-    def repeat(self, key: Hashable, work: Callable[[], None]) -> None:
-        """See `Device`; records the launches at the second use of a key, and replays them from then on.
+    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `Device`; records the launches at the second call, and replays them from then on.
 
-        The first use is not the one that pays for the recording: a process that has just started answers sooner,
+        The first call is not the one that pays for the recording: a process that has just started answers sooner,
         and whatever CUDA loads at a kernel's first launch, which a recording must not, is loaded.
         """
-        if key not in self._graphs:
-            self._graphs[key] = None
-            work()
-            return
-        if self._graphs[key] is None:
-            self.stream.begin_capture()
-            try:
+        calls = 0
+        graph: Any = None
+
+        def run() -> None:
+            nonlocal calls, graph
+            calls += 1
+            if calls == 1:
                 work()
-            finally:
-                self._graphs[key] = self.stream.end_capture()
-        self._graphs[key].launch(self.stream)
+                return
+            if graph is None:
+                self.stream.begin_capture()
+                try:
+                    work()
+                finally:
+                    graph = self.stream.end_capture()
+            graph.launch(self.stream)
+
+        return run
 
 
 class CudaLane:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 
@@ -46,6 +46,7 @@ class Prefill:
         self._cache = cache
         self._turns = turns
         self._ops = CudaOps(device, config, cache)
+        self._passes: dict[tuple[int, bool], Callable[[], None]] = {}
         self.rows = min(rows, CHUNK)
         c = config
         self._x = device.allocate(self.rows * c.hidden * 4)
@@ -70,13 +71,16 @@ class Prefill:
         self._sent[_CONTROL : _CONTROL + count] = tokens
         self._device.send(self.control, self._sent[: _CONTROL + count])
         bucket = min(next(b for b in BUCKETS if b >= count), self.rows)
-        self._device.repeat((bucket, logits), partial(self._work, bucket, logits))
+        if (bucket, logits) not in self._passes:
+            self._passes[bucket, logits] = self._device.repeated(partial(self._work, bucket, logits))
+        self._passes[bucket, logits]()
 
     def on(self, device: Device) -> Prefill:
         """The same passes, launched on another view of the same device."""
         other = copy(self)
         other._device = device
         other._ops = CudaOps(device, self._config, self._cache)
+        other._passes = {}
         return other
 
     def _work(self, rows: int, logits: bool) -> None:

@@ -106,10 +106,6 @@ class Part:
         if self._wanted == "products":
             self._device.multiply(*arguments, into=into)
 
-    def repeat(self, key: Any, work: Callable[[], None]) -> None:
-        """Under a key of its own."""
-        self._device.repeat((self._wanted, key), work)
-
 
 def event_ms(device: CudaDevice, work: Callable[[], None], replays: int = REPLAYS) -> float:
     """Median milliseconds of `work` on the device's stream, by events, after three runs."""
@@ -124,7 +120,7 @@ def event_ms(device: CudaDevice, work: Callable[[], None], replays: int = REPLAY
         work()
         after.record(device.stream)
         after.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(before, after))
+        times.append(float(cupy.cuda.get_elapsed_time(before, after)))
     return statistics.median(times)
 
 
@@ -158,7 +154,7 @@ def measure(device: CudaDevice, name: str) -> list[dict[str, Any]]:
     address = device.allocate(table.nbytes)
     device.upload(address, table)
     prefill = Prefill(device, config, weights, cache, address)
-    tokens = np.random.default_rng(1).integers(0, config.vocabulary, max(LENGTHS))
+    tokens = np.random.default_rng(1).integers(0, config.vocabulary, max(LENGTHS)).tolist()
     rows = []
     for length in LENGTHS:
         part = tokens[:length]
