@@ -39,7 +39,8 @@ class CudaOps:
     def rms(self, control: int, x: int, gain: int, out: int, rows: int) -> None:
         """Out (rows, hidden) bf16 = x / sqrt(mean(x^2) + eps) * gain, of float32."""
         arguments = (control, x, gain, self._eps, self._hidden, out)
-        self._device.launch("prefill", "rms", (rows, 1, 1), _THREADS, arguments)
+        threads = min(-(-self._config.hidden // 256) * 32, 1024)  # eight elements each
+        self._device.launch("prefill", "rms", (rows, 1, 1), threads, arguments)
 
     def project_qkv(self, x: int, weight: int, out: int, rows: int) -> None:
         """Out (rows, heads + 2 kv_heads, head_dim) float32 = x (rows, hidden) weight^T."""
@@ -87,9 +88,13 @@ class CudaOps:
         c = self._config
         scale = _FLOAT(math.log2(math.e) / math.sqrt(c.head_dim))
         arguments = (control, queries, *self._heads, layer, scale, out)
-        blocks = (-(-rows // 64), c.heads, 1)
-        shared_bytes = 3 * 64 * (max(c.head_dim, 16) + 8) * 2
-        self._device.launch("attention", f"attend_{c.head_dim}", blocks, 128, arguments, shared_bytes)
+        # Heads first: the tiles that see most keys, of all heads, are the first to start.
+        if c.head_dim == 128:
+            blocks, shared_bytes = (c.heads, -(-rows // 128), 1), 96 * 1024
+            self._device.launch("attention_128", "attend_128", blocks, 256, arguments, shared_bytes)
+        else:
+            blocks, shared_bytes = (c.heads, -(-rows // 64), 1), 3 * 64 * (max(c.head_dim, 16) + 8) * 2
+            self._device.launch("attention", f"attend_{c.head_dim}", blocks, 128, arguments, shared_bytes)
 
     def swiglu(self, control: int, both: int, out: int, rows: int) -> None:
         """Out (rows, ffn) bf16 = silu(gate) * up, the halves of `both` (rows, 2 ffn) bf16."""

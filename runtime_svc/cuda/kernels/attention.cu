@@ -34,10 +34,10 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
   bf16* values = keys + KEYS * PITCH;
 
   // The tiles with most keys first: what runs last is short.
-  int first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
+  int first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
   int rows = control->rows, start = control->start;
   if (first >= rows) return;
-  int head = blockIdx.y, kv_head = head / (heads / kv_heads);
+  int head = blockIdx.x, kv_head = head / (heads / kv_heads);
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   long long cached = static_cast<long long>(kv_head) * capacity * D;
   const bf16* all_keys = part_of(layer, 0, slots, control->slot, kv_heads, capacity, D) + cached;
@@ -150,7 +150,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
 }
 
 // Out (rows, heads, D) bf16 from queries (rows, heads, D) and a layer of the cache. `scale` is
-// log2(e) / sqrt(D). Blocks: (tiles of 64 rows, heads). Dynamic shared memory: 3 * 64 * (max(D, 16) + 8) * 2 bytes.
+// log2(e) / sqrt(D). Blocks: (heads, tiles of 64 rows). Dynamic shared memory: 3 * 64 * (max(D, 16) + 8) * 2 bytes.
 #define ATTEND(D)                                                                                                  \
   extern "C" __global__ void __launch_bounds__(THREADS, 3)                                                         \
       attend_##D(const Control* control, const bf16* queries, int heads, int kv_heads, int slots, int capacity,    \
@@ -162,4 +162,3 @@ ATTEND(8)
 ATTEND(16)
 ATTEND(32)
 ATTEND(64)
-ATTEND(128)
