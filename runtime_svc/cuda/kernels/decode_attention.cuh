@@ -212,7 +212,7 @@ __device__ __forceinline__ void Consumer::add_values(Running& run, const unsigne
 // Adds up the warps' sums and hands them on, not yet divided.
 __device__ __forceinline__ void Consumer::finish_task(const Running& run, Task task, u32 tag) {
     constexpr int WIDTH = Running::WIDTH;
-    float* mine = shared().scratch[warp];
+    float* mine = reinterpret_cast<float*>(shared().scratch[warp]);
 #pragma unroll
     for (int g = 0; g < HEADS_AT_ONCE; g++)
 #pragma unroll
@@ -228,7 +228,7 @@ __device__ __forceinline__ void Consumer::finish_task(const Running& run, Task t
 #pragma unroll
         for (int w = 0; w < CONSUMERS; w++) {
             float scale = exp2_fast(shared().split_peak[w][head] - peak);
-            float2 part = reinterpret_cast<const float2*>(shared().scratch[w] + head * HEAD_DIM)[pair];
+            float2 part = reinterpret_cast<const float2*>(shared().scratch[w] + head * HEAD_DIM * 4)[pair];
             total += shared().split_total[w][head] * scale;
             sum.x += part.x * scale, sum.y += part.y * scale;
         }

@@ -16,25 +16,21 @@ struct Producer {
 
     __device__ __forceinline__ void enter(u32 layer) { cursor.enter(step, layer); }
 
-    template <Stage stage>
-    __device__ __forceinline__ void run(u32, Tiles tiles) {
-        const u16* weight;
-        const float* gain = nullptr;
-        if constexpr (stage == HEAD) {
-            weight = step.head, gain = step.final_gain;
-        } else {
-            weight = cursor.pointer<const u16>(stage);
-            if (stage == PROJECT) gain = cursor.pointer<const float>(4);
-            if (stage == GATE_UP) gain = cursor.pointer<const float>(5);
-        }
+    __device__ __forceinline__ void run(Stage stage, u32, Tiles tiles) {
+        const u16* weight = stage == HEAD ? step.head : cursor.pointer<const u16>(stage);
+        const float* gain = stage == HEAD ? step.final_gain : cursor.pointer<const float>(stage == PROJECT ? 4 : 5);
         if (tiles.count == 0) return;
-        if constexpr (normed<stage>) fetch_gain(gain);
-        using C = Cut<inner_of<stage>>;
-        u32 at_once = C::blocks == 1 ? tiles.count : PARTIALS;
+        if (normed(stage)) fetch_gain(gain);
+        Cut cut = cut_of(stage);
+        int chunks = chunks_at_once(step, cut);
+        u32 at_once = tiles_at_once(tiles.count, cut, chunks);
+#pragma unroll 1
         for (u32 begin = 0; begin < tiles.count; begin += at_once)
-            for (int block = 0; block < C::blocks; block++)
+#pragma unroll 1
+            for (int chunk = 0; chunk < cut.chunks; chunk += chunks)
+#pragma unroll 1
                 for (u32 i = begin; i < min(begin + at_once, tiles.count); i++)
-                    fetch_tile<stage>(weight, tiles[i], block);
+                    fetch_tile(stage, weight, tiles[i], cut, chunk, min(chunk + chunks, cut.chunks));
     }
 
     // Old positions' keys and values; this step's own are added by the consumer that reads them.
@@ -62,23 +58,20 @@ struct Producer {
         gains++;
     }
 
-    template <Stage stage>
-    __device__ __forceinline__ void fetch_tile(const u16* weight, u32 tile, int block) {
-        constexpr int inner = inner_of<stage>;
-        using C = Cut<inner>;
+    __device__ __forceinline__ void fetch_tile(Stage stage, const u16* weight, u32 tile, Cut cut, int first, int end) {
         u32 lane = threadIdx.x % 32, row = tile * TILE + lane;
         if (stage == GATE_UP) row = tile * (TILE / 2) + lane % (TILE / 2) + (lane / (TILE / 2)) * FFN;
         if (stage == HEAD) row = min(row, step.vocabulary - 1);
-        int first = block * C::block_steps, steps = C::steps_of(block);
-        for (int at = 0; at < steps; at += C::chunk_steps) {
-            int begin = (first + at) * BLOCK_STEP, end = (first + min(at + C::chunk_steps, steps)) * BLOCK_STEP;
-            u32 bytes = (min(end, inner) - begin) * 2;
+        int width = cut.chunk_steps * BLOCK_STEP;
+        const u16* from = weight + u64(row) * cut.inner;
+#pragma unroll 1
+        for (int at = first * width; at < min(end * width, cut.inner); at += width) {
+            u32 bytes = min(width, cut.inner - at) * 2;
             mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
             Mbarrier* full = &Ring::full()[ring.slot];
             if (lane == 0) mbarrier_arrive_expect(full, bytes * TILE);
             __syncwarp();
-            if (lane < TILE)
-                bulk_copy(ring.data() + lane * C::pitch, weight + u64(row) * inner + begin, bytes, full, once);
+            if (lane < TILE) bulk_copy(ring.data() + lane * PITCH, from + at, bytes, full, once);
             ring.advance();
         }
     }

@@ -76,16 +76,14 @@ struct Reducer {
         }
     }
 
-    template <Stage stage>
-    __device__ __forceinline__ void run(u32 layer, Tiles tiles) {
+    __device__ __forceinline__ void run(Stage stage, u32 layer, Tiles tiles) {
         settle();
-        const float* bias = nullptr;
-        if (stage == PROJECT) bias = cursor.pointer<const float>(6);
+        const float* bias = cursor.pointer<const float>(6);
         if (tiles.count == 0) return;
         for (u32 i = 0; i < tiles.count; i++)
-            if ((tile_number + i) % REDUCERS == warp) finish_tile<stage>(layer, tiles[i], tile_number + i, bias);
+            if ((tile_number + i) % REDUCERS == warp) finish_tile(stage, layer, tiles[i], tile_number + i, bias);
         tile_number += tiles.count;
-        if (normed<stage>) norms++;
+        if (normed(stage)) norms++;
     }
 
     // Joins the splits of 32 elements of a head: 16 lanes have a pair each, two lanes half of a pair's splits each.
@@ -213,8 +211,7 @@ struct Reducer {
         }
     }
 
-    template <Stage stage>
-    __device__ __forceinline__ void finish_tile(u32 layer, u32 tile, u32 number, const float* bias) {
+    __device__ __forceinline__ void finish_tile(Stage stage, u32 layer, u32 tile, u32 number, const float* bias) {
         u32 tag = step.epoch + layer, slot = number % PARTIALS;
         u32 output = tile * TILE + column;
         float before[2] = {0, 0};  // what the sum is added to
@@ -234,7 +231,7 @@ struct Reducer {
             if (row >= step.rows) continue;
 #pragma unroll
             for (int w = 0; w < CONSUMERS; w++) sum[half] += shared().partial[slot][w][row][column];
-            if (normed<stage>) {
+            if (normed(stage)) {
                 float squares = 0;
 #pragma unroll
                 for (int w = 0; w < CONSUMERS; w++) squares += shared().squares[norms & 1][w][row];

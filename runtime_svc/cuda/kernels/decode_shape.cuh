@@ -23,8 +23,8 @@
 #ifndef CHUNK_STEPS
 #define CHUNK_STEPS 4  // of 32 CONSUMERS inner elements each, in a slot of the ring at most
 #endif
-#ifndef BLOCK_STEPS
-#define BLOCK_STEPS 12  // of activations that a consumer holds in registers at most
+#ifndef SCRATCH_STEPS
+#define SCRATCH_STEPS (8 * CHUNK_STEPS)  // of activations that a consumer holds at once, over all rows
 #endif
 #ifndef PARTIALS
 #define PARTIALS 4  // tiles between consumers and reducers; a power of 2
@@ -61,25 +61,24 @@ static_assert(HEAD_DIM == 32 || HEAD_DIM == 64 || HEAD_DIM == 128);
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 constexpr int larger(int a, int b) { return a > b ? a : b; }
 
-// How the inner dimension of a product is cut: into blocks that a consumer's registers hold, and these into
-// chunks that a slot of the ring holds. Rows in a slot lie 64 modulo 128 bytes apart, so that the 8 lanes that
-// read shared memory together touch every bank once.
-template <int inner>
+// How the inner dimension of a product is cut into chunks, one to a slot of the ring. A sum runs within a chunk and
+// then over the chunks in order, whatever the number of rows, so that it does not affect a row's bits.
 struct Cut {
-    static constexpr int steps = ceil_div(inner, BLOCK_STEP);
-    static constexpr int blocks = ceil_div(steps, BLOCK_STEPS);
-    static constexpr int block_steps = ceil_div(steps, blocks);
-    static constexpr int chunks = ceil_div(block_steps, CHUNK_STEPS);
-    static constexpr int chunk_steps = ceil_div(block_steps, chunks);
-    static constexpr int pitch = chunk_steps * BLOCK_STEP * 2 + 64;
-    static constexpr bool even = steps == blocks * block_steps;
-    static constexpr bool whole = inner % BLOCK_STEP == 0;
-    static __device__ __forceinline__ int steps_of(int block) {
-        return even ? block_steps : min(block_steps, steps - block * block_steps);
-    }
+    int inner, chunks, chunk_steps;
 };
-constexpr int SLOT_BYTES =
-    TILE * larger(Cut<HIDDEN>::pitch, larger(Cut<QUERIES>::pitch, Cut<FFN>::pitch));
+constexpr Cut cut(int inner) {
+    int steps = ceil_div(inner, BLOCK_STEP), chunks = ceil_div(steps, CHUNK_STEPS);
+    return {inner, chunks, ceil_div(steps, chunks)};
+}
+constexpr Cut HIDDEN_CUT = cut(HIDDEN), QUERIES_CUT = cut(QUERIES), FFN_CUT = cut(FFN);
+constexpr bool WHOLE_STEPS = HIDDEN % BLOCK_STEP == 0 && QUERIES % BLOCK_STEP == 0 && FFN % BLOCK_STEP == 0;
+
+// Rows in a slot lie 64 modulo 128 bytes apart, so that the 8 lanes that read shared memory together touch every
+// bank once.
+constexpr int PITCH = larger(larger(HIDDEN_CUT.chunk_steps, QUERIES_CUT.chunk_steps), FFN_CUT.chunk_steps) *
+                          (BLOCK_STEP * 2) + 64;
+constexpr int SLOT_BYTES = TILE * PITCH;
+static_assert(SCRATCH_STEPS >= MAX_ROWS * CHUNK_STEPS);
 constexpr int SLOT_POSITIONS = SLOT_BYTES / (2 * HEAD_DIM) / 8 * 8;
 constexpr int POSITIONS = SLOT_POSITIONS < 8 * CONSUMERS ? SLOT_POSITIONS : 8 * CONSUMERS;
 static_assert(POSITIONS >= 8);
@@ -160,8 +159,9 @@ __device__ __forceinline__ float poll(const u64* address, u32 tag) {
 
 // ---- shared memory
 
-constexpr int SCRATCH_STEPS = 16;  // of WARP_STEP activations that a consumer stages at once, over all rows
-constexpr int SCRATCH = larger(SCRATCH_STEPS * WARP_STEP + 4 * MAX_ROWS, HEADS_AT_ONCE * HEAD_DIM);
+constexpr int STEP_BYTES = WARP_STEP * 4;  // of one row's activations: each in two bf16
+constexpr int SCRATCH = larger(SCRATCH_STEPS * STEP_BYTES, HEADS_AT_ONCE * HEAD_DIM * 4);
+constexpr int SQUARES_PITCH = 36;
 constexpr int QUERY_PITCH = HEAD_DIM + 4;
 
 struct Statistics {
@@ -176,7 +176,8 @@ struct Shared {
     alignas(16) float gain[HIDDEN];
     float squares[2][CONSUMERS][MAX_ROWS];
     alignas(16) float partial[PARTIALS][CONSUMERS][MAX_ROWS][TILE];
-    alignas(16) float scratch[CONSUMERS][SCRATCH];
+    alignas(16) unsigned char scratch[CONSUMERS][SCRATCH];
+    float lane_squares[CONSUMERS][MAX_ROWS][SQUARES_PITCH];
     alignas(16) float query[HEADS_AT_ONCE * QUERY_PITCH];
     alignas(16) u32 fresh[2][HEAD_DIM / 2];  // this step's key and value, in bf16 pairs
     float split_peak[CONSUMERS][8], split_total[CONSUMERS][8];
@@ -224,25 +225,43 @@ struct Turn {
 
 enum Stage { PROJECT, OUTPUT, GATE_UP, DOWN, HEAD };
 
-template <Stage stage>
-constexpr int inner_of = stage == OUTPUT ? QUERIES : stage == DOWN ? FFN : HIDDEN;
-template <Stage stage>
-constexpr bool normed = stage == PROJECT || stage == GATE_UP || stage == HEAD;
+__device__ __forceinline__ Cut cut_of(Stage stage) {
+    // Member by member: a constant as a whole has no address on the device.
+    if (stage == OUTPUT) return {QUERIES_CUT.inner, QUERIES_CUT.chunks, QUERIES_CUT.chunk_steps};
+    if (stage == DOWN) return {FFN_CUT.inner, FFN_CUT.chunks, FFN_CUT.chunk_steps};
+    return {HIDDEN_CUT.inner, HIDDEN_CUT.chunks, HIDDEN_CUT.chunk_steps};
+}
+__device__ __forceinline__ bool normed(Stage stage) { return stage == PROJECT || stage == GATE_UP || stage == HEAD; }
+__device__ __forceinline__ u32 tiles_of(const Step& step, Stage stage) {
+    return stage == PROJECT   ? QKV / TILE
+           : stage == GATE_UP ? FFN / (TILE / 2)
+           : stage == HEAD    ? (step.vocabulary + TILE - 1) / TILE
+                              : HIDDEN / TILE;
+}
 
+// Chunks of activations that fit a consumer's scratch at once.
+__device__ __forceinline__ int chunks_at_once(const Step& step, Cut cut) {
+    return min(cut.chunks, int(SCRATCH_STEPS / (step.rows * cut.chunk_steps)));
+}
+// Tiles that a chunk of activations is used for before the next chunks replace it.
+__device__ __forceinline__ u32 tiles_at_once(u32 tiles, Cut cut, int chunks) {
+    return chunks == cut.chunks ? tiles : PARTIALS;
+}
+
+// The stages of all layers, then the head's. One loop, and one copy of each role's code for all stages: the code
+// of a step is run through once a layer and should stay in the instruction cache.
 template <class Role>
 __device__ __forceinline__ void walk(const Step& step, Role& role) {
     Turn turn;
 #pragma unroll 1
-    for (u32 layer = 0; layer < step.layer_count; layer++) {
-        role.enter(layer);
-        role.template run<PROJECT>(layer, turn.take(QKV / TILE));
+    for (u32 i = 0; i <= 4 * step.layer_count; i++) {
+        u32 layer = i / 4;
+        Stage stage = i == 4 * step.layer_count ? HEAD : Stage(i % 4);
+        if (stage == PROJECT) role.enter(layer);
+        role.run(stage, layer, turn.take(tiles_of(step, stage)));
         // Does not move the turn: where a tile is done must not depend on how many rows there are.
-        role.attention(layer, turn.place());
-        role.template run<OUTPUT>(layer, turn.take(HIDDEN / TILE));
-        role.template run<GATE_UP>(layer, turn.take(FFN / (TILE / 2)));
-        role.template run<DOWN>(layer, turn.take(HIDDEN / TILE));
+        if (stage == PROJECT) role.attention(layer, turn.place());
     }
-    role.template run<HEAD>(step.layer_count, turn.take((step.vocabulary + TILE - 1) / TILE));
 }
 
 // The pointers of one layer, a lane each, with the next layer's on the way.
