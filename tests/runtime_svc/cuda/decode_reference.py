@@ -40,9 +40,7 @@ class Model:
             layer = {
                 "qkv": bf16(np.concatenate([take(f"self_attn.{n}_proj.weight") for n in "qkv"])),
                 "output": bf16(take("self_attn.o_proj.weight")),
-                "gate_up": bf16(
-                    np.concatenate([take("mlp.gate_proj.weight"), take("mlp.up_proj.weight")])
-                ),
+                "gate_up": bf16(np.concatenate([take("mlp.gate_proj.weight"), take("mlp.up_proj.weight")])),
                 "down": bf16(take("mlp.down_proj.weight")),
                 "attention_gain": take("input_layernorm.weight"),
                 "ffn_gain": take("post_attention_layernorm.weight"),
@@ -79,9 +77,7 @@ class Model:
             qkv = widened(layer["qkv"]) @ rms(x, layer["attention_gain"])
             if "qkv_bias" in layer:
                 qkv = qkv + layer["qkv_bias"]
-            q, k, v = np.split(
-                qkv.reshape(-1, s.head_dim), [s.heads, s.heads + s.kv_heads]
-            )
+            q, k, v = np.split(qkv.reshape(-1, s.head_dim), [s.heads, s.heads + s.kv_heads])
             if "q_gain" in layer:
                 q, k = rms(q, layer["q_gain"]), rms(k, layer["k_gain"])
             q, k = rotate(q), rotate(k)
@@ -102,7 +98,15 @@ class Shim:
     """A model on the CPU shim: `run` is one launch. Every output is NaN or -1 before it."""
 
     def __init__(
-        self, model: Model, directory: Path, *, blocks: int, slots: int, capacity: int, shared_bytes: int, **defines: int
+        self,
+        model: Model,
+        directory: Path,
+        *,
+        blocks: int,
+        slots: int,
+        capacity: int,
+        shared_bytes: int,
+        **defines: int,
     ) -> None:
         s = model.shape
         self.model, self.blocks, self.slots, self.capacity = model, blocks, slots, capacity
