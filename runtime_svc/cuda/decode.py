@@ -50,7 +50,7 @@ class Decode:
         *,
         cubin: Path | None = None,
     ) -> None:
-        shape = DecodeShape.of(config)
+        self._shape = shape = DecodeShape.of(config)
         self._device, self._config, self._cache = device, config, cache
         self._driver = _Driver()
         path = cubins.cached("decode", shape.defines) if cubin is None else cubin
@@ -103,7 +103,7 @@ class Decode:
         self._launched += 1
         arguments = self._arguments
         arguments.rows = len(rows)
-        arguments.row = row_controls(rows)
+        arguments.row = row_controls(self._shape, rows)
         stream = self._device.stream
         self._kernel.launch(self._device.multiprocessors, arguments, stream.ptr)
         # A tag names a layer of a launch: no two launches of 2^32 / (layers + 1) share one.

@@ -49,6 +49,8 @@ class RowControl(ctypes.Structure):
         ("top_k", ctypes.c_int32),
         ("temperature", ctypes.c_float),
         ("top_p", ctypes.c_float),
+        ("split_length", ctypes.c_uint32),
+        ("splits", ctypes.c_uint32),
     )
 
 
@@ -148,7 +150,11 @@ class DecodeShape:
         return MAX_ROWS * (2 * self.hidden + qkv + queries + self.ffn + splits + 8 * blocks)
 
 
-def row_controls(rows: Iterable[Row]) -> ctypes.Array[RowControl]:
+MIN_SPLIT = 16
+"""Positions that are worth a block of their own."""
+
+
+def row_controls(shape: DecodeShape, rows: Iterable[Row]) -> ctypes.Array[RowControl]:
     """Rows as the device reads them, (MAX_ROWS,)."""
     controls = (RowControl * MAX_ROWS)()
     for control, row in zip(controls, rows, strict=False):
@@ -157,4 +163,14 @@ def row_controls(rows: Iterable[Row]) -> ctypes.Array[RowControl]:
         params = row.params
         control.seed, control.temperature = params.seed, params.temperature
         control.top_p, control.top_k = params.top_p, params.top_k
+        control.split_length, control.splits = split(shape, row.position + 1)
     return controls
+
+
+def split(shape: DecodeShape, positions: int) -> tuple[int, int]:
+    """In how long parts a row's positions are attended, and how many: a function of their number alone.
+
+    So that a row's bits do not depend on the other rows. Parts are whole eights.
+    """
+    length = max(MIN_SPLIT, -(-positions // shape.max_splits // 8) * 8)
+    return length, -(-positions // length)

@@ -13,7 +13,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) decode_step(const __gri
         }
         for (int i = 0; i < PARTIALS; i++) {
             mbarrier_init(&shared().partial_full[i], CONSUMERS);
-            mbarrier_init(&shared().partial_empty[i], 1);
+            mbarrier_init(&shared().partial_empty[i], SINGLE ? 1 : REDUCERS);
         }
         mbarrier_init(&shared().gain_full, 1);
         mbarrier_init(&shared().gain_empty, CONSUMERS);

@@ -46,7 +46,7 @@ struct HeadLoader {
             float sum = v.low[0] * v.low[0] + v.low[1] * v.low[1] + v.high[0] * v.high[0] + v.high[1] * v.high[1];
 #pragma unroll
             for (int mask = 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, mask);
-            float scale = 1.0f / sqrtf(sum / HEAD_DIM + step.eps);
+            float scale = rsqrtf(sum * (1.0f / HEAD_DIM) + step.eps);
             v.low[0] *= scale * gain_low.x, v.low[1] *= scale * gain_low.y;
             v.high[0] *= scale * gain_high.x, v.high[1] *= scale * gain_high.y;
         }
@@ -219,14 +219,15 @@ __device__ __forceinline__ void Consumer::finish_task(const Running& run, Task t
         for (int e = 0; e < WIDTH; e++) mine[g * HEAD_DIM + lane * WIDTH + e] = run.sum[g][e];
     if (quarter == 0) shared().split_peak[warp][group] = run.peak, shared().split_total[warp][group] = run.total;
     named_barrier_sync(CONSUMER_BARRIER, 32 * CONSUMERS);
+    u32 warps = min(u32(CONSUMERS), (task.end - task.begin + 7) / 8);  // that had positions
     for (u32 i = threadIdx.x; i < task.heads * (HEAD_DIM / 2); i += 32 * CONSUMERS) {
         u32 head = i / (HEAD_DIM / 2), pair = i % (HEAD_DIM / 2);
         float peak = -infinity(), total = 0;
         float2 sum = {0, 0};
-#pragma unroll
-        for (int w = 0; w < CONSUMERS; w++) peak = fmaxf(peak, shared().split_peak[w][head]);
-#pragma unroll
-        for (int w = 0; w < CONSUMERS; w++) {
+#pragma unroll 1
+        for (u32 w = 0; w < warps; w++) peak = fmaxf(peak, shared().split_peak[w][head]);
+#pragma unroll 1
+        for (u32 w = 0; w < warps; w++) {
             float scale = exp2_fast(shared().split_peak[w][head] - peak);
             float2 part = reinterpret_cast<const float2*>(shared().scratch[w] + head * HEAD_DIM * 4)[pair];
             total += shared().split_total[w][head] * scale;

@@ -15,7 +15,7 @@ struct Consumer {
     Ring ring;
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     u32 group = lane / 4, quarter = lane % 4;  // of the matrix fragments
-    u32 gains = 0, tile_number = 0;
+    u32 gains = 0, group_number = 0;
 
     __device__ __forceinline__ explicit Consumer(const Step& step) : step(step) { cursor.start(step); }
 
@@ -31,21 +31,28 @@ struct Consumer {
         Cut cut = cut_of(stage);
         bool norm = normed(stage);
         int chunks = chunks_at_once(step, cut);
-        u32 at_once = tiles_at_once(tiles.count, cut, chunks);
+        u32 size = group_size(tiles.count);
         if (norm) mbarrier_wait(&shared().gain_full, gains & 1);
 #pragma unroll 1
-        for (u32 begin = 0; begin < tiles.count; begin += at_once) {
-            u32 count = min(at_once, tiles.count - begin);
+        for (u32 begin = 0; begin < tiles.count; begin += size) {
+            u32 count = min(size, tiles.count - begin);
+            float sums[GROUP_TILES][2][4] = {};
 #pragma unroll 1
             for (int chunk = 0; chunk < cut.chunks; chunk += chunks) {
                 int end = min(chunk + chunks, cut.chunks);
-                load_activations(source, step.epoch + layer, cut, chunk, end, norm);
-                if (norm && begin == 0 && end == cut.chunks) add_squares();
-                __syncwarp();
-                multiply(cut, chunk, end, count);
+                // Once a stage where all chunks fit, else for each group again.
+                if (begin == 0 || chunks < cut.chunks) {
+                    load_activations(source, step.epoch + layer, cut, chunk, end, norm);
+                    if (norm && begin == 0 && end == cut.chunks) add_squares();
+                    __syncwarp();
+                }
+                if (count == 4) multiply<4>(sums, cut, chunk, end);
+                if (count == 3) multiply<3>(sums, cut, chunk, end);
+                if (count == 2) multiply<2>(sums, cut, chunk, end);
+                if (count == 1) multiply<1>(sums, cut, chunk, end);
                 __syncwarp();
             }
-            tile_number += count;
+            store_partials(sums, count);
         }
         if (norm) {
             if (lane == 0) mbarrier_arrive(&shared().gain_empty);
@@ -66,83 +73,86 @@ struct Consumer {
                                                u32 count);
     __device__ __forceinline__ void finish_task(const Running& run, Task task, u32 tag);
 
-    // Chunks `first` to `end` of the inner dimension, for the next `count` tiles.
-    __device__ __forceinline__ void multiply(Cut cut, int first, int end, u32 count) {
-        u32 b[CHUNK_STEPS][4];
-        load_weights(b, cut, first);
+    // Adds to `sums`, of 4 elements each, the products of `tiles` tiles over the chunks `first` to `end`.
+    template <int tiles>
+    __device__ __forceinline__ void multiply(float (&sums)[GROUP_TILES][2][4], Cut cut, int first, int end) {
 #pragma unroll 1
-        for (u32 i = 0; i < count; i++) {
-            u32 slot = (tile_number + i) % PARTIALS;
-            float2* partial = reinterpret_cast<float2*>(&shared().partial[slot][warp][group][quarter * 2]);
-            float2 total = {0, 0};
-            if (first > 0) {
-                if (group < step.rows) total = *partial;
-            } else {
-                mbarrier_wait(&shared().partial_empty[slot], ((tile_number + i) / PARTIALS & 1) ^ 1);
-            }
-#pragma unroll 1
-            for (int chunk = first; chunk < end; chunk++) {
-                // The next chunk is fetched before this one is multiplied, also where that means waiting: only the
-                // last chunk of the stage must not be held up, and nothing follows it.
-                u32 next[CHUNK_STEPS][4];
-                if (chunk + 1 < end)
-                    load_weights(next, cut, chunk + 1);
-                else if (i + 1 < count)
-                    load_weights(next, cut, first);
-                add_product(total, b, (chunk - first) * cut.chunk_steps, cut.chunk_steps);
+        for (int chunk = first; chunk < end; chunk++) {
+            u32 a[CHUNK_STEPS][8], b[tiles][CHUNK_STEPS][4];
+            load_fragments(a, (chunk - first) * cut.chunk_steps, cut.chunk_steps);
+            Ring at = ring;
 #pragma unroll
-                for (int j = 0; j < CHUNK_STEPS; j++)
-#pragma unroll
-                    for (int word = 0; word < 4; word++) b[j][word] = next[j][word];
+            for (int tile = 0; tile < tiles; tile++) {
+                load_weights(b[tile], at, cut, chunk);
+                at.advance();
             }
-            if (group < step.rows) *partial = total;
-            if (end == cut.chunks) {
-                __syncwarp();
-                if (lane == 0) mbarrier_arrive(&shared().partial_full[slot]);
+            __syncwarp();
+            if (lane < tiles) {
+                u32 slot = ring.slot + lane;
+                mbarrier_arrive(&Ring::empty()[slot < RING_SLOTS ? slot : slot - RING_SLOTS]);
+            }
+            ring = at;
+#pragma unroll
+            for (int j = 0; j < CHUNK_STEPS; j++) {
+                if (j >= cut.chunk_steps) break;
+                u32 a_low[4] = {a[j][0], a[j][1], a[j][2], a[j][3]}, a_high[4] = {a[j][4], a[j][5], a[j][6], a[j][7]};
+#pragma unroll
+                for (int tile = 0; tile < tiles; tile++) {
+                    u32 b_low[2] = {b[tile][j][0], b[tile][j][1]}, b_high[2] = {b[tile][j][2], b[tile][j][3]};
+                    mma_bf16_16816(sums[tile][0], a_low, b_low);
+                    mma_bf16_16816(sums[tile][1], a_high, b_high);
+                }
             }
         }
     }
 
-    // Adds to `total`, outputs 2 quarter and 2 quarter + 1 of row `group`, the product of a chunk's weights with the
-    // activations of `steps` steps, those from `at` on in scratch.
-    __device__ __forceinline__ void add_product(float2& total, const u32 (&b)[CHUNK_STEPS][4], int at, int steps) {
-        float sums[4][4] = {};
-        bool there = group < step.rows;
-        const unsigned char* from = shared().scratch[warp] + (at * step.rows + group) * STEP_BYTES + quarter * 16;
+    // A fragments of `steps` steps of activations, those from `at` on in scratch.
+    __device__ __forceinline__ void load_fragments(u32 (&a)[CHUNK_STEPS][8], int at, int steps) {
+        u32 rows = rows_of(step);
+        const unsigned char* from = shared().scratch[warp] + (at * rows + group) * STEP_BYTES + quarter * 16;
         u32 first = (group & 1) * (STEP_BYTES / 2);
 #pragma unroll
         for (int j = 0; j < CHUNK_STEPS; j++) {
             uint4 low = {0, 0, 0, 0}, high = {0, 0, 0, 0};
-            if (there && j < steps) {
-                const unsigned char* step_from = from + j * step.rows * STEP_BYTES;
-                low = *reinterpret_cast<const uint4*>(step_from + first);
-                high = *reinterpret_cast<const uint4*>(step_from + (first ^ (STEP_BYTES / 2)));
+            if (group < rows && j < steps) {
+                low = *reinterpret_cast<const uint4*>(from + j * rows * STEP_BYTES + first);
+                high = *reinterpret_cast<const uint4*>(from + j * rows * STEP_BYTES + (first ^ (STEP_BYTES / 2)));
             }
-            u32 a_low[4] = {low.x, low.y, low.z, low.w}, a_high[4] = {high.x, high.y, high.z, high.w};
-            u32 b_low[2] = {b[j][0], b[j][1]}, b_high[2] = {b[j][2], b[j][3]};
-            mma_bf16_16816(sums[j % 2 * 2], a_low, b_low);
-            mma_bf16_16816(sums[j % 2 * 2 + 1], a_high, b_high);
+            a[j][0] = low.x, a[j][1] = low.y, a[j][2] = low.z, a[j][3] = low.w;
+            a[j][4] = high.x, a[j][5] = high.y, a[j][6] = high.z, a[j][7] = high.w;
         }
-        total.x += (sums[0][0] + sums[0][2]) + (sums[1][0] + sums[1][2]) +
-                   ((sums[2][0] + sums[2][2]) + (sums[3][0] + sums[3][2]));
-        total.y += (sums[0][1] + sums[0][3]) + (sums[1][1] + sums[1][3]) +
-                   ((sums[2][1] + sums[2][3]) + (sums[3][1] + sums[3][3]));
     }
 
-    // This warp's part of a chunk: each lane takes 16 bytes of a row at once, so the inner elements of a lane's
-    // fragments are neighbours.
-    __device__ __forceinline__ void load_weights(u32 (&b)[CHUNK_STEPS][4], Cut cut, int chunk) {
-        const unsigned char* row = ring.data() + group * PITCH + warp * (WARP_STEP * 2) + quarter * 16;
+    // This warp's part of a chunk of a tile, when it has come: each lane takes 16 bytes of a row at once, so the inner
+    // elements of a lane's fragments are neighbours.
+    __device__ __forceinline__ void load_weights(u32 (&b)[CHUNK_STEPS][4], const Ring& at, Cut cut, int chunk) {
+        const unsigned char* row = at.data() + group * PITCH + warp * (WARP_STEP * 2) + quarter * 16;
         int k = (chunk * cut.chunk_steps * CONSUMERS + int(warp)) * WARP_STEP + int(quarter) * 8;
-        mbarrier_wait(&Ring::full()[ring.slot], ring.phase);
+        mbarrier_wait(&Ring::full()[at.slot], at.phase);
 #pragma unroll
         for (int j = 0; j < CHUNK_STEPS; j++) {
             uint4 words = {0, 0, 0, 0};
-            if (j < cut.chunk_steps && k + j * BLOCK_STEP < cut.inner)
+            if (j < cut.chunk_steps && (WHOLE_CHUNKS || k + j * BLOCK_STEP < cut.inner))
                 words = *reinterpret_cast<const uint4*>(row + j * BLOCK_STEP * 2);
             b[j][0] = words.x, b[j][1] = words.y, b[j][2] = words.z, b[j][3] = words.w;
         }
-        release();
+    }
+
+    // Hands this warp's sums of a group's tiles to the reducers: a row's two products added.
+    __device__ __forceinline__ void store_partials(const float (&sums)[GROUP_TILES][2][4], u32 count) {
+        u32 slot = group_number % PARTIALS;
+        mbarrier_wait(&shared().partial_empty[slot], (group_number / PARTIALS & 1) ^ 1);
+        u32 at = (warp * ROWS + group) * TILE + quarter * 2;
+#pragma unroll
+        for (int tile = 0; tile < GROUP_TILES; tile++) {
+            if (tile >= int(count)) break;
+            const float(&s)[2][4] = sums[tile];
+            float2 value = {(s[0][0] + s[0][2]) + (s[1][0] + s[1][2]), (s[0][1] + s[0][3]) + (s[1][1] + s[1][3])};
+            if (group < rows_of(step)) *reinterpret_cast<float2*>(&shared().partial[slot][tile][at]) = value;
+        }
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(&shared().partial_full[slot]);
+        group_number++;
     }
 
     __device__ __forceinline__ void release() {
@@ -157,29 +167,28 @@ struct Consumer {
     // the row's parity, because of the banks.
     __device__ __forceinline__ void load_activations(const u64* source, u32 tag, Cut cut, int first, int end, bool norm) {
         constexpr int LOADS = 8;
+        constexpr bool simple = WHOLE_CHUNKS && COMMON_STEPS > 0 && COMMON_STEPS % 2 == 0;
         int first_step = first * cut.chunk_steps;
-        u32 steps = (end - first) * cut.chunk_steps, pairs = (steps + 1) / 2, units = step.rows * pairs;
-        u32 inverse = (65536 + pairs - 1) / pairs;
-        u32 element = lane % 16 * 2;
-        source += ((first_step + lane / 16) * CONSUMERS + warp) * WARP_STEP + element;
+        u32 rows = rows_of(step), steps = (end - first) * cut.chunk_steps, pairs = (steps + 1) / 2;
+        u32 units = rows * pairs, inverse = SINGLE ? 0 : (65536 + pairs - 1) / pairs;
+        u32 half = lane / 16, element = lane % 16 * 2;
+        int k = ((first_step + int(half)) * CONSUMERS + int(warp)) * WARP_STEP + int(element);
         float squares = 0;
 #pragma unroll 1
         for (u32 begin = 0; begin < units; begin += LOADS) {
             Pair64 word[LOADS];
             u32 waiting = 0;
-            auto address = [&](int i) {
-                u32 row = (begin + i) * inverse >> 16, pair = begin + i - row * pairs;
-                return source + row * cut.inner + pair * (2 * BLOCK_STEP);
-            };
-            auto inside = [&](int i) {
-                u32 row = (begin + i) * inverse >> 16, pair = begin + i - row * pairs;
-                int k = ((first_step + 2 * pair + lane / 16) * CONSUMERS + warp) * WARP_STEP + element;
-                return begin + i < units && 2 * pair + lane / 16 < steps && k < cut.inner;
+            auto row_of = [&](int i) { return SINGLE ? 0 : (begin + i) * inverse >> 16; };
+            auto pair_of = [&](int i) { return SINGLE ? begin + i : begin + i - row_of(i) * pairs; };
+            auto address = [&](int i) { return source + row_of(i) * cut.inner + k + pair_of(i) * (2 * BLOCK_STEP); };
+            auto exists = [&](int i) {
+                return simple || (2 * pair_of(i) + half < steps && k + int(pair_of(i)) * (2 * BLOCK_STEP) < cut.inner);
             };
 #pragma unroll
             for (int i = 0; i < LOADS; i++) {
+                if (begin + i >= units) break;
                 word[i] = {u64(tag) << 32, u64(tag) << 32};
-                if (inside(i)) {
+                if (exists(i)) {
                     waiting |= 1u << i;
                     word[i] = load_relaxed_pair(address(i));
                 }
@@ -187,35 +196,38 @@ struct Consumer {
 #pragma unroll 1
             while (true) {
 #pragma unroll
-                for (int i = 0; i < LOADS; i++)
+                for (int i = 0; i < LOADS; i++) {
+                    if (begin + i >= units) break;
                     if (has_tag(word[i], tag)) waiting &= ~(1u << i);
+                }
                 if (waiting == 0) break;
                 spin_pause();
 #pragma unroll
-                for (int i = 0; i < LOADS; i++)
+                for (int i = 0; i < LOADS; i++) {
+                    if (begin + i >= units) break;
                     if (waiting >> i & 1) word[i] = load_relaxed_pair(address(i));
+                }
             }
 #pragma unroll
             for (int i = 0; i < LOADS; i++) {
                 if (begin + i >= units) break;
-                u32 row = (begin + i) * inverse >> 16, pair = begin + i - row * pairs;
+                u32 row = row_of(i), pair = pair_of(i);
                 float x = value_of(word[i].x), y = value_of(word[i].y);
                 if (norm) {
                     float* sum = &shared().lane_squares[warp][row][lane];
                     if (pair == 0) squares = first == 0 ? 0 : *sum;
                     squares += x * x + y * y;
                     if (pair == pairs - 1) *sum = squares;
-                    if (inside(i)) {
-                        int k = ((first_step + 2 * pair + lane / 16) * CONSUMERS + warp) * WARP_STEP + element;
-                        float2 gain = *reinterpret_cast<const float2*>(shared().gain + k);
+                    if (exists(i)) {
+                        float2 gain = *reinterpret_cast<const float2*>(shared().gain + k + pair * (2 * BLOCK_STEP));
                         x *= gain.x, y *= gain.y;
                     }
                 }
-                if (2 * pair + lane / 16 < steps) {
-                    unsigned char* to = shared().scratch[warp] + ((2 * pair + lane / 16) * step.rows + row) * STEP_BYTES;
-                    u32 half = (lane % 4 / 2) ^ (row & 1);
+                if (simple || 2 * pair + half < steps) {
+                    unsigned char* to = shared().scratch[warp] + ((2 * pair + half) * rows + row) * STEP_BYTES;
+                    u32 side = (lane % 4 / 2) ^ (row & 1);
                     u32 rounded = bf16_pair(x, y);
-                    *reinterpret_cast<uint2*>(to + half * (STEP_BYTES / 2) + lane % 16 / 4 * 16 + lane % 2 * 8) = {
+                    *reinterpret_cast<uint2*>(to + side * (STEP_BYTES / 2) + lane % 16 / 4 * 16 + lane % 2 * 8) = {
                         rounded, bf16_pair(x - bf16_low(rounded), y - bf16_high(rounded))};
                 }
             }
@@ -226,11 +238,12 @@ struct Consumer {
     __device__ __forceinline__ void add_squares() {
         __syncwarp();
         float sum = 0;
+        u32 row = SINGLE ? 0 : group;
 #pragma unroll
-        for (int i = 0; i < 8; i++) sum += shared().lane_squares[warp][group][quarter + 4 * i];
+        for (int i = 0; i < 8; i++) sum += shared().lane_squares[warp][row][quarter + 4 * i];
         sum += __shfl_xor_sync(0xffffffffu, sum, 1);
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        if (quarter == 0 && group < step.rows) shared().squares[gains & 1][warp][group] = sum;
+        if (quarter == 0 && group < rows_of(step)) shared().squares[gains & 1][warp][group] = sum;
     }
 
     // 8 neighbouring activations as two A fragments: rows g hold the rounded values, rows g + 8 the rest.

@@ -22,15 +22,14 @@ struct Producer {
         if (tiles.count == 0) return;
         if (normed(stage)) fetch_gain(gain);
         Cut cut = cut_of(stage);
-        int chunks = chunks_at_once(step, cut);
-        u32 at_once = tiles_at_once(tiles.count, cut, chunks);
+        u32 size = group_size(tiles.count);
 #pragma unroll 1
-        for (u32 begin = 0; begin < tiles.count; begin += at_once)
+        for (u32 begin = 0; begin < tiles.count; begin += size)
 #pragma unroll 1
-            for (int chunk = 0; chunk < cut.chunks; chunk += chunks)
+            for (int chunk = 0; chunk < cut.chunks; chunk++)
 #pragma unroll 1
-                for (u32 i = begin; i < min(begin + at_once, tiles.count); i++)
-                    fetch_tile(stage, weight, tiles[i], cut, chunk, min(chunk + chunks, cut.chunks));
+                for (u32 i = begin; i < min(begin + size, tiles.count); i++)
+                    fetch_tile(stage, weight, tiles[i], cut, chunk);
     }
 
     // Old positions' keys and values; this step's own are added by the consumer that reads them.
@@ -58,22 +57,19 @@ struct Producer {
         gains++;
     }
 
-    __device__ __forceinline__ void fetch_tile(Stage stage, const u16* weight, u32 tile, Cut cut, int first, int end) {
+    __device__ __forceinline__ void fetch_tile(Stage stage, const u16* weight, u32 tile, Cut cut, int chunk) {
         u32 lane = threadIdx.x % 32, row = tile * TILE + lane;
         if (stage == GATE_UP) row = tile * (TILE / 2) + lane % (TILE / 2) + (lane / (TILE / 2)) * FFN;
         if (stage == HEAD) row = min(row, step.vocabulary - 1);
-        int width = cut.chunk_steps * BLOCK_STEP;
-        const u16* from = weight + u64(row) * cut.inner;
-#pragma unroll 1
-        for (int at = first * width; at < min(end * width, cut.inner); at += width) {
-            u32 bytes = min(width, cut.inner - at) * 2;
-            mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
-            Mbarrier* full = &Ring::full()[ring.slot];
-            if (lane == 0) mbarrier_arrive_expect(full, bytes * TILE);
-            __syncwarp();
-            if (lane < TILE) bulk_copy(ring.data() + lane * PITCH, from + at, bytes, full, once);
-            ring.advance();
-        }
+        int width = cut.chunk_steps * BLOCK_STEP, at = chunk * width;
+        u32 bytes = (WHOLE_CHUNKS ? width : min(width, cut.inner - at)) * 2;
+        mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
+        Mbarrier* full = &Ring::full()[ring.slot];
+        if (lane == 0) mbarrier_arrive_expect(full, bytes * TILE);
+        __syncwarp();
+        if (lane < TILE)
+            bulk_copy(ring.data() + lane * PITCH, weight + u64(row) * cut.inner + at, bytes, full, once);
+        ring.advance();
     }
 
     __device__ __forceinline__ void fetch_positions(const u16* from, u32 bytes) {

@@ -1,11 +1,12 @@
 // The reducer warps: they add up the consumers' partial sums, do what follows each product, and hand the values on.
-// A lane has row lane / 8 of the batch and column lane % 8 of the tile, and then row lane / 8 + 4.
+// A lane has column lane % 8 of a tile; lane / 8 is its row of the batch, or that less 4, of one tile. In the kernel
+// for one row lane / 8 is its tile of a group.
 #pragma once
 
 #include "decode_shape.cuh"
 
 constexpr u32 REDUCER_BARRIER = 2;
-constexpr float LN_2 = 0.6931471805599453f;
+constexpr float LOG2E = 1.4426950408889634f;
 
 // Of the logits seen so far. Ties go to the lower index.
 struct Seen {
@@ -28,7 +29,7 @@ struct Seen {
         second = fmaxf(top.second, low.peak);
         total = top.total, weighted = top.weighted;
         if (low.total > 0) {
-            float difference = low.peak - top.peak, scale = exp2_fast(difference / LN_2);
+            float difference = low.peak - top.peak, scale = exp2_fast(difference * LOG2E);
             total += low.total * scale;
             weighted += scale * (low.weighted + difference * low.total);
         }
@@ -51,7 +52,7 @@ struct Reducer {
     LayerCursor cursor;
     u32 warp = threadIdx.x / 32 - 1 - CONSUMERS, lane = threadIdx.x % 32;
     u32 column = lane % TILE;
-    u32 norms = 0, tile_number = 0;
+    u32 norms = 0, group_number = 0;
     Seen seen[2];
 
     __device__ __forceinline__ explicit Reducer(const Step& step) : step(step) { cursor.start(step); }
@@ -80,48 +81,67 @@ struct Reducer {
         settle();
         const float* bias = cursor.pointer<const float>(6);
         if (tiles.count == 0) return;
-        for (u32 i = 0; i < tiles.count; i++)
-            if ((tile_number + i) % REDUCERS == warp) finish_tile(stage, layer, tiles[i], tile_number + i, bias);
-        tile_number += tiles.count;
+        u32 size = group_size(tiles.count);
+#pragma unroll 1
+        for (u32 begin = 0; begin < tiles.count; begin += size, group_number++) {
+            u32 count = min(size, tiles.count - begin);
+            if (SINGLE) {
+                if (group_number % REDUCERS == warp) finish_units(stage, layer, tiles, begin, count, bias, 0, 1);
+            } else {
+                finish_units(stage, layer, tiles, begin, count, bias, warp, step.rows > 4 ? 2 * count : count);
+            }
+        }
         if (normed(stage)) norms++;
     }
 
-    // Joins the splits of 32 elements of a head: 16 lanes have a pair each, two lanes half of a pair's splits each.
+    // Joins the splits of 16 elements of a head: 8 lanes have a pair each, 4 lanes a quarter of a pair's splits each.
     __device__ __forceinline__ void attention(u32 layer, u32 place) {
         settle();
         u32 tag = step.epoch + layer;
-        constexpr u32 PARTS = HEAD_DIM / 32;
-        for (u32 i = place + warp * gridDim.x; i < step.rows * HEADS * PARTS; i += gridDim.x * REDUCERS) {
-            u32 head_row = i / PARTS, row = head_row / HEADS, element = i % PARTS * 32 + lane % 16 * 2;
-            u32 splits = splits_of(u32(step.row[row].position) + 1);
+        constexpr u32 PARTS = HEAD_DIM / 16;
+#pragma unroll 1
+        for (u32 i = place + warp * gridDim.x; i < rows_of(step) * HEADS * PARTS; i += gridDim.x * REDUCERS) {
+            u32 head_row = i / PARTS, row = head_row / HEADS, element = i % PARTS * 16 + lane % 8 * 2;
+            u32 splits = step.row[row].splits;
             u64 at = u64(head_row) * MAX_SPLITS;
-            float peak = -infinity(), total = 0;
-            if (lane < splits) {
-                const u64* from = step.exchange + SPLIT_SCALES + (at + lane) * 2;
-                Pair64 words = load_relaxed_pair(from);
-                while (!has_tag(words, tag)) {
-                    spin_pause();
-                    words = load_relaxed_pair(from);
-                }
-                peak = value_of(words.x), total = value_of(words.y);
+            const u64* scales = step.exchange + SPLIT_SCALES + (at + lane) * 2;
+            const u64* sums = step.exchange + SPLIT_SUMS + (at + lane / 8) * HEAD_DIM + element;
+            constexpr int LOADS = (MAX_SPLITS + 3) / 4;
+            Pair64 word[LOADS], scale_word = {u64(tag) << 32 | 0xff800000u, u64(tag) << 32};
+            if (lane < splits) scale_word = load_relaxed_pair(scales);
+            while (!has_tag(scale_word, tag)) {
+                spin_pause();
+                scale_word = load_relaxed_pair(scales);
             }
-            float top = peak;
+#pragma unroll
+            for (int j = 0; j < LOADS; j++) {
+                word[j] = {u64(tag) << 32, u64(tag) << 32};
+                if (lane / 8 + 4 * j < splits) word[j] = load_relaxed_pair(sums + 4 * j * HEAD_DIM);
+            }
+            float peak = value_of(scale_word.x), top = peak;
 #pragma unroll
             for (int mask = 16; mask > 0; mask /= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, mask));
-            float scale = exp2_fast(peak - top);
-            total *= scale;
+            float scale = exp2_fast(peak - top), total = value_of(scale_word.y) * scale;
 #pragma unroll
             for (int mask = 16; mask > 0; mask /= 2) total += __shfl_xor_sync(0xffffffffu, total, mask);
             float2 sum = {0, 0};
-            for (u32 first = 0; first < splits; first += 16) {
-                const u64* from = step.exchange + SPLIT_SUMS + (at + first + lane / 16) * HEAD_DIM + element;
-                join(sum, from, first + lane / 16, splits, scale, tag);
+#pragma unroll
+            for (int j = 0; j < LOADS; j++) {
+                float weight = __shfl_sync(0xffffffffu, scale, lane / 8 + 4 * j);
+                while (!has_tag(word[j], tag)) {
+                    spin_pause();
+                    word[j] = load_relaxed_pair(sums + 4 * j * HEAD_DIM);
+                }
+                sum.x += value_of(word[j].x) * weight, sum.y += value_of(word[j].y) * weight;
             }
-            sum.x += __shfl_xor_sync(0xffffffffu, sum.x, 16);
-            sum.y += __shfl_xor_sync(0xffffffffu, sum.y, 16);
-            if (lane < 16)
+#pragma unroll
+            for (int mask = 8; mask < 32; mask *= 2) {
+                sum.x += __shfl_xor_sync(0xffffffffu, sum.x, mask);
+                sum.y += __shfl_xor_sync(0xffffffffu, sum.y, mask);
+            }
+            if (lane < 8)
                 store_relaxed_pair(step.exchange + MIXED + head_row * HEAD_DIM + element,
-                                   {tagged(sum.x / total, tag), tagged(sum.y / total, tag)});
+                                   {tagged(__fdividef(sum.x, total), tag), tagged(__fdividef(sum.y, total), tag)});
         }
     }
 
@@ -129,14 +149,14 @@ struct Reducer {
     __device__ __forceinline__ void finish() {
         u32 tag = step.epoch + step.layer_count;
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
+        for (int half = 0; half < (SINGLE ? 1 : 2); half++) {
 #pragma unroll
-            for (int mask = 1; mask < TILE; mask *= 2) seen[half].merge(seen[half].of_lane(mask));
-            if (column == 0) save(seen[half], shared().statistics[warp][half * 4 + lane / TILE]);
+            for (int mask = 1; mask < (SINGLE ? 32 : TILE); mask *= 2) seen[half].merge(seen[half].of_lane(mask));
+            if (column == 0) save_half(half);
         }
         named_barrier_sync(REDUCER_BARRIER, 32 * REDUCERS);
         if (warp != 0) return;
-        if (lane < step.rows) {
+        if (lane < rows_of(step)) {
             Seen all;
             for (u32 w = 0; w < REDUCERS; w++) all.merge(saved(shared().statistics[w][lane]));
             u64* to = statistics(lane, blockIdx.x);
@@ -144,7 +164,7 @@ struct Reducer {
             store_relaxed_pair(to + 2, {tagged(all.total, tag), tagged(all.weighted, tag)});
             store_relaxed_pair(to + 4, {tagged(__uint_as_float(u32(all.id)), tag), tagged(float(all.finite), tag)});
         }
-        for (u32 row = blockIdx.x; row < step.rows; row += gridDim.x) {
+        for (u32 row = blockIdx.x; row < rows_of(step); row += gridDim.x) {
             Seen all;
             for (u32 block = lane; block < gridDim.x; block += 32) {
                 const u64* from = statistics(row, block);
@@ -191,73 +211,69 @@ struct Reducer {
         step.last_token[step.row[row].slot] = result.id;
     }
 
-    // Adds every second of up to 16 splits.
-    __device__ __forceinline__ static void join(float2& sum, const u64* from, u32 split, u32 splits, float scale,
-                                                u32 tag) {
-        Pair64 words[8];
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            if (split + 2 * i < splits) words[i] = load_relaxed_pair(from + 2 * i * HEAD_DIM);
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            float weight = __shfl_sync(0xffffffffu, scale, (split + 2 * i) % 32);
-            if (split + 2 * i < splits) {
-                while (!has_tag(words[i], tag)) {
-                    spin_pause();
-                    words[i] = load_relaxed_pair(from + 2 * i * HEAD_DIM);
-                }
-                sum.x += value_of(words[i].x) * weight, sum.y += value_of(words[i].y) * weight;
-            }
-        }
+    __device__ __forceinline__ void save_half(int half) {
+        if (!SINGLE)
+            save(seen[half], shared().statistics[warp][half * 4 + lane / TILE]);
+        else if (lane == 0)
+            save(seen[0], shared().statistics[warp][0]);
     }
 
-    __device__ __forceinline__ void finish_tile(Stage stage, u32 layer, u32 tile, u32 number, const float* bias) {
-        u32 tag = step.epoch + layer, slot = number % PARTIALS;
-        u32 output = tile * TILE + column;
-        float before[2] = {0, 0};  // what the sum is added to
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            u32 row = lane / TILE + 4 * half;
-            if (row >= step.rows) continue;
-            if (stage == PROJECT && bias != nullptr) before[half] = bias[output];
-            if (stage == OUTPUT) before[half] = poll(step.exchange + X_IN + row * HIDDEN + output, tag);
-            if (stage == DOWN) before[half] = poll(step.exchange + X_MIDDLE + row * HIDDEN + output, tag);
-        }
-        mbarrier_wait(&shared().partial_full[slot], number / PARTIALS & 1);
-        float sum[2] = {0, 0};
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            u32 row = lane / TILE + 4 * half;
-            if (row >= step.rows) continue;
-#pragma unroll
-            for (int w = 0; w < CONSUMERS; w++) sum[half] += shared().partial[slot][w][row][column];
-            if (normed(stage)) {
-                float squares = 0;
-#pragma unroll
-                for (int w = 0; w < CONSUMERS; w++) squares += shared().squares[norms & 1][w][row];
-                sum[half] *= 1.0f / sqrtf(squares / HIDDEN + step.eps);
+    // Units `first`, `first` + REDUCERS, ... under `end` of a group of tiles: a tile and 4 of its rows, or all tiles'
+    // one row.
+    __device__ __forceinline__ void finish_units(Stage stage, u32 layer, Tiles tiles, u32 begin, u32 count,
+                                                 const float* bias, u32 first, u32 end) {
+        u32 tag = step.epoch + layer, slot = group_number % PARTIALS;
+        bool waited = false;
+#pragma unroll 1
+        for (u32 unit = first; unit < end || !waited; unit += REDUCERS) {
+            u32 half = !SINGLE && step.rows > 4 ? unit % 2 : 0, row = SINGLE ? 0 : lane / TILE + 4 * half;
+            u32 at = SINGLE ? lane / TILE : step.rows > 4 ? unit / 2 : unit;
+            bool mine = SINGLE ? at < count : unit < end && row < step.rows;
+            u32 output = tiles[begin + at] * TILE + column;
+            float before = 0;  // what the sum is added to
+            if (mine) {
+                if (stage == PROJECT && bias != nullptr) before = bias[output];
+                if (stage == OUTPUT) before = poll(step.exchange + X_IN + row * HIDDEN + output, tag);
+                if (stage == DOWN) before = poll(step.exchange + X_MIDDLE + row * HIDDEN + output, tag);
             }
+            if (!waited) mbarrier_wait(&shared().partial_full[slot], group_number / PARTIALS & 1);
+            waited = true;
+            float sum = 0;
+            if (mine) {
+                const float* partial = &shared().partial[slot][at][row * TILE + column];
+#pragma unroll
+                for (int w = 0; w < CONSUMERS; w++) sum += partial[w * ROWS * TILE];
+                if (normed(stage)) {
+                    float squares = 0;
+#pragma unroll
+                    for (int w = 0; w < CONSUMERS; w++) squares += shared().squares[norms & 1][w][row];
+                    sum *= rsqrtf(squares * (1.0f / HIDDEN) + step.eps);
+                }
+            }
+            emit(stage, tag, mine, row, output, before + sum, half);
         }
         __syncwarp();
         if (lane == 0) mbarrier_arrive(&shared().partial_empty[slot]);
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            u32 row = lane / TILE + 4 * half;
-            float up = 0;
-            if (stage == GATE_UP) up = __shfl_xor_sync(0xffffffffu, sum[half], TILE / 2);
-            if (row >= step.rows) continue;
-            float value = before[half] + sum[half];
-            if (stage == PROJECT) store_relaxed(step.exchange + PROJECTED + row * QKV + output, tagged(value, tag));
-            if (stage == OUTPUT) store_relaxed(step.exchange + X_MIDDLE + row * HIDDEN + output, tagged(value, tag));
-            if (stage == DOWN) store_relaxed(step.exchange + X_IN + row * HIDDEN + output, tagged(value, tag + 1));
-            if (stage == GATE_UP && column < TILE / 2) {
-                float silu = value / (1.0f + exp2_fast(value / -LN_2));
-                store_relaxed(step.exchange + GATED + row * FFN + tile * (TILE / 2) + column, tagged(silu * up, tag));
-            }
-            if (stage == HEAD && output < step.vocabulary) {
-                step.logits[u64(row) * step.vocabulary + output] = value;
-                seen[half].add(value, int(output));
-            }
+    }
+
+    __device__ __forceinline__ void emit(Stage stage, u32 tag, bool mine, u32 row, u32 output, float value, u32 half) {
+        float up = 0;
+        if (stage == GATE_UP) up = __shfl_xor_sync(0xffffffffu, value, TILE / 2);
+        if (!mine) return;
+        if (stage == PROJECT) store_relaxed(step.exchange + PROJECTED + row * QKV + output, tagged(value, tag));
+        if (stage == OUTPUT) store_relaxed(step.exchange + X_MIDDLE + row * HIDDEN + output, tagged(value, tag));
+        if (stage == DOWN) store_relaxed(step.exchange + X_IN + row * HIDDEN + output, tagged(value, tag + 1));
+        if (stage == GATE_UP && column < TILE / 2) {
+            float gated = __fdividef(value, 1.0f + exp2_fast(-LOG2E * value)) * up;
+            u32 tile = output / TILE;
+            store_relaxed(step.exchange + GATED + row * FFN + tile * (TILE / 2) + column, tagged(gated, tag));
+        }
+        if (stage == HEAD && output < step.vocabulary) {
+            step.logits[u64(row) * step.vocabulary + output] = value;
+            if (half == 0)
+                seen[0].add(value, int(output));
+            else
+                seen[1].add(value, int(output));
         }
     }
 };

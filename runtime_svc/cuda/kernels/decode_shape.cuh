@@ -26,18 +26,20 @@
 #ifndef SCRATCH_STEPS
 #define SCRATCH_STEPS (8 * CHUNK_STEPS)  // of activations that a consumer holds at once, over all rows
 #endif
+#ifndef SINGLE
+#define SINGLE 0  // 1: compiled for one row, with the same bits as for more
+#endif
 #ifndef PARTIALS
-#define PARTIALS 4  // tiles between consumers and reducers; a power of 2
+#define PARTIALS 2  // groups of tiles between consumers and reducers; a power of 2
 #endif
 #ifndef SHARED_BYTES
 #define SHARED_BYTES 232448
 #endif
-#ifndef MIN_SPLIT
-#define MIN_SPLIT 16
-#endif
 
 constexpr int MAX_ROWS = 8;
+constexpr int ROWS = SINGLE ? 1 : MAX_ROWS;  // that this kernel is compiled for
 constexpr int TILE = 8;
+constexpr int GROUP_TILES = 4;  // tiles that the consumers work on together at most
 constexpr int WARP_STEP = 32;                      // inner elements that a warp takes of a row at once
 constexpr int BLOCK_STEP = WARP_STEP * CONSUMERS;  // and the block
 constexpr int GROUP = HEADS / KV_HEADS;            // query heads of one key-value head
@@ -51,9 +53,10 @@ constexpr int PRODUCER_WARP = CONSUMERS;  // after the consumers, before the red
 constexpr int THREADS = 32 * (CONSUMERS + 1 + REDUCERS);
 static_assert(CONSUMERS % 4 == 0 && (1 + REDUCERS) % 4 == 0, "registers are moved between groups of 4 warps");
 #ifndef OTHER_REGISTERS
-#define OTHER_REGISTERS 80
+#define OTHER_REGISTERS 104
 #endif
-constexpr int REGISTERS_LEFT = (65536 - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
+constexpr int REGISTERS_LEFT =
+    (65536 / THREADS / 8 * 8 * THREADS - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
 constexpr int CONSUMER_REGISTERS = REGISTERS_LEFT > 240 ? 240 : REGISTERS_LEFT;
 static_assert(HIDDEN % 8 == 0 && FFN % 8 == 0 && HEADS % KV_HEADS == 0);
 static_assert(HEAD_DIM == 32 || HEAD_DIM == 64 || HEAD_DIM == 128);
@@ -71,14 +74,20 @@ constexpr Cut cut(int inner) {
     return {inner, chunks, ceil_div(steps, chunks)};
 }
 constexpr Cut HIDDEN_CUT = cut(HIDDEN), QUERIES_CUT = cut(QUERIES), FFN_CUT = cut(FFN);
-constexpr bool WHOLE_STEPS = HIDDEN % BLOCK_STEP == 0 && QUERIES % BLOCK_STEP == 0 && FFN % BLOCK_STEP == 0;
+// Where all chunks are whole and of one size, much is known when the kernel is compiled.
+constexpr bool whole(Cut cut) { return cut.inner == cut.chunks * cut.chunk_steps * BLOCK_STEP; }
+constexpr bool WHOLE_CHUNKS = whole(HIDDEN_CUT) && whole(QUERIES_CUT) && whole(FFN_CUT);
+constexpr int COMMON_STEPS =
+    HIDDEN_CUT.chunk_steps == QUERIES_CUT.chunk_steps && QUERIES_CUT.chunk_steps == FFN_CUT.chunk_steps
+        ? HIDDEN_CUT.chunk_steps
+        : 0;
 
 // Rows in a slot lie 64 modulo 128 bytes apart, so that the 8 lanes that read shared memory together touch every
 // bank once.
 constexpr int PITCH = larger(larger(HIDDEN_CUT.chunk_steps, QUERIES_CUT.chunk_steps), FFN_CUT.chunk_steps) *
                           (BLOCK_STEP * 2) + 64;
 constexpr int SLOT_BYTES = TILE * PITCH;
-static_assert(SCRATCH_STEPS >= MAX_ROWS * CHUNK_STEPS);
+static_assert(SCRATCH_STEPS >= ROWS * CHUNK_STEPS);
 constexpr int SLOT_POSITIONS = SLOT_BYTES / (2 * HEAD_DIM) / 8 * 8;
 constexpr int POSITIONS = SLOT_POSITIONS < 8 * CONSUMERS ? SLOT_POSITIONS : 8 * CONSUMERS;
 static_assert(POSITIONS >= 8);
@@ -104,6 +113,7 @@ struct Row {
     int token;  // -1: the last one drawn for the slot
     int top_k;
     float temperature, top_p;
+    u32 split_length, splits;  // how attention cuts the row's positions
 };
 
 struct Result {
@@ -131,6 +141,8 @@ struct Step {
     u32 unused;
     Row row[MAX_ROWS];
 };
+
+__device__ __forceinline__ u32 rows_of(const Step& step) { return SINGLE ? 1 : step.rows; }
 
 // ---- the exchange: tagged words, in this order
 
@@ -174,14 +186,14 @@ struct Shared {
     Mbarrier partial_full[PARTIALS], partial_empty[PARTIALS];
     Mbarrier gain_full, gain_empty;
     alignas(16) float gain[HIDDEN];
-    float squares[2][CONSUMERS][MAX_ROWS];
-    alignas(16) float partial[PARTIALS][CONSUMERS][MAX_ROWS][TILE];
+    float squares[2][CONSUMERS][ROWS];
+    alignas(16) float partial[PARTIALS][GROUP_TILES][CONSUMERS * ROWS * TILE + TILE];  // (consumer, row, output)
     alignas(16) unsigned char scratch[CONSUMERS][SCRATCH];
-    float lane_squares[CONSUMERS][MAX_ROWS][SQUARES_PITCH];
+    float lane_squares[CONSUMERS][ROWS][SQUARES_PITCH];
     alignas(16) float query[HEADS_AT_ONCE * QUERY_PITCH];
     alignas(16) u32 fresh[2][HEAD_DIM / 2];  // this step's key and value, in bf16 pairs
     float split_peak[CONSUMERS][8], split_total[CONSUMERS][8];
-    Statistics statistics[REDUCERS][MAX_ROWS];
+    Statistics statistics[REDUCERS][ROWS];
 };
 constexpr int RING_SLOTS = (SHARED_BYTES - int(sizeof(Shared)) - 1024) / (SLOT_BYTES + 16);
 constexpr int RING_OFFSET = ceil_div(int(sizeof(Shared)) + RING_SLOTS * 16, 128) * 128;
@@ -201,6 +213,7 @@ struct Ring {
         if (++slot == RING_SLOTS) slot = 0, phase ^= 1;
     }
 };
+static_assert(RING_SLOTS >= GROUP_TILES);
 static_assert(sizeof(Shared) % 8 == 0);
 
 // ---- the walk
@@ -211,41 +224,52 @@ struct Tiles {
     __device__ __forceinline__ u32 operator[](u32 i) const { return first + i * gridDim.x; }
 };
 
-// Each stage's tiles begin at the block after the one where the last stage's ended, so that the bytes that blocks
-// stream differ little over a few stages.
-struct Turn {
-    u32 start = 0;
-    __device__ __forceinline__ u32 place() const { return blockIdx.x >= start ? blockIdx.x - start : blockIdx.x + gridDim.x - start; }
-    __device__ __forceinline__ Tiles take(u32 tiles) {
-        u32 first = place();
-        start = (start + tiles) % gridDim.x;
-        return {first, first < tiles ? (tiles - 1 - first) / gridDim.x + 1 : 0};
-    }
-};
-
 enum Stage { PROJECT, OUTPUT, GATE_UP, DOWN, HEAD };
 
 __device__ __forceinline__ Cut cut_of(Stage stage) {
     // Member by member: a constant as a whole has no address on the device.
-    if (stage == OUTPUT) return {QUERIES_CUT.inner, QUERIES_CUT.chunks, QUERIES_CUT.chunk_steps};
-    if (stage == DOWN) return {FFN_CUT.inner, FFN_CUT.chunks, FFN_CUT.chunk_steps};
-    return {HIDDEN_CUT.inner, HIDDEN_CUT.chunks, HIDDEN_CUT.chunk_steps};
+    constexpr int common = COMMON_STEPS;
+    if (stage == OUTPUT) return {QUERIES_CUT.inner, QUERIES_CUT.chunks, common > 0 ? common : QUERIES_CUT.chunk_steps};
+    if (stage == DOWN) return {FFN_CUT.inner, FFN_CUT.chunks, common > 0 ? common : FFN_CUT.chunk_steps};
+    return {HIDDEN_CUT.inner, HIDDEN_CUT.chunks, common > 0 ? common : HIDDEN_CUT.chunk_steps};
 }
 __device__ __forceinline__ bool normed(Stage stage) { return stage == PROJECT || stage == GATE_UP || stage == HEAD; }
-__device__ __forceinline__ u32 tiles_of(const Step& step, Stage stage) {
-    return stage == PROJECT   ? QKV / TILE
-           : stage == GATE_UP ? FFN / (TILE / 2)
-           : stage == HEAD    ? (step.vocabulary + TILE - 1) / TILE
-                              : HIDDEN / TILE;
-}
+
+// Each stage's tiles begin at the block after the one where the last stage's ended, so that the bytes that blocks
+// stream differ little over a few stages.
+struct Turn {
+    u32 place = blockIdx.x;  // of this block, counted from where the stage begins
+    u32 whole[3], rest[3];   // tiles of a stage over blocks: to hidden, to queries, keys and values, to the ffn
+
+    __device__ __forceinline__ Turn() {
+        divide(0, HIDDEN / TILE), divide(1, QKV / TILE), divide(2, FFN / (TILE / 2));
+    }
+    __device__ __forceinline__ Tiles take(Stage stage) {
+        if (stage == PROJECT) return take(whole[1], rest[1]);
+        if (stage == GATE_UP) return take(whole[2], rest[2]);
+        return take(whole[0], rest[0]);
+    }
+    __device__ __forceinline__ Tiles take(u32 whole, u32 rest) {
+        Tiles tiles{place, whole + (place < rest)};
+        place = place >= rest ? place - rest : place + gridDim.x - rest;
+        return tiles;
+    }
+
+  private:
+    __device__ __forceinline__ void divide(int i, u32 tiles) { whole[i] = tiles / gridDim.x, rest[i] = tiles % gridDim.x; }
+};
 
 // Chunks of activations that fit a consumer's scratch at once.
 __device__ __forceinline__ int chunks_at_once(const Step& step, Cut cut) {
+    if (SINGLE) return min(cut.chunks, SCRATCH_STEPS / cut.chunk_steps);
     return min(cut.chunks, int(SCRATCH_STEPS / (step.rows * cut.chunk_steps)));
 }
-// Tiles that a chunk of activations is used for before the next chunks replace it.
-__device__ __forceinline__ u32 tiles_at_once(u32 tiles, Cut cut, int chunks) {
-    return chunks == cut.chunks ? tiles : PARTIALS;
+
+// How many of `tiles` make a group: groups of nearly the same size.
+__device__ __forceinline__ u32 group_size(u32 tiles) {
+    if (tiles <= GROUP_TILES) return tiles;
+    if (tiles <= 2 * GROUP_TILES) return (tiles + 1) / 2;
+    return GROUP_TILES;
 }
 
 // The stages of all layers, then the head's. One loop, and one copy of each role's code for all stages: the code
@@ -254,14 +278,16 @@ template <class Role>
 __device__ __forceinline__ void walk(const Step& step, Role& role) {
     Turn turn;
 #pragma unroll 1
-    for (u32 i = 0; i <= 4 * step.layer_count; i++) {
+    for (u32 i = 0; i < 4 * step.layer_count; i++) {
         u32 layer = i / 4;
-        Stage stage = i == 4 * step.layer_count ? HEAD : Stage(i % 4);
+        Stage stage = Stage(i % 4);
         if (stage == PROJECT) role.enter(layer);
-        role.run(stage, layer, turn.take(tiles_of(step, stage)));
+        role.run(stage, layer, turn.take(stage));
         // Does not move the turn: where a tile is done must not depend on how many rows there are.
-        if (stage == PROJECT) role.attention(layer, turn.place());
+        if (stage == PROJECT) role.attention(layer, turn.place);
     }
+    u32 tiles = (step.vocabulary + TILE - 1) / TILE;
+    role.run(HEAD, step.layer_count, turn.take(tiles / gridDim.x, tiles % gridDim.x));
 }
 
 // The pointers of one layer, a lane each, with the next layer's on the way.
@@ -292,28 +318,16 @@ struct Task {
     bool last;                            // holds the position of this step
 };
 
-// How a row's positions are cut depends on nothing but their number.
-__device__ __forceinline__ u32 split_length(u32 positions) {
-    u32 length = (positions + MAX_SPLITS - 1) / MAX_SPLITS;
-    return max(u32(MIN_SPLIT), (length + 7) / 8 * 8);
-}
-__device__ __forceinline__ u32 splits_of(u32 positions) {
-    u32 length = split_length(positions);
-    return (positions + length - 1) / length;
-}
-
 template <class Do>
 __device__ __forceinline__ void for_each_task(const Step& step, u32 place, Do&& act) {
     u32 i = place;
 #pragma unroll 1
-    for (u32 row = 0; row < step.rows; row++) {
-        u32 positions = u32(step.row[row].position) + 1;
-        u32 length = split_length(positions), splits = splits_of(positions);
-        u32 tasks = KV_HEADS * HEAD_GROUPS * splits;
+    for (u32 row = 0; row < rows_of(step); row++) {
+        u32 length = step.row[row].split_length, tasks = KV_HEADS * HEAD_GROUPS * step.row[row].splits;
 #pragma unroll 1
         for (; i < tasks; i += gridDim.x) {
-            u32 split = i % splits, heads = i / splits, kv_head = heads / HEAD_GROUPS, part = heads % HEAD_GROUPS;
-            u32 begin = split * length, end = min(begin + length, positions);
+            u32 kv_head = i % KV_HEADS, part = i / KV_HEADS % HEAD_GROUPS, split = i / (KV_HEADS * HEAD_GROUPS);
+            u32 positions = u32(step.row[row].position) + 1, begin = split * length, end = min(begin + length, positions);
             act(Task{row, kv_head, kv_head * GROUP + part * 8, min(u32(8), GROUP - part * 8), split, begin, end,
                      end == positions});
         }

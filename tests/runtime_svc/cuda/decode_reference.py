@@ -149,7 +149,7 @@ class Shim:
             rows=len(rows),
             epoch=self.epoch,
             eps=m.eps,
-            row=layout.row_controls(rows),
+            row=layout.row_controls(self.shape, rows),
         )
         self.epoch += m.shape.layers + 1
         self.library.launch(
