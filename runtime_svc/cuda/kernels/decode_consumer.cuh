@@ -169,10 +169,13 @@ struct Consumer {
         constexpr int LOADS = 8;
         constexpr bool simple = WHOLE_CHUNKS && COMMON_STEPS > 0 && COMMON_STEPS % 2 == 0;
         int first_step = first * cut.chunk_steps;
-        u32 rows = rows_of(step), steps = (end - first) * cut.chunk_steps, pairs = (steps + 1) / 2;
+        // Half a warp takes even steps, the other half odd ones, wherever the chunks begin: which lane adds up which
+        // squares must not depend on the number of rows.
+        u32 rows = rows_of(step), steps = (end - first) * cut.chunk_steps;
+        u32 first_pair = first_step / 2, pairs = (first_step + steps + 1) / 2 - first_pair;
         u32 units = rows * pairs, inverse = SINGLE ? 0 : (65536 + pairs - 1) / pairs;
-        u32 half = lane / 16, element = lane % 16 * 2;
-        int k = ((first_step + int(half)) * CONSUMERS + int(warp)) * WARP_STEP + int(element);
+        u32 half = lane / 16, element = lane % 16 * 2, lead = simple ? 0 : first_step % 2;
+        int k = ((2 * int(first_pair) + int(half)) * CONSUMERS + int(warp)) * WARP_STEP + int(element);
         float squares = 0;
 #pragma unroll 1
         for (u32 begin = 0; begin < units; begin += LOADS) {
@@ -181,8 +184,9 @@ struct Consumer {
             auto row_of = [&](int i) { return SINGLE ? 0 : (begin + i) * inverse >> 16; };
             auto pair_of = [&](int i) { return SINGLE ? begin + i : begin + i - row_of(i) * pairs; };
             auto address = [&](int i) { return source + row_of(i) * cut.inner + k + pair_of(i) * (2 * BLOCK_STEP); };
+            auto step_of = [&](int i) { return 2 * pair_of(i) + half - lead; };  // of these chunks; may be outside
             auto exists = [&](int i) {
-                return simple || (2 * pair_of(i) + half < steps && k + int(pair_of(i)) * (2 * BLOCK_STEP) < cut.inner);
+                return simple || (step_of(i) < steps && k + int(pair_of(i)) * (2 * BLOCK_STEP) < cut.inner);
             };
 #pragma unroll
             for (int i = 0; i < LOADS; i++) {
@@ -223,8 +227,8 @@ struct Consumer {
                         x *= gain.x, y *= gain.y;
                     }
                 }
-                if (simple || 2 * pair + half < steps) {
-                    unsigned char* to = shared().scratch[warp] + ((2 * pair + half) * rows + row) * STEP_BYTES;
+                if (simple || step_of(i) < steps) {
+                    unsigned char* to = shared().scratch[warp] + (step_of(i) * rows + row) * STEP_BYTES;
                     u32 side = (lane % 4 / 2) ^ (row & 1);
                     u32 rounded = bf16_pair(x, y);
                     *reinterpret_cast<uint2*>(to + side * (STEP_BYTES / 2) + lane % 16 / 4 * 16 + lane % 2 * 8) = {

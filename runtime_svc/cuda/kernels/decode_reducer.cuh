@@ -85,10 +85,15 @@ struct Reducer {
 #pragma unroll 1
         for (u32 begin = 0; begin < tiles.count; begin += size, group_number++) {
             u32 count = min(size, tiles.count - begin);
+            bool turn = group_number % REDUCERS == warp;
+            u32 units = SINGLE && stage != HEAD ? 1 : !SINGLE && step.rows > 4 ? 2 * count : count;
             if (SINGLE) {
-                if (group_number % REDUCERS == warp) finish_units(stage, layer, tiles, begin, count, bias, 0, 1);
+                if (turn) finish_units(stage, layer, tiles, begin, count, bias, 0, 1, units);
+            } else if (stage == HEAD) {
+                // A whole group to one warp, so that a lane sees the same logits of its row whatever the rows.
+                finish_units(stage, layer, tiles, begin, count, bias, turn ? 0 : units, 1, units);
             } else {
-                finish_units(stage, layer, tiles, begin, count, bias, warp, step.rows > 4 ? 2 * count : count);
+                finish_units(stage, layer, tiles, begin, count, bias, warp, REDUCERS, units);
             }
         }
         if (normed(stage)) norms++;
@@ -151,7 +156,7 @@ struct Reducer {
 #pragma unroll
         for (int half = 0; half < (SINGLE ? 1 : 2); half++) {
 #pragma unroll
-            for (int mask = 1; mask < (SINGLE ? 32 : TILE); mask *= 2) seen[half].merge(seen[half].of_lane(mask));
+            for (int mask = 1; mask < TILE; mask *= 2) seen[half].merge(seen[half].of_lane(mask));
             if (column == 0) save_half(half);
         }
         named_barrier_sync(REDUCER_BARRIER, 32 * REDUCERS);
@@ -218,17 +223,17 @@ struct Reducer {
             save(seen[0], shared().statistics[warp][0]);
     }
 
-    // Units `first`, `first` + REDUCERS, ... under `end` of a group of tiles: a tile and 4 of its rows, or all tiles'
-    // one row.
+    // Units `first`, `first` + `stride`, ... under `end` of a group of tiles: a tile for 4 rows of the batch, or all
+    // tiles for the one row.
     __device__ __forceinline__ void finish_units(Stage stage, u32 layer, Tiles tiles, u32 begin, u32 count,
-                                                 const float* bias, u32 first, u32 end) {
+                                                 const float* bias, u32 first, u32 stride, u32 end) {
         u32 tag = step.epoch + layer, slot = group_number % PARTIALS;
-        bool waited = false;
+        bool waited = false, wide = SINGLE && stage != HEAD, halves = !SINGLE && step.rows > 4;
 #pragma unroll 1
-        for (u32 unit = first; unit < end || !waited; unit += REDUCERS) {
-            u32 half = !SINGLE && step.rows > 4 ? unit % 2 : 0, row = SINGLE ? 0 : lane / TILE + 4 * half;
-            u32 at = SINGLE ? lane / TILE : step.rows > 4 ? unit / 2 : unit;
-            bool mine = SINGLE ? at < count : unit < end && row < step.rows;
+        for (u32 unit = first; unit < end || !waited; unit += stride) {
+            u32 half = halves ? unit % 2 : 0, row = wide ? 0 : lane / TILE + 4 * half;
+            u32 at = wide ? lane / TILE : halves ? unit / 2 : unit;
+            bool mine = wide ? at < count : unit < end && row < rows_of(step);
             u32 output = tiles[begin + at] * TILE + column;
             float before = 0;  // what the sum is added to
             if (mine) {

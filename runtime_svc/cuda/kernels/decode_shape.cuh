@@ -30,7 +30,7 @@
 #define SINGLE 0  // 1: compiled for one row, with the same bits as for more
 #endif
 #ifndef PARTIALS
-#define PARTIALS 2  // groups of tiles between consumers and reducers; a power of 2
+#define PARTIALS (SINGLE ? 4 : 2)  // groups of tiles between consumers and reducers; a power of 2
 #endif
 #ifndef SHARED_BYTES
 #define SHARED_BYTES 232448
@@ -58,6 +58,9 @@ static_assert(CONSUMERS % 4 == 0 && (1 + REDUCERS) % 4 == 0, "registers are move
 constexpr int REGISTERS_LEFT =
     (65536 / THREADS / 8 * 8 * THREADS - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
 constexpr int CONSUMER_REGISTERS = REGISTERS_LEFT > 240 ? 240 : REGISTERS_LEFT;
+// Reducers that take groups in turn: the group before in a slot must be done when a reducer waits for its next one, or
+// it takes the end of an older phase of the barrier for that of its own.
+static_assert(!SINGLE || PARTIALS >= REDUCERS);
 static_assert(HIDDEN % 8 == 0 && FFN % 8 == 0 && HEADS % KV_HEADS == 0);
 static_assert(HEAD_DIM == 32 || HEAD_DIM == 64 || HEAD_DIM == 128);
 
