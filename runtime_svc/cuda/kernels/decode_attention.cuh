@@ -108,9 +108,11 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
         for (int j = 0; j < HEAD_DIM / 32; j++) {
             float value[8] = {};
             if (group < task.heads) {
-                const float* from = shared().query + group * QUERY_PITCH + j * 32 + quarter * 8;
-#pragma unroll
-                for (int i = 0; i < 8; i++) value[i] = from[i];
+                const float4* from =
+                    reinterpret_cast<const float4*>(shared().query + group * QUERY_PITCH + j * 32 + quarter * 8);
+                float4 low = from[0], high = from[1];
+                value[0] = low.x, value[1] = low.y, value[2] = low.z, value[3] = low.w;
+                value[4] = high.x, value[5] = high.y, value[6] = high.z, value[7] = high.w;
             }
             fragments(q[j], value);
         }

@@ -43,13 +43,13 @@ struct Consumer {
                 // Once a stage where all chunks fit, else for each group again.
                 if (begin == 0 || chunks < cut.chunks) {
                     load_activations(source, step.epoch + layer, cut, chunk, end, norm);
-                    if (norm && begin == 0 && end == cut.chunks) add_squares();
                     __syncwarp();
                 }
                 if (count == 4) multiply<4>(sums, cut, chunk, end);
                 if (count == 3) multiply<3>(sums, cut, chunk, end);
                 if (count == 2) multiply<2>(sums, cut, chunk, end);
                 if (count == 1) multiply<1>(sums, cut, chunk, end);
+                if (norm && begin == 0 && end == cut.chunks) add_squares();
                 __syncwarp();
             }
             store_partials(sums, count);
@@ -240,7 +240,6 @@ struct Consumer {
 
     // The warp's sum of each row's squares: 4 lanes a row add up what each lane saw.
     __device__ __forceinline__ void add_squares() {
-        __syncwarp();
         float sum = 0;
         u32 row = SINGLE ? 0 : group;
 #pragma unroll

@@ -65,15 +65,17 @@ class Library:
         *,
         shared_bytes: int = 0,
         resident: bool = False,
+        schedule: int = 0,
     ) -> None:
         """Runs `kernel` to its end. `arguments`: ctypes values or structures, and arrays as their addresses.
 
-        `resident` runs all blocks at once, for kernels whose blocks wait for each other. Raises `TreniError`
-        when all threads wait.
+        `resident` runs all blocks at once, for kernels whose blocks wait for each other; `schedule` not 0 lets
+        warps run in a random order of that seed. Raises `TreniError` when all threads wait.
         """
         values = [_argument(value) for value in arguments]
         pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
         three = ctypes.c_uint * 3
+        self._library.shim_schedule(ctypes.c_uint64(schedule))
         status = getattr(self._library, f"shim_{kernel}")(
             three(*grid, *[1] * (3 - len(grid))),
             three(*block, *[1] * (3 - len(block))),

@@ -2,8 +2,9 @@
 //
 // Compiled in front of a .cu file (g++ -x c++ -include shim.h -DTRENI_SHIM -fno-strict-aliasing). What a fiber
 // would wait for (a barrier, the other lanes of its warp, a value in memory) it waits for by yielding, so a
-// kernel whose blocks wait for each other runs too, provided that it is launched with `resident` set. Memory
-// is sequentially consistent here: the shim checks arithmetic, indexing and protocol, not fences.
+// kernel whose blocks wait for each other runs too, provided that it is launched with `resident` set. With a seed
+// (shim_schedule) warps run in random order and at random speeds, which finds what only works in step. Memory is
+// sequentially consistent here: the shim checks arithmetic, indexing and protocol, not fences.
 #pragma once
 
 #include <cmath>
@@ -77,6 +78,7 @@ struct Fiber {
 inline Fiber* current = nullptr;
 inline void* scheduler_stack = nullptr;
 inline unsigned long progress = 0;
+inline uint64_t schedule = 0;  // 0: in order; else the state of a xorshift generator
 inline dim3 grid_size, block_size;
 inline void (*body)(void*) = nullptr;
 inline void* body_argument = nullptr;
@@ -132,10 +134,18 @@ inline bool run(std::vector<Fiber>& fibers) {
         fibers[i].stack_pointer = top - 6;
     }
     size_t left = fibers.size();
-    unsigned long seen = progress, idle = 0;
+    unsigned long seen = progress, idle = 0, rounds = 0;
     while (left > 0 && idle < IDLE_ROUNDS) {
+        bool held = false;
+        rounds++;
         for (auto& fiber : fibers) {
-            if (fiber.done) continue;
+            if (fiber.lane == 0 && schedule != 0) {
+                schedule ^= schedule << 13, schedule ^= schedule >> 7, schedule ^= schedule << 17;
+                // A warp sits out some rounds or nearly all of them; which, changes now and then.
+                uint64_t pace = (uint64_t(&fiber - fibers.data()) + rounds / 512) * 0x9e3779b97f4a7c15 >> 60;
+                held = (schedule >> 32) % 16 < pace;
+            }
+            if (fiber.done || held) continue;
             current = &fiber;
             treni_shim_switch(&scheduler_stack, fiber.stack_pointer);
             if (fiber.done) left--;
@@ -343,6 +353,8 @@ template <class T>
 T max(T a, T b) {
     return a < b ? b : a;
 }
+
+extern "C" void shim_schedule(uint64_t seed) { shim::schedule = seed; }
 
 // Makes a kernel callable from outside the library as shim_NAME(grid, block, shared bytes, resident, arguments).
 #define TRENI_SHIM_EXPORT(name)                                                                                 \

@@ -127,7 +127,7 @@ class Shim:
             for name, array in layer.items():
                 setattr(pointers, name, array.ctypes.data)
 
-    def run(self, rows: list[Row]) -> list[layout.RowResult]:
+    def run(self, rows: list[Row], *, schedule: int = 0) -> list[layout.RowResult]:
         m = self.model
         self.logits[:] = np.nan
         ctypes.memset(self.results, 0xFF, ctypes.sizeof(self.results))
@@ -159,5 +159,6 @@ class Shim:
             [arguments],
             shared_bytes=self.shared_bytes,
             resident=True,
+            schedule=schedule,
         )
         return list(self.results)[: len(rows)]
