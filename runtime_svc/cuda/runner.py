@@ -19,6 +19,7 @@ from runtime_svc.cuda.weights import DeviceWeights
 from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.rope import turns
 from runtime_svc.runner import Pending, Row
+from treni.errors import Code, TreniError
 
 _FILES = ("prefill", "attention", "head")
 
@@ -94,6 +95,7 @@ class CudaRunner:
         check: Callable[[], None],
     ) -> Sampled | None:
         """See `Runner`; in passes of at most `prefill.CHUNK` tokens."""
+        self._check_room(len(tokens), start)
         rows = self._prefill.rows
         for first in range(0, len(tokens), rows):
             check()
@@ -112,6 +114,16 @@ class CudaRunner:
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copies the KV of positions 0..length."""
         self._prefill.copy_prefix(source, target, length)
+
+    def _check_room(self, count: int, start: int) -> None:
+        if not 1 <= count <= self.capacity - start:
+            raise TreniError(
+                Code.INTERNAL,
+                "slot_overrun",
+                expected=f"1 to {self.capacity - start} tokens after {start} in a slot of {self.capacity}",
+                got=f"{count}",
+                todo="report it: the scheduler must not ask for this",
+            )
 
 
 def _prepare(device: CudaDevice) -> None:

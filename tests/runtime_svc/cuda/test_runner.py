@@ -1,0 +1,129 @@
+"""The runner's contract on a device, and what it says where there is none."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from runtime_svc import checkpoint
+from runtime_svc.cuda import device as devices
+from runtime_svc.cuda import weights
+from runtime_svc.cuda.runner import CudaRunner
+from runtime_svc.decoder import Decoder
+from runtime_svc.ops import SamplingParams
+from runtime_svc.ops_numpy import NumpyOps
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from treni.errors import Code, TreniError
+
+GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
+DRAWN = SamplingParams(temperature=0.8, top_p=0.9, top_k=40, seed=7)
+PROMPT = np.random.default_rng(5).integers(0, 288, 60).tolist()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    shape = Shape(hidden=128, head_dim=32, ffn=192)
+    return write_random_checkpoint(tmp_path_factory.mktemp("runner"), shape, seed=4)
+
+
+@pytest.fixture
+def runner(device, directory):
+    config = checkpoint.read_config(directory)
+    loaded = weights.load(directory, config, device)
+    return CudaRunner(device, "a device", config, loaded, slots=3, capacity=100)
+
+
+def nothing():
+    pass
+
+
+def test_what_it_says_of_itself(runner, directory):
+    assert (runner.backend, runner.device, runner.slots, runner.capacity) == ("cupy", "a device", 3, 100)
+    assert (runner.ahead, runner.max_rows, runner.stored_dtype) == (1, 8, "bfloat16")
+    assert runner.parameters == checkpoint.read_weights(directory, runner.config).parameters
+
+
+def test_the_first_token_is_the_decoders(runner, directory):
+    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    expected = decoder.ops.sample(decoder.forward(PROMPT, decoder.new_cache()), GREEDY, 0)
+    token = runner.prefill(1, PROMPT, 0, GREEDY, nothing)
+    assert token.id == expected.id
+    assert token.logprob == pytest.approx(expected.logprob, abs=0.05)
+    assert token.entropy == pytest.approx(expected.entropy, abs=0.02)
+    assert token.margin == pytest.approx(expected.margin, abs=0.05)
+
+
+def test_the_same_prompt_gives_the_same_bits_in_any_slot(runner):
+    first = runner.prefill(0, PROMPT, 0, DRAWN, nothing)
+    runner.prefill(1, PROMPT[::-1], 0, DRAWN, nothing)
+    assert runner.prefill(2, PROMPT, 0, DRAWN, nothing) == first
+
+
+def test_nothing_is_drawn_without_params_and_a_copied_prefix_continues(runner):
+    whole = runner.prefill(0, PROMPT, 0, GREEDY, nothing)
+    assert runner.prefill(1, PROMPT[:40], 0, None, nothing) is None
+    runner.copy_prefix(1, 2, 40)
+    token = runner.prefill(2, PROMPT[40:], 40, GREEDY, nothing)
+    assert token.id == whole.id
+    assert token.logprob == pytest.approx(whole.logprob, abs=0.05)
+
+
+def test_check_stops_before_a_chunk(runner):
+    def stop():
+        raise InterruptedError
+
+    whole = runner.prefill(0, PROMPT, 0, GREEDY, nothing)
+    runner.prefill(0, PROMPT[:50], 0, None, nothing)
+    with pytest.raises(InterruptedError):
+        runner.prefill(0, PROMPT[:10], 50, GREEDY, stop)
+    assert runner.prefill(0, PROMPT[50:], 50, GREEDY, nothing).id == whole.id
+
+
+def test_a_slot_has_an_end(runner):
+    with pytest.raises(TreniError) as raised:
+        runner.prefill(0, PROMPT, 41, GREEDY, nothing)
+    assert raised.value.code is Code.INTERNAL
+
+
+def test_without_a_gpu_it_is_an_error_and_no_fallback(directory, monkeypatch):
+    class Runtime:
+        class CUDARuntimeError(Exception):
+            pass
+
+        @staticmethod
+        def getDeviceProperties(ordinal):
+            raise Runtime.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    class Cupy:
+        class cuda:
+            runtime = Runtime
+
+    monkeypatch.setattr(devices, "_cupy", lambda: Cupy)
+    _unavailable(directory, "no CUDA-capable device")
+
+
+def test_without_cupy_it_is_an_error_and_no_fallback(directory, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    _unavailable(directory, "cupy")
+
+
+def test_on_another_gpu_it_is_an_error(directory, monkeypatch):
+    class Cupy:
+        class cuda:
+            class runtime:
+                CUDARuntimeError = RuntimeError
+
+                @staticmethod
+                def getDeviceProperties(ordinal):
+                    return {"name": b"NVIDIA A10", "major": 8, "minor": 6, "multiProcessorCount": 72}
+
+    monkeypatch.setattr(devices, "_cupy", lambda: Cupy)
+    _unavailable(directory, "NVIDIA A10")
+
+
+def _unavailable(directory, word):
+    config = checkpoint.read_config(directory)
+    with pytest.raises(TreniError, match=word) as raised:
+        CudaRunner.load(directory, config, slots=1, capacity=64)
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert raised.value.kind == "backend_unavailable"
