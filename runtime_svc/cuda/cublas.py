@@ -15,6 +15,7 @@ _SUM_IN_FLOAT = 68
 _TRANSPOSE_A = 3
 _WORKSPACE_BYTES = 1
 _CANDIDATES = 8
+_NOT_SUPPORTED = 15
 _POINTER = ctypes.c_void_p
 
 _TUNED_FOR = 130100
@@ -138,6 +139,8 @@ class Cublas:
         arguments = (self._handle, operation, weight, x, out, out, preference, _CANDIDATES)
         self._check(call.cublasLtMatmulAlgoGetHeuristic(*arguments, found, ctypes.byref(count)))
         self._check(call.cublasLtMatmulPreferenceDestroy(preference))
+        if count.value == 0:
+            self._check(_NOT_SUPPORTED)
         best = _BEST.get((rows, outputs, inputs), 0) if self._tuned else 0
         beta = ctypes.c_float(1.0 if into is Product.ADD else 0.0)
         return _Plan(operation, weight, x, out, found[min(best, count.value - 1)], beta)

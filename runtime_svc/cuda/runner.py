@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,9 +82,8 @@ class CudaRunner:
         device.synchronize()
         marks.append(time.perf_counter())
         stages = ("kernels", "upload", "graphs")
-        runner.loading_s = {
-            name: after - before for name, before, after in zip(stages, marks, marks[1:], strict=True)
-        }
+        spent = (after - before for before, after in pairwise(marks))
+        runner.loading_s = dict(zip(stages, spent, strict=True))
         return runner
 
     def prefill(
