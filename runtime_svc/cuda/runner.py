@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from runtime_svc import sampler
 from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.decode import Decode
 from runtime_svc.cuda.device import CudaDevice, Device
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
@@ -23,6 +26,13 @@ from runtime_svc.runner import Pending, Row
 from treni.errors import Code, TreniError
 
 _FILES = ("prefill", "attention", "head")
+
+
+class Steps(Protocol):
+    """Decode steps over slots and a table of rotations: `cuda.decode.Decode`."""
+
+    def launch(self, rows: Sequence[Row]) -> Pending:
+        """Starts one step."""
 
 
 class CudaRunner:
@@ -46,6 +56,7 @@ class CudaRunner:
         *,
         slots: int,
         capacity: int,
+        steps: Callable[[KvCache, int], Steps],
     ) -> None:
         self.config = config
         self.device = name
@@ -60,6 +71,7 @@ class CudaRunner:
         turned = device.allocate(table.nbytes)
         device.upload(turned, table)
         self._prefill = Prefill(device, config, loaded, cache, turned, rows=self.capacity)
+        self._steps = steps(cache, turned)
         self._logits = np.empty(config.vocabulary, np.float32)
 
     @classmethod
@@ -78,7 +90,8 @@ class CudaRunner:
             loaded = weights.load(path, config, device)
             kernels.result()
             marks.append(time.perf_counter())
-        runner = cls(device, device.name, config, loaded, slots=slots, capacity=capacity)
+        steps = partial(Decode, device, config, loaded)
+        runner = cls(device, device.name, config, loaded, slots=slots, capacity=capacity, steps=steps)
         device.synchronize()
         marks.append(time.perf_counter())
         stages = ("kernels", "upload", "graphs")
@@ -109,7 +122,7 @@ class CudaRunner:
 
     def launch(self, rows: Sequence[Row]) -> Pending:
         """Starts one decode step."""
-        raise NotImplementedError
+        return self._steps.launch(rows)
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copies the KV of positions 0..length."""

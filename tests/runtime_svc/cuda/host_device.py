@@ -3,11 +3,15 @@
 import ctypes
 import math
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 
+from runtime_svc.cuda import decode_layout as layout
+from runtime_svc.cuda.decode import _layer_table
 from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.shim.build import KERNELS, Library
+from runtime_svc.ops import Sampled
 from tests.runtime_svc.cuda.arrays import narrowed, widened
 
 
@@ -15,7 +19,7 @@ class HostDevice:
     multiprocessors = 2
 
     def __init__(self, directory):
-        self._directory = directory
+        self.directory = directory
         self._libraries = {}
         self._memory = []
         self._one_launch = threading.Lock()
@@ -56,7 +60,7 @@ class HostDevice:
 
     def launch(self, file, kernel, blocks, threads, arguments, shared_bytes=0):
         if file not in self._libraries:
-            self._libraries[file] = Library(KERNELS / f"{file}.cu", {}, self._directory)
+            self._libraries[file] = Library(KERNELS / f"{file}.cu", {}, self.directory)
         with self._one_launch:
             self._libraries[file].launch(
                 kernel, blocks, (threads,), [_ctype(a) for a in arguments], shared_bytes=shared_bytes
@@ -75,6 +79,61 @@ class HostDevice:
 
     def repeated(self, work):
         return work
+
+
+class HostSteps:
+    """The decode kernel's CPU build, as `cuda.decode.Decode` sets it up: two blocks, all steps done at launch."""
+
+    BLOCKS, SHARED_BYTES = 2, layout.SHARED_BYTES
+
+    def __init__(self, device, config, loaded, cache, turned):
+        shape = layout.DecodeShape.of(config)
+        macros = {**shape.defines, "SHARED_BYTES": self.SHARED_BYTES}
+        self._library = Library(KERNELS / "decode.cu", macros, device.directory)
+        self._device, self._layers = device, config.layers
+        self._results = device.allocate(layout.MAX_ROWS * ctypes.sizeof(layout.RowResult))
+        self._arguments = layout.StepArguments(
+            layers=_layer_table(device, loaded),
+            embedding=loaded.address + loaded.layout.embedding,
+            head=loaded.address + loaded.layout.head,
+            final_gain=loaded.address + loaded.layout.final_gain,
+            rope=turned,
+            cache=cache.address,
+            exchange=device.allocate(8 * shape.exchange_words(self.BLOCKS)),
+            logits=device.allocate(layout.MAX_ROWS * config.vocabulary * 4),
+            last_token=device.allocate(cache.slots * 4),
+            results=self._results,
+            layer_count=config.layers,
+            vocabulary=config.vocabulary,
+            capacity=cache.capacity,
+            slots=cache.slots,
+            epoch=1,
+            eps=config.norm_eps,
+        )
+
+    def launch(self, rows):
+        self._arguments.rows, self._arguments.row = len(rows), layout.row_controls(rows)
+        self._library.launch(
+            "decode_step",
+            (self.BLOCKS,),
+            (layout.THREADS,),
+            [self._arguments],
+            shared_bytes=self.SHARED_BYTES,
+            resident=True,
+        )
+        self._arguments.epoch += self._layers + 1
+        results = (layout.RowResult * len(rows)).from_address(self._results)
+        return Done(
+            [Sampled(id=r.id, logprob=r.logprob, entropy=r.entropy, margin=r.margin) for r in results]
+        )
+
+
+@dataclass(frozen=True)
+class Done:
+    tokens: list
+
+    def wait(self):
+        return self.tokens
 
 
 class HostLane:

@@ -1,6 +1,8 @@
 """The runner's contract on a device, and what it says where there is none."""
 
 import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,15 +10,20 @@ import pytest
 from runtime_svc import checkpoint
 from runtime_svc.cuda import device as devices
 from runtime_svc.cuda import weights
+from runtime_svc.cuda.decode import Decode
 from runtime_svc.cuda.runner import CudaRunner
 from runtime_svc.decoder import Decoder
 from runtime_svc.ops import SamplingParams
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.runner import Row
+from tests.runtime_svc.cuda.host_device import HostDevice, HostSteps
 from treni.errors import Code, TreniError
 
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 DRAWN = SamplingParams(temperature=0.8, top_p=0.9, top_k=40, seed=7)
+DATA = Path(__file__).parents[2] / "goldens" / "data"
+BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
 PROMPT = np.random.default_rng(5).integers(0, 288, 60).tolist()
 
 
@@ -28,9 +35,24 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def runner(device, directory):
+    return made(device, directory, slots=3, capacity=100)
+
+
+def made(device, directory, *, slots, capacity):
     config = checkpoint.read_config(directory)
     loaded = weights.load(directory, config, device)
-    return CudaRunner(device, "a device", config, loaded, slots=3, capacity=100)
+    steps = partial(HostSteps if isinstance(device, HostDevice) else Decode, device, config, loaded)
+    return CudaRunner(device, "a device", config, loaded, slots=slots, capacity=capacity, steps=steps)
+
+
+def generated(runner, slot, prompt, count):
+    """The greedy answer, `count` tokens."""
+    tokens = [runner.prefill(slot, prompt, 0, GREEDY, nothing)]
+    for draw in range(1, count):
+        position = len(prompt) + draw - 1
+        row = Row(slot=slot, position=position, token=tokens[-1].id, draw=draw, params=GREEDY)
+        tokens += runner.launch([row]).wait()
+    return tokens
 
 
 def nothing():
@@ -57,6 +79,33 @@ def test_the_same_prompt_gives_the_same_bits_in_any_slot(runner):
     first = runner.prefill(0, PROMPT, 0, DRAWN, nothing)
     runner.prefill(1, PROMPT[::-1], 0, DRAWN, nothing)
     assert runner.prefill(2, PROMPT, 0, DRAWN, nothing) == first
+
+
+def test_decode_continues_what_prefill_began(runner, directory):
+    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    cache = decoder.new_cache()
+    logits = decoder.forward(PROMPT, cache)
+    for token in generated(runner, 1, PROMPT, 6):
+        expected = decoder.ops.sample(logits, GREEDY, 0)
+        if expected.margin > 0.1:
+            assert token.id == expected.id
+        assert token.entropy == pytest.approx(expected.entropy, abs=0.02)
+        logits = decoder.forward([token.id], cache)
+
+
+def test_the_bundled_checkpoint_answers_as_transformers_does(device):
+    golden = np.load(DATA / "checkpoint.npz")
+    runner = made(device, BUNDLED, slots=2, capacity=256)
+    for index in range(2):
+        parts = ("prompt", "ids", "gap", "logprob", "entropy")
+        prompt, ids, gaps, logprobs, entropies = (golden[f"{index}/{part}"] for part in parts)
+        answer = generated(runner, 1, prompt.tolist(), len(ids))
+        for token, id_, gap, logprob, entropy in zip(answer, ids, gaps, logprobs, entropies, strict=True):
+            if token.id != id_:
+                assert gap <= 0.1
+                break
+            assert token.logprob == pytest.approx(logprob, abs=0.05)
+            assert token.entropy == pytest.approx(entropy, abs=0.02)
 
 
 def test_nothing_is_drawn_without_params_and_a_copied_prefix_continues(runner):
