@@ -21,7 +21,7 @@ ARCHITECTURE = "sm_90a"
 """Hopper with its own instructions: the one architecture that the kernels are written for."""
 
 _NO_DEFINES: Mapping[str, int] = {}
-_OPTIONS = ("--std=c++17", "--ptxas-options=-v")
+_OPTIONS = ("--std=c++17", "--device-as-default-execution-space", "--ptxas-options=-v")
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 _USED = re.compile(r"Used (\d+) registers")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")

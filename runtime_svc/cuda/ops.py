@@ -102,13 +102,27 @@ class CudaOps:
         blocks = (-(-rows * ffn // (8 * _THREADS)), 1, 1)
         self._device.launch("prefill", "swiglu", blocks, _THREADS, (control, both, _INT(ffn), out))
 
-    def lm_head(self, control: int, x: int, gain: int, weight: int, logits: int) -> None:
-        """Logits (vocabulary,) float32 of the last row of x (rows, hidden) float32, after the final norm."""
-        c = self._config
-        arguments = (control, x, gain, self._eps, self._hidden, weight, _INT(c.vocabulary), logits)
+    @property
+    def tally_size(self) -> int:
+        """Bytes that the blocks of `lm_head` add up in, zero before its first use."""
+        return 32 + 24 * self._head_blocks
+
+    @property
+    def _head_blocks(self) -> int:
         # Four blocks of eight warps of four rows fill a multiprocessor; a smaller head needs fewer.
-        blocks = min(-(-c.vocabulary // 32), 4 * self._device.multiprocessors)
-        self._device.launch("head", "head", (blocks, 1, 1), _THREADS, arguments, 4 * c.hidden)
+        return min(-(-self._config.vocabulary // 32), 4 * self._device.multiprocessors)
+
+    def lm_head(
+        self, control: int, x: int, gain: int, weight: int, logits: int, tally: int, result: int
+    ) -> None:
+        """Logits (vocabulary,) float32 of the last row of x (rows, hidden) float32, after the final norm.
+
+        `result` is a `decode_layout.RowResult`: the most likely token, and the statistics of the logits.
+        """
+        c = self._config
+        numbers = (control, x, gain, self._eps, self._hidden, weight, _INT(c.vocabulary))
+        arguments = (*numbers, logits, tally, result)
+        self._device.launch("head", "head", (self._head_blocks, 1, 1), _THREADS, arguments, 4 * c.hidden)
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Keys and values of the first `length` positions of one slot to another."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 
 from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.device import Device
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.cuda.weights import DeviceWeights
@@ -24,7 +26,9 @@ _CONTROL = 4
 
 
 class Prefill:
-    """The passes of one model over its KV slots. `logits` is the address of (vocabulary,) float32.
+    """The passes of one model over its KV slots.
+
+    `logits` is the address of (vocabulary,) float32, `result` of what the device found in them.
 
     The work of each bucket is the same sequence of launches whatever the tokens, their place and slot: the device
     records it at its second use. Buffers for `rows` rows, at most `CHUNK`, are taken at the start.
@@ -57,6 +61,9 @@ class Prefill:
         self._both = device.allocate(self.rows * 2 * c.ffn * 2)
         self._gated = device.allocate(self.rows * c.ffn * 2)
         self.logits = device.allocate(c.vocabulary * 4)
+        self.result = device.allocate(ctypes.sizeof(RowResult))
+        self._tally = device.allocate(self._ops.tally_size)
+        self._landing = device.host(ctypes.sizeof(RowResult))
         self.control = device.allocate((_CONTROL + self.rows) * 4)
         self._sent = device.host((_CONTROL + self.rows) * 4).view(np.int32)
 
@@ -105,7 +112,13 @@ class Prefill:
             ops.swiglu(control, self._both, self._gated, rows)
             ops.project_residual(self._gated, base + layer.down, self._x, rows, c.ffn)
         if logits:
-            ops.lm_head(control, self._x, base + places.final_gain, base + places.head, self.logits)
+            weight, gain = base + places.head, base + places.final_gain
+            ops.lm_head(control, self._x, gain, weight, self.logits, self._tally, self.result)
+
+    def most_likely(self) -> RowResult:
+        """The last pass's most likely token with the statistics of its logits; waits for the device."""
+        self._device.download(self.result, self._landing)
+        return RowResult.from_buffer_copy(self._landing.tobytes())
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Keys and values of the first `length` positions of one slot to another."""

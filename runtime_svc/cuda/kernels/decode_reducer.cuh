@@ -6,46 +6,6 @@
 #include "decode_shape.cuh"
 
 constexpr u32 REDUCER_BARRIER = 2;
-constexpr float LOG2E = 1.4426950408889634f;
-
-// Of the logits seen so far. Ties go to the lower index.
-struct Seen {
-    float peak = -infinity(), second = -infinity(), total = 0, weighted = 0;
-    int id = 0x7fffffff;
-    int finite = 1;
-
-    __device__ __forceinline__ void add(float logit, int index) {
-        Seen one;
-        one.finite = fabsf(logit) < infinity();
-        if (one.finite) one.peak = logit, one.total = 1, one.id = index;
-        merge(one);
-    }
-
-    __device__ __forceinline__ void merge(Seen other) {
-        finite &= other.finite;
-        bool better = other.peak > peak || (other.peak == peak && other.id < id);
-        Seen top = better ? other : *this, low = better ? *this : other;
-        peak = top.peak, id = top.id;
-        second = fmaxf(top.second, low.peak);
-        total = top.total, weighted = top.weighted;
-        if (low.total > 0) {
-            float difference = low.peak - top.peak, scale = exp2_fast(difference * LOG2E);
-            total += low.total * scale;
-            weighted += scale * (low.weighted + difference * low.total);
-        }
-    }
-
-    __device__ __forceinline__ Seen of_lane(int mask) const {
-        Seen other;
-        other.peak = __shfl_xor_sync(0xffffffffu, peak, mask);
-        other.second = __shfl_xor_sync(0xffffffffu, second, mask);
-        other.total = __shfl_xor_sync(0xffffffffu, total, mask);
-        other.weighted = __shfl_xor_sync(0xffffffffu, weighted, mask);
-        other.id = __shfl_xor_sync(0xffffffffu, id, mask);
-        other.finite = __shfl_xor_sync(0xffffffffu, finite, mask);
-        return other;
-    }
-};
 
 struct Reducer {
     const Step& step;
@@ -196,22 +156,8 @@ struct Reducer {
         return step.exchange + STATISTICS + (u64(row) * gridDim.x + block) * 8;
     }
 
-    __device__ __forceinline__ static void save(const Seen& seen, Statistics& to) {
-        to = {seen.peak, seen.second, seen.total, seen.weighted, seen.id, seen.finite};
-    }
-
-    __device__ __forceinline__ static Seen saved(const Statistics& from) {
-        Seen seen;
-        seen.peak = from.peak, seen.second = from.second, seen.total = from.total, seen.weighted = from.weighted;
-        seen.id = from.id, seen.finite = from.finite;
-        return seen;
-    }
-
     __device__ __forceinline__ void write_result(u32 row, const Seen& all) {
-        float log_total = logf(all.total);
-        Result result = {all.id, -log_total, fmaxf(log_total - all.weighted / all.total, 0.0f), all.peak - all.second,
-                         all.peak, log_total, all.finite, step.row[row].slot};
-        if (!all.finite) result.id = 0;
+        Result result = result_of(all, step.row[row].slot);
         step.results[row] = result;
         step.last_token[step.row[row].slot] = result.id;
     }

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "ptx.cuh"
+#include "statistics.cuh"
 
 #ifndef CONSUMERS
 #define CONSUMERS 8  // at least 8: a tile of 64 cached positions gives each warp 8
@@ -119,14 +120,6 @@ struct Row {
     u32 split_length, splits;  // how attention cuts the row's positions
 };
 
-struct Result {
-    int id;
-    float logprob, entropy, margin;
-    float peak, log_total;  // the largest logit, and the logarithm of the sum of exp(logit - peak)
-    int finite;
-    int slot;
-};
-
 struct Step {
     const Layer* layers;
     const u16* embedding;     // (vocabulary, HIDDEN)
@@ -178,12 +171,6 @@ constexpr int STEP_BYTES = WARP_STEP * 4;  // of one row's activations: each in 
 constexpr int SCRATCH = larger(SCRATCH_STEPS * STEP_BYTES, HEADS_AT_ONCE * HEAD_DIM * 4);
 constexpr int SQUARES_PITCH = 36;
 constexpr int QUERY_PITCH = HEAD_DIM + 4;
-
-struct Statistics {
-    float peak, second, total, weighted;  // total: sum of exp(logit - peak); weighted: that times (logit - peak)
-    int id;
-    int finite;
-};
 
 struct Shared {
     Mbarrier partial_full[PARTIALS], partial_empty[PARTIALS];

@@ -7,6 +7,7 @@ import pytest
 
 from runtime_svc.checkpoint import read_config
 from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
@@ -43,10 +44,10 @@ class Bench:
         self.device = device
         self.shape = (2, SLOTS, KV, CAPACITY, head_dim)
         self.layer = poisoned(device, self.shape, np.uint16)
-        cache = KvCache(
+        self.cache = KvCache(
             address=self.layer, layers=1, slots=SLOTS, kv_heads=KV, capacity=CAPACITY, head_dim=head_dim
         )
-        self.ops = CudaOps(device, self.config, cache)
+        self.ops = CudaOps(device, self.config, self.cache)
         self.control = put(device, np.array([rows, start, SLOT, 0, *tokens], np.int32))
 
     def cached(self):
@@ -161,15 +162,54 @@ def test_swiglu_of_large_gates(device, config):
     np.testing.assert_allclose(bench.take(out, 88), expected, rtol=2**-8, atol=1e-30)
 
 
+def head(bench, x, gain, weight):
+    """Logits and result of two launches, the second of which must give what the first gave."""
+    device, vocabulary = bench.device, len(weight)
+    ops = CudaOps(device, replace(bench.config, vocabulary=vocabulary), bench.cache)
+    tally = put(device, np.zeros(ops.tally_size, np.uint8))
+    arguments = (bench.control, put(device, x), put(device, gain), put(device, narrowed(weight)))
+    found = []
+    for _ in range(2):
+        out = poisoned(device, (vocabulary,), np.float32)
+        result = poisoned(device, (8,), np.float32)
+        ops.lm_head(*arguments, out, tally, result)
+        raw = take(device, result, (8,), np.float32).tobytes()
+        found.append((take(device, out, (vocabulary,), np.float32), raw))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    return found[0][0], RowResult.from_buffer_copy(found[0][1])
+
+
 @pytest.mark.parametrize("vocabulary", [8, 293])
-def test_lm_head_takes_the_last_row(device, config, vocabulary):
+def test_lm_head_takes_the_last_row_and_says_what_is_most_likely(device, config, vocabulary):
     bench = Bench(device, config, rows=3)
-    bench.ops = CudaOps(device, replace(bench.config, vocabulary=vocabulary), bench.ops._cache)
-    x, gain, weight = values(5, 72), values(72, seed=1), narrowed(values(vocabulary, 72, seed=2))
-    out = poisoned(device, (vocabulary,), np.float32)
-    bench.ops.lm_head(bench.control, put(device, x), put(device, gain), put(device, weight), out)
-    expected = reference.rms(x[2].astype(float), gain.astype(float), EPS) @ widened(weight).astype(float).T
-    check(bench.take(out, vocabulary, dtype=np.float32), expected, FLOAT_BOUND)
+    x, gain, weight = values(5, 72), values(72, seed=1), values(vocabulary, 72, seed=2)
+    logits, result = head(bench, x, gain, weight)
+    normed = reference.rms(x[2].astype(float), gain.astype(float), EPS)
+    expected = normed @ widened(narrowed(weight)).astype(float).T
+    check(logits, expected, FLOAT_BOUND)
+    probabilities = reference.softmax(expected)
+    ranked = np.sort(expected)
+    assert (result.id, result.slot, result.finite) == (expected.argmax(), SLOT, 1)
+    assert result.logprob == pytest.approx(np.log(probabilities.max()), abs=1e-4)
+    assert result.entropy == pytest.approx(-np.sum(probabilities * np.log(probabilities)), abs=1e-4)
+    assert result.margin == pytest.approx(ranked[-1] - ranked[-2], abs=1e-4)
+    assert result.peak == pytest.approx(ranked[-1], abs=1e-4)
+
+
+def test_lm_head_takes_the_first_of_equal_tokens(device, config):
+    weight = np.repeat(values(1, 72, seed=2), 200, axis=0)
+    _, result = head(Bench(device, config), values(1, 72), values(72, seed=1), weight)
+    assert (result.id, result.margin) == (0, 0.0)
+    assert result.entropy == pytest.approx(np.log(200), abs=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_lm_head_says_that_logits_are_not_finite(device, config, bad):
+    weight = values(293, 72, seed=2)
+    weight[290, 3] = bad
+    _, result = head(Bench(device, config), values(1, 72), values(72, seed=1), weight)
+    assert result.finite == 0
 
 
 @pytest.mark.parametrize("into", Product)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.cuda.prefill_bench import MODELS
@@ -80,6 +81,12 @@ def test_lm_head(gpu, model):
     out = poisoned(gpu, (config.vocabulary,), np.float32)
     control = put(gpu, np.array([3, 0, 0, 0], np.int32))
     ops = CudaOps(gpu, config, cache)
-    ops.lm_head(control, put(gpu, x), put(gpu, gain), put(gpu, weight), out)
+    tally, result = put(gpu, np.zeros(ops.tally_size, np.uint8)), poisoned(gpu, (8,), np.float32)
+    ops.lm_head(control, put(gpu, x), put(gpu, gain), put(gpu, weight), out, tally, result)
     normed = reference.rms(x[2].astype(float), gain.astype(float), config.norm_eps)
-    check(take(gpu, out, (config.vocabulary,), np.float32), widened(weight) @ normed, FLOAT_BOUND)
+    expected = widened(weight) @ normed
+    check(take(gpu, out, (config.vocabulary,), np.float32), expected, FLOAT_BOUND)
+    found = RowResult.from_buffer_copy(take(gpu, result, (8,), np.float32).tobytes())
+    probabilities = reference.softmax(expected)
+    assert found.id == expected.argmax()
+    assert found.entropy == pytest.approx(-np.sum(probabilities * np.log(probabilities)), abs=1e-3)
