@@ -98,7 +98,7 @@ class Part:
         shared: int = 0,
     ) -> None:
         """As the device's, for the kernels that are wanted."""
-        if self._wanted == ("attention" if file == "attention" else "rest"):
+        if self._wanted == ("attention" if file.startswith("attention") else "rest"):
             self._device.launch(file, kernel, blocks, threads, arguments, shared)
 
     def multiply(self, *arguments: Any, into: Product) -> None:
