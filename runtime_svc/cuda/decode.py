@@ -24,6 +24,7 @@ from runtime_svc.cuda.decode_layout import (
 from runtime_svc.cuda.device import CudaDevice, pinned
 from runtime_svc.cuda.layout import Layout
 from runtime_svc.cuda.weights import DeviceWeights
+from runtime_svc.errors import logits_not_finite
 from runtime_svc.ops import Sampled
 from runtime_svc.runner import Row
 from treni.errors import Code, TreniError
@@ -139,13 +140,7 @@ class Landed:
         if self._tokens is None:
             results = self._landing.read(self._rows)
             if not all(result.finite for result in results):
-                raise TreniError(
-                    Code.INTERNAL,
-                    "logits_not_finite",
-                    expected="finite logits",
-                    got="NaN or infinity",
-                    todo="check the checkpoint's weights",
-                )
+                raise logits_not_finite()
             self._tokens = [
                 Sampled(id=r.id, logprob=r.logprob, entropy=r.entropy, margin=r.margin) for r in results
             ]

@@ -17,9 +17,11 @@ from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode import Decode
+from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.device import CudaDevice, Device
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
+from runtime_svc.errors import logits_not_finite
 from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.rope import turns
 from runtime_svc.runner import Pending, Row
@@ -117,6 +119,8 @@ class CudaRunner:
             self._prefill.run(slot, part, start + first, logits=last)
         if params is None:
             return None
+        if params.temperature == 0:
+            return _sampled(self._prefill.most_likely())
         self._device.download(self._prefill.logits, self._logits)
         return sampler.sample(self._logits, params, 0)
 
@@ -137,6 +141,12 @@ class CudaRunner:
                 got=f"{count}",
                 todo="report it: the scheduler must not ask for this",
             )
+
+
+def _sampled(result: RowResult) -> Sampled:
+    if not result.finite:
+        raise logits_not_finite()
+    return Sampled(id=result.id, logprob=result.logprob, entropy=result.entropy, margin=result.margin)
 
 
 def _prepare(device: CudaDevice) -> None:

@@ -87,7 +87,7 @@ class HostSteps:
     BLOCKS, SHARED_BYTES = 2, layout.SHARED_BYTES
 
     def __init__(self, device, config, loaded, cache, turned):
-        shape = layout.DecodeShape.of(config)
+        self._shape = shape = layout.DecodeShape.of(config)
         macros = {**shape.defines, "SHARED_BYTES": self.SHARED_BYTES}
         self._library = Library(KERNELS / "decode.cu", macros, device.directory)
         self._device, self._layers = device, config.layers
@@ -112,7 +112,7 @@ class HostSteps:
         )
 
     def launch(self, rows):
-        self._arguments.rows, self._arguments.row = len(rows), layout.row_controls(rows)
+        self._arguments.rows, self._arguments.row = len(rows), layout.row_controls(self._shape, rows)
         self._library.launch(
             "decode_step",
             (self.BLOCKS,),

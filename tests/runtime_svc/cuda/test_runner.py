@@ -17,6 +17,7 @@ from runtime_svc.ops import SamplingParams
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.runner import Row
+from runtime_svc.safetensor import read_file, write_file
 from tests.runtime_svc.cuda.host_device import HostDevice, HostSteps
 from treni.errors import Code, TreniError
 
@@ -95,12 +96,15 @@ def test_decode_continues_what_prefill_began(runner, directory):
 
 def test_the_bundled_checkpoint_answers_as_transformers_does(device):
     golden = np.load(DATA / "checkpoint.npz")
-    runner = made(device, BUNDLED, slots=2, capacity=256)
-    for index in range(2):
+    runner = made(device, BUNDLED, slots=2, capacity=2048)
+    # The CPU build takes seconds a step: the beginning of one answer there, all of every answer on a GPU.
+    on_gpu = not isinstance(device, HostDevice)
+    answers = len({key.split("/")[0] for key in golden}) if on_gpu else 1
+    for index in range(answers):
         parts = ("prompt", "ids", "gap", "logprob", "entropy")
         prompt, ids, gaps, logprobs, entropies = (golden[f"{index}/{part}"] for part in parts)
-        answer = generated(runner, 1, prompt.tolist(), len(ids))
-        for token, id_, gap, logprob, entropy in zip(answer, ids, gaps, logprobs, entropies, strict=True):
+        answer = generated(runner, 1, prompt.tolist(), len(ids) if on_gpu else 3)
+        for token, id_, gap, logprob, entropy in zip(answer, ids, gaps, logprobs, entropies, strict=False):
             if token.id != id_:
                 assert gap <= 0.1
                 break
@@ -115,6 +119,21 @@ def test_nothing_is_drawn_without_params_and_a_copied_prefix_continues(runner):
     token = runner.prefill(2, PROMPT[40:], 40, GREEDY, nothing)
     assert token.id == whole.id
     assert token.logprob == pytest.approx(whole.logprob, abs=0.05)
+
+
+@pytest.mark.parametrize("params", [GREEDY, DRAWN])
+def test_a_model_that_yields_no_numbers_draws_no_token(device, tmp_path, params):
+    directory = write_random_checkpoint(tmp_path, Shape(hidden=128, head_dim=32, ffn=192), seed=4)
+    path = directory / "model.safetensors"
+    tensors = {name: tensor.widened() for name, tensor in read_file(path).items()}
+    for name in tensors:
+        if "proj" in name:
+            tensors[name] *= np.float32(1e30)
+    write_file(path, tensors, "bfloat16")
+    runner = made(device, directory, slots=1, capacity=64)
+    with pytest.raises(TreniError) as raised:
+        runner.prefill(0, PROMPT, 0, params, nothing)
+    assert raised.value.kind == "logits_not_finite"
 
 
 def test_check_stops_before_a_chunk(runner):
