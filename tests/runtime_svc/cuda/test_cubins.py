@@ -1,16 +1,27 @@
 """Every kernel file compiles for the GPU without one, spills nothing, and is found in the cache."""
 
+from pathlib import Path
+
 import pytest
 
+from runtime_svc import checkpoint
 from runtime_svc.cuda import cubins
+from runtime_svc.cuda.decode_layout import DecodeShape
+from runtime_svc.cuda.prefill_bench import MODELS
 from treni.errors import TreniError
 
+BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+SHAPES = {**MODELS, "treni-tiny": checkpoint.read_config(BUNDLED)}
 FILES = sorted(path.stem for path in cubins.KERNELS.glob("*.cu"))
+COMPILED = [(name, {}) for name in FILES if name != "decode"] + [
+    ("decode", DecodeShape.of(config).defines) for config in SHAPES.values()
+]
+"""Every file, and the one that is compiled for a model's shape for each of these."""
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_kernel_keeps_its_values_in_registers(name):
-    cubin = cubins.compiled(name)
+@pytest.mark.parametrize(("name", "defines"), COMPILED)
+def test_every_kernel_keeps_its_values_in_registers(name, defines):
+    cubin = cubins.compiled(name, defines)
     assert cubin.code[:4] == b"\x7fELF"
     assert cubin.usage
     for kernel, usage in cubin.usage.items():
