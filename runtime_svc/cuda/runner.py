@@ -14,10 +14,10 @@ import numpy as np
 
 from runtime_svc import sampler
 from runtime_svc.checkpoint import ModelConfig
-from runtime_svc.cuda import weights
+from runtime_svc.cuda import cubins, weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode import Decode
-from runtime_svc.cuda.decode_layout import RowResult
+from runtime_svc.cuda.decode_layout import DecodeShape, RowResult
 from runtime_svc.cuda.device import CudaDevice, Device
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
@@ -27,7 +27,7 @@ from runtime_svc.rope import turns
 from runtime_svc.runner import Pending, Row
 from treni.errors import Code, TreniError
 
-_FILES = ("prefill", "attention", "head")
+_FILES = ("prefill", "attention", "attention_128", "head")
 
 
 class Steps(Protocol):
@@ -83,22 +83,23 @@ class CudaRunner:
         Raises `TreniError`: FAILED_PRECONDITION "backend_unavailable" without a usable GPU, or naming file and
         tensor when the checkpoint is damaged; RESOURCE_EXHAUSTED when weights and slots do not fit.
         """
+        shape = DecodeShape.of(config)
         marks = [time.perf_counter()]
         device = CudaDevice()
-        marks.append(time.perf_counter())
         # Kernels and cuBLAS, which take as long as a small model's weights, while those are read and copied.
         with ThreadPoolExecutor(1, "kernels") as pool:
-            kernels = pool.submit(_prepare, device)
-            loaded = weights.load(path, config, device)
-            kernels.result()
+            kernels = pool.submit(_prepare, device, shape)
             marks.append(time.perf_counter())
+            loaded = weights.load(path, config, device)
+            marks.append(time.perf_counter())
+            kernels.result()
         steps = partial(Decode, device, config, loaded)
         runner = cls(device, device.name, config, loaded, slots=slots, capacity=capacity, steps=steps)
         device.synchronize()
         marks.append(time.perf_counter())
-        stages = ("kernels", "upload", "graphs")
-        spent = (after - before for before, after in pairwise(marks))
-        runner.loading_s = dict(zip(stages, spent, strict=True))
+        context_s, upload_s, rest_s = (after - before for before, after in pairwise(marks))
+        # Graphs are recorded when a prompt's length comes up for the second time, not here.
+        runner.loading_s = {"upload": upload_s, "kernels": context_s + rest_s}
         return runner
 
     def prefill(
@@ -149,8 +150,9 @@ def _sampled(result: RowResult) -> Sampled:
     return Sampled(id=result.id, logprob=result.logprob, entropy=result.entropy, margin=result.margin)
 
 
-def _prepare(device: CudaDevice) -> None:
+def _prepare(device: CudaDevice, shape: DecodeShape) -> None:
     device.use()
     for file in _FILES:
         device.load(file)
+    cubins.cached("decode", shape.defines)
     device.warm_up()
