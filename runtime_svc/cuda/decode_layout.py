@@ -43,14 +43,15 @@ class RowControl(ctypes.Structure):
     _fields_ = (
         ("seed", ctypes.c_uint64),
         ("draw", ctypes.c_uint64),
+        ("top_p", ctypes.c_double),
         ("slot", ctypes.c_int32),
         ("position", ctypes.c_int32),
         ("token", ctypes.c_int32),
         ("top_k", ctypes.c_int32),
         ("temperature", ctypes.c_float),
-        ("top_p", ctypes.c_float),
         ("split_length", ctypes.c_uint32),
         ("splits", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
     )
 
 

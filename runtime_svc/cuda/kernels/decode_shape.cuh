@@ -12,8 +12,8 @@
 // far before every block has read what it needs: each value depends on all values of the stage before.
 #pragma once
 
+#include "decode_step.cuh"
 #include "ptx.cuh"
-#include "statistics.cuh"
 
 #ifndef CONSUMERS
 #define CONSUMERS 8  // at least 8: a tile of 64 cached positions gives each warp 8
@@ -37,7 +37,6 @@
 #define SHARED_BYTES 232448
 #endif
 
-constexpr int MAX_ROWS = 8;
 constexpr int ROWS = SINGLE ? 1 : MAX_ROWS;  // that this kernel is compiled for
 constexpr int TILE = 8;
 constexpr int GROUP_TILES = 4;  // tiles that the consumers work on together at most
@@ -95,48 +94,6 @@ static_assert(SCRATCH_STEPS >= ROWS * CHUNK_STEPS);
 constexpr int SLOT_POSITIONS = SLOT_BYTES / (2 * HEAD_DIM) / 8 * 8;
 constexpr int POSITIONS = SLOT_POSITIONS < 8 * CONSUMERS ? SLOT_POSITIONS : 8 * CONSUMERS;
 static_assert(POSITIONS >= 8);
-
-// ---- structures that the host fills
-
-struct Layer {
-    const u16* qkv;      // (QKV, HIDDEN)
-    const u16* output;   // (HIDDEN, QUERIES)
-    const u16* gate_up;  // (2 FFN, HIDDEN)
-    const u16* down;     // (HIDDEN, FFN)
-    const float* attention_gain;
-    const float* ffn_gain;
-    const float* qkv_bias;  // null without
-    const float* q_gain;    // null without
-    const float* k_gain;
-};
-constexpr int LAYER_WORDS = sizeof(Layer) / 8;
-
-struct Row {
-    u64 seed, draw;
-    int slot, position;
-    int token;  // -1: the last one drawn for the slot
-    int top_k;
-    float temperature, top_p;
-    u32 split_length, splits;  // how attention cuts the row's positions
-};
-
-struct Step {
-    const Layer* layers;
-    const u16* embedding;     // (vocabulary, HIDDEN)
-    const u16* head;          // (vocabulary, HIDDEN)
-    const float* final_gain;  // (HIDDEN,)
-    const float* rope;        // (capacity, HEAD_DIM / 2, 2), cosine and sine
-    u16* cache;               // (layers, 2, slots, KV_HEADS, capacity, HEAD_DIM)
-    u64* exchange;            // EXCHANGE_WORDS, zero before the first launch
-    float* logits;            // (MAX_ROWS, vocabulary)
-    int* last_token;          // (slots,)
-    Result* results;          // (MAX_ROWS,)
-    u32 layer_count, vocabulary, capacity, slots, rows;
-    u32 epoch;  // grows by at least layer_count + 1 from launch to launch
-    float eps;
-    u32 unused;
-    Row row[MAX_ROWS];
-};
 
 __device__ __forceinline__ u32 rows_of(const Step& step) { return SINGLE ? 1 : step.rows; }
 

@@ -13,6 +13,8 @@ from runtime_svc.ops import SamplingParams
 from runtime_svc.random_checkpoint import Shape, random_tensors
 from runtime_svc.runner import Row
 
+PROBE = Path(__file__).parent / "decode_probe.cu"
+TINY = layout.DecodeShape(hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=640)
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 
 
