@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from runtime_svc.cuda import cubins, libraries
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import (
     MAX_ROWS,
+    SAMPLE_SHARED_BYTES,
     SHARED_BYTES,
     DecodeShape,
     LayerPointers,
@@ -32,13 +34,25 @@ from treni.errors import Code, TreniError
 IN_FLIGHT = 4
 """Launched steps whose results may be unread at once."""
 
+_NO_DEFINES: Mapping[str, int] = MappingProxyType({})
+
+
+def cubin_files(shape: DecodeShape, defines: Mapping[str, int] = _NO_DEFINES) -> tuple[Path, Path, Path]:
+    """The machine code of the step for one row, of that for several, and of the sampler, compiled if need be.
+
+    `defines` are macros to try other launch shapes with; see `decode_shape.cuh`. Raises as `cubins.cached`.
+    """
+    macros = {**shape.defines, **defines}
+    single, several = (cubins.cached("decode", {**macros, "SINGLE": n}) for n in (1, 0))
+    return single, several, cubins.cached("sample")
+
 
 class Decode:
-    """The decode kernel of one model, with its buffers. Work goes to the device's stream, in order.
+    """The decode kernels of one model, with their buffers. Work goes to the device's stream, in order.
 
-    `turned` is the address of the rotation table (capacity, head_dim / 2, 2) float32. `cubin` is the kernel's
-    machine code if not that of the cache. Raises `TreniError`: FAILED_PRECONDITION for a shape that the kernel
-    does not cover, RESOURCE_EXHAUSTED when the device is full.
+    `turned` is the address of the rotation table (capacity, head_dim / 2, 2) float32; `defines` as for
+    `cubin_files`. Raises `TreniError`: FAILED_PRECONDITION for a shape that the kernel does not cover,
+    RESOURCE_EXHAUSTED when the device is full.
     """
 
     def __init__(
@@ -49,13 +63,15 @@ class Decode:
         cache: KvCache,
         turned: int,
         *,
-        cubin: Path | None = None,
+        defines: Mapping[str, int] = _NO_DEFINES,
     ) -> None:
         self._shape = shape = DecodeShape.of(config)
         self._device, self._config, self._cache = device, config, cache
-        self._driver = _Driver()
-        path = cubins.cached("decode", shape.defines) if cubin is None else cubin
-        self._kernel = self._driver.kernel(path, "decode_step", SHARED_BYTES)
+        driver = _Driver()
+        single, several, sampler = cubin_files(shape, defines)
+        self._single = driver.kernel(single, "decode_step", SHARED_BYTES)
+        self._several = driver.kernel(several, "decode_step", SHARED_BYTES)
+        self._sampler = driver.kernel(sampler, "sample_rows", SAMPLE_SHARED_BYTES)
         words = shape.exchange_words(device.multiprocessors)
         self._results = device.allocate(MAX_ROWS * ctypes.sizeof(RowResult))
         self._arguments = StepArguments(
@@ -106,7 +122,10 @@ class Decode:
         arguments.rows = len(rows)
         arguments.row = row_controls(self._shape, rows)
         stream = self._device.stream
-        self._kernel.launch(self._device.multiprocessors, arguments, stream.ptr)
+        kernel = self._single if len(rows) == 1 else self._several
+        kernel.launch_together(self._device.multiprocessors, arguments, stream.ptr)
+        if any(row.params.temperature > 0 for row in rows):
+            self._sampler.launch(len(rows), arguments, stream.ptr)
         # A tag names a layer of a launch: no two launches of 2^32 / (layers + 1) share one.
         arguments.epoch = (arguments.epoch + self._config.layers + 1) & 0xFFFFFFFF
         return landing.take(self._results, len(rows), stream)
@@ -195,20 +214,22 @@ def _layer_table(device: CudaDevice, loaded: DeviceWeights) -> int:
 
 
 class _Kernel:
-    """A kernel of one block to a multiprocessor, all of them resident at once."""
+    """A kernel whose one argument is a structure. `threads` to a block, as it was compiled for."""
 
     def __init__(self, driver: _Driver, function: ctypes.c_void_p, threads: int, shared_bytes: int) -> None:
         self._driver, self._function, self._threads, self._shared = driver, function, threads, shared_bytes
 
     def launch(self, blocks: int, arguments: ctypes.Structure, stream: int) -> None:
+        self._driver.call("cuLaunchKernel", *self._launch(blocks, arguments, stream), None)
+
+    def launch_together(self, blocks: int, arguments: ctypes.Structure, stream: int) -> None:
+        """All blocks are resident at once, or the launch is an error."""
+        self._driver.call("cuLaunchCooperativeKernel", *self._launch(blocks, arguments, stream))
+
+    def _launch(self, blocks: int, arguments: ctypes.Structure, stream: int) -> tuple[Any, ...]:
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
-        self._driver.call(
-            "cuLaunchCooperativeKernel",
-            self._function,
-            *(ctypes.c_uint(n) for n in (blocks, 1, 1, self._threads, 1, 1, self._shared)),
-            ctypes.c_void_p(stream),
-            pointers,
-        )
+        sizes = (ctypes.c_uint(n) for n in (blocks, 1, 1, self._threads, 1, 1, self._shared))
+        return self._function, *sizes, ctypes.c_void_p(stream), pointers
 
 
 class _Driver:

@@ -17,6 +17,9 @@ THREADS = 32 * (CONSUMERS + 1 + REDUCERS)
 SHARED_BYTES = 232448
 """All that a block can have of a Hopper multiprocessor."""
 
+SAMPLE_THREADS = 1024
+SAMPLE_SHARED_BYTES = 2048 * 8 + 33 * 8 + 16
+
 
 class LayerPointers(ctypes.Structure):
     """Addresses of one layer's tensors: matrices bf16 (outputs, inputs), gains and biases float32, 0 where none."""
@@ -128,8 +131,10 @@ class DecodeShape:
 
     @property
     def defines(self) -> dict[str, int]:
-        """The macros that `decode.cu` is compiled with."""
+        """The macros that `decode.cu` is compiled with, for several rows; `SINGLE` 1 makes it the one for one row."""
+        steps = -(-self.hidden // (32 * CONSUMERS))
         return {
+            "CHUNK_STEPS": 5 if steps % 4 and steps % 5 == 0 else 4,
             "HIDDEN": self.hidden,
             "HEADS": self.heads,
             "KV_HEADS": self.kv_heads,

@@ -14,9 +14,9 @@ import numpy as np
 
 from runtime_svc import sampler
 from runtime_svc.checkpoint import ModelConfig
-from runtime_svc.cuda import cubins, weights
+from runtime_svc.cuda import weights
 from runtime_svc.cuda.cache import KvCache
-from runtime_svc.cuda.decode import Decode
+from runtime_svc.cuda.decode import Decode, cubin_files
 from runtime_svc.cuda.decode_layout import DecodeShape, RowResult
 from runtime_svc.cuda.device import CudaDevice, Device
 from runtime_svc.cuda.prefill import Prefill
@@ -154,5 +154,5 @@ def _prepare(device: CudaDevice, shape: DecodeShape) -> None:
     device.use()
     for file in _FILES:
         device.load(file)
-    cubins.cached("decode", shape.defines)
+    cubin_files(shape)
     device.warm_up()

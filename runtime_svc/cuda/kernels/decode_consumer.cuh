@@ -73,13 +73,15 @@ struct Consumer {
                                                u32 count);
     __device__ __forceinline__ void finish_task(const Running& run, Task task, u32 tag);
 
-    // Adds to `sums`, of 4 elements each, the products of `tiles` tiles over the chunks `first` to `end`.
+    // Adds to `sums` the products of `tiles` tiles over the chunks `first` to `end`. Where there are few tiles each has
+    // several sums, so that the matrix units need not wait for one product to start the next: tile t has those at
+    // t, t + tiles, ...
     template <int tiles>
     __device__ __forceinline__ void multiply(float (&sums)[GROUP_TILES][2][4], Cut cut, int first, int end) {
 #pragma unroll 1
         for (int chunk = first; chunk < end; chunk++) {
+            constexpr int spread = GROUP_TILES / tiles;
             u32 a[CHUNK_STEPS][8], b[tiles][CHUNK_STEPS][4];
-            load_fragments(a, (chunk - first) * cut.chunk_steps, cut.chunk_steps);
             Ring at = ring;
 #pragma unroll
             for (int tile = 0; tile < tiles; tile++) {
@@ -87,11 +89,12 @@ struct Consumer {
                 at.advance();
             }
             __syncwarp();
-            if (lane < tiles) {
+            if (lane < u32(tiles)) {
                 u32 slot = ring.slot + lane;
                 mbarrier_arrive(&Ring::empty()[slot < RING_SLOTS ? slot : slot - RING_SLOTS]);
             }
             ring = at;
+            load_fragments(a, (chunk - first) * cut.chunk_steps, cut.chunk_steps);
 #pragma unroll
             for (int j = 0; j < CHUNK_STEPS; j++) {
                 if (j >= cut.chunk_steps) break;
@@ -99,8 +102,9 @@ struct Consumer {
 #pragma unroll
                 for (int tile = 0; tile < tiles; tile++) {
                     u32 b_low[2] = {b[tile][j][0], b[tile][j][1]}, b_high[2] = {b[tile][j][2], b[tile][j][3]};
-                    mma_bf16_16816(sums[tile][0], a_low, b_low);
-                    mma_bf16_16816(sums[tile][1], a_high, b_high);
+                    float(&sum)[2][4] = sums[tile + j % spread * tiles];
+                    mma_bf16_16816(sum[0], a_low, b_low);
+                    mma_bf16_16816(sum[1], a_high, b_high);
                 }
             }
         }
@@ -138,9 +142,11 @@ struct Consumer {
         }
     }
 
-    // Hands this warp's sums of a group's tiles to the reducers: a row's two products added.
-    __device__ __forceinline__ void store_partials(const float (&sums)[GROUP_TILES][2][4], u32 count) {
+    // Hands this warp's sums of a group's tiles to the reducers: all sums of a tile and a row's two products added.
+    __device__ __forceinline__ void store_partials(float (&sums)[GROUP_TILES][2][4], u32 count) {
         u32 slot = group_number % PARTIALS;
+        if (count == 1) add(sums[0], sums[1]), add(sums[2], sums[3]), add(sums[0], sums[2]);
+        if (count == 2) add(sums[0], sums[2]), add(sums[1], sums[3]);
         mbarrier_wait(&shared().partial_empty[slot], (group_number / PARTIALS & 1) ^ 1);
         u32 at = (warp * ROWS + group) * TILE + quarter * 2;
 #pragma unroll
@@ -153,6 +159,11 @@ struct Consumer {
         __syncwarp();
         if (lane == 0) mbarrier_arrive(&shared().partial_full[slot]);
         group_number++;
+    }
+
+    __device__ __forceinline__ static void add(float (&to)[2][4], const float (&from)[2][4]) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) to[i / 4][i % 4] += from[i / 4][i % 4];
     }
 
     __device__ __forceinline__ void release() {

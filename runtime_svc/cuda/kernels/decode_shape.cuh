@@ -24,9 +24,6 @@
 #ifndef CHUNK_STEPS
 #define CHUNK_STEPS 4  // of 32 CONSUMERS inner elements each, in a slot of the ring at most
 #endif
-#ifndef SCRATCH_STEPS
-#define SCRATCH_STEPS (8 * CHUNK_STEPS)  // of activations that a consumer holds at once, over all rows
-#endif
 #ifndef SINGLE
 #define SINGLE 0  // 1: compiled for one row, with the same bits as for more
 #endif
@@ -90,7 +87,10 @@ constexpr int COMMON_STEPS =
 constexpr int PITCH = larger(larger(HIDDEN_CUT.chunk_steps, QUERIES_CUT.chunk_steps), FFN_CUT.chunk_steps) *
                           (BLOCK_STEP * 2) + 64;
 constexpr int SLOT_BYTES = TILE * PITCH;
-static_assert(SCRATCH_STEPS >= ROWS * CHUNK_STEPS);
+// Steps of activations that a consumer holds at once, over all rows.
+constexpr int ALL_STEPS = larger(larger(HIDDEN_CUT.chunks * HIDDEN_CUT.chunk_steps, QUERIES_CUT.chunks * QUERIES_CUT.chunk_steps),
+                                 FFN_CUT.chunks * FFN_CUT.chunk_steps);
+constexpr int SCRATCH_STEPS = !SINGLE ? MAX_ROWS * CHUNK_STEPS : ALL_STEPS < 48 ? ALL_STEPS : 48;
 constexpr int SLOT_POSITIONS = SLOT_BYTES / (2 * HEAD_DIM) / 8 * 8;
 constexpr int POSITIONS = SLOT_POSITIONS < 8 * CONSUMERS ? SLOT_POSITIONS : 8 * CONSUMERS;
 static_assert(POSITIONS >= 8);
@@ -124,7 +124,7 @@ __device__ __forceinline__ float poll(const u64* address, u32 tag) {
 
 // ---- shared memory
 
-constexpr int STEP_BYTES = WARP_STEP * 4;  // of one row's activations: each in two bf16
+constexpr int STEP_BYTES = WARP_STEP * 4;  // of one row's activations, each in two bf16
 constexpr int SCRATCH = larger(SCRATCH_STEPS * STEP_BYTES, HEADS_AT_ONCE * HEAD_DIM * 4);
 constexpr int SQUARES_PITCH = 36;
 constexpr int QUERY_PITCH = HEAD_DIM + 4;

@@ -89,7 +89,11 @@ class HostSteps:
     def __init__(self, device, config, loaded, cache, turned):
         self._shape = shape = layout.DecodeShape.of(config)
         macros = {**shape.defines, "SHARED_BYTES": self.SHARED_BYTES}
-        self._library = Library(KERNELS / "decode.cu", macros, device.directory)
+        self._steps = [
+            Library(KERNELS / "decode.cu", {**macros, "SINGLE": single}, device.directory)
+            for single in (0, 1)
+        ]
+        self._sampler = Library(KERNELS / "sample.cu", {}, device.directory)
         self._device, self._layers = device, config.layers
         self._results = device.allocate(layout.MAX_ROWS * ctypes.sizeof(layout.RowResult))
         self._arguments = layout.StepArguments(
@@ -113,13 +117,20 @@ class HostSteps:
 
     def launch(self, rows):
         self._arguments.rows, self._arguments.row = len(rows), layout.row_controls(self._shape, rows)
-        self._library.launch(
+        self._steps[len(rows) == 1].launch(
             "decode_step",
             (self.BLOCKS,),
             (layout.THREADS,),
             [self._arguments],
             shared_bytes=self.SHARED_BYTES,
             resident=True,
+        )
+        self._sampler.launch(
+            "sample_rows",
+            (len(rows),),
+            (layout.SAMPLE_THREADS,),
+            [self._arguments],
+            shared_bytes=layout.SAMPLE_SHARED_BYTES,
         )
         self._arguments.epoch += self._layers + 1
         results = (layout.RowResult * len(rows)).from_address(self._results)

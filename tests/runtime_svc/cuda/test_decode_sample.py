@@ -16,18 +16,17 @@ from runtime_svc.ops import SamplingParams
 from runtime_svc.runner import Row
 from tests.runtime_svc.cuda.decode_reference import PROBE, TINY
 
-SHARED_BYTES = 2048 * 8 + 33 * 8 + 16
 UNSIGNED = st.integers(0, 2**64 - 1)
 
 
 @pytest.fixture(scope="module")
-def library(shim_cache) -> Library:
-    return Library(KERNELS / "sample.cu", {}, shim_cache)
+def library(host_device) -> Library:
+    return Library(KERNELS / "sample.cu", {}, host_device.directory)
 
 
 @pytest.fixture(scope="module")
-def probe(shim_cache) -> Library:
-    return Library(PROBE, TINY.defines, shim_cache)
+def probe(host_device) -> Library:
+    return Library(PROBE, TINY.defines, host_device.directory)
 
 
 def drawn(library: Library, logits: np.ndarray, params: SamplingParams, draw: int) -> layout.RowResult:
@@ -56,7 +55,9 @@ def drawn(library: Library, logits: np.ndarray, params: SamplingParams, draw: in
         rows=1,
         row=layout.row_controls(TINY, rows),
     )
-    library.launch("sample_rows", (1,), (1024,), [arguments], shared_bytes=SHARED_BYTES)
+    library.launch(
+        "sample_rows", (1,), (layout.SAMPLE_THREADS,), [arguments], shared_bytes=layout.SAMPLE_SHARED_BYTES
+    )
     if params.temperature > 0:
         assert last_token.tolist() == [-1, -1, results[0].id]
     return results[0]
@@ -71,7 +72,8 @@ def test_random_bits_are_numpys(probe, seed, draw):
 
 
 @pytest.mark.parametrize(
-    ("top_k", "top_p"), [(0, 1.0), (1, 1.0), (7, 1.0), (0, 0.9), (0, 0.05), (50, 0.7), (5000, 0.99), (0, 1e-9)]
+    ("top_k", "top_p"),
+    [(0, 1.0), (1, 1.0), (7, 1.0), (0, 0.9), (0, 0.05), (50, 0.7), (5000, 0.99), (0, 1e-9)],
 )
 def test_draws_what_the_reference_draws(library, top_k, top_p):
     generator = np.random.default_rng(5)
