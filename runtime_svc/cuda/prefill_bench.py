@@ -13,19 +13,22 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.checkpoint import ModelConfig, read_config
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.device import Argument, CudaDevice, Product
 from runtime_svc.cuda.layout import layout
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
+from runtime_svc.published_shapes import SHAPES
 from runtime_svc.rope import turns
 
 LENGTHS = (16, 128, 512, 2048)
@@ -33,31 +36,15 @@ REPLAYS = 15
 CAPACITY = 4096
 
 
-def _config(layers: int, hidden: int, heads: int, kv_heads: int, ffn: int, family: str) -> ModelConfig:
-    return ModelConfig(
-        family=family,
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=128,
-        ffn=ffn,
-        vocabulary=151_936,
-        context_length=32_768,
-        norm_eps=1e-6,
-        tied=True,
-        inverse_frequencies=tuple(1e6 ** (-i / 64) for i in range(64)),
-        rope_attention_scale=1.0,
-        eos_ids=frozenset({151_645}),
-    )
+def _published(name: str) -> ModelConfig:
+    """A published shape's config, read as a checkpoint's is."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        (path / "config.json").write_text(json.dumps(SHAPES[name]), encoding="utf-8")
+        return read_config(path)
 
 
-MODELS = {
-    "qwen3-0.6b": _config(28, 1024, 16, 8, 3072, "qwen3"),
-    "qwen2.5-3b": _config(36, 2048, 16, 2, 11_008, "qwen2"),
-    "qwen3-4b": _config(36, 2560, 32, 8, 9728, "qwen3"),
-}
-"""The published shapes."""
+MODELS = {name: _published(name) for name in ("qwen3-0.6b", "qwen2.5-3b", "qwen3-4b")}
 
 
 def random_weights(device: CudaDevice, config: ModelConfig) -> DeviceWeights:
