@@ -48,9 +48,16 @@ def test_attend(gpu, model, rows, start):
     assert np.isfinite(actual).all()
 
 
+BASE = narrowed(values(1_000_003))
+
+
+def many(*shape):
+    """Random bfloat16 bits: a prime number of different ones, again and again, so that no two rows are alike."""
+    return np.resize(BASE, shape)
+
+
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("rows", [16, 128, 2048])
-def test_products(gpu, model, rows):
+def test_products(gpu, model):
     c = MODELS[model]
     shapes = [
         (c.qkv_width, c.hidden, Product.FLOAT),
@@ -59,32 +66,37 @@ def test_products(gpu, model, rows):
         (c.hidden, c.ffn, Product.ADD),
     ]
     for outputs, inputs, into in shapes:
-        x, weight = narrowed(values(rows, inputs)), narrowed(values(outputs, inputs, seed=1))
+        weight = many(outputs, inputs)
+        placed, part = put(gpu, weight), slice(None, None, 61)
+        right = widened(np.ascontiguousarray(weight[part])).astype(float).T
         dtype = np.uint16 if into is Product.BF16 else np.float32
-        before = values(rows, outputs, seed=2)
-        out = put(gpu, before) if into is Product.ADD else poisoned(gpu, (rows, outputs), dtype)
-        gpu.multiply(put(gpu, x), put(gpu, weight), out, rows, outputs, inputs, into=into)
-        actual = take(gpu, out, (rows, outputs), dtype)
-        some = slice(None, None, max(rows // 16, 1))
-        expected = widened(x[some]).astype(float) @ widened(weight).astype(float).T
-        expected += before[some] if into is Product.ADD else 0
-        check(actual[some], expected, BF16_BOUND if into is Product.BF16 else FLOAT_BOUND)
-        assert np.isfinite(actual).all()
+        for rows in (16, 128, 2048):
+            x, before = many(rows, inputs), np.resize(widened(BASE), (rows, outputs))
+            out = put(gpu, before) if into is Product.ADD else poisoned(gpu, (rows, outputs), dtype)
+            gpu.multiply(put(gpu, x), placed, out, rows, outputs, inputs, into=into)
+            actual = take(gpu, out, (rows, outputs), dtype)
+            expected = widened(x).astype(float) @ right
+            expected += before[:, part] if into is Product.ADD else 0
+            check(actual[:, part], expected, BF16_BOUND if into is Product.BF16 else FLOAT_BOUND)
+            assert np.isfinite(actual).all()
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_lm_head(gpu, model):
     config = MODELS[model]
     cache = KvCache.allocate(gpu, replace(config, layers=1), slots=1, capacity=16)
-    x, gain = values(3, config.hidden), values(config.hidden, seed=1)
-    weight = narrowed(values(config.vocabulary, config.hidden, seed=2))
-    out = poisoned(gpu, (config.vocabulary,), np.float32)
+    x, gain, weight = (
+        values(3, config.hidden),
+        values(config.hidden, seed=1),
+        many(config.vocabulary, config.hidden),
+    )
+    out, result = poisoned(gpu, (config.vocabulary,), np.float32), poisoned(gpu, (8,), np.float32)
     control = put(gpu, np.array([3, 0, 0, 0], np.int32))
     ops = CudaOps(gpu, config, cache)
-    tally, result = put(gpu, np.zeros(ops.tally_size, np.uint8)), poisoned(gpu, (8,), np.float32)
+    tally = put(gpu, np.zeros(ops.tally_size, np.uint8))
     ops.lm_head(control, put(gpu, x), put(gpu, gain), put(gpu, weight), out, tally, result)
     normed = reference.rms(x[2].astype(float), gain.astype(float), config.norm_eps)
-    expected = widened(weight) @ normed
+    expected = (widened(weight) @ normed.astype(np.float32)).astype(float)
     check(take(gpu, out, (config.vocabulary,), np.float32), expected, FLOAT_BOUND)
     found = RowResult.from_buffer_copy(take(gpu, result, (8,), np.float32).tobytes())
     probabilities = reference.softmax(expected)
