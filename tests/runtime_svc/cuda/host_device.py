@@ -14,6 +14,8 @@ from runtime_svc.cuda.shim.build import KERNELS, Library
 from runtime_svc.ops import Sampled
 from tests.runtime_svc.cuda.arrays import narrowed, widened
 
+GUARD, FENCE = 256, 0xA5
+
 
 class HostDevice:
     multiprocessors = 2
@@ -25,9 +27,18 @@ class HostDevice:
         self._one_launch = threading.Lock()
 
     def allocate(self, size):
-        block = np.zeros(max(size, 256) + 256, np.uint8)
-        self._memory.append(block)
-        return -(-block.ctypes.data // 256) * 256
+        block = np.zeros(size + 3 * GUARD, np.uint8)
+        start = -(-(block.ctypes.data + GUARD) // GUARD) * GUARD - block.ctypes.data
+        block[:start] = block[start + size :] = FENCE
+        self._memory.append((block, start, size))
+        return block.ctypes.data + start
+
+    def release(self):
+        """Frees everything. Fails when something wrote before or after what it was given."""
+        memory, self._memory = self._memory, []
+        for block, start, size in memory:
+            assert (block[:start] == FENCE).all(), f"written before an allocation of {size} bytes"
+            assert (block[start + size :] == FENCE).all(), f"written after an allocation of {size} bytes"
 
     def view(self, address, shape, dtype):
         """The device's memory itself."""
@@ -69,7 +80,8 @@ class HostDevice:
     def multiply(self, x, weight, out, rows, outputs, inputs, *, into):
         left = widened(self.view(x, (rows, inputs), np.uint16))
         right = widened(self.view(weight, (outputs, inputs), np.uint16))
-        product = left @ right.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = left @ right.T
         if into is Product.BF16:
             self.view(out, (rows, outputs), np.uint16)[:] = narrowed(product)
         elif into is Product.FLOAT:
