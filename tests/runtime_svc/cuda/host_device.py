@@ -25,6 +25,7 @@ class HostDevice:
         self._libraries = {}
         self._memory = []
         self._one_launch = threading.Lock()
+        self._schedule = 0
 
     def allocate(self, size):
         block = np.zeros(size + 3 * GUARD, np.uint8)
@@ -73,8 +74,15 @@ class HostDevice:
         if file not in self._libraries:
             self._libraries[file] = Library(KERNELS / f"{file}.cu", {}, self.directory)
         with self._one_launch:
+            # Warps in another random order each time, which finds barriers that are missing.
+            self._schedule += 1
             self._libraries[file].launch(
-                kernel, blocks, (threads,), [_ctype(a) for a in arguments], shared_bytes=shared_bytes
+                kernel,
+                blocks,
+                (threads,),
+                [_ctype(a) for a in arguments],
+                shared_bytes=shared_bytes,
+                schedule=self._schedule,
             )
 
     def multiply(self, x, weight, out, rows, outputs, inputs, *, into):
