@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from runtime_svc.ops import SamplingParams
 from runtime_svc.rope import turns
 from runtime_svc.runner import Row
 
-HANG_S = 8.0
+HANG_S = 30.0
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 
 
@@ -58,6 +57,17 @@ MODELS = {
     "qwen2.5-3b": _config("qwen2", 36, 2048, 16, 2, 11008),
     "qwen3-4b": _config("qwen3", 36, 2560, 32, 8, 9728),
 }
+
+
+VARIANTS: dict[str, dict[str, int]] = {
+    "default": {},
+    "chunks of 2": {"CHUNK_STEPS": 2},
+    "chunks of 4": {"CHUNK_STEPS": 4},
+    "chunks of 5": {"CHUNK_STEPS": 5},
+    "groups of 2": {"GROUP_TILES": 2},
+    "ring of 100 KB": {"RING_BYTES": 100_000},
+}
+"""Macros of `decode_shape.cuh` to compare."""
 
 
 class Bench:
@@ -240,18 +250,20 @@ def _rows(positions: list[int], step: int, tokens: list[int] | None) -> list[Row
     ]
 
 
-def measure(name: str, cubins: list[Path | None], *, steps: int) -> Iterator[dict[str, Any]]:
-    """Checks and times one model with each of the cubins."""
+def measure(name: str, variants: list[str], *, steps: int) -> Iterator[dict[str, Any]]:
+    """Checks and times one model with each of the variants."""
     began = time.perf_counter()
     bench = Bench(MODELS[name], slots=8, capacity=1024)
     rate = bench.copy_rate()
     base = {"model": name, "device": bench.device.name, "copy_tb_s": round(rate / 1e12, 3)}
     yield base | {"setup_s": round(time.perf_counter() - began, 1)}
-    for cubin in cubins:
-        variant = "default" if cubin is None else cubin.stem
+    for variant in variants:
         with _watched(variant):
-            decode = Decode(bench.device, bench.config, bench.loaded, bench.cache, bench.turned, cubin=cubin)
-            error = bench.check(decode, [255])
+            decode = Decode(
+                bench.device, bench.config, bench.loaded, bench.cache, bench.turned, defines=VARIANTS[variant]
+            )
+            errors = [bench.check(decode, [255]), bench.check(decode, [5, 63, 64, 127, 200, 300, 400, 900])]
+            yield base | {"variant": variant, "error_1_row": errors[0], "error_8_rows": errors[1]}
             for positions in ([127], [256], [383], [256] * 8):
                 device_ms, clock_ms = bench.time(decode, positions, steps)
                 bound = bench.bytes_read(positions) / rate * 1e3
@@ -259,18 +271,12 @@ def measure(name: str, cubins: list[Path | None], *, steps: int) -> Iterator[dic
                     "variant": variant,
                     "rows": len(positions),
                     "position": positions[0],
-                    "error": error,
+                    "error": max(errors),
                     "device_ms": round(device_ms, 4),
                     "clock_ms": round(clock_ms, 4),
                     "bound_ms": round(bound, 4),
                     "share": round(bound / device_ms, 3),
                     "tokens_s": round(len(positions) / clock_ms * 1e3),
-                }
-            if len(cubins) == 1:
-                yield base | {
-                    "variant": variant,
-                    "rows": 8,
-                    "error": bench.check(decode, [5, 63, 64, 127, 200, 300, 400, 900]),
                 }
 
 
@@ -296,24 +302,20 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=MODELS, action="append", help="all if not given")
-    parser.add_argument("--cubins", type=Path, help="a folder of MODEL.VARIANT.cubin to compare")
+    parser.add_argument("--variant", choices=VARIANTS, action="append", help="the default if not given")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--one", action="store_true", help="in this process")
-    parser.add_argument("--skip", action="append", default=[], help="variants to leave out")
+    parser.add_argument("--one", action="store_true", help="in this process, unprotected from hangs")
     options = parser.parse_args()
     models = options.model or list(MODELS)
+    variants = options.variant or ["default"]
     if options.one:
         for name in models:
-            files: list[Path | None] = [None]
-            if options.cubins is not None:
-                found = sorted(options.cubins.glob(f"{name}.*.cubin"))
-                files = [file for file in found if file.stem not in options.skip]
-            for line in measure(name, files, steps=options.steps):
+            for line in measure(name, variants, steps=options.steps):
                 print(json.dumps(line), flush=True)
         return
     lines: list[dict[str, Any]] = []
     for name in models:
-        lines += _in_processes(name, options)
+        lines += _in_processes(name, variants, options.steps)
     for line in lines:
         if "share" in line:
             print(
@@ -323,26 +325,20 @@ def main() -> None:
             )
 
 
-def _in_processes(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Runs one model in a process of its own; again without the variants that hung."""
+def _in_processes(name: str, variants: list[str], steps: int) -> list[dict[str, Any]]:
+    """Runs one model in a process of its own; again with the variants after one that hung."""
     lines: list[dict[str, Any]] = []
-    skip: list[str] = []
-    while True:
+    left = variants
+    while left:
         command = [sys.executable, "-m", "runtime_svc.cuda.decode_bench", "--one", "--model", name]
-        command += ["--steps", str(options.steps)]
-        if options.cubins is not None:
-            command += ["--cubins", str(options.cubins)]
-        for variant in skip:
-            command += ["--skip", variant]
+        command += ["--steps", str(steps), *(part for variant in left for part in ("--variant", variant))]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         print(done.stdout, end="", flush=True)
         new = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         lines += new
         hung = [line["hung"] for line in new if "hung" in line]
-        seen = {line["variant"] for line in new if "variant" in line}
-        if done.returncode != 3 or not hung or options.cubins is None:
-            return lines
-        skip += [*hung, *seen]
+        left = left[left.index(hung[0]) + 1 :] if hung else []
+    return lines
 
 
 if __name__ == "__main__":

@@ -45,8 +45,10 @@ struct Consumer {
                     load_activations(source, step.epoch + layer, cut, chunk, end, norm);
                     __syncwarp();
                 }
+#if GROUP_TILES == 4
                 if (count == 4) multiply<4>(sums, cut, chunk, end);
                 if (count == 3) multiply<3>(sums, cut, chunk, end);
+#endif
                 if (count == 2) multiply<2>(sums, cut, chunk, end);
                 if (count == 1) multiply<1>(sums, cut, chunk, end);
                 if (norm && begin == 0 && end == cut.chunks) add_squares();
@@ -145,8 +147,12 @@ struct Consumer {
     // Hands this warp's sums of a group's tiles to the reducers: all sums of a tile and a row's two products added.
     __device__ __forceinline__ void store_partials(float (&sums)[GROUP_TILES][2][4], u32 count) {
         u32 slot = group_number % PARTIALS;
+#if GROUP_TILES == 4
         if (count == 1) add(sums[0], sums[1]), add(sums[2], sums[3]), add(sums[0], sums[2]);
         if (count == 2) add(sums[0], sums[2]), add(sums[1], sums[3]);
+#else
+        if (count == 1) add(sums[0], sums[1]);
+#endif
         mbarrier_wait(&shared().partial_empty[slot], (group_number / PARTIALS & 1) ^ 1);
         u32 at = (warp * ROWS + group) * TILE + quarter * 2;
 #pragma unroll

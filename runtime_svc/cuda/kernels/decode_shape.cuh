@@ -30,13 +30,16 @@
 #ifndef PARTIALS
 #define PARTIALS (SINGLE ? 4 : 2)  // groups of tiles between consumers and reducers; a power of 2
 #endif
+#ifndef GROUP_TILES
+#define GROUP_TILES 4  // tiles that the consumers work on together at most
+#endif
 #ifndef SHARED_BYTES
 #define SHARED_BYTES 232448
 #endif
 
 constexpr int ROWS = SINGLE ? 1 : MAX_ROWS;  // that this kernel is compiled for
 constexpr int TILE = 8;
-constexpr int GROUP_TILES = 4;  // tiles that the consumers work on together at most
+static_assert(GROUP_TILES == 2 || GROUP_TILES == 4);
 constexpr int WARP_STEP = 32;                      // inner elements that a warp takes of a row at once
 constexpr int BLOCK_STEP = WARP_STEP * CONSUMERS;  // and the block
 constexpr int GROUP = HEADS / KV_HEADS;            // query heads of one key-value head
@@ -142,7 +145,10 @@ struct Shared {
     float split_peak[CONSUMERS][8], split_total[CONSUMERS][8];
     Statistics statistics[REDUCERS][ROWS];
 };
-constexpr int RING_SLOTS = (SHARED_BYTES - int(sizeof(Shared)) - 1024) / (SLOT_BYTES + 16);
+#ifndef RING_BYTES
+#define RING_BYTES (SHARED_BYTES - int(sizeof(Shared)) - 1024)  // all that is left
+#endif
+constexpr int RING_SLOTS = RING_BYTES / (SLOT_BYTES + 16);
 constexpr int RING_OFFSET = ceil_div(int(sizeof(Shared)) + RING_SLOTS * 16, 128) * 128;
 static_assert(RING_SLOTS >= 4 && RING_OFFSET + RING_SLOTS * SLOT_BYTES <= SHARED_BYTES);
 
