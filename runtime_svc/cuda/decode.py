@@ -130,6 +130,16 @@ class Decode:
         arguments.epoch = (arguments.epoch + self._config.layers + 1) & 0xFFFFFFFF
         return landing.take(self._results, len(rows), stream)
 
+    def draw(self, row: Row, logits: int, result: int) -> None:
+        """Draws for one row from (vocabulary,) float32 `logits` that somebody else computed.
+
+        `result` is their `RowResult`, complete for the most likely token; the drawn one takes its place.
+        """
+        arguments = StepArguments.from_buffer_copy(self._arguments)
+        arguments.logits, arguments.results, arguments.rows = logits, result, 1
+        arguments.row = row_controls(self._shape, [row])
+        self._sampler.launch(1, arguments, self._device.stream.ptr)
+
     def _check(self, rows: Sequence[Row]) -> None:
         slots = {row.slot for row in rows}
         fine = 1 <= len(rows) <= MAX_ROWS and len(slots) == len(rows)

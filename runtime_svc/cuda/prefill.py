@@ -115,8 +115,8 @@ class Prefill:
             weight, gain = base + places.head, base + places.final_gain
             ops.lm_head(control, self._x, gain, weight, self.logits, self._tally, self.result)
 
-    def most_likely(self) -> RowResult:
-        """The last pass's most likely token with the statistics of its logits; waits for the device."""
+    def drawn(self) -> RowResult:
+        """The last pass's result: the most likely token, or what was drawn in its place. Waits for the device."""
         self._device.download(self.result, self._landing)
         return RowResult.from_buffer_copy(self._landing.tobytes())
 

@@ -10,9 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from runtime_svc import sampler
 from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.cache import KvCache
@@ -35,6 +32,9 @@ class Steps(Protocol):
 
     def launch(self, rows: Sequence[Row]) -> Pending:
         """Starts one step."""
+
+    def draw(self, row: Row, logits: int, result: int) -> None:
+        """Starts the drawing of one row's token from other logits."""
 
 
 class CudaRunner:
@@ -74,7 +74,6 @@ class CudaRunner:
         device.upload(turned, table)
         self._prefill = Prefill(device, config, loaded, cache, turned, rows=self.capacity)
         self._steps = steps(cache, turned)
-        self._logits = np.empty(config.vocabulary, np.float32)
 
     @classmethod
     def load(cls, path: Path, config: ModelConfig, *, slots: int, capacity: int) -> CudaRunner:
@@ -120,10 +119,10 @@ class CudaRunner:
             self._prefill.run(slot, part, start + first, logits=last)
         if params is None:
             return None
-        if params.temperature == 0:
-            return _sampled(self._prefill.most_likely())
-        self._device.download(self._prefill.logits, self._logits)
-        return sampler.sample(self._logits, params, 0)
+        if params.temperature > 0:
+            row = Row(slot=slot, position=start + len(tokens) - 1, token=tokens[-1], draw=0, params=params)
+            self._steps.draw(row, self._prefill.logits, self._prefill.result)
+        return _sampled(self._prefill.drawn())
 
     def launch(self, rows: Sequence[Row]) -> Pending:
         """Starts one decode step."""

@@ -135,6 +135,21 @@ class HostSteps:
             eps=config.norm_eps,
         )
 
+    def draw(self, row, logits, result):
+        arguments = layout.StepArguments.from_buffer_copy(self._arguments)
+        arguments.logits, arguments.results, arguments.rows = logits, result, 1
+        arguments.row = layout.row_controls(self._shape, [row])
+        self._sample(arguments)
+
+    def _sample(self, arguments):
+        self._sampler.launch(
+            "sample_rows",
+            (arguments.rows,),
+            (layout.SAMPLE_THREADS,),
+            [arguments],
+            shared_bytes=layout.SAMPLE_SHARED_BYTES,
+        )
+
     def launch(self, rows):
         self._arguments.rows, self._arguments.row = len(rows), layout.row_controls(self._shape, rows)
         self._steps[len(rows) == 1].launch(
@@ -145,13 +160,7 @@ class HostSteps:
             shared_bytes=self.SHARED_BYTES,
             resident=True,
         )
-        self._sampler.launch(
-            "sample_rows",
-            (len(rows),),
-            (layout.SAMPLE_THREADS,),
-            [self._arguments],
-            shared_bytes=layout.SAMPLE_SHARED_BYTES,
-        )
+        self._sample(self._arguments)
         self._arguments.epoch += self._layers + 1
         results = (layout.RowResult * len(rows)).from_address(self._results)
         return Done(

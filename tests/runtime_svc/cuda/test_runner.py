@@ -76,6 +76,17 @@ def test_the_first_token_is_the_decoders(runner, directory):
     assert token.margin == pytest.approx(expected.margin, abs=0.05)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drawn_first_token_is_one_of_the_likely_ones_and_says_how_likely(runner, directory, seed):
+    params = SamplingParams(temperature=0.8, top_p=0.9, top_k=5, seed=seed)
+    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    logits = decoder.forward(PROMPT, decoder.new_cache())
+    token = runner.prefill(1, PROMPT, 0, params, nothing)
+    assert (logits > logits[token.id]).sum() < 5 + 1  # a rank that rounding may move by one
+    expected = logits[token.id].astype(float) - np.logaddexp.reduce(logits.astype(float))
+    assert token.logprob == pytest.approx(expected, abs=0.05)
+
+
 def test_the_same_prompt_gives_the_same_bits_in_any_slot(runner):
     first = runner.prefill(0, PROMPT, 0, DRAWN, nothing)
     runner.prefill(1, PROMPT[::-1], 0, DRAWN, nothing)
