@@ -14,9 +14,11 @@ BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
 SHAPES = {**MODELS, "treni-tiny": checkpoint.read_config(BUNDLED)}
 FILES = sorted(path.stem for path in cubins.KERNELS.glob("*.cu"))
 COMPILED = [(name, {}) for name in FILES if name != "decode"] + [
-    ("decode", DecodeShape.of(config).defines) for config in SHAPES.values()
+    ("decode", {**DecodeShape.of(config).defines, "SINGLE": single})
+    for config in SHAPES.values()
+    for single in (0, 1)
 ]
-"""Every file, and the one that is compiled for a model's shape for each of these."""
+"""Every file, and the one that is compiled for a model's shape for each of these, for one row and for several."""
 
 
 @pytest.mark.parametrize(("name", "defines"), COMPILED)
