@@ -82,9 +82,9 @@ class CudaRunner:
         Raises `TreniError`: FAILED_PRECONDITION "backend_unavailable" without a usable GPU, or naming file and
         tensor when the checkpoint is damaged; RESOURCE_EXHAUSTED when weights and slots do not fit.
         """
-        shape = DecodeShape.of(config)
         marks = [time.perf_counter()]
         device = CudaDevice()
+        shape = DecodeShape.of(config)
         # Kernels and cuBLAS, which take as long as a small model's weights, while those are read and copied.
         with ThreadPoolExecutor(1, "kernels") as pool:
             kernels = pool.submit(_prepare, device, shape)
