@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+GPU_STAMP := $(VENV)/.installed-gpu
+SANITIZER ?= compute-sanitizer
+SANITIZED := tests/runtime_svc/cuda/test_ops.py
 
-.PHONY: help setup proto stubs-check check fmt test soak matrix bench eval train lock clean
+.PHONY: help setup proto stubs-check check fmt test test-gpu soak matrix bench eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -15,6 +18,10 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(GPU_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cupy]'
 	touch $@
 
 proto: $(STAMP) ## regenerates the stubs from proto/treni/v1/*.proto
@@ -38,8 +45,15 @@ check: $(STAMP) stubs-check ## lint, format, strict types, stubs, profiles and s
 	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices proto/treni/errors.py proto/treni/metadata.py proto/treni/serving.py
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU aside
+	$(BIN)/python -m pytest -m "not gpu"
+
+# Without the configuration file: its options are for plugins that a machine with a GPU need not have.
+GPU_TESTS = $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -c /dev/null --rootdir=. --import-mode=importlib -m gpu -q
+test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper GPU, then memcheck and racecheck (GPU_PYTHON= SANITIZER=)
+	PYTHONPATH=.:proto $(GPU_TESTS) tests/runtime_svc/cuda
+	set -e; for tool in memcheck racecheck; do \
+	  PYTHONPATH=.:proto $(SANITIZER) --tool $$tool --error-exitcode 1 $(GPU_TESTS) $(SANITIZED); done
 
 soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from runtime_svc.checkpoint import LayerWeights, ModelConfig, Weights
 from runtime_svc.ops import Array, Ops
+from runtime_svc.rope import turns
 
 CHUNK = 128
 """Tokens prefilled at once: keeps activations in a core's cache, and a cancellation from waiting long."""
@@ -85,7 +86,9 @@ class Decoder:
         self.config = config
         self.ops = ops
         self.weights = _uploaded(weights, ops)
-        self._rotations = ops.upload(_rotations(config))
+        self._rotations = ops.upload(
+            turns(config.inverse_frequencies, config.rope_attention_scale, config.context_length)
+        )
         self._single = _Workspace(config, ops, 1)
         self._chunk: _Workspace | None = None
 
@@ -197,11 +200,3 @@ def _uploaded(weights: Weights, ops: Ops) -> Weights:
         final_gain=ops.upload(weights.final_gain),
         head=ops.upload(weights.head),
     )
-
-
-def _rotations(config: ModelConfig) -> npt.NDArray[np.float32]:
-    """exp(i position frequency) for every position, (context_length, head_dim) as pairs; RoPE, arXiv:2104.09864."""
-    positions = np.arange(config.context_length, dtype=np.float64)
-    angles = np.outer(positions, np.asarray(config.inverse_frequencies))
-    turns = np.exp(1j * angles) * config.rope_attention_scale
-    return turns.astype(np.complex64).view(np.float32)

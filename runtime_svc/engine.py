@@ -133,12 +133,8 @@ class Engine:
         if backend == "numpy":
             runner = NumpyRunner.load(path, config, slots=slots, capacity=capacity, max_rows=max_rows)
         else:
-            try:
-                from runtime_svc.cuda.runner import (  # type: ignore[import-not-found,unused-ignore]
-                    CudaRunner,
-                )
-            except ImportError as error:
-                raise _no_backend(backend, str(error)) from error
+            from runtime_svc.cuda.runner import CudaRunner
+
             runner = CudaRunner.load(path, config, slots=slots, capacity=capacity)
         engine = cls(
             directory=path,

@@ -42,6 +42,17 @@ def unsupported(
     )
 
 
+def logits_not_finite() -> TreniError:
+    """No token is drawn from NaN or infinity."""
+    return TreniError(
+        Code.INTERNAL,
+        "logits_not_finite",
+        expected="finite logits",
+        got="NaN or infinity",
+        todo="check the checkpoint's weights",
+    )
+
+
 def cancelled() -> TreniError:
     """The caller has gone, and the work was stopped at the next token."""
     return TreniError(

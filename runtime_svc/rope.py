@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from runtime_svc.errors import damaged, unsupported
 
@@ -32,6 +35,12 @@ def inverse_frequencies(
     if kind == "yarn":
         return _yarn(path, config, scaling, theta, plain)
     raise unsupported(path, expected='rope_type "default", "linear" or "yarn"', got=repr(kind))
+
+
+def turns(frequencies: Sequence[float], scale: float, length: int) -> npt.NDArray[np.float32]:
+    """Scale * exp(i position frequency), (length, 2 frequencies) as pairs of cosine and sine; arXiv:2104.09864."""
+    angles = np.outer(np.arange(length, dtype=np.float64), np.asarray(frequencies))
+    return (np.exp(1j * angles) * scale).astype(np.complex64).view(np.float32)
 
 
 def _yarn(

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from runtime_svc.errors import logits_not_finite
 from runtime_svc.ops import Sampled, SamplingParams
-from treni.errors import Code, TreniError
 
 Floats = npt.NDArray[np.float32]
 
@@ -23,13 +23,7 @@ def sample(logits: Floats, params: SamplingParams, step: int) -> Sampled:
     exps = np.exp(shifted)
     total = float(exps.sum())
     if not math.isfinite(total):
-        raise TreniError(
-            Code.INTERNAL,
-            "logits_not_finite",
-            expected="finite logits",
-            got="NaN or infinity",
-            todo="check the checkpoint's weights",
-        )
+        raise logits_not_finite()
     log_total = math.log(total)
     entropy = log_total - float(np.dot(exps, shifted)) / total
     chosen = best if params.temperature == 0 else _draw(shifted, params, uniform(params.seed, step))

@@ -1,0 +1,45 @@
+"""The KV slots of a model on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.cuda.device import Device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KvCache:
+    """Keys (after norm and rotation) and values: (layers, 2, slots, kv_heads, capacity, head_dim) bf16 at `address`.
+
+    The halves of a head are in Hugging Face's order: element i turns with element i + head_dim / 2.
+    """
+
+    address: int
+    layers: int
+    slots: int
+    kv_heads: int
+    capacity: int
+    head_dim: int
+
+    @classmethod
+    def allocate(cls, device: Device, config: ModelConfig, *, slots: int, capacity: int) -> KvCache:
+        """Empty slots. Raises RESOURCE_EXHAUSTED when they do not fit the device."""
+        size = config.layers * 2 * slots * config.kv_heads * capacity * config.head_dim * 2
+        return cls(
+            address=device.allocate(size),
+            layers=config.layers,
+            slots=slots,
+            kv_heads=config.kv_heads,
+            capacity=capacity,
+            head_dim=config.head_dim,
+        )
+
+    @property
+    def layer_size(self) -> int:
+        """Bytes of one layer's keys and values."""
+        return 2 * self.slots * self.kv_heads * self.capacity * self.head_dim * 2
+
+    def layer(self, index: int) -> int:
+        """The address of one layer's keys and values."""
+        return self.address + index * self.layer_size

@@ -1,0 +1,329 @@
+"""One CUDA device: memory, kernels by file and name, matrix products and captured graphs, all on one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+
+from runtime_svc.cuda import cubins, libraries
+
+Argument = int | np.int32 | np.int64 | np.float32
+"""Of a kernel: a plain int is an address, NumPy scalars are numbers."""
+
+
+class Product(Enum):
+    """Where a matrix product goes: rounded to a bf16 array, to a float32 one, or added to what that holds."""
+
+    BF16 = "bf16"
+    FLOAT = "float"
+    ADD = "add"
+
+
+class Lane(Protocol):
+    """A host buffer with work of its own behind it: filled while other lanes' copies are under way.
+
+    `host` is (size,) uint8, `staging` the address of as much device memory as was asked for. Leaving its context
+    waits and gives both back.
+    """
+
+    host: np.ndarray[Any, np.dtype[np.uint8]]
+    staging: int
+
+    def __enter__(self) -> Lane: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def copy(self, target: int, offset: int, size: int) -> None:
+        """Starts a copy of `size` bytes of the buffer to the device's address `target`."""
+
+    def launch(
+        self, file: str, kernel: str, blocks: int, threads: int, arguments: Sequence[Argument]
+    ) -> None:
+        """Starts a kernel after the lane's copies."""
+
+    def wait(self) -> None:
+        """Until what was started is done, and the buffer may be filled again."""
+
+
+class Device(Protocol):
+    """What the steps of a model need of a device. Addresses are plain ints, work is done in order."""
+
+    @property
+    def multiprocessors(self) -> int:
+        """How many blocks of a whole multiprocessor run at once."""
+
+    def allocate(self, size: int) -> int:
+        """The address of `size` zeroed bytes, 256-byte aligned, kept until `close`."""
+
+    def host(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Host memory, (size,) uint8, from which `send` copies without waiting."""
+
+    def send(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """Starts a copy of contiguous `host` memory to the device."""
+
+    def lane(self, size: int, staging_size: int) -> Lane:
+        """A buffer for copies beside the others, to be entered and used by one thread."""
+
+    def synchronize(self) -> None:
+        """Waits until all work is done, that of lanes aside."""
+
+    def wait_sent(self) -> None:
+        """Until the last `send` is done, and its source may be changed."""
+
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """Copies a contiguous array there; the array may be changed at once."""
+
+    def download(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """Fills a contiguous array from there, after everything before it is done."""
+
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        blocks: tuple[int, int, int],
+        threads: int,
+        arguments: Sequence[Argument],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Starts a kernel of `kernels/<file>.cu`."""
+
+    def multiply(
+        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
+    ) -> None:
+        """Out (rows, outputs) = x (rows, inputs) bf16 times the transpose of weight (outputs, inputs) bf16.
+
+        Sums are float32; `into` says what happens to them.
+        """
+
+    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Does `work` whenever it is called, and may record its launches to replay them: they never change."""
+
+
+class CudaDevice:
+    """Implements `Device` with CuPy's driver bindings and cuBLAS. Not thread-safe.
+
+    Raises FAILED_PRECONDITION "backend_unavailable" without CuPy, without a GPU, or on one that is not a Hopper.
+    """
+
+    def __init__(self, ordinal: int = 0) -> None:
+        self._cupy = _cupy()
+        self._runtime = self._cupy.cuda.runtime
+        self._ordinal = ordinal
+        properties = _properties(self._cupy, ordinal)
+        self.name: str = properties["name"].decode()
+        self.multiprocessors: int = properties["multiProcessorCount"]
+        self._cupy.cuda.Device(ordinal).use()
+        self.stream: Any = self._cupy.cuda.Stream(non_blocking=True)
+        self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
+        self._allocated: list[int] = []
+        self._blas: Any = None
+        self._sent: Any = self._cupy.cuda.Event(disable_timing=True)
+
+    def __enter__(self) -> CudaDevice:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for the device and gives all memory back."""
+        self.synchronize()
+        if self._blas is not None:
+            self._blas.close()
+            self._blas = None
+        while self._allocated:
+            self._runtime.free(self._allocated.pop())
+
+    def lane(self, size: int, staging_size: int) -> CudaLane:
+        """See `Device`."""
+        return CudaLane(self, size, staging_size)
+
+    def use(self) -> None:
+        """Makes this the calling thread's device: each thread that copies or launches needs it once."""
+        self._cupy.cuda.Device(self._ordinal).use()
+
+    def warm_up(self) -> None:
+        """Loads cuBLAS ahead of the first product, which else takes the time."""
+        from runtime_svc.cuda.cublas import Cublas
+
+        if self._blas is None:
+            self._blas = Cublas(self.stream.ptr, self.allocate(Cublas.WORKSPACE))
+
+    def allocate(self, size: int) -> int:
+        """See `Device`. Raises RESOURCE_EXHAUSTED "device_memory" when the device is full."""
+        from treni.errors import Code, TreniError
+
+        try:
+            address: int = self._runtime.malloc(max(size, 256))
+        except self._runtime.CUDARuntimeError as error:
+            free, total = self._runtime.memGetInfo()
+            raise TreniError(
+                Code.RESOURCE_EXHAUSTED,
+                "device_memory",
+                expected=f"{size:,} bytes on {self.name}",
+                got=f"{free:,} free of {total:,} ({error})",
+                todo="use fewer or shorter slots, or a smaller model",
+            ) from None
+        self._allocated.append(address)
+        self._runtime.memsetAsync(address, 0, max(size, 256), self.stream.ptr)
+        return address
+
+    def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """From pageable memory: CUDA stages small arrays, and returns when it has read the array."""
+        self._runtime.memcpyAsync(address, values.ctypes.data, values.nbytes, 1, self.stream.ptr)
+        self.synchronize()
+
+    def host(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """See `Device`; page-locked."""
+        return pinned(size)
+
+    def send(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """See `Device`."""
+        self._runtime.memcpyAsync(address, values.ctypes.data, values.nbytes, 1, self.stream.ptr)
+        self._sent.record(self.stream)
+
+    def wait_sent(self) -> None:
+        """See `Device`."""
+        self._sent.synchronize()
+
+    def download(self, address: int, values: np.ndarray[Any, Any]) -> None:
+        """See `Device`."""
+        self._runtime.memcpyAsync(values.ctypes.data, address, values.nbytes, 2, self.stream.ptr)
+        self.synchronize()
+
+    def synchronize(self) -> None:
+        """Waits until all work is done."""
+        self.stream.synchronize()
+
+    def load(self, file: str) -> None:
+        """Compiles `kernels/<file>.cu` unless the cache has it, and loads it."""
+        if file not in self._modules:
+            module = self._cupy.RawModule(path=str(cubins.cached(file)))
+            _ = module.module  # CuPy loads it when it is first asked for something
+            self._modules[file] = module
+
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        blocks: tuple[int, int, int],
+        threads: int,
+        arguments: Sequence[Argument],
+        shared_bytes: int = 0,
+    ) -> None:
+        """See `Device`."""
+        self.function(file, kernel, shared_bytes)(
+            blocks, (threads, 1, 1), arguments, shared_mem=shared_bytes, stream=self.stream
+        )
+
+    def function(self, file: str, kernel: str, shared_bytes: int = 0) -> Any:
+        """CuPy's handle of a kernel, allowed at least that much dynamic shared memory."""
+        found = self._kernels.get((file, kernel))
+        if found is None:
+            self.load(file)
+            raw = self._modules[file].get_function(kernel)
+            if shared_bytes > 48 * 1024:
+                raw.max_dynamic_shared_size_bytes = shared_bytes
+            found = self._kernels[file, kernel] = raw.kernel
+        return found
+
+    def multiply(
+        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
+    ) -> None:
+        """See `Device`; by cuBLAS, deterministic for the same shape."""
+        self.warm_up()
+        self._blas.multiply(x, weight, out, rows, outputs, inputs, into=into)
+
+    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See `Device`; records the launches at the second call, and replays them from then on.
+
+        The first call is not the one that pays for the recording: a process that has just started answers sooner,
+        and whatever CUDA loads at a kernel's first launch, which a recording must not, is loaded.
+        """
+        calls = 0
+        graph: Any = None
+
+        def run() -> None:
+            nonlocal calls, graph
+            calls += 1
+            if calls == 1:
+                work()
+                return
+            if graph is None:
+                self.stream.begin_capture()
+                try:
+                    work()
+                finally:
+                    graph = self.stream.end_capture()
+            graph.launch(self.stream)
+
+        return run
+
+
+class CudaLane:
+    """Implements `Lane`: pinned memory and a stream."""
+
+    def __init__(self, device: CudaDevice, size: int, staging_size: int) -> None:
+        device.use()
+        self._device = device
+        self._cuda = _cupy().cuda
+        self._stream = self._cuda.Stream(non_blocking=True)
+        self.host = pinned(size)
+        self.staging: int = self._cuda.runtime.malloc(staging_size) if staging_size else 0
+
+    def __enter__(self) -> CudaLane:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        if self.staging:
+            self._cuda.runtime.free(self.staging)
+
+    def copy(self, target: int, offset: int, size: int) -> None:
+        """See `Lane`."""
+        source = self.host.ctypes.data + offset
+        self._cuda.runtime.memcpyAsync(target, source, size, 1, self._stream.ptr)
+
+    def launch(
+        self, file: str, kernel: str, blocks: int, threads: int, arguments: Sequence[Argument]
+    ) -> None:
+        """See `Lane`."""
+        self._device.function(file, kernel)((blocks, 1, 1), (threads, 1, 1), arguments, stream=self._stream)
+
+    def wait(self) -> None:
+        """See `Lane`."""
+        self._stream.synchronize()
+
+
+def pinned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Page-locked host memory, (size,) uint8, from and to which copies are asynchronous and fast."""
+    memory = _cupy().cuda.alloc_pinned_memory(size)
+    return np.frombuffer(memory, np.uint8, size)
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise libraries.unavailable(
+            "CuPy", str(error), "install treni-route[cupy] or use --backend numpy"
+        ) from None
+    return cupy
+
+
+def _properties(cupy: Any, ordinal: int) -> dict[str, Any]:
+    try:
+        properties: dict[str, Any] = cupy.cuda.runtime.getDeviceProperties(ordinal)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise libraries.unavailable("an NVIDIA GPU", str(error), "use --backend numpy") from None
+    major, minor = properties["major"], properties["minor"]
+    if (major, minor) != (9, 0):
+        got = f"{properties['name'].decode()} with {major}.{minor}"
+        raise libraries.unavailable(
+            "a GPU of compute capability 9.0 (Hopper)", got, "use another GPU, or --backend numpy"
+        )
+    return properties

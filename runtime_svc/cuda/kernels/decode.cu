@@ -1,0 +1,41 @@
+// One decode step of a Qwen2.5 or Qwen3 model for up to 8 rows, in one launch. See decode_shape.cuh.
+#include "decode_attention.cuh"
+#include "decode_consumer.cuh"
+#include "decode_producer.cuh"
+#include "decode_reducer.cuh"
+
+// Grid: any number of blocks that are all resident at once; block: THREADS; shared memory: SHARED_BYTES.
+extern "C" __global__ void __launch_bounds__(THREADS, 1) decode_step(const __grid_constant__ Step step) {
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < RING_SLOTS; i++) {
+            mbarrier_init(&Ring::full()[i], 1);
+            mbarrier_init(&Ring::empty()[i], CONSUMERS);
+        }
+        for (int i = 0; i < PARTIALS; i++) {
+            mbarrier_init(&shared().partial_full[i], CONSUMERS);
+            mbarrier_init(&shared().partial_empty[i], SINGLE ? 1 : REDUCERS);
+        }
+        mbarrier_init(&shared().gain_full, 1);
+        mbarrier_init(&shared().gain_empty, CONSUMERS);
+        mbarrier_init_fence();
+    }
+    __syncthreads();
+    // Consumers hold a block of activations in registers; the other roles give theirs up for that.
+    if (threadIdx.x < 32 * CONSUMERS) {
+        raise_registers<CONSUMER_REGISTERS>();
+        Consumer consumer(step);
+        walk(step, consumer);
+    } else {
+        lower_registers<OTHER_REGISTERS>();
+        if (threadIdx.x / 32 == PRODUCER_WARP) {
+            Producer producer(step);
+            walk(step, producer);
+        } else {
+            Reducer reducer(step);
+            reducer.embed();
+            walk(step, reducer);
+            reducer.finish();
+        }
+    }
+}
+TRENI_SHIM_EXPORT(decode_step)

@@ -1,0 +1,122 @@
+// Matrix products of a warpgroup (four warps, the first a multiple of four): a from registers, b from shared memory.
+//
+// Asynchronous: between `wgmma_fence` and the `wgmma_wait` that covers a product nobody may touch its registers, nor
+// write what it reads. b lies in rows of 128 bytes whose 16-byte units are permuted (unit u of row r at u ^ r % 8), and
+// starts at a multiple of 1,024 bytes, or some whole k steps on. Under TRENI_SHIM a product is done at once.
+#pragma once
+#include "ptx.cuh"
+
+// A part of shared memory as a right-hand side, strides in bytes. Rows of k (`k_major`, 64 of them at most): eight rows
+// of n at 128, the next eight at `stride`. Rows of n: eight rows of k at 128, the next eight at `stride`, columns of n
+// from the 64th on at `leading`.
+struct SharedTile {
+  const void* base;
+  u32 leading;
+  u32 stride;
+};
+
+#ifdef TRENI_SHIM
+namespace shim {
+// Adds a (16 rows of this warp, 16) b (16, 8 N) to d, b's element (k, n) found by `at`.
+template <int N, class At>
+void wgmma(float (&d)[N][4], const u32 (&a)[4], At at) {
+  struct Fragment {
+    u32 a[4];
+  } mine = {{a[0], a[1], a[2], a[3]}}, all[32];
+  exchange(mine, all);
+  int group = current->lane / 4, pair = current->lane % 4;
+  for (int n = 0; n < N; n++) {
+    for (int i = 0; i < 4; i++) {
+      float sum = 0;
+      for (int k = 0; k < 16; k++) {
+        u32 word = all[group * 4 + k % 8 / 2].a[i / 2 + k / 8 * 2];
+        uintptr_t address = reinterpret_cast<uintptr_t>(at(k, n * 8 + pair * 2 + i % 2));
+        address ^= (address >> 7 & 7) << 4;
+        sum += (k % 2 == 0 ? bf16_low(word) : bf16_high(word)) * bf16_float(*reinterpret_cast<const u16*>(address));
+      }
+      d[n][i] += sum;
+    }
+  }
+}
+}  // namespace shim
+#else
+__device__ __forceinline__ u64 descriptor_of(SharedTile tile) {
+  // PTX ISA, "Matrix Descriptor Format": all in units of 16 bytes; the top bits name the permutation of 128 bytes.
+  return u64(1) << 62 | u64(tile.stride >> 4) << 32 | u64(tile.leading >> 4) << 16 |
+         (shared_address(tile.base) & 0x3ffff) >> 4;
+}
+#endif
+
+// Before the first product, and after the threads changed registers that the next product uses.
+__device__ __forceinline__ void wgmma_fence() {
+#ifndef TRENI_SHIM
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+
+// Closes a group of products.
+__device__ __forceinline__ void wgmma_commit() {
+#ifndef TRENI_SHIM
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+
+// Until all but the newest `pending` groups are done.
+template <int pending>
+__device__ __forceinline__ void wgmma_wait() {
+#ifndef TRENI_SHIM
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+#endif
+}
+
+// d (64, 64) += a (64, 16) b (16, 64): a in fragments as of `mma_bf16_16816`, each warp its 16 rows; d[n] the same
+// instruction's d for columns 8 n .. 8 n + 7. b in rows of k.
+__device__ __forceinline__ void wgmma_64x64_rows_of_k(float (&d)[8][4], const u32 (&a)[4], SharedTile b) {
+#ifdef TRENI_SHIM
+  shim::wgmma(d, a, [b](int k, int n) {
+    return static_cast<const char*>(b.base) + n / 8 * b.stride + n % 8 * 128 + k * 2;
+  });
+#else
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+        "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
+          "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
+          "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
+          "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
+          "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
+          "+f"(d[7][2]), "+f"(d[7][3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor_of(b)));
+#endif
+}
+
+// d (64, 128) += a (64, 16) b (16, 128), b in rows of n.
+__device__ __forceinline__ void wgmma_64x128_rows_of_n(float (&d)[16][4], const u32 (&a)[4], SharedTile b) {
+#ifdef TRENI_SHIM
+  shim::wgmma(d, a, [b](int k, int n) {
+    return static_cast<const char*>(b.base) + n / 64 * b.leading + n % 64 * 2 + k / 8 * b.stride + k % 8 * 128;
+  });
+#else
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+        "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"
+        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
+          "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
+          "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
+          "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
+          "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
+          "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]),
+          "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]), "+f"(d[10][1]),
+          "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]), "+f"(d[11][2]), "+f"(d[11][3]),
+          "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]), "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]),
+          "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
+          "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor_of(b)));
+#endif
+}

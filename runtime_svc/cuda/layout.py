@@ -1,0 +1,140 @@
+"""Where each tensor of a decoder lies in the device's one slab of weights. Pure: no device, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runtime_svc.checkpoint import ModelConfig
+from treni.errors import Code, TreniError
+
+ALIGNMENT = 256
+HEAD_DIMS = (8, 16, 32, 64, 128)
+"""Widths of a head that the attention kernels are compiled for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placed:
+    """One tensor of the checkpoint in the slab: `offset` and `size` in bytes, float32 where `wide`, else bf16."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    wide: bool
+
+    @property
+    def elements(self) -> int:
+        """How many values it has."""
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the slab."""
+        return self.elements * (4 if self.wide else 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerPlaces:
+    """One block's tensors: offsets in bytes from the slab's start, of matrices (outputs, inputs) in bf16.
+
+    `qkv` is queries, keys and values, `gate_up` gate and up, one under the other. Gains and `qkv_bias` are
+    float32; `qkv_bias` is None for Qwen3, `query_gain` and `key_gain` for Qwen2.
+    """
+
+    attention_gain: int
+    qkv: int
+    qkv_bias: int | None
+    query_gain: int | None
+    key_gain: int | None
+    o: int
+    ffn_gain: int
+    gate_up: int
+    down: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """The slab: `size` bytes, every tensor in order, and the offsets by what they are for.
+
+    `head` is `embedding` where the two are tied.
+    """
+
+    size: int
+    tensors: tuple[Placed, ...]
+    embedding: int
+    layers: tuple[LayerPlaces, ...]
+    final_gain: int
+    head: int
+
+
+def layout(config: ModelConfig) -> Layout:
+    """The slab of a model. Raises FAILED_PRECONDITION when its shape is not one the kernels can do."""
+    _check(config)
+    slab = _Slab()
+    d, c = config.hidden, config
+    embedding = slab.place(("model.embed_tokens.weight", (c.vocabulary, d)))
+    layers = tuple(_layer(slab, f"model.layers.{i}.", config) for i in range(c.layers))
+    final_gain = slab.place(("model.norm.weight", (d,)))
+    head = embedding if c.tied else slab.place(("lm_head.weight", (c.vocabulary, d)))
+    return Layout(
+        size=slab.size,
+        tensors=tuple(slab.tensors),
+        embedding=embedding,
+        layers=layers,
+        final_gain=final_gain,
+        head=head,
+    )
+
+
+def _layer(slab: _Slab, at: str, config: ModelConfig) -> LayerPlaces:
+    d, hd, ffn = config.hidden, config.head_dim, config.ffn
+    q, kv = config.heads * hd, config.kv_heads * hd
+    heads = tuple((f"{at}self_attn.{name}_proj", rows) for name, rows in (("q", q), ("k", kv), ("v", kv)))
+    qwen2 = config.family == "qwen2"
+    return LayerPlaces(
+        attention_gain=slab.place((at + "input_layernorm.weight", (d,))),
+        qkv=slab.place(*((f"{name}.weight", (rows, d)) for name, rows in heads)),
+        qkv_bias=slab.place(*((f"{name}.bias", (rows,)) for name, rows in heads)) if qwen2 else None,
+        query_gain=None if qwen2 else slab.place((at + "self_attn.q_norm.weight", (hd,))),
+        key_gain=None if qwen2 else slab.place((at + "self_attn.k_norm.weight", (hd,))),
+        o=slab.place((at + "self_attn.o_proj.weight", (d, q))),
+        ffn_gain=slab.place((at + "post_attention_layernorm.weight", (d,))),
+        gate_up=slab.place((at + "mlp.gate_proj.weight", (ffn, d)), (at + "mlp.up_proj.weight", (ffn, d))),
+        down=slab.place((at + "mlp.down_proj.weight", (d, ffn))),
+    )
+
+
+class _Slab:
+    """Hands out places from the front."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.tensors: list[Placed] = []
+
+    def place(self, *tensors: tuple[str, tuple[int, ...]]) -> int:
+        """The offset of the first of these tensors, which lie side by side; vectors are widened."""
+        self.size = -(-self.size // ALIGNMENT) * ALIGNMENT
+        first = self.size
+        for name, shape in tensors:
+            placed = Placed(name=name, shape=shape, offset=self.size, wide=len(shape) == 1)
+            self.tensors.append(placed)
+            self.size += placed.size
+        return first
+
+
+def _check(config: ModelConfig) -> None:
+    for expected, fits in _requirements(config):
+        if not fits:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "checkpoint_unsupported",
+                expected=f"a model whose {expected}, on the GPU",
+                got=f"hidden {config.hidden}, ffn {config.ffn}, heads of {config.head_dim}",
+                todo="use --backend numpy for this model",
+            )
+
+
+def _requirements(config: ModelConfig) -> Iterator[tuple[str, bool]]:
+    yield f"heads are one of {HEAD_DIMS} wide", config.head_dim in HEAD_DIMS
+    yield "hidden and ffn widths are multiples of 8", config.hidden % 8 == 0 and config.ffn % 8 == 0

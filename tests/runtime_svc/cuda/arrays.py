@@ -1,0 +1,50 @@
+"""Arrays to and from a device, bfloat16 as bits, and the bounds of the parity tests."""
+
+import numpy as np
+
+FLOAT_BOUND, BF16_BOUND = 1e-5, 5e-3
+"""Relative L2 error against float64 that float32 and bfloat16 outputs may have."""
+
+
+def values(*shape, seed=0):
+    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(np.float32)
+
+
+def widened(bits):
+    """float32 of bfloat16 bits."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def narrowed(array):
+    """bfloat16 bits of float values, rounded to nearest even."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def put(device, array):
+    """The address of a copy on the device."""
+    array = np.ascontiguousarray(array)
+    address = device.allocate(array.nbytes)
+    device.upload(address, array)
+    return address
+
+
+def poisoned(device, shape, dtype):
+    """The address of an output full of NaN, as float32 or as bfloat16 bits."""
+    return put(
+        device, np.full(shape, np.nan, np.float32) if dtype is np.float32 else np.full(shape, 0x7FFF, dtype)
+    )
+
+
+def take(device, address, shape, dtype):
+    """The device's array, bfloat16 widened."""
+    out = np.empty(shape, dtype)
+    device.download(address, out)
+    return widened(out) if dtype is np.uint16 else out
+
+
+def check(actual, expected, bound):
+    """Relative L2 error in float64; NaN never passes."""
+    expected = np.asarray(expected, np.float64)
+    error = np.linalg.norm(actual.astype(np.float64) - expected) / np.linalg.norm(expected)
+    assert error <= bound

@@ -1,0 +1,239 @@
+"""Each step of the GPU's prefill against float64, into outputs poisoned with NaN."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from runtime_svc.checkpoint import read_config
+from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.decode_layout import RowResult
+from runtime_svc.cuda.device import Product
+from runtime_svc.cuda.ops import CudaOps
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.rope import turns
+from tests.runtime_svc import reference
+from tests.runtime_svc.cuda.arrays import (
+    BF16_BOUND,
+    FLOAT_BOUND,
+    check,
+    narrowed,
+    poisoned,
+    put,
+    take,
+    values,
+    widened,
+)
+
+EPS = 1e-6
+HEADS, KV, CAPACITY, SLOTS, SLOT = 4, 2, 160, 3, 1
+UNTOUCHED = 0x7FFF
+"""NaN in bfloat16: what outputs are poisoned with."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return read_config(write_random_checkpoint(tmp_path_factory.mktemp("shape"), Shape(hidden=72, ffn=88)))
+
+
+class Bench:
+    """Ops over one layer of poisoned slots, and the control block that says which rows there are."""
+
+    def __init__(self, device, config, *, head_dim=32, rows=1, start=0, tokens=()):
+        self.config = replace(config, head_dim=head_dim, heads=HEADS, kv_heads=KV, norm_eps=EPS)
+        self.device = device
+        self.shape = (2, SLOTS, KV, CAPACITY, head_dim)
+        self.layer = poisoned(device, self.shape, np.uint16)
+        self.cache = KvCache(
+            address=self.layer, layers=1, slots=SLOTS, kv_heads=KV, capacity=CAPACITY, head_dim=head_dim
+        )
+        self.ops = CudaOps(device, self.config, self.cache)
+        self.control = put(device, np.array([rows, start, SLOT, 0, *tokens], np.int32))
+
+    def cached(self):
+        return take(self.device, self.layer, self.shape, np.uint16)
+
+    def take(self, address, *shape, dtype=np.uint16):
+        return take(self.device, address, shape, dtype)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_embed_writes_its_rows_and_zeros_after_them(device, config, rows):
+    table = narrowed(values(50, 72))
+    tokens = np.arange(rows) * 7 % 50
+    bench = Bench(device, config, rows=rows, tokens=tokens)
+    out = poisoned(device, (8, 72), np.float32)
+    bench.ops.embed(bench.control, bench.control + 16, put(device, table), out, 8)
+    expected = np.zeros((8, 72), np.float32)
+    expected[:rows] = widened(table)[tokens]
+    np.testing.assert_array_equal(bench.take(out, 8, 72, dtype=np.float32), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
+def test_rms(device, config, rows, scale):
+    x, gain = values(8, 72) * np.float32(scale), values(72, seed=1)
+    bench = Bench(device, config, rows=rows)
+    out = poisoned(device, (8, 72), np.uint16)
+    bench.ops.rms(bench.control, put(device, x), put(device, gain), out, 8)
+    actual = bench.take(out, 8, 72)
+    check(actual[:rows], reference.rms(x[:rows].astype(float), gain.astype(float), EPS), BF16_BOUND)
+    assert np.isnan(actual[rows:]).all()
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
+@pytest.mark.parametrize(("rows", "start"), [(1, 0), (5, 0), (7, 150)])
+def test_rope_kv_write(device, config, head_dim, kind, rows, start):
+    bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
+    width = (HEADS + 2 * KV) * head_dim
+    qkv = values(8, width)
+    bias = values(width, seed=1) if kind == "qwen2" else None
+    gains = [values(head_dim, seed=2), values(head_dim, seed=3)] if kind == "qwen3" else [None, None]
+    table = turns([10000.0 ** (-2 * i / head_dim) for i in range(head_dim // 2)], 1.0, CAPACITY)
+    queries = poisoned(device, (8, HEADS, head_dim), np.uint16)
+    given = [None if a is None else put(device, a) for a in (bias, *gains)]
+    addresses = (put(device, qkv), *given, put(device, table), bench.layer, queries)
+    bench.ops.rope_kv_write(bench.control, *addresses, 8)
+
+    heads = qkv[:rows].astype(float)
+    heads = (heads if bias is None else heads + bias).reshape(rows, -1, head_dim).transpose(1, 0, 2)
+    if kind == "qwen3":
+        heads[:HEADS] = reference.rms(heads[:HEADS], gains[0].astype(float), EPS)
+        heads[HEADS : HEADS + KV] = reference.rms(heads[HEADS : HEADS + KV], gains[1].astype(float), EPS)
+    positions = np.arange(start, start + rows)
+    for head in heads[: HEADS + KV]:
+        head[:] = reference.rotate(head, positions, 10000.0)
+    after = bench.take(queries, 8, HEADS, head_dim)
+    check(after[:rows], heads[:HEADS].transpose(1, 0, 2), BF16_BOUND)
+    assert np.isnan(after[rows:]).all()
+    cached = bench.cached()
+    check(cached[:, SLOT, :, start : start + rows], heads[HEADS:].reshape(2, KV, rows, head_dim), BF16_BOUND)
+    cached[:, SLOT, :, start : start + rows] = np.nan
+    assert np.isnan(cached).all()
+
+
+@pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
+@pytest.mark.parametrize(("rows", "start"), [(1, 0), (16, 0), (70, 0), (3, 61), (65, 70)])
+def test_attend(device, config, head_dim, rows, start):
+    bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
+    padded = rows + 3
+    queries = narrowed(values(padded, HEADS, head_dim))
+    # Scores far apart: the running maximum moves, and most weights are small.
+    cache = np.full(bench.shape, UNTOUCHED, np.uint16)
+    cache[:, SLOT, :, : start + rows] = narrowed(2 * values(2, KV, start + rows, head_dim, seed=1))
+    device.upload(bench.layer, cache)
+    out = poisoned(device, (padded, HEADS, head_dim), np.uint16)
+    bench.ops.attend(bench.control, put(device, queries), bench.layer, out, padded)
+
+    expected = np.empty((rows, HEADS, head_dim))
+    for head in range(HEADS):
+        keys, weights = (
+            widened(cache[part, SLOT, head // 2, : start + rows]).astype(float) for part in (0, 1)
+        )
+        scores = widened(queries[:rows, head]).astype(float) @ keys.T / np.sqrt(head_dim)
+        scores[np.triu_indices(rows, start + 1, start + rows)] = -np.inf
+        expected[:, head] = reference.softmax(scores) @ weights
+    actual = bench.take(out, padded, HEADS, head_dim)
+    check(actual[:rows], expected, BF16_BOUND)
+    assert np.isnan(actual[rows:]).all()
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_swiglu(device, config, rows):
+    both = narrowed(4 * values(8, 2 * 88))
+    bench = Bench(device, config, rows=rows)
+    out = poisoned(device, (8, 88), np.uint16)
+    bench.ops.swiglu(bench.control, put(device, both), out, 8)
+    gate, up = widened(both).astype(float)[:rows, :88], widened(both).astype(float)[:rows, 88:]
+    actual = bench.take(out, 8, 88)
+    check(actual[:rows], gate / (1 + np.exp(-gate)) * up, BF16_BOUND)
+    assert np.isnan(actual[rows:]).all()
+
+
+def test_swiglu_of_large_gates(device, config):
+    both = narrowed(np.concatenate([np.array([-1e4, -200, -90, 90, 200, 1e4, 0, 3e38]), np.ones(88)])[:88])
+    wide = np.concatenate([both, narrowed(np.ones(88))])
+    bench = Bench(device, config)
+    out = poisoned(device, (1, 88), np.uint16)
+    bench.ops.swiglu(bench.control, put(device, wide), out, 1)
+    expected = widened(both).astype(float)
+    expected = np.where(expected > -80, expected / (1 + np.exp(-np.maximum(expected, -80))), 0)
+    np.testing.assert_allclose(bench.take(out, 88), expected, rtol=2**-8, atol=1e-30)
+
+
+def head(bench, x, gain, weight):
+    """Logits and result of two launches, the second of which must give what the first gave."""
+    device, vocabulary = bench.device, len(weight)
+    ops = CudaOps(device, replace(bench.config, vocabulary=vocabulary), bench.cache)
+    tally = put(device, np.zeros(ops.tally_size, np.uint8))
+    arguments = (bench.control, put(device, x), put(device, gain), put(device, narrowed(weight)))
+    found = []
+    for _ in range(2):
+        out = poisoned(device, (vocabulary,), np.float32)
+        result = poisoned(device, (8,), np.float32)
+        ops.lm_head(*arguments, out, tally, result)
+        raw = take(device, result, (8,), np.float32).tobytes()
+        found.append((take(device, out, (vocabulary,), np.float32), raw))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    return found[0][0], RowResult.from_buffer_copy(found[0][1])
+
+
+@pytest.mark.parametrize("vocabulary", [8, 293])
+def test_lm_head_takes_the_last_row_and_says_what_is_most_likely(device, config, vocabulary):
+    bench = Bench(device, config, rows=3)
+    x, gain, weight = values(5, 72), values(72, seed=1), values(vocabulary, 72, seed=2)
+    logits, result = head(bench, x, gain, weight)
+    normed = reference.rms(x[2].astype(float), gain.astype(float), EPS)
+    expected = normed @ widened(narrowed(weight)).astype(float).T
+    check(logits, expected, FLOAT_BOUND)
+    probabilities = reference.softmax(expected)
+    ranked = np.sort(expected)
+    assert (result.id, result.slot, result.finite) == (expected.argmax(), SLOT, 1)
+    assert result.logprob == pytest.approx(np.log(probabilities.max()), abs=1e-4)
+    assert result.entropy == pytest.approx(-np.sum(probabilities * np.log(probabilities)), abs=1e-4)
+    assert result.margin == pytest.approx(ranked[-1] - ranked[-2], abs=1e-4)
+    assert result.peak == pytest.approx(ranked[-1], abs=1e-4)
+
+
+def test_lm_head_takes_the_first_of_equal_tokens(device, config):
+    weight = np.repeat(values(1, 72, seed=2), 200, axis=0)
+    _, result = head(Bench(device, config), values(1, 72), values(72, seed=1), weight)
+    assert (result.id, result.margin) == (0, 0.0)
+    assert result.entropy == pytest.approx(np.log(200), abs=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_lm_head_says_that_logits_are_not_finite(device, config, bad):
+    weight = values(293, 72, seed=2)
+    weight[290, 3] = bad
+    _, result = head(Bench(device, config), values(1, 72), values(72, seed=1), weight)
+    assert result.finite == 0
+
+
+@pytest.mark.parametrize("into", Product)
+@pytest.mark.parametrize("rows", [1, 16, 130])
+def test_multiply(device, rows, into):
+    x, weight, residual = (
+        narrowed(values(rows, 96)),
+        narrowed(values(40, 96, seed=1)),
+        values(rows, 40, seed=2),
+    )
+    dtype = np.uint16 if into is Product.BF16 else np.float32
+    out = put(device, residual) if into is Product.ADD else poisoned(device, (rows, 40), dtype)
+    device.multiply(put(device, x), put(device, weight), out, rows, 40, 96, into=into)
+    expected = widened(x).astype(float) @ widened(weight).astype(float).T
+    expected = expected + residual if into is Product.ADD else expected
+    check(take(device, out, (rows, 40), dtype), expected, BF16_BOUND if into is Product.BF16 else FLOAT_BOUND)
+
+
+@pytest.mark.parametrize("length", [1, 77, CAPACITY])
+def test_copy_prefix(device, config, length):
+    bench = Bench(device, config)
+    before = narrowed(values(*bench.shape))
+    device.upload(bench.layer, before)
+    bench.ops.copy_prefix(SLOT, 2, length)
+    expected = before.copy()
+    expected[:, 2, :, :length] = before[:, SLOT, :, :length]
+    np.testing.assert_array_equal(bench.cached(), widened(expected))

@@ -1,0 +1,110 @@
+"""The whole prefill: against the NumPy decoder and against what Hugging Face transformers gave."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime_svc import checkpoint
+from runtime_svc.cuda import weights
+from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.prefill import Prefill
+from runtime_svc.decoder import Decoder
+from runtime_svc.ops_numpy import NumpyOps
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.rope import turns
+from tests.runtime_svc.cuda.arrays import put, take
+
+NMSE = 1e-4
+AMPLIFIED_NMSE = 3e-4
+"""For the random golden checkpoints, whose weights are so wide that every rounding grows: transformers itself, in
+bfloat16, is 1.3e-4 to 4.4e-4 from its own float32 there."""
+
+CLEAR_GAP = 0.1
+"""Top-2 difference of the reference's logits from which on the greedy token must be the same."""
+
+DATA = Path(__file__).parents[2] / "goldens" / "data"
+BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+
+
+class Model:
+    """A checkpoint's prefill over three slots of a device."""
+
+    def __init__(self, device, directory, *, rows=2048):
+        self.config = checkpoint.read_config(directory)
+        capacity = min(self.config.context_length, 2048)
+        loaded = weights.load(directory, self.config, device)
+        cache = KvCache.allocate(device, self.config, slots=3, capacity=capacity)
+        table = turns(self.config.inverse_frequencies, self.config.rope_attention_scale, capacity)
+        self.prefill = Prefill(device, self.config, loaded, cache, put(device, table), rows=rows)
+        self.device = device
+
+    def logits(self, slot, tokens, start=0):
+        self.prefill.run(slot, tokens, start, logits=True)
+        return take(self.device, self.prefill.logits, (self.config.vocabulary,), np.float32)
+
+
+def close(actual, expected, bound=NMSE):
+    """Both (T, vocabulary): the error over all of them, and the greedy token wherever it is clear."""
+    actual, expected = np.atleast_2d(actual).astype(float), np.atleast_2d(expected).astype(float)
+    assert np.sum((actual - expected) ** 2) / np.sum((expected - expected.mean()) ** 2) <= bound
+    ranked = np.sort(expected, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > CLEAR_GAP
+    np.testing.assert_array_equal(actual.argmax(axis=1)[clear], expected.argmax(axis=1)[clear])
+
+
+def forced(model, prompt, ids, count):
+    """The first `count` logits of the golden answer: the prompt's, then after one token more at a time."""
+    logits = [model.logits(1, prompt)]
+    for step in range(count - 1):
+        logits.append(model.logits(1, [ids[step]], len(prompt) + step))
+    return np.stack(logits)
+
+
+CASES = sorted(path.name for path in (DATA / "random").iterdir())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_random_checkpoints_as_transformers_computes_them(device, case):
+    golden = np.load(DATA / "random.npz")
+    model = Model(device, DATA / "random" / case)
+    actual, expected = [], []
+    for index in range(4):
+        prompt, ids, logits = (golden[f"{case}/{index}/{part}"] for part in ("prompt", "ids", "logits"))
+        actual.append(forced(model, prompt, ids, len(logits)))
+        expected.append(logits)
+    close(np.concatenate(actual), np.concatenate(expected), AMPLIFIED_NMSE)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("head_dim", [32, 64, 128])
+def test_random_checkpoints_as_numpy_computes_them(device, tmp_path, family, head_dim):
+    shape = Shape(family=family, hidden=256, head_dim=head_dim, ffn=384, tied=head_dim == 64)
+    directory = write_random_checkpoint(tmp_path, shape, seed=head_dim)
+    model = Model(device, directory)
+    decoder = Decoder(model.config, checkpoint.read_weights(directory, model.config), NumpyOps())
+    cache = decoder.new_cache()
+    tokens = np.random.default_rng(3).integers(0, shape.vocabulary, 75).tolist()
+    for start, end in ((0, 1), (1, 17), (17, 75)):
+        expected = decoder.forward(tokens[start:end], cache).copy()
+        close(model.logits(2, tokens[start:end], start), expected)
+
+
+def test_chunks_and_copied_prefixes_give_what_one_pass_gives(device, tmp_path):
+    directory = write_random_checkpoint(tmp_path, Shape(hidden=64, head_dim=32, ffn=96))
+    model = Model(device, directory, rows=40)
+    tokens = np.random.default_rng(3).integers(0, 288, 100)
+    for start in (0, 40):
+        model.prefill.run(0, tokens[start : start + 40], start, logits=False)
+    whole = model.logits(0, tokens[80:], 80)
+    model.prefill.copy_prefix(0, 2, 63)
+    close(model.logits(2, tokens[63:], 63), whole)
+
+
+def test_the_bundled_checkpoint_answers_as_transformers_does(device):
+    golden = np.load(DATA / "checkpoint.npz")
+    model = Model(device, BUNDLED)
+    shortest = sorted((len(golden[f"{i}/prompt"]), i) for i in range(len({k.split("/")[0] for k in golden})))
+    for _, index in shortest[:3]:
+        prompt, ids, logits = (golden[f"{index}/{part}"] for part in ("prompt", "ids", "logits"))
+        close(forced(model, prompt, ids, len(logits)), logits)

@@ -1,0 +1,104 @@
+"""The steps at the sizes of real models, where tiles, waves and splits differ from the small ones. GPU only."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from runtime_svc.cuda.cache import KvCache
+from runtime_svc.cuda.decode_layout import RowResult
+from runtime_svc.cuda.device import Product
+from runtime_svc.cuda.ops import CudaOps
+from runtime_svc.cuda.prefill_bench import MODELS
+from tests.runtime_svc import reference
+from tests.runtime_svc.cuda.arrays import (
+    BF16_BOUND,
+    FLOAT_BOUND,
+    check,
+    narrowed,
+    poisoned,
+    put,
+    take,
+    values,
+    widened,
+)
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("rows", "start"), [(16, 0), (128, 0), (2048, 0), (300, 1500)])
+def test_attend(gpu, model, rows, start):
+    capacity = 2048
+    config = replace(MODELS[model], layers=1)
+    cache = KvCache.allocate(gpu, config, slots=2, capacity=capacity)
+    stored = narrowed(values(2, 2, config.kv_heads, capacity, 128))
+    gpu.upload(cache.address, stored)
+    queries = narrowed(values(rows, config.heads, 128, seed=1))
+    out = poisoned(gpu, (rows, config.heads, 128), np.uint16)
+    control = put(gpu, np.array([rows, start, 1, 0], np.int32))
+    CudaOps(gpu, config, cache).attend(control, put(gpu, queries), cache.address, out, rows)
+    actual = take(gpu, out, (rows, config.heads, 128), np.uint16)
+    for head in (0, config.heads - 1):
+        shared = head // (config.heads // config.kv_heads)
+        keys, weights = (widened(stored[part, 1, shared, : start + rows]).astype(float) for part in (0, 1))
+        scores = widened(queries[:, head]).astype(float) @ keys.T / np.sqrt(128)
+        scores[np.triu_indices(rows, start + 1, start + rows)] = -np.inf
+        check(actual[:, head], reference.softmax(scores) @ weights, BF16_BOUND)
+    assert np.isfinite(actual).all()
+
+
+BASE = narrowed(values(1_000_003))
+
+
+def many(*shape):
+    """Random bfloat16 bits: a prime number of different ones, again and again, so that no two rows are alike."""
+    return np.resize(BASE, shape)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_products(gpu, model):
+    c = MODELS[model]
+    shapes = [
+        (c.qkv_width, c.hidden, Product.FLOAT),
+        (c.hidden, c.heads * c.head_dim, Product.ADD),
+        (2 * c.ffn, c.hidden, Product.BF16),
+        (c.hidden, c.ffn, Product.ADD),
+    ]
+    for outputs, inputs, into in shapes:
+        weight = many(outputs, inputs)
+        placed, part = put(gpu, weight), slice(None, None, 61)
+        right = widened(np.ascontiguousarray(weight[part])).astype(float).T
+        dtype = np.uint16 if into is Product.BF16 else np.float32
+        for rows in (16, 128, 2048):
+            x, before = many(rows, inputs), np.resize(widened(BASE), (rows, outputs))
+            out = put(gpu, before) if into is Product.ADD else poisoned(gpu, (rows, outputs), dtype)
+            gpu.multiply(put(gpu, x), placed, out, rows, outputs, inputs, into=into)
+            actual = take(gpu, out, (rows, outputs), dtype)
+            expected = widened(x).astype(float) @ right
+            expected += before[:, part] if into is Product.ADD else 0
+            check(actual[:, part], expected, BF16_BOUND if into is Product.BF16 else FLOAT_BOUND)
+            assert np.isfinite(actual).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_lm_head(gpu, model):
+    config = MODELS[model]
+    cache = KvCache.allocate(gpu, replace(config, layers=1), slots=1, capacity=16)
+    x, gain, weight = (
+        values(3, config.hidden),
+        values(config.hidden, seed=1),
+        many(config.vocabulary, config.hidden),
+    )
+    out, result = poisoned(gpu, (config.vocabulary,), np.float32), poisoned(gpu, (8,), np.float32)
+    control = put(gpu, np.array([3, 0, 0, 0], np.int32))
+    ops = CudaOps(gpu, config, cache)
+    tally = put(gpu, np.zeros(ops.tally_size, np.uint8))
+    ops.lm_head(control, put(gpu, x), put(gpu, gain), put(gpu, weight), out, tally, result)
+    normed = reference.rms(x[2].astype(float), gain.astype(float), config.norm_eps)
+    expected = (widened(weight) @ normed.astype(np.float32)).astype(float)
+    check(take(gpu, out, (config.vocabulary,), np.float32), expected, FLOAT_BOUND)
+    found = RowResult.from_buffer_copy(take(gpu, result, (8,), np.float32).tobytes())
+    probabilities = reference.softmax(expected)
+    assert found.id == expected.argmax()
+    assert found.entropy == pytest.approx(-np.sum(probabilities * np.log(probabilities)), abs=1e-3)

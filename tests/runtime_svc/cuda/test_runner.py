@@ -1,0 +1,208 @@
+"""The runner's contract on a device, and what it says where there is none."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime_svc import checkpoint
+from runtime_svc.cuda import device as devices
+from runtime_svc.cuda import weights
+from runtime_svc.cuda.decode import Decode
+from runtime_svc.cuda.runner import CudaRunner
+from runtime_svc.decoder import Decoder
+from runtime_svc.ops import SamplingParams
+from runtime_svc.ops_numpy import NumpyOps
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.runner import Row
+from runtime_svc.safetensor import read_file, write_file
+from tests.runtime_svc.cuda.host_device import HostDevice, HostSteps
+from treni.errors import Code, TreniError
+
+GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
+DRAWN = SamplingParams(temperature=0.8, top_p=0.9, top_k=40, seed=7)
+DATA = Path(__file__).parents[2] / "goldens" / "data"
+BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+PROMPT = np.random.default_rng(5).integers(0, 288, 60).tolist()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    shape = Shape(hidden=128, head_dim=32, ffn=192)
+    return write_random_checkpoint(tmp_path_factory.mktemp("runner"), shape, seed=4)
+
+
+@pytest.fixture
+def runner(device, directory):
+    return made(device, directory, slots=3, capacity=100)
+
+
+def made(device, directory, *, slots, capacity):
+    config = checkpoint.read_config(directory)
+    loaded = weights.load(directory, config, device)
+    steps = partial(HostSteps if isinstance(device, HostDevice) else Decode, device, config, loaded)
+    return CudaRunner(device, "a device", config, loaded, slots=slots, capacity=capacity, steps=steps)
+
+
+def generated(runner, slot, prompt, count):
+    """The greedy answer, `count` tokens."""
+    tokens = [runner.prefill(slot, prompt, 0, GREEDY, nothing)]
+    for draw in range(1, count):
+        position = len(prompt) + draw - 1
+        row = Row(slot=slot, position=position, token=tokens[-1].id, draw=draw, params=GREEDY)
+        tokens += runner.launch([row]).wait()
+    return tokens
+
+
+def nothing():
+    pass
+
+
+def test_what_it_says_of_itself(runner, directory):
+    assert (runner.backend, runner.device, runner.slots, runner.capacity) == ("cupy", "a device", 3, 100)
+    assert (runner.ahead, runner.max_rows, runner.stored_dtype) == (1, 8, "bfloat16")
+    assert runner.parameters == checkpoint.read_weights(directory, runner.config).parameters
+
+
+def test_the_first_token_is_the_decoders(runner, directory):
+    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    expected = decoder.ops.sample(decoder.forward(PROMPT, decoder.new_cache()), GREEDY, 0)
+    token = runner.prefill(1, PROMPT, 0, GREEDY, nothing)
+    assert token.id == expected.id
+    assert token.logprob == pytest.approx(expected.logprob, abs=0.05)
+    assert token.entropy == pytest.approx(expected.entropy, abs=0.02)
+    assert token.margin == pytest.approx(expected.margin, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drawn_first_token_is_one_of_the_likely_ones_and_says_how_likely(runner, directory, seed):
+    params = SamplingParams(temperature=0.8, top_p=0.9, top_k=5, seed=seed)
+    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    logits = decoder.forward(PROMPT, decoder.new_cache())
+    token = runner.prefill(1, PROMPT, 0, params, nothing)
+    assert (logits > logits[token.id]).sum() < 5 + 1  # a rank that rounding may move by one
+    expected = logits[token.id].astype(float) - np.logaddexp.reduce(logits.astype(float))
+    assert token.logprob == pytest.approx(expected, abs=0.05)
+
+
+def test_the_same_prompt_gives_the_same_bits_in_any_slot(runner):
+    first = runner.prefill(0, PROMPT, 0, DRAWN, nothing)
+    runner.prefill(1, PROMPT[::-1], 0, DRAWN, nothing)
+    assert runner.prefill(2, PROMPT, 0, DRAWN, nothing) == first
+
+
+def test_decode_continues_what_prefill_began(runner, directory):
+    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    cache = decoder.new_cache()
+    logits = decoder.forward(PROMPT, cache)
+    for token in generated(runner, 1, PROMPT, 6):
+        expected = decoder.ops.sample(logits, GREEDY, 0)
+        if expected.margin > 0.1:
+            assert token.id == expected.id
+        assert token.entropy == pytest.approx(expected.entropy, abs=0.02)
+        logits = decoder.forward([token.id], cache)
+
+
+def test_the_bundled_checkpoint_answers_as_transformers_does(device):
+    golden = np.load(DATA / "checkpoint.npz")
+    runner = made(device, BUNDLED, slots=2, capacity=2048)
+    # The CPU build takes seconds a step: the beginning of one answer there, all of every answer on a GPU.
+    on_gpu = not isinstance(device, HostDevice)
+    answers = len({key.split("/")[0] for key in golden}) if on_gpu else 1
+    for index in range(answers):
+        parts = ("prompt", "ids", "gap", "logprob", "entropy")
+        prompt, ids, gaps, logprobs, entropies = (golden[f"{index}/{part}"] for part in parts)
+        answer = generated(runner, 1, prompt.tolist(), len(ids) if on_gpu else 3)
+        for token, id_, gap, logprob, entropy in zip(answer, ids, gaps, logprobs, entropies, strict=False):
+            if token.id != id_:
+                assert gap <= 0.1
+                break
+            assert token.logprob == pytest.approx(logprob, abs=0.05)
+            assert token.entropy == pytest.approx(entropy, abs=0.02)
+
+
+def test_nothing_is_drawn_without_params_and_a_copied_prefix_continues(runner):
+    whole = runner.prefill(0, PROMPT, 0, GREEDY, nothing)
+    assert runner.prefill(1, PROMPT[:40], 0, None, nothing) is None
+    runner.copy_prefix(1, 2, 40)
+    token = runner.prefill(2, PROMPT[40:], 40, GREEDY, nothing)
+    assert token.id == whole.id
+    assert token.logprob == pytest.approx(whole.logprob, abs=0.05)
+
+
+@pytest.mark.parametrize("params", [GREEDY, DRAWN])
+def test_a_model_that_yields_no_numbers_draws_no_token(device, tmp_path, params):
+    directory = write_random_checkpoint(tmp_path, Shape(hidden=128, head_dim=32, ffn=192), seed=4)
+    path = directory / "model.safetensors"
+    tensors = {name: tensor.widened() for name, tensor in read_file(path).items()}
+    for name in tensors:
+        if "proj" in name:
+            tensors[name] *= np.float32(1e30)
+    write_file(path, tensors, "bfloat16")
+    runner = made(device, directory, slots=1, capacity=64)
+    with pytest.raises(TreniError) as raised:
+        runner.prefill(0, PROMPT, 0, params, nothing)
+    assert raised.value.kind == "logits_not_finite"
+
+
+def test_check_stops_before_a_chunk(runner):
+    def stop():
+        raise InterruptedError
+
+    whole = runner.prefill(0, PROMPT, 0, GREEDY, nothing)
+    runner.prefill(0, PROMPT[:50], 0, None, nothing)
+    with pytest.raises(InterruptedError):
+        runner.prefill(0, PROMPT[:10], 50, GREEDY, stop)
+    assert runner.prefill(0, PROMPT[50:], 50, GREEDY, nothing).id == whole.id
+
+
+def test_a_slot_has_an_end(runner):
+    with pytest.raises(TreniError) as raised:
+        runner.prefill(0, PROMPT, 41, GREEDY, nothing)
+    assert raised.value.code is Code.INTERNAL
+
+
+def test_without_a_gpu_it_is_an_error_and_no_fallback(directory, monkeypatch):
+    class Runtime:
+        class CUDARuntimeError(Exception):
+            pass
+
+        @staticmethod
+        def getDeviceProperties(ordinal):
+            raise Runtime.CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
+    class Cupy:
+        class cuda:
+            runtime = Runtime
+
+    monkeypatch.setattr(devices, "_cupy", lambda: Cupy)
+    _unavailable(directory, "no CUDA-capable device")
+
+
+def test_without_cupy_it_is_an_error_and_no_fallback(directory, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    _unavailable(directory, "cupy")
+
+
+def test_on_another_gpu_it_is_an_error(directory, monkeypatch):
+    class Cupy:
+        class cuda:
+            class runtime:
+                CUDARuntimeError = RuntimeError
+
+                @staticmethod
+                def getDeviceProperties(ordinal):
+                    return {"name": b"NVIDIA A10", "major": 8, "minor": 6, "multiProcessorCount": 72}
+
+    monkeypatch.setattr(devices, "_cupy", lambda: Cupy)
+    _unavailable(directory, "NVIDIA A10")
+
+
+def _unavailable(directory, word):
+    config = checkpoint.read_config(directory)
+    with pytest.raises(TreniError, match=word) as raised:
+        CudaRunner.load(directory, config, slots=1, capacity=64)
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert raised.value.kind == "backend_unavailable"
