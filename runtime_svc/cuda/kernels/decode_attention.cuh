@@ -73,18 +73,16 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
     const float* k_gain = cursor.pointer<const float>(8);
     settle();
     u32 tag = step.epoch + layer;
-    constexpr float LOG2_E = 1.4426950408889634f;
     for_each_task(step, place, [&](Task task) {
         HeadLoader loader(step, lane, tag, task.row);
 #pragma unroll 1
         for (u32 i = warp; i < task.heads + (task.last ? 2 : 0); i += CONSUMERS) {
             if (i < task.heads) {
                 HeadVector q = loader.load(task.row, task.first_head + i, q_gain, true);
-                float scale = LOG2_E / sqrtf(float(HEAD_DIM));
+                float scale = LOG2E / sqrtf(float(HEAD_DIM));
                 if (loader.active()) {
-                    float* to = shared().query + i * QUERY_PITCH + 2 * lane;
-                    to[0] = q.low[0] * scale, to[1] = q.low[1] * scale;
-                    to[HEAD_DIM / 2] = q.high[0] * scale, to[HEAD_DIM / 2 + 1] = q.high[1] * scale;
+                    store_query(i, 2 * lane, q.low[0] * scale, q.low[1] * scale);
+                    store_query(i, HEAD_DIM / 2 + 2 * lane, q.high[0] * scale, q.high[1] * scale);
                 }
             } else {
                 u32 part = i - task.heads;  // 0 key, 1 value
@@ -106,15 +104,13 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
         u32 q[HEAD_DIM / 32][8];
 #pragma unroll
         for (int j = 0; j < HEAD_DIM / 32; j++) {
-            float value[8] = {};
+            uint4 low = {0, 0, 0, 0}, high = {0, 0, 0, 0};
             if (group < task.heads) {
-                const float4* from =
-                    reinterpret_cast<const float4*>(shared().query + group * QUERY_PITCH + j * 32 + quarter * 8);
-                float4 low = from[0], high = from[1];
-                value[0] = low.x, value[1] = low.y, value[2] = low.z, value[3] = low.w;
-                value[4] = high.x, value[5] = high.y, value[6] = high.z, value[7] = high.w;
+                const uint4* from = reinterpret_cast<const uint4*>(&shared().query[group][j * 32 + quarter * 8]);
+                low = from[0], high = from[1];
             }
-            fragments(q[j], value);
+            q[j][0] = low.x, q[j][1] = low.y, q[j][2] = low.z, q[j][3] = low.w;
+            q[j][4] = high.x, q[j][5] = high.y, q[j][6] = high.z, q[j][7] = high.w;
         }
 
         Running run;
@@ -129,17 +125,18 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
             if (mine) {
                 unsigned char* rows = ring.data() + warp * 8 * HEAD_DIM * 2;
                 add_fresh(rows, 0, fresh);
-                float s[2][4] = {};
+                float s[4][4] = {};
 #pragma unroll
                 for (int j = 0; j < HEAD_DIM / 32; j++) {
                     uint4 k = *reinterpret_cast<const uint4*>(rows + group * HEAD_DIM * 2 + j * 64 + quarter * 16);
                     u32 low[4] = {q[j][0], q[j][1], q[j][2], q[j][3]}, high[4] = {q[j][4], q[j][5], q[j][6], q[j][7]};
                     u32 k_low[2] = {k.x, k.y}, k_high[2] = {k.z, k.w};
-                    mma_bf16_16816(s[0], low, k_low);
-                    mma_bf16_16816(s[1], high, k_high);
+                    mma_bf16_16816(s[j % 2 * 2], low, k_low);
+                    mma_bf16_16816(s[j % 2 * 2 + 1], high, k_high);
                 }
                 u32 left = positions - warp * 8;  // of this warp's 8, those from `left` on are not there
-                float s0 = (s[0][0] + s[0][2]) + (s[1][0] + s[1][2]), s1 = (s[0][1] + s[0][3]) + (s[1][1] + s[1][3]);
+                float s0 = ((s[0][0] + s[0][2]) + (s[1][0] + s[1][2])) + ((s[2][0] + s[2][2]) + (s[3][0] + s[3][2]));
+                float s1 = ((s[0][1] + s[0][3]) + (s[1][1] + s[1][3])) + ((s[2][1] + s[2][3]) + (s[3][1] + s[3][3]));
                 if (2 * quarter >= left) s0 = -infinity();
                 if (2 * quarter + 1 >= left) s1 = -infinity();
                 float peak = fmaxf(s0, s1);
@@ -166,6 +163,13 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
         }
         finish_task(run, task, tag);
     });
+}
+
+// Two neighbouring elements of a query as fragments of A hold them: rounded, and what the rounding left.
+__device__ __forceinline__ void Consumer::store_query(u32 head, u32 element, float x, float y) {
+    u32 rounded = bf16_pair(x, y);
+    *reinterpret_cast<uint2*>(&shared().query[head][element]) = {
+        rounded, bf16_pair(x - bf16_low(rounded), y - bf16_high(rounded))};
 }
 
 // Puts this step's key or value among this warp's 8 rows, where it belongs there.

@@ -37,20 +37,24 @@ struct Consumer {
         for (u32 begin = 0; begin < tiles.count; begin += size) {
             u32 count = min(size, tiles.count - begin);
             float sums[GROUP_TILES][2][4] = {};
+            u32 weights[GROUP_TILES][CHUNK_STEPS][4];
 #pragma unroll 1
             for (int chunk = 0; chunk < cut.chunks; chunk += chunks) {
                 int end = min(chunk + chunks, cut.chunks);
+                // There is time for the first chunk's weights until the activations come; but with several rows not
+                // the registers.
+                if (SINGLE) take_weights(weights, count, cut, chunk);
                 // Once a stage where all chunks fit, else for each group again.
                 if (begin == 0 || chunks < cut.chunks) {
                     load_activations(source, step.epoch + layer, cut, chunk, end, norm);
                     __syncwarp();
                 }
 #if GROUP_TILES == 4
-                if (count == 4) multiply<4>(sums, cut, chunk, end);
-                if (count == 3) multiply<3>(sums, cut, chunk, end);
+                if (count == 4) multiply<4>(sums, weights, cut, chunk, end);
+                if (count == 3) multiply<3>(sums, weights, cut, chunk, end);
 #endif
-                if (count == 2) multiply<2>(sums, cut, chunk, end);
-                if (count == 1) multiply<1>(sums, cut, chunk, end);
+                if (count == 2) multiply<2>(sums, weights, cut, chunk, end);
+                if (count == 1) multiply<1>(sums, weights, cut, chunk, end);
                 if (norm && begin == 0 && end == cut.chunks) add_squares();
                 __syncwarp();
             }
@@ -70,32 +74,23 @@ struct Consumer {
         group = lane / 4, quarter = lane % 4;
     }
 
+    __device__ __forceinline__ static void store_query(u32 head, u32 element, float x, float y);
     __device__ __forceinline__ void add_fresh(unsigned char* rows, u32 part, u32 at);
     __device__ __forceinline__ void add_values(Running& run, const unsigned char* rows, const float (&p)[2], float shrink,
                                                u32 count);
     __device__ __forceinline__ void finish_task(const Running& run, Task task, u32 tag);
 
-    // Adds to `sums` the products of `tiles` tiles over the chunks `first` to `end`. Where there are few tiles each has
-    // several sums, so that the matrix units need not wait for one product to start the next: tile t has those at
-    // t, t + tiles, ...
+    // Adds to `sums` the products of `tiles` tiles over the chunks `first` to `end`, the first of which is in `b`
+    // already in the kernel for one row. Where there are few tiles each has several sums, so that the matrix units
+    // need not wait for one product to start the next: tile t has those at t, t + tiles, ...
     template <int tiles>
-    __device__ __forceinline__ void multiply(float (&sums)[GROUP_TILES][2][4], Cut cut, int first, int end) {
+    __device__ __forceinline__ void multiply(float (&sums)[GROUP_TILES][2][4], u32 (&b)[GROUP_TILES][CHUNK_STEPS][4],
+                                             Cut cut, int first, int end) {
 #pragma unroll 1
         for (int chunk = first; chunk < end; chunk++) {
             constexpr int spread = GROUP_TILES / tiles;
-            u32 a[CHUNK_STEPS][8], b[tiles][CHUNK_STEPS][4];
-            Ring at = ring;
-#pragma unroll
-            for (int tile = 0; tile < tiles; tile++) {
-                load_weights(b[tile], at, cut, chunk);
-                at.advance();
-            }
-            __syncwarp();
-            if (lane < u32(tiles)) {
-                u32 slot = ring.slot + lane;
-                mbarrier_arrive(&Ring::empty()[slot < RING_SLOTS ? slot : slot - RING_SLOTS]);
-            }
-            ring = at;
+            u32 a[CHUNK_STEPS][8];
+            if (!SINGLE || chunk > first) take_weights(b, tiles, cut, chunk);
             load_fragments(a, (chunk - first) * cut.chunk_steps, cut.chunk_steps);
 #pragma unroll
             for (int j = 0; j < CHUNK_STEPS; j++) {
@@ -110,6 +105,23 @@ struct Consumer {
                 }
             }
         }
+    }
+
+    // This warp's part of a chunk of each of the next `tiles` tiles from the ring to registers.
+    __device__ __forceinline__ void take_weights(u32 (&b)[GROUP_TILES][CHUNK_STEPS][4], u32 tiles, Cut cut, int chunk) {
+        Ring at = ring;
+#pragma unroll
+        for (u32 tile = 0; tile < GROUP_TILES; tile++) {
+            if (tile >= tiles) break;
+            load_weights(b[tile], at, cut, chunk);
+            at.advance();
+        }
+        __syncwarp();
+        if (lane < tiles) {
+            u32 slot = ring.slot + lane;
+            mbarrier_arrive(&Ring::empty()[slot < RING_SLOTS ? slot : slot - RING_SLOTS]);
+        }
+        ring = at;
     }
 
     // A fragments of `steps` steps of activations, those from `at` on in scratch.
@@ -183,7 +195,7 @@ struct Consumer {
     // of its first 4 elements lie in one half of the 128 bytes, those of the next 4 in the other, which is which by
     // the row's parity, because of the banks.
     __device__ __forceinline__ void load_activations(const u64* source, u32 tag, Cut cut, int first, int end, bool norm) {
-        constexpr int LOADS = 8;
+        constexpr int LOADS = CHUNK_STEPS > 4 ? 6 : 8;  // as many as there are registers for
         constexpr bool simple = WHOLE_CHUNKS && COMMON_STEPS > 0 && COMMON_STEPS % 2 == 0;
         int first_step = first * cut.chunk_steps;
         // Half a warp takes even steps, the other half odd ones, wherever the chunks begin: which lane adds up which
@@ -194,16 +206,21 @@ struct Consumer {
         u32 half = lane / 16, element = lane % 16 * 2, lead = simple ? 0 : first_step % 2;
         int k = ((2 * int(first_pair) + int(half)) * CONSUMERS + int(warp)) * WARP_STEP + int(element);
         float squares = 0;
+        source += k;
 #pragma unroll 1
         for (u32 begin = 0; begin < units; begin += LOADS) {
             Pair64 word[LOADS];
             u32 waiting = 0;
             auto row_of = [&](int i) { return SINGLE ? 0 : (begin + i) * inverse >> 16; };
             auto pair_of = [&](int i) { return SINGLE ? begin + i : begin + i - row_of(i) * pairs; };
-            auto address = [&](int i) { return source + row_of(i) * cut.inner + k + pair_of(i) * (2 * BLOCK_STEP); };
             auto step_of = [&](int i) { return 2 * pair_of(i) + half - lead; };  // of these chunks; may be outside
             auto exists = [&](int i) {
                 return simple || (step_of(i) < steps && k + int(pair_of(i)) * (2 * BLOCK_STEP) < cut.inner);
+            };
+            auto load = [&](u32 first_unit, int i) {
+                if (SINGLE) return load_relaxed_pair(source + u64(first_unit) * (2 * BLOCK_STEP) + i * (2 * BLOCK_STEP));
+                u32 unit = first_unit + i, row = unit * inverse >> 16;
+                return load_relaxed_pair(source + (row * cut.inner + (unit - row * pairs) * (2 * BLOCK_STEP)));
             };
 #pragma unroll
             for (int i = 0; i < LOADS; i++) {
@@ -211,7 +228,7 @@ struct Consumer {
                 word[i] = {u64(tag) << 32, u64(tag) << 32};
                 if (exists(i)) {
                     waiting |= 1u << i;
-                    word[i] = load_relaxed_pair(address(i));
+                    word[i] = load(begin, i);
                 }
             }
 #pragma unroll 1
@@ -223,10 +240,12 @@ struct Consumer {
                 }
                 if (waiting == 0) break;
                 spin_pause();
+                u32 again = begin;
+                forget(again);  // addresses are worked out anew rather than kept
 #pragma unroll
                 for (int i = 0; i < LOADS; i++) {
                     if (begin + i >= units) break;
-                    if (waiting >> i & 1) word[i] = load_relaxed_pair(address(i));
+                    if (waiting >> i & 1) word[i] = load(again, i);
                 }
             }
 #pragma unroll
@@ -265,16 +284,4 @@ struct Consumer {
         sum += __shfl_xor_sync(0xffffffffu, sum, 2);
         if (quarter == 0 && group < rows_of(step)) shared().squares[gains & 1][warp][group] = sum;
     }
-
-    // 8 neighbouring activations as two A fragments: rows g hold the rounded values, rows g + 8 the rest.
-    __device__ __forceinline__ static void fragments(u32 (&a)[8], const float (&value)[8]) {
-#pragma unroll
-        for (int pair = 0; pair < 4; pair++) {
-            float x = value[2 * pair], y = value[2 * pair + 1];
-            u32 rounded = bf16_pair(x, y);
-            a[2 * pair] = rounded;
-            a[2 * pair + 1] = bf16_pair(x - bf16_low(rounded), y - bf16_high(rounded));
-        }
-    }
-
 };

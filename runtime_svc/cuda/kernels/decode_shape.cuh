@@ -53,7 +53,7 @@ constexpr int PRODUCER_WARP = CONSUMERS;  // after the consumers, before the red
 constexpr int THREADS = 32 * (CONSUMERS + 1 + REDUCERS);
 static_assert(CONSUMERS % 4 == 0 && (1 + REDUCERS) % 4 == 0, "registers are moved between groups of 4 warps");
 #ifndef OTHER_REGISTERS
-#define OTHER_REGISTERS 104
+#define OTHER_REGISTERS 88
 #endif
 constexpr int REGISTERS_LEFT =
     (65536 / THREADS / 8 * 8 * THREADS - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
@@ -140,7 +140,7 @@ struct Shared {
     alignas(16) float partial[PARTIALS][GROUP_TILES][CONSUMERS * ROWS * TILE + TILE];  // (consumer, row, output)
     alignas(16) unsigned char scratch[CONSUMERS][SCRATCH];
     float lane_squares[CONSUMERS][ROWS][SQUARES_PITCH];
-    alignas(16) float query[HEADS_AT_ONCE * QUERY_PITCH];
+    alignas(16) u32 query[HEADS_AT_ONCE][QUERY_PITCH];  // fragments of A
     alignas(16) u32 fresh[2][HEAD_DIM / 2];  // this step's key and value, in bf16 pairs
     float split_peak[CONSUMERS][8], split_total[CONSUMERS][8];
     Statistics statistics[REDUCERS][ROWS];
