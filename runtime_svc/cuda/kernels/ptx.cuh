@@ -258,6 +258,18 @@ __device__ __forceinline__ u64 cache_evict_last() {
 #endif
 }
 
+// True in one lane of the warp, the same one each time; all lanes call it. The compiler knows that there is only one,
+// and need not loop over the lanes that start a copy.
+__device__ __forceinline__ bool elect_one() {
+#ifdef TRENI_SHIM
+    return shim::current->lane == 0;
+#else
+    u32 elected;
+    asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}" : "=r"(elected));
+    return elected != 0;
+#endif
+}
+
 // Orders this thread's ordinary accesses to shared memory before later ones of the copy engine.
 __device__ __forceinline__ void fence_copy_engine() {
 #ifndef TRENI_SHIM
