@@ -195,7 +195,8 @@ struct Consumer {
     // of its first 4 elements lie in one half of the 128 bytes, those of the next 4 in the other, which is which by
     // the row's parity, because of the banks.
     __device__ __forceinline__ void load_activations(const u64* source, u32 tag, Cut cut, int first, int end, bool norm) {
-        constexpr int LOADS = SINGLE ? (ALL_STEPS > 12 ? 5 : 6) : CHUNK_STEPS > 4 ? 6 : 8;  // as registers allow
+        // On their way at once: as many as there are registers for.
+        constexpr int LOADS = SINGLE ? (ALL_STEPS > 12 ? 5 : 6) : CHUNK_STEPS > 4 ? 6 : HEADS_AT_ONCE > 4 ? 7 : 8;
         constexpr bool simple = WHOLE_CHUNKS && COMMON_STEPS > 0 && COMMON_STEPS % 2 == 0;
         int first_step = first * cut.chunk_steps;
         // Half a warp takes even steps, the other half odd ones, wherever the chunks begin: which lane adds up which

@@ -53,7 +53,7 @@ constexpr int PRODUCER_WARP = CONSUMERS;  // after the consumers, before the red
 constexpr int THREADS = 32 * (CONSUMERS + 1 + REDUCERS);
 static_assert(CONSUMERS % 4 == 0 && (1 + REDUCERS) % 4 == 0, "registers are moved between groups of 4 warps");
 #ifndef OTHER_REGISTERS
-#define OTHER_REGISTERS 88
+#define OTHER_REGISTERS (SINGLE ? 88 : 96)
 #endif
 constexpr int REGISTERS_LEFT =
     (65536 / THREADS / 8 * 8 * THREADS - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
