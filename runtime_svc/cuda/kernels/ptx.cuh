@@ -287,14 +287,6 @@ __device__ __forceinline__ void named_barrier_sync(u32 id, u32 threads) {
 #endif
 }
 
-__device__ __forceinline__ void named_barrier_arrive(u32 id, u32 threads) {
-#ifdef TRENI_SHIM
-    shim::barrier_arrive(id, threads);
-#else
-    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-#endif
-}
-
 // ---- global memory between blocks of one launch
 
 struct Pair64 {
@@ -337,38 +329,6 @@ __device__ __forceinline__ void store_relaxed_pair(u64* address, Pair64 value) {
     shim::progress++;
 #else
     asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(address), "l"(value.x), "l"(value.y) : "memory");
-#endif
-}
-
-__device__ __forceinline__ u32 load_acquire(const u32* address) {
-#ifdef TRENI_SHIM
-    return *address;
-#else
-    u32 value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
-    return value;
-#endif
-}
-
-__device__ __forceinline__ void add_release(u32* address, u32 value) {
-#ifdef TRENI_SHIM
-    *address += value;
-    shim::progress++;
-#else
-    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
-#endif
-}
-
-// 16 bytes that nobody writes during the launch.
-__device__ __forceinline__ uint4 load_constant(const void* address) {
-#ifdef TRENI_SHIM
-    return *static_cast<const uint4*>(address);
-#else
-    uint4 value;
-    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-        : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-        : "l"(address));
-    return value;
 #endif
 }
 
