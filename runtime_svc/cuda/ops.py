@@ -90,7 +90,7 @@ class CudaOps:
         arguments = (control, queries, *self._heads, layer, scale, out)
         # Heads first: the tiles that see most keys, of all heads, are the first to start.
         if c.head_dim == 128:
-            blocks, shared_bytes = (c.heads, -(-rows // 128), 1), 160 * 1024
+            blocks, shared_bytes = (c.heads, -(-rows // 128), 1), 96 * 1024
             self._device.launch("attention_128", "attend_128", blocks, 256, arguments, shared_bytes)
         else:
             blocks, shared_bytes = (c.heads, -(-rows // 64), 1), 3 * 64 * (max(c.head_dim, 16) + 8) * 2

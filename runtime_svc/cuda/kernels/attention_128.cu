@@ -1,23 +1,23 @@
 // Causal attention of a prefill for heads 128 wide: `attention.cu` with the matrix units' own warpgroup products.
 //
-// A block takes 128 queries of one head, a warpgroup 64 of them, and walks the keys 128 at a time. Keys and values travel
-// one tile ahead of their use; the weights of one tile are multiplied with its values while the scores of the next are
-// turned into weights (FlashAttention-3, arXiv:2407.08608, section 3.2).
+// A block takes 128 queries of one head, a warpgroup 64 of them. Keys and values travel one tile ahead of their use;
+// the weights of one tile are multiplied with its values while the scores of the next are turned into weights
+// (FlashAttention-3, arXiv:2407.08608, section 3.2).
 #include "bf16.cuh"
 #include "control.cuh"
 #include "wgmma.cuh"
 
 constexpr int D = 128;
 constexpr int QUERIES = 128;
-constexpr int KEYS = 128;
+constexpr int KEYS = 64;
 constexpr int THREADS = 256;
-constexpr int TILE = KEYS * D;   // elements of a tile of keys or values: two panels of 64 columns
+constexpr int TILE = KEYS * D;           // elements of a tile of keys or values: two panels of 64 columns
 constexpr int PANEL = KEYS * 64;
 constexpr float LOWEST = -3.402823466e38f;  // what a query does not see: its weight is 0
 
 // Rows `first`.. of keys or values into two panels in the permuted order of `wgmma.cuh`; zeros from `limit` on.
 __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, int first, int limit) {
-#pragma unroll 4
+#pragma unroll
   for (int i = 0; i < TILE / 8 / THREADS; i++) {
     int unit = threadIdx.x + i * THREADS;
     int row = unit / 16, column = unit % 16;
@@ -28,7 +28,7 @@ __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, int first, i
 }
 
 // Out (rows, heads, 128) bf16 from queries (rows, heads, 128) and a layer of the cache. `scale` is log2(e) / sqrt(128).
-// Blocks: (heads, tiles of 128 rows). Dynamic shared memory: 160 KiB.
+// Blocks: (heads, tiles of 128 rows). Dynamic shared memory: 96 KiB.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attend_128(const Control* control, const bf16* queries, int heads, int kv_heads, int slots, int capacity,
                const bf16* layer, float scale, bf16* out) {
@@ -48,6 +48,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   int end = start + min(first + QUERIES, rows);
 
   fetch(keys, all_keys, 0, end);
+  cp_async_commit();
   // A warp's own 16 rows, unit u of row r at u ^ r % 8: both the way in and the fragments' way out meet all banks.
   bf16* own = staged + warp * 16 * D;
   for (int i = lane; i < 16 * (D / 8); i += 32) {
@@ -57,10 +58,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     cp_async16(own + row * D + (unit ^ row % 8) * 8, present ? from : queries, present ? 16 : 0);
   }
   cp_async_commit();
-  if (end > KEYS) fetch(keys + TILE, all_keys, KEYS, end);
-  fetch(values, all_values, 0, end);
-  cp_async_commit();
-  cp_async_wait<1>();
+  cp_async_wait<0>();
   __syncwarp();
   u32 query[D / 16][4];
 #pragma unroll
@@ -76,28 +74,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   int position = start + first + warp * 16 + lane / 4;  // of this lane's first query; its second is 8 on
   int tiles = (end + KEYS - 1) / KEYS;
   for (int tile = 0; tile < tiles; tile++) {
-    if (tile > 0) cp_async_wait<0>();
+    cp_async_wait<0>();
     fence_copy_engine();
     __syncthreads();  // these keys and the last values are there, and what is overwritten next is no longer read
-    if (tile > 0) {
-      if (tile + 1 < tiles) fetch(keys + (tile + 1) % 2 * TILE, all_keys, (tile + 1) * KEYS, end);
-      fetch(values + tile % 2 * TILE, all_values, tile * KEYS, end);
-      cp_async_commit();
-    }
+    if (tile + 1 < tiles) fetch(keys + (tile + 1) % 2 * TILE, all_keys, (tile + 1) * KEYS, end);
+    fetch(values + tile % 2 * TILE, all_values, tile * KEYS, end);
+    cp_async_commit();
 
     float scores[KEYS / 8][4] = {};
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < D / 16; k++) {
       const bf16* panel = keys + tile % 2 * TILE + k / 4 * PANEL + k % 4 * 16;
-      wgmma_64x128<false>(scores, query[k], {panel, 0, 8 * 128});
+      wgmma_64x64_rows_of_k(scores, query[k], {panel, 0, 8 * 128});
     }
     wgmma_commit();
     if (tile > 0) {
       const bf16* last = values + (tile - 1) % 2 * TILE;
 #pragma unroll
       for (int k = 0; k < KEYS / 16; k++) {
-        wgmma_64x128<true>(sum, weight[k], {last + k * 16 * 64, PANEL * 2, 8 * 128});
+        wgmma_64x128_rows_of_n(sum, weight[k], {last + k * 16 * 64, PANEL * 2, 8 * 128});
       }
     }
     wgmma_commit();
@@ -136,12 +132,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       }
     }
     wgmma_wait<0>();
-    if (__any_sync(0xffffffffu, shrink[0] != 1.0f || shrink[1] != 1.0f)) {  // rare after the first tiles
 #pragma unroll
-      for (int n = 0; n < D / 8; n++) {
+    for (int n = 0; n < D / 8; n++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) sum[n][i] *= shrink[i / 2];
-      }
+      for (int i = 0; i < 4; i++) sum[n][i] *= shrink[i / 2];
     }
 #pragma unroll
     for (int k = 0; k < KEYS / 16; k++) {
@@ -158,7 +152,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
   for (int k = 0; k < KEYS / 16; k++) {
     const bf16* last = values + (tiles - 1) % 2 * TILE;
-    wgmma_64x128<true>(sum, weight[k], {last + k * 16 * 64, PANEL * 2, 8 * 128});
+    wgmma_64x128_rows_of_n(sum, weight[k], {last + k * 16 * 64, PANEL * 2, 8 * 128});
   }
   wgmma_commit();
   wgmma_wait<0>();
