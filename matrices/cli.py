@@ -16,6 +16,7 @@ from matrices import doctor as doctor_module
 from matrices.bench_command import bench
 from matrices.campaign import Campaign, Options, load_campaign, plan_campaign
 from matrices.command_line import bundled_checkpoint, errors
+from matrices.compare_command import compare
 from matrices.history import read_history
 from matrices.make_checkpoint import make_checkpoint
 from matrices.profiles import bundled_profiles, select_profiles
@@ -209,9 +210,8 @@ def serve(service: str, arguments: tuple[str, ...]) -> None:
 
 main.add_command(simulate, name="simulate")
 main.add_command(make_checkpoint)
-
-
 main.add_command(bench)
+main.add_command(compare)
 
 
 class _Progress:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeElapsedColumn, TransferSpeedColumn
 
+from matrices.command_line import errors
 from runtime_svc.published_shapes import SHAPES, parameters
-from treni.errors import Code, TreniError
 
 _SIZES = "\n".join(
     f"  {name:12}{parameters(config) / 1e6:10,.1f} M parameters {2 * parameters(config) / 1e9:8.3f} GB"
@@ -48,15 +47,11 @@ def make_checkpoint(directory: Path, shape: str, seed: int) -> None:
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(shape, total=None)
-    try:
-        with bar:
-            write_random_shards(
-                directory,
-                shape,
-                seed=seed,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-    except TreniError as error:
-        click.echo(f"treni-route: {error}", err=True)
-        sys.exit(2 if error.code is Code.INVALID_ARGUMENT else 1)
+    with errors(), bar:
+        write_random_shards(
+            directory,
+            shape,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     click.echo(str(directory))

@@ -1,0 +1,118 @@
+"""Two campaigns beside each other: what differs is found, named, and told from rounding."""
+
+import pytest
+from click.testing import CliRunner
+
+from matrices.agreement import agreement
+from matrices.cli import main
+from tests.matrices import histories as h
+from treni.errors import Code, TreniError
+from treni.v1 import agent_pb2
+
+ARMS = ("internal", "external")
+
+
+def _campaign(changed=None, pairs=4, **of_cell):
+    """One cell in which the external run of pair 1 is as asked."""
+    made = {}
+    for pair in range(pairs):
+        outcomes = {"external": changed} if pair == 1 and changed is not None else {}
+        made[pair] = h.pair_events("p00", pair, block=pair // 4, outcomes=outcomes, **of_cell)
+    return h.cell_events("p00", made)
+
+
+def _margin(record, margin):
+    return record | {"awareness": {"min_margin": margin}}
+
+
+def _only(first, second):
+    arms = agreement(first, second)
+    found = [one for arm in arms for one in arm.differences]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_same_campaign_agrees_with_itself_whatever_its_times():
+    slower = h.outcome("p00", 1, "external", latency_s=9.0, ttft_s=8.0)
+    arms = agreement(_campaign(), _campaign(slower))
+    assert [(arm.arm, arm.runs, arm.errors, arm.retries, arm.differences) for arm in arms] == [
+        ("external", 4, (0, 0), (0, 0), ()),
+        ("internal", 4, (0, 0), (0, 0), ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("aspect", "changes"),
+    [
+        ("answer", {"answer": "43"}),
+        ("calls", {"record": h.record("external", tools=[h.tool_use(amount=6)])}),
+        ("attempts", {"record": h.record("external", attempts=[h.attempt(), h.attempt("tool")])}),
+        ("tokens", {"record": h.record("external", completion=13)}),
+    ],
+)
+def test_the_first_aspect_that_differs_is_named(aspect, changes):
+    found = _only(_campaign(), _campaign(h.outcome("p00", 1, "external", **changes)))
+    assert (found.aspect, found.pair, found.task_id, found.arm) == (aspect, 1, "task1", "external")
+    assert found.first != found.second
+
+
+def test_an_error_on_one_side_only_is_counted_and_found():
+    arms = agreement(_campaign(), _campaign(h.failed("p00", 1, "external", answer="42")))
+    external = arms[0]
+    assert external.errors == (0, 1)
+    assert [one.aspect for one in external.differences] == ["outcome"]
+
+
+def test_retries_of_both_sides_are_counted():
+    retried = h.record("external", attempts=[h.attempt("tool", code="UNAVAILABLE"), h.attempt("tool", nth=1)])
+    arms = agreement(_campaign(), _campaign(h.outcome("p00", 1, "external", record=retried)))
+    assert arms[0].retries == (0, 1)
+
+
+def test_only_what_the_model_wrote_can_be_a_near_tie():
+    base = h.record("external")
+    wrote = h.outcome("p00", 1, "external", answer="43", record=_margin(base, 0.01))
+    first = _campaign(h.outcome("p00", 1, "external", record=_margin(base, 2.0)))
+    found = _only(first, _campaign(wrote))
+    assert found.margin == pytest.approx(0.01)
+    assert found.is_near_tie(0.1)
+    assert not found.is_near_tie(0.0)
+    failed = h.failed("p00", 1, "external", answer="42", record=_margin(base, 0.01))
+    assert not _only(first, _campaign(failed)).is_near_tie(0.1)
+
+
+def test_without_a_record_there_is_no_near_tie():
+    found = _only(_campaign(), _campaign(h.failed("p00", 1, "external", record=None)))
+    assert found.margin is None
+    assert not found.is_near_tie(100.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _campaign(pairs=3),
+        _campaign(task_id="another"),
+        [],
+        h.cell_events("p01", {0: h.pair_events("p01", 0, block=0)}),
+    ],
+)
+def test_campaigns_of_other_plans_are_refused(other):
+    with pytest.raises(TreniError) as caught:
+        agreement(_campaign(), other)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert caught.value.kind == "plans_differ"
+
+
+def test_a_tool_use_that_is_spelt_differently_is_the_same():
+    spaced = agent_pb2.ToolUse(name="x", arguments_json='{"a": 1, "b": 2}')
+    tight = agent_pb2.ToolUse(name="x", arguments_json='{"b":2,"a":1}')
+    sides = [
+        _campaign(h.outcome("p00", 1, "external", record=h.record("external", tools=[use])))
+        for use in (spaced, tight)
+    ]
+    assert all(not arm.differences for arm in agreement(*sides))
+
+
+def test_a_folder_that_is_not_there_is_wrong_use(tmp_path):
+    result = CliRunner().invoke(main, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert result.exit_code == 2
