@@ -1,8 +1,9 @@
 """Trains treni-tiny from nothing to a Hugging Face style directory. Needs torch; a GPU makes it minutes.
 
-`python -m runtime_svc.training.train --out DIR`. The data are a pure function of the seed. The learning rate
-follows a cosine over the steps; with --time-limit-s it follows whichever of steps and time runs out first. With
---init it goes on from another run's directory, with that one's tokenizer: give it another seed for other data.
+`python -m runtime_svc.training.train --out DIR`. The conversations are a pure function of the seed; how many of them
+are read again depends on how fast the machine makes them. The learning rate follows a cosine over the steps; with
+--time-limit-s it follows whichever of steps and time runs out first. With --init it goes on from another run's
+directory, with that one's tokenizer: give it another seed for other data.
 """
 
 from __future__ import annotations
