@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def imports(settings: ChildSettings) -> Mapping[str, str]:
     """What a runner of the backend imports, and nothing that it does not: a cold start is not to pay for more."""
     if settings.backend == "cupy":
-        import runtime_svc.cuda.runner  # type: ignore[import-not-found,unused-ignore]
+        import runtime_svc.cuda.runner
     else:
         import runtime_svc.runner_numpy  # noqa: F401
     return {}
@@ -34,9 +34,7 @@ class Treni:
         config = read_config(path)
         self._runner: Runner
         if settings.backend == "cupy":
-            from runtime_svc.cuda.runner import (  # type: ignore[import-not-found,unused-ignore]
-                CudaRunner,
-            )
+            from runtime_svc.cuda.runner import CudaRunner
 
             self._runner = CudaRunner.load(path, config, slots=settings.slots, capacity=settings.capacity)
         else:
