@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from treni import metadata
 from treni.errors import Code, TreniError
+from treni.malformed import MalformedRequests
 
 AddService = Callable[[grpc.aio.Server], str]
 """Adds a service to a server that has not started, and says the service's full name."""
@@ -49,7 +50,7 @@ async def start(
     """
     options = {**dict(metadata.SERVER_OPTIONS), "grpc.max_receive_message_length": max_request_bytes}
     server = grpc.aio.server(
-        interceptors=list(interceptors),
+        interceptors=[MalformedRequests(), *interceptors],
         options=list(options.items()),
         maximum_concurrent_rpcs=max_concurrent_rpcs,
     )

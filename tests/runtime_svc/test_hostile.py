@@ -133,19 +133,15 @@ async def test_two_thousand_hostile_calls(random_directory):
         name: {None if error is None else error.code for error in errors} for name, errors in outcomes.items()
     }
     refused = {Code.INVALID_ARGUMENT}
-    unread = {Code.UNKNOWN}  # gRPC itself answers for bytes that are no message
-    assert codes["noise"] <= refused | unread | {None}
-    assert codes["mutated"] <= refused | unread | {None}
+    assert codes["noise"] <= refused | {None}
+    assert codes["mutated"] <= refused | {None}
     assert codes["numbers"] == refused | {None}
     assert codes["large"] == refused | {Code.RESOURCE_EXHAUSTED}
     assert codes["deserter"] == {None}
     assert codes["late"] <= {Code.DEADLINE_EXCEEDED, None}
     assert codes["embed"] == refused | {None}
-    for name, errors in outcomes.items():
+    for errors in outcomes.values():
         for error in errors:
-            if error is not None and error.code is Code.UNKNOWN:
-                assert "DecodeError" in error.got
-                assert name in ("noise", "mutated")
             if error is not None and error.code is Code.INVALID_ARGUMENT:
                 assert error.definite
                 assert error.kind != "invalid_argument"

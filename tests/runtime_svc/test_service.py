@@ -205,7 +205,11 @@ async def test_bytes_that_are_no_message(core):
         call = channel.unary_stream("/treni.v1.InferenceService/Generate")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await collect(call(b"\xff\xff\xff\xff"))
-        assert caught.value.code() in (Code.INTERNAL, Code.INVALID_ARGUMENT, Code.UNKNOWN)
+        error = from_rpc_error(caught.value, hop="model")
+        assert (error.code, error.kind, error.definite) == (Code.INVALID_ARGUMENT, "request_malformed", True)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/treni.v1.InferenceService/Embed")(b"\xff")
+        assert from_rpc_error(caught.value, hop="model").kind == "request_malformed"
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         assert (await stub.Info(inference_pb2.InfoRequest())).backend == "numpy"
     await running.stop(grace_s=0)

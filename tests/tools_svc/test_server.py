@@ -126,11 +126,16 @@ async def test_bad_input_is_a_typed_error_and_changes_nothing(
 
 
 async def test_bytes_that_are_no_message_do_not_kill_the_server(client: Client) -> None:
-    for method, payload in (("Call", b"\xff" * 1000), ("List", b"\x0a\xff"), ("Gone", b"")):
+    for method, payload, code, kind in (
+        ("Call", b"\xff" * 1000, Code.INVALID_ARGUMENT, "request_malformed"),
+        ("List", b"\x0a\xff", Code.INVALID_ARGUMENT, "request_malformed"),
+        ("Gone", b"", Code.UNIMPLEMENTED, "unimplemented"),
+    ):
         raw = client.channel.unary_unary(f"/treni.v1.ToolService/{method}")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await raw(payload, timeout=30)
-        assert caught.value.code() is not Code.OK
+        error = from_rpc_error(caught.value, hop="tool")
+        assert (error.code, error.kind, error.definite) == (code, kind, True)
     assert await client.is_alive()
 
 
