@@ -41,11 +41,6 @@ class ServerReport:
     go: Path | None
     pip: bool
 
-    @property
-    def obtainable(self) -> bool:
-        """Whether `ensure_server` can work, given a network."""
-        return self.server is not None or self.go is not None or self.pip
-
 
 def doctor() -> ServerReport:
     """Looks, and builds nothing."""

@@ -37,8 +37,6 @@ DEFINITE: dict[Code, bool] = {
     Code.UNAUTHENTICATED: True,
 }
 
-_CODE_OF_INT: dict[int, Code] = {code.value[0]: code for code in Code}
-
 
 class TreniError(Exception):
     """What went wrong, in the form "expected, got, what to do".
@@ -152,8 +150,3 @@ def _detail_of(error: grpc.RpcError) -> common_pb2.ErrorDetail | None:
             if packed.Unpack(detail):
                 return detail
     return None
-
-
-def code_from_int(value: int) -> Code:
-    """The status code with that number; UNKNOWN for a number gRPC does not define."""
-    return _CODE_OF_INT.get(value, Code.UNKNOWN)

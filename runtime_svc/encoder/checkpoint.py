@@ -18,7 +18,7 @@ from runtime_svc.safetensor import read_directory
 
 Floats = npt.NDArray[np.float32]
 
-TODO = "use a BERT encoder with mean pooling, such as all-MiniLM-L6-v2"
+ADVICE = "use a BERT encoder with mean pooling, such as all-MiniLM-L6-v2"
 
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -90,7 +90,7 @@ def transformer_directory(directory: Path) -> Path:
     kinds = [str(module.get("type")).rsplit(".", 1)[-1] for module in modules]
     if kinds != list(_MODULES[: len(kinds)]) or len(kinds) < 2:
         raise unsupported(
-            path, expected="the modules " + ", ".join(_MODULES), got=", ".join(kinds), todo=TODO
+            path, expected="the modules " + ", ".join(_MODULES), got=", ".join(kinds), todo=ADVICE
         )
     folders = [_folder(path, module) for module in modules]
     _check_mean_pooling(directory / folders[1] / "config.json")
@@ -103,10 +103,10 @@ def read_config(directory: Path) -> EncoderConfig:
     raw = read_json(path)
     for key, wanted in (("model_type", "bert"), ("hidden_act", "gelu")):
         if raw.get(key) != wanted:
-            raise unsupported(path, expected=f'{key} "{wanted}"', got=repr(raw.get(key)), todo=TODO)
+            raise unsupported(path, expected=f'{key} "{wanted}"', got=repr(raw.get(key)), todo=ADVICE)
     if raw.get("position_embedding_type", "absolute") != "absolute":
         got = repr(raw["position_embedding_type"])
-        raise unsupported(path, expected="absolute position embeddings", got=got, todo=TODO)
+        raise unsupported(path, expected="absolute position embeddings", got=got, todo=ADVICE)
     hidden, heads = count(path, raw, "hidden_size"), count(path, raw, "num_attention_heads")
     if hidden % heads:
         raise damaged(path, "num_attention_heads", expected=f"a divisor of {hidden}", got=f"{heads}")
@@ -201,4 +201,4 @@ def _check_mean_pooling(path: Path) -> None:
     chosen = {key for key, value in raw.items() if key.startswith("pooling_mode_") and value is True}
     if raw.get("pooling_mode") != "mean" and chosen != {"pooling_mode_mean_tokens"}:
         got = ", ".join(sorted(chosen)) or repr(raw.get("pooling_mode"))
-        raise unsupported(path, expected="pooling_mode_mean_tokens alone", got=got, todo=TODO)
+        raise unsupported(path, expected="pooling_mode_mean_tokens alone", got=got, todo=ADVICE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime_svc.encoder.checkpoint import TODO
+from runtime_svc.encoder.checkpoint import ADVICE
 from runtime_svc.errors import damaged, unsupported
 from runtime_svc.tokenizer_file import TokenizerFile
 
@@ -20,7 +20,7 @@ class WordPiece:
         self._file = TokenizerFile(directory)
         path, kind = self._file.path, type(self._file.library.model).__name__
         if kind != "WordPiece":
-            raise unsupported(path, expected="a WordPiece tokenizer", got=kind, todo=TODO)
+            raise unsupported(path, expected="a WordPiece tokenizer", got=kind, todo=ADVICE)
         if self._file.size > vocabulary:
             got = f"{self._file.size - 1}"
             raise damaged(

@@ -8,6 +8,7 @@ that starts with "=" stands as it is, any other is an imperative without its ful
 are put into a random frame ("Could you ...?").
 """
 
+# ruff: noqa: SIM905 - word lists read better as text
 from __future__ import annotations
 
 import re
@@ -27,11 +28,10 @@ _QUESTION = (
     "I wonder: {q}", "Say, {q}", "{Q} Thanks.", "Hello, {q}", "One thing: {q}", "Do you know: {q}", "So, {q}",
     "Please answer: {q}", "Question: {q}", "I have a question. {Q}",
 )  # fmt: skip
-_OPENERS = re.findall(
-    r"\w+",
-    "so now today then well just here there kind right quick first next again once also still soon maybe back ahead "
-    "over late early fine sure yes okay look listen see and but or as if when after before with without at by from "
-    "day week time work job help way thing things need want wish ask like make let might would should must can",
+_OPENERS = tuple(
+    """so now today then well just here there kind right quick first next again once also still soon maybe back ahead
+    over late early fine sure yes okay look listen see and but or as if when after before with without at by from
+    day week time work job help way thing things need want wish ask like make let might would should must can""".split()
 )
 """Words of which an opener is made that means nothing: a frame that nobody has written down is still a frame."""
 _OPENED = 0.15
