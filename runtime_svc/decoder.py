@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.checkpoint import LayerWeights, ModelConfig, Weights
+from runtime_svc.checkpoint import ModelConfig, Weights
 from runtime_svc.ops import Array, Ops
 from runtime_svc.rope import turns
 
@@ -85,9 +83,9 @@ class Decoder:
     def __init__(self, config: ModelConfig, weights: Weights, ops: Ops) -> None:
         self.config = config
         self.ops = ops
-        self.weights = _uploaded(weights, ops)
-        self._rotations = ops.upload(
-            turns(config.inverse_frequencies, config.rope_attention_scale, config.context_length)
+        self.weights = weights
+        self._rotations = turns(
+            config.inverse_frequencies, config.rope_attention_scale, config.context_length
         )
         self._single = _Workspace(config, ops, 1)
         self._chunk: _Workspace | None = None
@@ -122,7 +120,7 @@ class Decoder:
         total = np.zeros(self.config.hidden)
         for _, work in self._chunks(tokens, cache, check):
             self.ops.rms(work.x, self.weights.final_gain, self.config.norm_eps, work.normed)
-            total += self.ops.download(work.normed).sum(axis=0, dtype=np.float64)
+            total += work.normed.sum(axis=0, dtype=np.float64)
         mean: npt.NDArray[np.float64] = total / len(tokens)
         return mean
 
@@ -183,20 +181,3 @@ class _Workspace:
             *self._heads, rows, -1
         )
         return part
-
-
-def _uploaded(weights: Weights, ops: Ops) -> Weights:
-    def moved(layer: LayerWeights) -> LayerWeights:
-        values: dict[str, Any] = {
-            field.name: None if getattr(layer, field.name) is None else ops.upload(getattr(layer, field.name))
-            for field in fields(layer)
-        }
-        return LayerWeights(**values)
-
-    return replace(
-        weights,
-        embedding=ops.upload(weights.embedding),
-        layers=tuple(moved(layer) for layer in weights.layers),
-        final_gain=ops.upload(weights.final_gain),
-        head=ops.upload(weights.head),
-    )

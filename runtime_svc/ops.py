@@ -1,8 +1,8 @@
-"""What a backend has to do: the decoder's work in fused steps, each writing into buffers it is given.
+"""The decoder's work in fused steps, each writing into buffers it is given.
 
-`ops_numpy.NumpyOps` is the reference. Another backend implements the same protocol on its own arrays and is
-passed to the decoder; nothing else knows which one runs. All values are float32. Shapes: T rows (tokens) at
-once, H heads and K key-value heads of D elements, G = H / K heads in a group.
+`ops_numpy.NumpyOps` is the reference, passed to `decoder.Decoder`. The same steps in the same order stand beside it
+in `cuda/ops.py`, for device memory and bf16 weights; what both backends answer to is `runner.Runner`. All values here
+are float32. Shapes: T rows (tokens) at once, H heads and K key-value heads of D elements, G = H / K heads in a group.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Array = Any
-"""An array of the backend: `numpy.ndarray` for the reference."""
+"""A `numpy.ndarray` of float32, tokens aside."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,17 +43,14 @@ class Ops(Protocol):
 
     @property
     def backend(self) -> str:
-        """Its name in every record: "numpy" or "cupy"."""
+        """Its name in every record."""
 
     @property
     def device(self) -> str:
         """What it runs on, in words."""
 
-    def upload(self, values: Array) -> Array:
-        """The NumPy array on the device, or the same one where host and device are one."""
-
     def empty(self, shape: tuple[int, ...]) -> Array:
-        """An uninitialised float32 array on the device."""
+        """An uninitialised float32 array."""
 
     def embed(self, tokens: Array, table: Array, out: Array) -> None:
         """Out (T, hidden) = table rows of `tokens` (T,) int32, a host array."""
@@ -107,6 +104,3 @@ class Ops(Protocol):
         The same logits, params and step give the same token, bit for bit. Raises `TreniError` when the
         logits hold NaN or infinity: no answer is made of them.
         """
-
-    def download(self, values: Array) -> Array:
-        """The array as a new NumPy array."""

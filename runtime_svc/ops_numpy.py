@@ -24,17 +24,9 @@ class NumpyOps:
         """The processor's architecture, such as "cpu x86_64"."""
         return f"cpu {platform.machine()}"
 
-    def upload(self, values: Floats) -> Floats:
-        """The same array: host and device are one."""
-        return values
-
     def empty(self, shape: tuple[int, ...]) -> Floats:
         """An uninitialised float32 array."""
         return np.empty(shape, np.float32)
-
-    def download(self, values: Floats) -> Floats:
-        """A copy."""
-        return values.copy()
 
     def embed(self, tokens: npt.NDArray[np.int32], table: Floats, out: Floats) -> None:
         """Rows of the table."""
