@@ -52,7 +52,8 @@ class Options:
     concurrency: int
     topology: str
     backend: str
-    model_dir: str
+    model_dir: str | None
+    """A Hugging Face directory; None: the bundled model, wherever the package is."""
     idempotency: bool
     toxiproxy: str | None
     """The API address of a toxiproxy server to use; None: one of our own for each cell."""
@@ -188,7 +189,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest]:
         concurrency=manifest.concurrency,
         topology=manifest.topology,
         backend=str(manifest.details["backend"]),
-        model_dir=str(manifest.details["model_dir"]),
+        model_dir=manifest.details["model_dir"],
         idempotency=manifest.idempotency,
         toxiproxy=manifest.details["toxiproxy"],
     )

@@ -142,7 +142,7 @@ def matrix(
                 concurrency=concurrency,
                 topology=topology,
                 backend=backend,
-                model_dir=str((model_dir or bundled_checkpoint()).resolve()),
+                model_dir=None if model_dir is None else str(model_dir.resolve()),
                 idempotency=not no_idempotency,
                 toxiproxy=toxiproxy,
             )

@@ -64,7 +64,7 @@ def _annotate(config: Config) -> Annotate | None:
 
 def _tools_config(config: Config) -> ToolsConfig:
     # An fsync on a shared disk was seen to take over 250 ms: as long as a tool timeout, and no fault of the plan.
-    return ToolsConfig(ledger_path=Path(config["ledger"]), ledger_sync="process")
+    return ToolsConfig(ledger_path=config["ledger"], ledger_sync="process")
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ async def _tools(config: Config) -> AsyncIterator[str]:
     from chaos.injector import FaultInjector
     from tools_svc.server import start
 
-    with DeliveryLog(Path(config["deliveries"])) as deliveries:
+    with DeliveryLog(config["deliveries"]) as deliveries:
         server = await start(_tools_config(config), interceptors=[FaultInjector("tool", deliveries)])
         try:
             yield server.address
@@ -87,15 +87,17 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
 
     limit_blas_threads()  # before NumPy is imported
     from chaos.injector import FaultInjector, FaultyTools
+    from matrices.command_line import bundled_checkpoint
     from runtime_svc import server as inference
     from runtime_svc.core import InferenceCore
     from runtime_svc.engine import Engine
     from runtime_svc.internal import add_internal_agent
     from tools_svc.registry import build_registry
 
-    engine = Engine.load(config["model_dir"], backend=config["backend"])
+    directory = bundled_checkpoint() if config["model_dir"] is None else Path(config["model_dir"])
+    engine = Engine.load(directory, backend=config["backend"])
     with (
-        DeliveryLog(Path(config["deliveries"])) as deliveries,
+        DeliveryLog(config["deliveries"]) as deliveries,
         build_registry(_tools_config(config)) as registry,
     ):
         async with InferenceCore(engine) as core:
@@ -127,7 +129,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
 
     schedule = _schedule(config)
     proxies = config["toxiproxy_address"]
-    with DeliveryLog(Path(config["deliveries"])) as log:
+    with DeliveryLog(config["deliveries"]) as log:
         async with (
             open_lanes(
                 proxies, hop="model", upstream=config["model_address"], schedule=schedule, deliveries=log
@@ -165,8 +167,10 @@ async def serve(role: str, config: Config) -> None:
 
 def main() -> int:
     """Exit status 0 after a clean stop, 1 when the role could not be started."""
-    role, path = sys.argv[1:]
-    config = json.loads(Path(path).read_text(encoding="utf-8"))
+    role, path = sys.argv[1], Path(sys.argv[2])
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("ledger", "deliveries"):
+        config[name] = path.parent / config[name]
     die_with_parent(config["parent_pid"])
     try:
         asyncio.run(serve(role, config))

@@ -147,7 +147,11 @@ def _deliveries_path(folder: Path, side: str) -> Path:
 def _configs(
     cell: PlannedCell, campaign: Campaign, counters: Mapping[str, int], folder: Path
 ) -> dict[str, dict[str, Any]]:
-    """What each role is told; addresses are added as they become known."""
+    """What each role is told; addresses are added as they become known.
+
+    Files are named from the folder in which a role finds its config: a campaign's folder tells nothing of where it
+    lay, and may be moved.
+    """
     options = campaign.options
 
     def side(name: str) -> dict[str, Any]:
@@ -159,8 +163,8 @@ def _configs(
             "concurrency": options.concurrency,
             "faulted": cell.faulted(name),
             "start_counter": counters.get(name),
-            "ledger": str(_ledger_path(folder, name).resolve()),
-            "deliveries": str(_deliveries_path(folder, name).resolve()),
+            "ledger": _ledger_path(folder, name).name,
+            "deliveries": _deliveries_path(folder, name).name,
         }
 
     return {

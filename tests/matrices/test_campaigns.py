@@ -64,6 +64,15 @@ def test_the_published_matrix(tmp_path: Path) -> None:
         assert (row["effects_lost"], row["effects_duplicate"], row["effects_phantom"]) == ("0", "0", "0")
     assert "aa" in result.stdout
     _report_is_reproducible(result)
+    _tells_nothing_of_where_it_lay(result.folder)
+
+
+def _tells_nothing_of_where_it_lay(folder: Path) -> None:
+    """A campaign's folder can be published, and moved."""
+    paths = [str(folder.parent).encode(), str(Path(__file__).parents[2]).encode()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 6 * len(PUBLISHED)
+    assert [path.name for path in files if any(told in path.read_bytes() for told in paths)] == []
 
 
 def _report_is_reproducible(result: h.Result) -> None:
@@ -216,7 +225,7 @@ def test_ctrl_c_leaves_a_folder_to_resume_and_no_process(tmp_path: Path) -> None
     assert stopped.status == 130
     assert "--resume" in stopped.stderr
     h.wait_gone(pids.values())
-    result = h.resume(stopped.folder)
+    result = h.resume(stopped.folder.rename(tmp_path / "moved"))
     assert result.status in (0, 3), result.stderr
     assert json.loads((result.folder / "summary.json").read_text())["findings"] == []
 
