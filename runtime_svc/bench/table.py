@@ -150,14 +150,24 @@ def _ttft(run: Run) -> Table:
 
 def _throughput(run: Run) -> Table:
     batches = run.settings.batches
+    least, most = batches[0], batches[-1]
     rows = []
     for contender in run.contenders:
         found = {d.batch: d for d in contender.decode}
         if found:
             rates = [f"{quantile(tokens_per_s(found[b]), 0.5):,.0f}" if b in found else "-" for b in batches]
-            rows.append((contender.name, *rates))
-    columns = ("", *(f"batch {b}" for b in batches))
+            gain = [_gain(found.get(least), found.get(most))] if most > least else []
+            rows.append((contender.name, *rates, *gain))
+    gained = [f"{most} over {least}"] if most > least else []
+    columns = ("", *(f"batch {b}" for b in batches), *gained)
     return Table(title="Decode throughput, tokens/s, median", columns=columns, rows=tuple(rows))
+
+
+def _gain(least: Decode | None, most: Decode | None) -> str:
+    """How many times the one's throughput the other's is; "-" where one of them is missing."""
+    if least is None or most is None:
+        return "-"
+    return f"{quantile(tokens_per_s(most), 0.5) / quantile(tokens_per_s(least), 0.5):.2f}"
 
 
 def _cold(run: Run) -> Table:

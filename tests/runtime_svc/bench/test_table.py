@@ -36,7 +36,13 @@ def test_what_was_not_measured_is_a_dash_and_has_a_reason():
     assert ttft["treni"]["128 tokens, ms"] == "2.00 [1.20, 2.80]"
     assert ttft["transformers-compiled"]["512 tokens, ms"] == "-"
     assert "http://127.0.0.1:1/v1 (counted 127)" in ttft
-    assert rows_of(run, "Decode throughput")["http://127.0.0.1:1/v1"]["batch 8"] == "-"
+    throughput = rows_of(run, "Decode throughput")
+    assert throughput["treni"]["8 over 1"] == "4.00"
+    assert (
+        throughput["http://127.0.0.1:1/v1"]["batch 8"]
+        == throughput["http://127.0.0.1:1/v1"]["8 over 1"]
+        == "-"
+    )
     assert not_measured(run) == [
         "transformers-compiled: partial: cut at its limit of 90 s, while decoding at batch 1",
         "vllm: absent: No module named 'vllm'",
