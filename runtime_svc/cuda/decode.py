@@ -21,6 +21,7 @@ from runtime_svc.cuda.decode_layout import (
     LayerPointers,
     RowResult,
     StepArguments,
+    next_launch,
     row_controls,
 )
 from runtime_svc.cuda.device import CudaDevice, pinned
@@ -89,7 +90,6 @@ class Decode:
             vocabulary=config.vocabulary,
             capacity=cache.capacity,
             slots=cache.slots,
-            epoch=1,
             eps=config.norm_eps,
         )
         self._landings = [_Landing() for _ in range(IN_FLIGHT)]
@@ -119,15 +119,14 @@ class Decode:
             )
         self._launched += 1
         arguments = self._arguments
-        arguments.rows = len(rows)
-        arguments.row = row_controls(self._shape, rows)
         stream = self._device.stream
+        if next_launch(arguments, len(rows)):
+            self._zero_phases(stream)
+        arguments.row = row_controls(self._shape, rows, self._device.multiprocessors)
         kernel = self._single if len(rows) == 1 else self._several
         kernel.launch_together(self._device.multiprocessors, arguments, stream.ptr)
         if any(row.params.temperature > 0 for row in rows):
             self._sampler.launch(len(rows), arguments, stream.ptr)
-        # A tag names a layer of a launch: no two launches of 2^32 / (layers + 1) share one.
-        arguments.epoch = (arguments.epoch + self._config.layers + 1) & 0xFFFFFFFF
         return landing.take(self._results, len(rows), stream)
 
     def draw(self, row: Row, logits: int, result: int) -> None:
@@ -137,8 +136,13 @@ class Decode:
         """
         arguments = StepArguments.from_buffer_copy(self._arguments)
         arguments.logits, arguments.results, arguments.rows = logits, result, 1
-        arguments.row = row_controls(self._shape, [row])
+        arguments.row = row_controls(self._shape, [row], self._device.multiprocessors)
         self._sampler.launch(1, arguments, self._device.stream.ptr)
+
+    def _zero_phases(self, stream: Any) -> None:
+        from cupy.cuda import runtime
+
+        runtime.memsetAsync(self._arguments.exchange, 0, 8 * self._shape.phased_words, stream.ptr)
 
     def _check(self, rows: Sequence[Row]) -> None:
         slots = {row.slot for row in rows}

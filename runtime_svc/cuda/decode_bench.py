@@ -61,11 +61,12 @@ MODELS = {
 
 VARIANTS: dict[str, dict[str, int]] = {
     "default": {},
-    "chunks of 2": {"CHUNK_STEPS": 2},
-    "chunks of 4": {"CHUNK_STEPS": 4},
-    "chunks of 5": {"CHUNK_STEPS": 5},
+    "1 slot in flight": {"IN_FLIGHT": 1},
+    "2 slots in flight": {"IN_FLIGHT": 2},
+    "3 slots in flight": {"IN_FLIGHT": 3},
     "groups of 2": {"GROUP_TILES": 2},
-    "ring of 100 KB": {"RING_BYTES": 100_000},
+    "groups of 4": {"GROUP_TILES": 4},
+    "chunks of 2": {"CHUNK_STEPS": 2},
 }
 """Macros of `decode_shape.cuh` to compare."""
 

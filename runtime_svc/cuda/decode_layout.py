@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime_svc.checkpoint import ModelConfig
@@ -54,6 +54,8 @@ class RowControl(ctypes.Structure):
         ("temperature", ctypes.c_float),
         ("split_length", ctypes.c_uint32),
         ("splits", ctypes.c_uint32),
+        ("span", ctypes.c_uint32),
+        ("tasks", ctypes.c_uint32),
         ("unused", ctypes.c_uint32),
     )
 
@@ -94,9 +96,22 @@ class StepArguments(ctypes.Structure):
         ("rows", ctypes.c_uint32),
         ("epoch", ctypes.c_uint32),
         ("eps", ctypes.c_float),
-        ("unused", ctypes.c_uint32),
+        ("turn", ctypes.c_uint32),
         ("row", RowControl * MAX_ROWS),
     )
+
+
+def next_launch(arguments: StepArguments, rows: int) -> bool:
+    """Counts the launch before as done and prepares `arguments` for one over `rows` rows.
+
+    True when the phased words must be zeroed first: words of rows that sat out have missed a change of phase.
+    """
+    fresh = bool(rows != arguments.rows)
+    arguments.turn = 0 if fresh else (arguments.turn + 1) & 0xFFFFFFFF
+    # A tag names a layer of a launch: no two launches of 2^32 / (layers + 1) share one.
+    arguments.epoch = (arguments.epoch + arguments.layer_count + 1) & 0xFFFFFFFF
+    arguments.rows = rows
+    return fresh
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,21 +163,28 @@ class DecodeShape:
         groups = -(-(self.heads // self.kv_heads) // 8)
         return min(max(128 // (self.kv_heads * groups), 1), 32)
 
+    @property
+    def phased_words(self) -> int:
+        """8-byte words at the start of the exchange that must be zero when the turn is 0."""
+        squares = -(-self.hidden // 32) * 4
+        return MAX_ROWS * (2 * self.hidden + self.heads * self.head_dim + self.ffn + 2 * squares) // 2
+
     def exchange_words(self, blocks: int) -> int:
         """8-byte words that the blocks of a step tell each other values in."""
-        queries = self.heads * self.head_dim
-        qkv = queries + 2 * self.kv_heads * self.head_dim
+        qkv = (self.heads + 2 * self.kv_heads) * self.head_dim
         splits = self.heads * self.max_splits * (self.head_dim + 2)
-        return MAX_ROWS * (2 * self.hidden + qkv + queries + self.ffn + splits + 8 * blocks)
+        return self.phased_words + MAX_ROWS * (2 * self.hidden + qkv + splits + 8 * blocks)
 
 
 MIN_SPLIT = 64
 """Positions that a block attends at once, 8 a warp: fewer take it as long."""
 
 
-def row_controls(shape: DecodeShape, rows: Iterable[Row]) -> ctypes.Array[RowControl]:
-    """Rows as the device reads them, (MAX_ROWS,)."""
+def row_controls(shape: DecodeShape, rows: Sequence[Row], blocks: int) -> ctypes.Array[RowControl]:
+    """Rows as the device's `blocks` blocks read them, (MAX_ROWS,)."""
     controls = (RowControl * MAX_ROWS)()
+    groups = shape.kv_heads * -(-(shape.heads // shape.kv_heads) // 8)
+    parts = groups * sum(split(shape, row.position + 1)[1] for row in rows)
     for control, row in zip(controls, rows, strict=False):
         control.slot, control.position, control.draw = row.slot, row.position, row.draw
         control.token = -1 if row.token is None else row.token
@@ -170,6 +192,9 @@ def row_controls(shape: DecodeShape, rows: Iterable[Row]) -> ctypes.Array[RowCon
         control.seed, control.temperature = params.seed, params.temperature
         control.top_p, control.top_k = params.top_p, params.top_k
         control.split_length, control.splits = split(shape, row.position + 1)
+        # About one task to a block. The parts of a task share the queries; their results are what they would be alone.
+        control.span = min(-(-parts // blocks), control.splits)
+        control.tasks = groups * -(-control.splits // control.span)
     return controls
 
 

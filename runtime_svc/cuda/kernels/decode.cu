@@ -6,6 +6,7 @@
 
 // Grid: any number of blocks that are all resident at once; block: THREADS; shared memory: SHARED_BYTES.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) decode_step(const __grid_constant__ Step step) {
+    check_fixed_shared();
     if (threadIdx.x == 0) {
         for (int i = 0; i < RING_SLOTS; i++) {
             mbarrier_init(&Ring::full()[i], 1);
@@ -15,8 +16,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) decode_step(const __gri
             mbarrier_init(&shared().partial_full[i], CONSUMERS);
             mbarrier_init(&shared().partial_empty[i], SINGLE ? 1 : REDUCERS);
         }
-        mbarrier_init(&shared().gain_full, 1);
-        mbarrier_init(&shared().gain_empty, CONSUMERS);
         mbarrier_init_fence();
     }
     __syncthreads();

@@ -69,14 +69,15 @@ struct Running {
 };
 
 __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
-    const float* q_gain = cursor.pointer<const float>(7);
-    const float* k_gain = cursor.pointer<const float>(8);
+    const float* q_gain = step.layers[layer].q_gain;
+    const float* k_gain = step.layers[layer].k_gain;
     settle();
     u32 tag = step.epoch + layer;
     for_each_task(step, place, [&](Task task) {
+        Split newest(step.row[task.row], task.last_split);
         HeadLoader loader(step, lane, tag, task.row);
 #pragma unroll 1
-        for (u32 i = warp; i < task.heads + (task.last ? 2 : 0); i += CONSUMERS) {
+        for (u32 i = warp; i < task.heads + (newest.last ? 2 : 0); i += CONSUMERS) {
             if (i < task.heads) {
                 HeadVector q = loader.load(task.row, task.first_head + i, q_gain, true);
                 float scale = LOG2E / sqrtf(float(HEAD_DIM));
@@ -93,7 +94,7 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
                     shared().fresh[part][lane] = low, shared().fresh[part][HEAD_DIM / 4 + lane] = high;
                     if (task.first_head % GROUP == 0) {
                         u32* to = reinterpret_cast<u32*>(cache_rows(step, layer, part, task.row, task.kv_head) +
-                                                         u64(task.end - 1) * HEAD_DIM);
+                                                         u64(newest.end - 1) * HEAD_DIM);
                         to[lane] = low, to[HEAD_DIM / 4 + lane] = high;
                     }
                 }
@@ -113,55 +114,59 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
             q[j][4] = high.x, q[j][5] = high.y, q[j][6] = high.z, q[j][7] = high.w;
         }
 
-        Running run;
 #pragma unroll 1
-        for (u32 begin = task.begin; begin < task.end; begin += POSITIONS) {
-            u32 positions = min(u32(POSITIONS), task.end - begin);
-            bool mine = warp * 8 < positions;
-            u32 fresh = task.last && task.end - 1 - begin < POSITIONS ? task.end - 1 - begin - warp * 8 : 8;  // of mine
-            float p[2] = {0, 0}, shrink = 1;
+        for (u32 i = task.first_split; i <= task.last_split; i++) {
+            Split split(step.row[task.row], i);
+            Running run;
+#pragma unroll 1
+            for (u32 begin = split.begin; begin < split.end; begin += POSITIONS) {
+                u32 positions = min(u32(POSITIONS), split.end - begin);
+                bool mine = warp * 8 < positions;
+                u32 fresh = split.last && split.end - 1 - begin < POSITIONS ? split.end - 1 - begin - warp * 8 : 8;  // of mine
+                float p[2] = {0, 0}, shrink = 1;
 
-            mbarrier_wait(&Ring::full()[ring.slot], ring.phase);
-            if (mine) {
-                unsigned char* rows = ring.data() + warp * 8 * HEAD_DIM * 2;
-                add_fresh(rows, 0, fresh);
-                float s[4][4] = {};
+                mbarrier_wait(&Ring::full()[ring.slot], ring.phase);
+                if (mine) {
+                    unsigned char* rows = ring.data() + warp * 8 * HEAD_DIM * 2;
+                    add_fresh(rows, 0, fresh);
+                    float s[4][4] = {};
 #pragma unroll
-                for (int j = 0; j < HEAD_DIM / 32; j++) {
-                    uint4 k = *reinterpret_cast<const uint4*>(rows + group * HEAD_DIM * 2 + j * 64 + quarter * 16);
-                    u32 low[4] = {q[j][0], q[j][1], q[j][2], q[j][3]}, high[4] = {q[j][4], q[j][5], q[j][6], q[j][7]};
-                    u32 k_low[2] = {k.x, k.y}, k_high[2] = {k.z, k.w};
-                    mma_bf16_16816(s[j % 2 * 2], low, k_low);
-                    mma_bf16_16816(s[j % 2 * 2 + 1], high, k_high);
+                    for (int j = 0; j < HEAD_DIM / 32; j++) {
+                        uint4 k = *reinterpret_cast<const uint4*>(rows + group * HEAD_DIM * 2 + j * 64 + quarter * 16);
+                        u32 low[4] = {q[j][0], q[j][1], q[j][2], q[j][3]}, high[4] = {q[j][4], q[j][5], q[j][6], q[j][7]};
+                        u32 k_low[2] = {k.x, k.y}, k_high[2] = {k.z, k.w};
+                        mma_bf16_16816(s[j % 2 * 2], low, k_low);
+                        mma_bf16_16816(s[j % 2 * 2 + 1], high, k_high);
+                    }
+                    u32 left = positions - warp * 8;  // of this warp's 8, those from `left` on are not there
+                    float s0 = ((s[0][0] + s[0][2]) + (s[1][0] + s[1][2])) + ((s[2][0] + s[2][2]) + (s[3][0] + s[3][2]));
+                    float s1 = ((s[0][1] + s[0][3]) + (s[1][1] + s[1][3])) + ((s[2][1] + s[2][3]) + (s[3][1] + s[3][3]));
+                    if (2 * quarter >= left) s0 = -infinity();
+                    if (2 * quarter + 1 >= left) s1 = -infinity();
+                    float peak = fmaxf(s0, s1);
+                    peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 1));
+                    peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
+                    peak = fmaxf(peak, run.peak);
+                    shrink = exp2_fast(run.peak - peak);
+                    p[0] = exp2_fast(s0 - peak), p[1] = exp2_fast(s1 - peak);
+                    float sum = p[0] + p[1];
+                    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+                    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+                    run.total = run.total * shrink + sum;
+                    run.peak = peak;
                 }
-                u32 left = positions - warp * 8;  // of this warp's 8, those from `left` on are not there
-                float s0 = ((s[0][0] + s[0][2]) + (s[1][0] + s[1][2])) + ((s[2][0] + s[2][2]) + (s[3][0] + s[3][2]));
-                float s1 = ((s[0][1] + s[0][3]) + (s[1][1] + s[1][3])) + ((s[2][1] + s[2][3]) + (s[3][1] + s[3][3]));
-                if (2 * quarter >= left) s0 = -infinity();
-                if (2 * quarter + 1 >= left) s1 = -infinity();
-                float peak = fmaxf(s0, s1);
-                peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 1));
-                peak = fmaxf(peak, __shfl_xor_sync(0xffffffffu, peak, 2));
-                peak = fmaxf(peak, run.peak);
-                shrink = exp2_fast(run.peak - peak);
-                p[0] = exp2_fast(s0 - peak), p[1] = exp2_fast(s1 - peak);
-                float sum = p[0] + p[1];
-                sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-                sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-                run.total = run.total * shrink + sum;
-                run.peak = peak;
-            }
-            release();
+                release();
 
-            mbarrier_wait(&Ring::full()[ring.slot], ring.phase);
-            if (mine) {
-                unsigned char* rows = ring.data() + warp * 8 * HEAD_DIM * 2;
-                add_fresh(rows, 1, fresh);
-                add_values(run, rows, p, shrink, min(u32(8), positions - warp * 8));
+                mbarrier_wait(&Ring::full()[ring.slot], ring.phase);
+                if (mine) {
+                    unsigned char* rows = ring.data() + warp * 8 * HEAD_DIM * 2;
+                    add_fresh(rows, 1, fresh);
+                    add_values(run, rows, p, shrink, min(u32(8), positions - warp * 8));
+                }
+                release();
             }
-            release();
+            finish_split(run, task, split, tag);
         }
-        finish_task(run, task, tag);
     });
 }
 
@@ -216,7 +221,8 @@ __device__ __forceinline__ void Consumer::add_values(Running& run, const unsigne
 }
 
 // Adds up the warps' sums and hands them on, not yet divided.
-__device__ __forceinline__ void Consumer::finish_task(const Running& run, Task task, u32 tag) {
+__device__ __forceinline__ void Consumer::finish_split(const Running& run, const Task& task, const Split& split,
+                                                       u32 tag) {
     constexpr int WIDTH = Running::WIDTH;
     float* mine = reinterpret_cast<float*>(shared().scratch[warp]);
 #pragma unroll
@@ -225,21 +231,28 @@ __device__ __forceinline__ void Consumer::finish_task(const Running& run, Task t
         for (int e = 0; e < WIDTH; e++) mine[g * HEAD_DIM + lane * WIDTH + e] = run.sum[g][e];
     if (quarter == 0) shared().split_peak[warp][group] = run.peak, shared().split_total[warp][group] = run.total;
     named_barrier_sync(CONSUMER_BARRIER, 32 * CONSUMERS);
-    u32 warps = min(u32(CONSUMERS), (task.end - task.begin + 7) / 8);  // that had positions
+    u32 warps = min(u32(CONSUMERS), (split.end - split.begin + 7) / 8);  // that had positions
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < task.heads * (HEAD_DIM / 2); i += 32 * CONSUMERS) {
         u32 head = i / (HEAD_DIM / 2), pair = i % (HEAD_DIM / 2);
-        float peak = -infinity(), total = 0;
+        float peak = -infinity(), total = 0, scale[CONSUMERS];
         float2 sum = {0, 0};
-#pragma unroll 1
-        for (u32 w = 0; w < warps; w++) peak = fmaxf(peak, shared().split_peak[w][head]);
-#pragma unroll 1
-        for (u32 w = 0; w < warps; w++) {
-            float scale = exp2_fast(shared().split_peak[w][head] - peak);
-            float2 part = reinterpret_cast<const float2*>(shared().scratch[w] + head * HEAD_DIM * 4)[pair];
-            total += shared().split_total[w][head] * scale;
-            sum.x += part.x * scale, sum.y += part.y * scale;
+#pragma unroll
+        for (u32 w = 0; w < CONSUMERS; w++) {
+            scale[w] = w < warps ? shared().split_peak[w][head] : -infinity();
+            peak = fmaxf(peak, scale[w]);
         }
-        u64 at = (u64(task.row) * HEADS + task.first_head + head) * MAX_SPLITS + task.split;
+#pragma unroll
+        for (u32 w = 0; w < CONSUMERS; w++) {
+            scale[w] = exp2_fast(scale[w] - peak);
+            float2 part = {0, 0};
+            if (w < warps) {
+                part = reinterpret_cast<const float2*>(shared().scratch[w] + head * HEAD_DIM * 4)[pair];
+                total += shared().split_total[w][head] * scale[w];
+            }
+            sum.x += part.x * scale[w], sum.y += part.y * scale[w];
+        }
+        u64 at = (u64(task.row) * HEADS + task.first_head + head) * MAX_SPLITS + split.index;
         store_relaxed_pair(step.exchange + SPLIT_SUMS + at * HEAD_DIM + 2 * pair, {tagged(sum.x, tag), tagged(sum.y, tag)});
         if (pair == 0)
             store_relaxed_pair(step.exchange + SPLIT_SCALES + at * 2, {tagged(peak, tag), tagged(total, tag)});

@@ -1,4 +1,4 @@
-// The producer warp: streams weights, gains and cached keys and values into shared memory, as far ahead as the
+// The producer warp: streams weights and cached keys and values into shared memory, as far ahead as the
 // ring is deep.
 #pragma once
 
@@ -10,9 +10,8 @@ struct Producer {
     const Step& step;
     LayerCursor cursor;
     Ring ring;
-    u32 gains = 0;
+    u32 started = 0;  // slots, as far as it matters
     u64 once = cache_evict_first();
-    u64 often = cache_evict_last();
 
     __device__ __forceinline__ explicit Producer(const Step& step) : step(step) { cursor.start(step); }
 
@@ -20,35 +19,30 @@ struct Producer {
 
     __device__ __forceinline__ void run(Stage stage, u32, Tiles tiles) {
         const u16* weight = stage == HEAD ? step.head : cursor.pointer<const u16>(stage);
-        const float* gain = stage == HEAD ? step.final_gain : cursor.pointer<const float>(stage == PROJECT ? 4 : 5);
-        if (tiles.count > 0) fetch(stage, weight, gain, tiles);
+        if (tiles.count > 0) fetch(stage, weight, tiles);
     }
 
     // Old positions' keys and values; this step's own are added by the consumer that reads them.
     __device__ __forceinline__ void attention(u32 layer, u32 place) {
         for_each_task(step, place, [&](Task task) {
-                const u16* keys = cache_rows(step, layer, 0, task.row, task.kv_head);
-                const u16* values = cache_rows(step, layer, 1, task.row, task.kv_head);
-                u32 old = task.last ? task.end - 1 : task.end;
+            const u16* keys = cache_rows(step, layer, 0, task.row, task.kv_head);
+            const u16* values = cache_rows(step, layer, 1, task.row, task.kv_head);
 #pragma unroll 1
-                for (u32 begin = task.begin; begin < task.end; begin += POSITIONS) {
+            for (u32 i = task.first_split; i <= task.last_split; i++) {
+                Split split(step.row[task.row], i);
+                u32 old = split.last ? split.end - 1 : split.end;
+#pragma unroll 1
+                for (u32 begin = split.begin; begin < split.end; begin += POSITIONS) {
                     u32 bytes = (min(begin + POSITIONS, old) - begin) * HEAD_DIM * 2;
                     fetch_positions(keys + u64(begin) * HEAD_DIM, bytes);
                     fetch_positions(values + u64(begin) * HEAD_DIM, bytes);
                 }
-            });
+            }
+        });
     }
 
   private:
-    __device__ __forceinline__ void fetch(Stage stage, const u16* weight, const float* gain, Tiles tiles) {
-        if (normed(stage)) {
-            mbarrier_wait(&shared().gain_empty, (gains & 1) ^ 1);
-            if (elect_one()) {
-                mbarrier_arrive_expect(&shared().gain_full, HIDDEN * 4);
-                bulk_copy(shared().gain, gain, HIDDEN * 4, &shared().gain_full, often);
-            }
-            gains++;
-        }
+    __device__ __forceinline__ void fetch(Stage stage, const u16* weight, Tiles tiles) {
         Cut cut = cut_of(stage);
         u32 size = group_size(tiles.count);
 #pragma unroll 1
@@ -60,6 +54,17 @@ struct Producer {
                     fetch_tile(stage, weight, tiles[i], cut, chunk);
     }
 
+    // Until the slot is empty and few enough are on their way: what is asked for at once queues up in front of the words
+    // that blocks wait for, so no more should be than keeps the memory busy.
+    __device__ __forceinline__ void wait_for_room(u32 most) {
+        mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
+        if (started >= most) {
+            u32 wrapped = ring.slot < most, earlier = ring.slot + wrapped * RING_SLOTS - most;
+            mbarrier_wait(&Ring::full()[earlier], ring.phase ^ wrapped);
+        }
+        started = min(started + 1, u32(HEAD_IN_FLIGHT));
+    }
+
     // A tile's rows are neighbours, but for gate and up: 4 rows of one half of the matrix, and the same 4 of the other.
     __device__ __forceinline__ void fetch_tile(Stage stage, const u16* weight, u32 tile, Cut cut, int chunk) {
         int width = cut.chunk_steps * BLOCK_STEP, at = chunk * width;
@@ -67,7 +72,7 @@ struct Producer {
         u32 half = stage == GATE_UP ? u32(FFN) : TILE / 2, first = tile * (stage == GATE_UP ? TILE / 2 : TILE);
         u32 last = stage == HEAD ? step.vocabulary - 1 : 0xffffffffu;
         Mbarrier* full = &Ring::full()[ring.slot];
-        mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
+        wait_for_room(stage == HEAD ? HEAD_IN_FLIGHT : IN_FLIGHT);
         if (elect_one()) {
             mbarrier_arrive_expect(full, bytes * TILE);
 #pragma unroll
@@ -81,7 +86,7 @@ struct Producer {
 
     __device__ __forceinline__ void fetch_positions(const u16* from, u32 bytes) {
         Mbarrier* full = &Ring::full()[ring.slot];
-        mbarrier_wait(&Ring::empty()[ring.slot], ring.phase ^ 1);
+        wait_for_room(IN_FLIGHT);
         if (elect_one()) {
             mbarrier_arrive_expect(full, bytes);
             if (bytes > 0) bulk_copy(ring.data(), from, bytes, full, once);

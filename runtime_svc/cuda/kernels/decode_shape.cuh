@@ -6,10 +6,16 @@
 // CONSUMERS warps, which split the inner dimension of a tile between them; and REDUCERS warps, which add up
 // the consumers' partial sums and do what follows a product.
 //
-// Between blocks there are no barriers. Activations travel through global memory as 8-byte words, value and
-// tag, written and read at once: a reader polls the values it needs until they carry the tag of this layer of
-// this launch. A buffer can be written again one layer later without further ado, because no block can come that
-// far before every block has read what it needs: each value depends on all values of the stage before.
+// Between blocks there are no barriers. Values travel through global memory in words that say themselves whether
+// they are new, written and read at once: a reader polls the words it needs until they are. A buffer can be written
+// again one layer later without further ado, because no block can come that far before every block has read what
+// it needs: each value depends on all values of the stage before. There are two kinds of words.
+//
+// What every block reads, the activations that go into a product, is in 4-byte words, because the traffic of
+// 132 blocks that read the same few kilobytes is what a hop between them costs: two elements in a word of their
+// values in bf16 and a word of what that rounding left, just as the matrix units take them, and in bit 0 of each
+// a phase, which flips from one use of the buffer to the next. What few read is in 8-byte words, float32 and a tag, which
+// names the layer and the launch.
 #pragma once
 
 #include "decode_step.cuh"
@@ -30,8 +36,8 @@
 #ifndef PARTIALS
 #define PARTIALS (SINGLE ? 4 : 2)  // groups of tiles between consumers and reducers; a power of 2
 #endif
-#ifndef GROUP_TILES
-#define GROUP_TILES 4  // tiles that the consumers work on together at most
+#ifndef HEAD_IN_FLIGHT
+#define HEAD_IN_FLIGHT 3  // slots of the ring whose bytes may be on their way at once, for the LM head
 #endif
 #ifndef SHARED_BYTES
 #define SHARED_BYTES 232448
@@ -39,7 +45,6 @@
 
 constexpr int ROWS = SINGLE ? 1 : MAX_ROWS;  // that this kernel is compiled for
 constexpr int TILE = 8;
-static_assert(GROUP_TILES == 2 || GROUP_TILES == 4);
 constexpr int WARP_STEP = 32;                      // inner elements that a warp takes of a row at once
 constexpr int BLOCK_STEP = WARP_STEP * CONSUMERS;  // and the block
 constexpr int GROUP = HEADS / KV_HEADS;            // query heads of one key-value head
@@ -90,24 +95,68 @@ constexpr int COMMON_STEPS =
 constexpr int PITCH = larger(larger(HIDDEN_CUT.chunk_steps, QUERIES_CUT.chunk_steps), FFN_CUT.chunk_steps) *
                           (BLOCK_STEP * 2) + 64;
 constexpr int SLOT_BYTES = TILE * PITCH;
+// The same for the layers, see the producer: as many as keep the memory busy; where that is not what limits a step, one.
+#ifndef IN_FLIGHT
+constexpr long long LAYER_BYTES = 2ll * HIDDEN * (QKV + QUERIES + 3 * FFN);
+constexpr int IN_FLIGHT = LAYER_BYTES < 40000000 ? 1 : (49152 + SLOT_BYTES / 2) / SLOT_BYTES;
+#endif
+static_assert(IN_FLIGHT <= HEAD_IN_FLIGHT);
 // Steps of activations that a consumer holds at once, over all rows.
 constexpr int ALL_STEPS = larger(larger(HIDDEN_CUT.chunks * HIDDEN_CUT.chunk_steps, QUERIES_CUT.chunks * QUERIES_CUT.chunk_steps),
                                  FFN_CUT.chunks * FFN_CUT.chunk_steps);
-constexpr int SCRATCH_STEPS = !SINGLE ? MAX_ROWS * CHUNK_STEPS : ALL_STEPS < 48 ? ALL_STEPS : 48;
+// A model so narrow that all activations of a stage fit a consumer's scratch, whatever the rows.
+constexpr bool SMALL = ALL_STEPS <= 12;
+// Tiles that the consumers work on together at most; the order of a sum depends on it. Where activations are read again
+// for each group, larger ones are better.
+#ifndef GROUP_TILES
+constexpr int GROUP_TILES = SMALL ? 2 : 4;
+#endif
+static_assert(GROUP_TILES == 2 || GROUP_TILES == 4);
+// Whether there are registers for a group's weights while the consumers wait for activations.
+constexpr bool EARLY_WEIGHTS = SINGLE || SMALL;
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
+constexpr int SCRATCH_STEPS = SINGLE ? smaller(ALL_STEPS, 48) : MAX_ROWS * smaller(ALL_STEPS, 12);
 constexpr int SLOT_POSITIONS = SLOT_BYTES / (2 * HEAD_DIM) / 8 * 8;
 constexpr int POSITIONS = SLOT_POSITIONS < 8 * CONSUMERS ? SLOT_POSITIONS : 8 * CONSUMERS;
 static_assert(POSITIONS >= 8);
 
 __device__ __forceinline__ u32 rows_of(const Step& step) { return SINGLE ? 1 : step.rows; }
 
-// ---- the exchange: tagged words, in this order
+// ---- the exchange, first its phased words
 
-constexpr u64 X_IN = 0;                                                  // (MAX_ROWS, HIDDEN) before attention
+constexpr int SQUARE_WORDS = ceil_div(HIDDEN, 4 * TILE) * 4;             // a row's, in whole quads
+constexpr u64 NORMED_IN = 0;                                             // (MAX_ROWS, HIDDEN) times the gain, before attention
+constexpr u64 NORMED_MIDDLE = NORMED_IN + MAX_ROWS * HIDDEN;             // (MAX_ROWS, HIDDEN) times the gain, before the ffn
+constexpr u64 MIXED = NORMED_MIDDLE + MAX_ROWS * HIDDEN;                 // (MAX_ROWS, QUERIES)
+constexpr u64 GATED = MIXED + MAX_ROWS * QUERIES;                        // (MAX_ROWS, FFN)
+// Of each 8 elements the sum of their squares, in float32 but for bit 0.
+constexpr u64 SQUARES_IN = GATED + MAX_ROWS * FFN;                       // (MAX_ROWS, SQUARE_WORDS)
+constexpr u64 SQUARES_MIDDLE = SQUARES_IN + MAX_ROWS * SQUARE_WORDS;     // (MAX_ROWS, SQUARE_WORDS)
+constexpr u64 PHASED_WORDS = (SQUARES_MIDDLE + MAX_ROWS * SQUARE_WORDS) / 2;  // of 8 bytes
+
+// The phase of a buffer that is used once a layer, and of one that the embedding fills before that.
+__device__ __forceinline__ u32 phase_of(const Step& step, u32 layer) { return (step.turn * step.layer_count + layer + 1) & 1; }
+__device__ __forceinline__ u32 phase_in(const Step& step, u32 layer) {
+    return (step.turn * (step.layer_count + 1) + layer + 1) & 1;
+}
+__device__ __forceinline__ u32* phased(const Step& step) { return reinterpret_cast<u32*>(step.exchange); }
+__device__ __forceinline__ bool has_phase(uint4 words, u32 phase) {
+    return ((words.x ^ phase | words.y ^ phase | words.z ^ phase | words.w ^ phase) & 1) == 0;
+}
+
+// Two neighbouring elements; `first`, the place of the one with the lower index, is even.
+__device__ __forceinline__ void store_split(u32* first, float x, float y, u32 phase) {
+    u32 rounded = bf16_pair(x, y) & ~1u;
+    u32 left = bf16_pair(x - bf16_low(rounded), y - bf16_high(rounded)) & ~1u;
+    store_relaxed_pair(first, {rounded | phase, left | phase});
+}
+
+// ---- then its tagged words, in this order
+
+constexpr u64 X_IN = PHASED_WORDS;                                       // (MAX_ROWS, HIDDEN) before attention
 constexpr u64 X_MIDDLE = X_IN + MAX_ROWS * HIDDEN;                       // (MAX_ROWS, HIDDEN) before the ffn
 constexpr u64 PROJECTED = X_MIDDLE + MAX_ROWS * HIDDEN;                  // (MAX_ROWS, QKV)
-constexpr u64 MIXED = PROJECTED + MAX_ROWS * QKV;                        // (MAX_ROWS, QUERIES)
-constexpr u64 GATED = MIXED + MAX_ROWS * QUERIES;                        // (MAX_ROWS, FFN)
-constexpr u64 SPLIT_SUMS = GATED + MAX_ROWS * FFN;                       // (MAX_ROWS, HEADS, MAX_SPLITS, HEAD_DIM)
+constexpr u64 SPLIT_SUMS = PROJECTED + MAX_ROWS * QKV;                   // (MAX_ROWS, HEADS, MAX_SPLITS, HEAD_DIM)
 constexpr u64 SPLIT_SCALES = SPLIT_SUMS + u64(MAX_ROWS) * HEADS * MAX_SPLITS * HEAD_DIM;  // (..., MAX_SPLITS, 2)
 constexpr u64 STATISTICS = SPLIT_SCALES + u64(MAX_ROWS) * HEADS * MAX_SPLITS * 2;  // (MAX_ROWS, blocks, 8)
 
@@ -129,17 +178,13 @@ __device__ __forceinline__ float poll(const u64* address, u32 tag) {
 
 constexpr int STEP_BYTES = WARP_STEP * 4;  // of one row's activations, each in two bf16
 constexpr int SCRATCH = larger(SCRATCH_STEPS * STEP_BYTES, HEADS_AT_ONCE * HEAD_DIM * 4);
-constexpr int SQUARES_PITCH = 36;
 constexpr int QUERY_PITCH = HEAD_DIM + 4;
 
 struct Shared {
     Mbarrier partial_full[PARTIALS], partial_empty[PARTIALS];
-    Mbarrier gain_full, gain_empty;
-    alignas(16) float gain[HIDDEN];
-    float squares[2][CONSUMERS][ROWS];
+    float scale[2][ROWS];  // of this norm and the last: one over the root of the mean square
     alignas(16) float partial[PARTIALS][GROUP_TILES][CONSUMERS * ROWS * TILE + TILE];  // (consumer, row, output)
     alignas(16) unsigned char scratch[CONSUMERS][SCRATCH];
-    float lane_squares[CONSUMERS][ROWS][SQUARES_PITCH];
     alignas(16) u32 query[HEADS_AT_ONCE][QUERY_PITCH];  // fragments of A
     alignas(16) u32 fresh[2][HEAD_DIM / 2];  // this step's key and value, in bf16 pairs
     float split_peak[CONSUMERS][8], split_total[CONSUMERS][8];
@@ -152,21 +197,21 @@ constexpr int RING_SLOTS = RING_BYTES / (SLOT_BYTES + 16);
 constexpr int RING_OFFSET = ceil_div(int(sizeof(Shared)) + RING_SLOTS * 16, 128) * 128;
 static_assert(RING_SLOTS >= 4 && RING_OFFSET + RING_SLOTS * SLOT_BYTES <= SHARED_BYTES);
 
-__device__ __forceinline__ Shared& shared() { return *reinterpret_cast<Shared*>(dynamic_shared()); }
+__device__ __forceinline__ Shared& shared() { return *reinterpret_cast<Shared*>(fixed_shared()); }
 
 // A position in the ring; each role moves its own.
 struct Ring {
     u32 slot = 0, phase = 0;
     __device__ __forceinline__ static Mbarrier* full() {
-        return reinterpret_cast<Mbarrier*>(dynamic_shared() + sizeof(Shared));
+        return reinterpret_cast<Mbarrier*>(fixed_shared() + sizeof(Shared));
     }
     __device__ __forceinline__ static Mbarrier* empty() { return full() + RING_SLOTS; }
-    __device__ __forceinline__ unsigned char* data() const { return dynamic_shared() + RING_OFFSET + slot * SLOT_BYTES; }
+    __device__ __forceinline__ unsigned char* data() const { return fixed_shared() + RING_OFFSET + slot * SLOT_BYTES; }
     __device__ __forceinline__ void advance() {
         if (++slot == RING_SLOTS) slot = 0, phase ^= 1;
     }
 };
-static_assert(RING_SLOTS >= GROUP_TILES);
+static_assert(RING_SLOTS >= GROUP_TILES && RING_SLOTS > HEAD_IN_FLIGHT);
 static_assert(sizeof(Shared) % 8 == 0);
 
 // ---- the walk
@@ -255,6 +300,11 @@ struct LayerCursor {
     __device__ __forceinline__ T* pointer(int which) const {
         return reinterpret_cast<T*>(__shfl_sync(0xffffffffu, now, which));
     }
+    // Of the next layer; null behind the last.
+    template <class T>
+    __device__ __forceinline__ T* next_pointer(int which) const {
+        return reinterpret_cast<T*>(__shfl_sync(0xffffffffu, ahead, which));
+    }
 
   private:
     __device__ __forceinline__ static u64 word(const Step& step, u32 layer) {
@@ -263,12 +313,21 @@ struct LayerCursor {
     }
 };
 
-// ---- attention's tasks: one row, one key-value head, up to 8 of its query heads, one range of positions
+// ---- attention's tasks: one row, one key-value head, up to 8 of its query heads, one or more parts of its positions
 
 struct Task {
     u32 row, kv_head, first_head, heads;  // query heads first_head .. first_head + heads
-    u32 split, begin, end;                // positions
-    bool last;                            // holds the position of this step
+    u32 first_split, last_split;          // one after the other
+};
+
+// One part of a row's positions.
+struct Split {
+    u32 index, begin, end;
+    bool last;  // holds the position of this step
+    __device__ __forceinline__ Split(const Row& row, u32 index) : index(index) {
+        u32 positions = u32(row.position) + 1;
+        begin = index * row.split_length, end = min(begin + row.split_length, positions), last = end == positions;
+    }
 };
 
 template <class Do>
@@ -276,13 +335,12 @@ __device__ __forceinline__ void for_each_task(const Step& step, u32 place, Do&& 
     u32 i = place;
 #pragma unroll 1
     for (u32 row = 0; row < rows_of(step); row++) {
-        u32 length = step.row[row].split_length, tasks = KV_HEADS * HEAD_GROUPS * step.row[row].splits;
+        u32 splits = step.row[row].splits, span = step.row[row].span, tasks = step.row[row].tasks;
 #pragma unroll 1
         for (; i < tasks; i += gridDim.x) {
-            u32 kv_head = i % KV_HEADS, part = i / KV_HEADS % HEAD_GROUPS, split = i / (KV_HEADS * HEAD_GROUPS);
-            u32 positions = u32(step.row[row].position) + 1, begin = split * length, end = min(begin + length, positions);
-            act(Task{row, kv_head, kv_head * GROUP + part * 8, min(u32(8), GROUP - part * 8), split, begin, end,
-                     end == positions});
+            u32 kv_head = i % KV_HEADS, part = i / KV_HEADS % HEAD_GROUPS, first = i / (KV_HEADS * HEAD_GROUPS) * span;
+            act(Task{row, kv_head, kv_head * GROUP + part * 8, min(u32(8), GROUP - part * 8), first,
+                     min(first + span, splits) - 1});
         }
         i -= tasks;
     }

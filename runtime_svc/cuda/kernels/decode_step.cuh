@@ -26,6 +26,7 @@ struct Row {
     int top_k;           // 0: off
     float temperature;   // 0: greedy
     u32 split_length, splits;  // how attention cuts the row's positions
+    u32 span, tasks;           // how many parts a block takes, and how often that is, over all heads
     u32 unused;
 };
 
@@ -36,13 +37,13 @@ struct Step {
     const float* final_gain;  // (HIDDEN,)
     const float* rope;        // (capacity, HEAD_DIM / 2, 2), cosine and sine
     u16* cache;               // (layers, 2, slots, KV_HEADS, capacity, HEAD_DIM)
-    u64* exchange;            // EXCHANGE_WORDS, zero before the first launch
+    u64* exchange;            // zero before the first launch; its first PHASED_WORDS also when `turn` is 0
     float* logits;            // (MAX_ROWS, vocabulary)
     int* last_token;          // (slots,)
     Result* results;          // (MAX_ROWS,)
     u32 layer_count, vocabulary, capacity, slots, rows;
     u32 epoch;  // grows by at least layer_count + 1 from launch to launch
     float eps;
-    u32 unused;
+    u32 turn;  // launches over as many rows before this one, since the phased words were zero
     Row row[MAX_ROWS];
 };

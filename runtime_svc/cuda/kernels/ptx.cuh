@@ -248,20 +248,12 @@ __device__ __forceinline__ u64 cache_evict_first() {
 #endif
 }
 
-__device__ __forceinline__ u64 cache_evict_last() {
-#ifdef TRENI_SHIM
-    return 0;
-#else
-    u64 policy;
-    asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-#endif
-}
-
 // True in one lane of the warp, the same one each time; all lanes call it. The compiler knows that there is only one,
 // and need not loop over the lanes that start a copy.
 __device__ __forceinline__ bool elect_one() {
 #ifdef TRENI_SHIM
+    int all[32];
+    shim::exchange(0, all);  // as there, no lane is ahead of another
     return shim::current->lane == 0;
 #else
     u32 elected;
@@ -304,6 +296,20 @@ __device__ __forceinline__ Pair64 load_relaxed_pair(const u64* address) {
     return value;
 }
 
+// Four 4-byte words, each read at once.
+__device__ __forceinline__ uint4 load_relaxed_quad(const u32* address) {
+    uint4 value;
+#ifdef TRENI_SHIM
+    value = {address[0], address[1], address[2], address[3]};
+#else
+    asm volatile("ld.relaxed.gpu.global.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(address)
+                 : "memory");
+#endif
+    return value;
+}
+
 __device__ __forceinline__ u64 load_relaxed(const u64* address) {
 #ifdef TRENI_SHIM
     return *address;
@@ -320,6 +326,24 @@ __device__ __forceinline__ void store_relaxed(u64* address, u64 value) {
     shim::progress++;
 #else
     asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(address), "l"(value) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void store_relaxed(u32* address, u32 value) {
+#ifdef TRENI_SHIM
+    *address = value;
+    shim::progress++;
+#else
+    asm volatile("st.relaxed.gpu.global.b32 [%0], %1;" ::"l"(address), "r"(value) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void store_relaxed_pair(u32* address, uint2 value) {
+#ifdef TRENI_SHIM
+    address[0] = value.x, address[1] = value.y;
+    shim::progress++;
+#else
+    asm volatile("st.relaxed.gpu.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(value.x), "r"(value.y) : "memory");
 #endif
 }
 
@@ -369,6 +393,23 @@ __device__ __forceinline__ unsigned char* dynamic_shared() {
 #else
     extern __shared__ __align__(1024) unsigned char treni_dynamic_shared[];
     return treni_dynamic_shared;
+#endif
+}
+
+// The same for a kernel with no other shared memory and outside clusters, where it has a fixed address: `dynamic_shared` is
+// worked out anew from a slow special register at every use. `check_fixed_shared` says whether it is there.
+constexpr u32 FIXED_SHARED = 1024;
+__device__ __forceinline__ unsigned char* fixed_shared() {
+#ifdef TRENI_SHIM
+    return dynamic_shared();
+#else
+    return static_cast<unsigned char*>(__cvta_shared_to_generic(FIXED_SHARED));
+#endif
+}
+
+__device__ __forceinline__ void check_fixed_shared() {
+#ifndef TRENI_SHIM
+    if (shared_address(dynamic_shared()) != FIXED_SHARED) asm volatile("trap;");
 #endif
 }
 

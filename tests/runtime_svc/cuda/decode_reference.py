@@ -123,42 +123,39 @@ class Shim:
         self.logits = np.empty((layout.MAX_ROWS, s.vocabulary), np.float32)
         self.last_token = np.full(slots, -1, np.int32)
         self.results = (layout.RowResult * layout.MAX_ROWS)()
-        self.epoch = 1
         self.pointers = (layout.LayerPointers * s.layers)()
         for pointers, layer in zip(self.pointers, model.layers, strict=True):
             for name, array in layer.items():
                 setattr(pointers, name, array.ctypes.data)
-
-    def run(self, rows: list[Row], *, schedule: int = 0) -> list[layout.RowResult]:
-        m = self.model
-        self.logits[:] = np.nan
-        ctypes.memset(self.results, 0xFF, ctypes.sizeof(self.results))
-        arguments = layout.StepArguments(
+        self.arguments = layout.StepArguments(
             layers=ctypes.addressof(self.pointers),
-            embedding=m.embedding.ctypes.data,
-            head=m.head.ctypes.data,
-            final_gain=m.final_gain.ctypes.data,
-            rope=m.rope.ctypes.data,
+            embedding=model.embedding.ctypes.data,
+            head=model.head.ctypes.data,
+            final_gain=model.final_gain.ctypes.data,
+            rope=model.rope.ctypes.data,
             cache=self.cache.ctypes.data,
             exchange=self.exchange.ctypes.data,
             logits=self.logits.ctypes.data,
             last_token=self.last_token.ctypes.data,
             results=ctypes.addressof(self.results),
-            layer_count=m.shape.layers,
-            vocabulary=m.shape.vocabulary,
-            capacity=self.capacity,
-            slots=self.slots,
-            rows=len(rows),
-            epoch=self.epoch,
-            eps=m.eps,
-            row=layout.row_controls(self.shape, rows),
+            layer_count=s.layers,
+            vocabulary=s.vocabulary,
+            capacity=capacity,
+            slots=slots,
+            eps=model.eps,
         )
-        self.epoch += m.shape.layers + 1
+
+    def run(self, rows: list[Row], *, schedule: int = 0) -> list[layout.RowResult]:
+        self.logits[:] = np.nan
+        ctypes.memset(self.results, 0xFF, ctypes.sizeof(self.results))
+        self.arguments.row = layout.row_controls(self.shape, rows, self.blocks)
+        if layout.next_launch(self.arguments, len(rows)):
+            self.exchange[: self.shape.phased_words] = 0
         self.library.launch(
             "decode_step",
             (self.blocks,),
             (layout.THREADS,),
-            [arguments],
+            [self.arguments],
             shared_bytes=self.shared_bytes,
             resident=True,
             schedule=schedule,

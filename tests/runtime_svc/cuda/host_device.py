@@ -114,7 +114,7 @@ class HostSteps:
             for single in (0, 1)
         ]
         self._sampler = Library(KERNELS / "sample.cu", {}, device.directory)
-        self._device, self._layers = device, config.layers
+        self._device = device
         self._results = device.allocate(layout.MAX_ROWS * ctypes.sizeof(layout.RowResult))
         self._arguments = layout.StepArguments(
             layers=_layer_table(device, loaded),
@@ -131,14 +131,13 @@ class HostSteps:
             vocabulary=config.vocabulary,
             capacity=cache.capacity,
             slots=cache.slots,
-            epoch=1,
             eps=config.norm_eps,
         )
 
     def draw(self, row, logits, result):
         arguments = layout.StepArguments.from_buffer_copy(self._arguments)
         arguments.logits, arguments.results, arguments.rows = logits, result, 1
-        arguments.row = layout.row_controls(self._shape, [row])
+        arguments.row = layout.row_controls(self._shape, [row], self.BLOCKS)
         self._sample(arguments)
 
     def _sample(self, arguments):
@@ -151,7 +150,9 @@ class HostSteps:
         )
 
     def launch(self, rows):
-        self._arguments.rows, self._arguments.row = len(rows), layout.row_controls(self._shape, rows)
+        if layout.next_launch(self._arguments, len(rows)):
+            self._device.view(self._arguments.exchange, (self._shape.phased_words,), np.uint64)[:] = 0
+        self._arguments.row = layout.row_controls(self._shape, rows, self.BLOCKS)
         self._steps[len(rows) == 1].launch(
             "decode_step",
             (self.BLOCKS,),
@@ -161,7 +162,6 @@ class HostSteps:
             resident=True,
         )
         self._sample(self._arguments)
-        self._arguments.epoch += self._layers + 1
         results = (layout.RowResult * len(rows)).from_address(self._results)
         return Done(
             [Sampled(id=r.id, logprob=r.logprob, entropy=r.entropy, margin=r.margin) for r in results]

@@ -53,7 +53,7 @@ def drawn(library: Library, logits: np.ndarray, params: SamplingParams, draw: in
         results=ctypes.addressof(results),
         vocabulary=logits.size,
         rows=1,
-        row=layout.row_controls(TINY, rows),
+        row=layout.row_controls(TINY, rows, 1),
     )
     library.launch(
         "sample_rows", (1,), (layout.SAMPLE_THREADS,), [arguments], shared_bytes=layout.SAMPLE_SHARED_BYTES

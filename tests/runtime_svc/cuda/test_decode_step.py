@@ -37,7 +37,7 @@ WIDE_GROUP = Shape(
 
 def shim(shape: Shape, directory, *, blocks: int = 3, **defines: int) -> Shim:
     model = Model(shape, seed=3)
-    return Shim(model, directory, blocks=blocks, slots=9, capacity=256, shared_bytes=180000, **defines)
+    return Shim(model, directory, blocks=blocks, slots=9, capacity=256, shared_bytes=232448, **defines)
 
 
 def filled(target: Shim, positions: list[int]) -> None:
@@ -151,7 +151,7 @@ def test_logits_that_are_not_finite_are_flagged(host_device):
 )
 def test_host_and_device_agree_on_structures_and_sizes(host_device, shape):
     probe = Library(PROBE, shape.defines, host_device.directory)
-    out = np.zeros(7, np.uint64)
+    out = np.zeros(8, np.uint64)
     probe.launch("layout_probe", (5,), (1,), [out])
     structures = (layout.StepArguments, layout.RowControl, layout.RowResult, layout.LayerPointers)
     assert out.tolist() == [
@@ -159,6 +159,7 @@ def test_host_and_device_agree_on_structures_and_sizes(host_device, shape):
         layout.THREADS,
         shape.exchange_words(5),
         shape.max_splits,
+        shape.phased_words,
     ]
 
 
@@ -169,3 +170,22 @@ def test_splits_cover_the_positions():
         assert length % 8 == 0
         assert (count - 1) * length < positions <= count * length
         assert count <= shape.max_splits
+
+
+@pytest.mark.parametrize("blocks", [1, 7, 132])
+def test_tasks_cover_a_rows_splits(blocks):
+    shape = DecodeShape(hidden=1024, heads=16, kv_heads=8, head_dim=128, ffn=3072)
+    rows = rows_at([0, 63, 64, 300, 4000])
+    controls = layout.row_controls(shape, rows, blocks)
+    for control, row in zip(controls, rows, strict=False):
+        assert (control.split_length, control.splits) == split(shape, row.position + 1)
+        assert 1 <= control.span <= control.splits
+        groups = control.tasks / shape.kv_heads
+        assert (groups - 1) * control.span < control.splits <= groups * control.span
+
+
+def test_words_are_zeroed_when_the_number_of_rows_changes():
+    arguments = layout.StepArguments(layer_count=3)
+    fresh = [layout.next_launch(arguments, rows) for rows in (2, 2, 1, 2)]
+    assert fresh == [True, False, True, True]
+    assert (arguments.turn, arguments.epoch, arguments.rows) == (0, 16, 2)
