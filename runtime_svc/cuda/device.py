@@ -9,9 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime_svc.cuda import cubins, libraries
-
-Argument = int | np.int32 | np.int64 | np.float32
-"""Of a kernel: a plain int is an address, NumPy scalars are numbers."""
+from runtime_svc.cuda.driver import Argument, Driver, TensorMap
 
 
 class Product(Enum):
@@ -87,8 +85,18 @@ class Device(Protocol):
         threads: int,
         arguments: Sequence[Argument],
         shared_bytes: int = 0,
+        *,
+        pairs: bool = False,
+        overlap: bool = False,
     ) -> None:
-        """Starts a kernel of `kernels/<file>.cu`."""
+        """Starts a kernel of `kernels/<file>.cu`.
+
+        `pairs`: each two blocks run on neighbouring multiprocessors and reach each other's shared memory. `overlap`:
+        it may start while what was launched before still runs, and itself waits for that (`kernels/overlap.cuh`).
+        """
+
+    def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
+        """The bf16 matrix (rows, columns) at `address`, to be read in boxes of `box_rows` by `driver.BOX_COLUMNS`."""
 
     def multiply(
         self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
@@ -121,6 +129,7 @@ class CudaDevice:
         self._kernels: dict[tuple[str, str], Any] = {}
         self._allocated: list[int] = []
         self._blas: Any = None
+        self._driver = Driver()
         self._sent: Any = self._cupy.cuda.Event(disable_timing=True)
 
     def __enter__(self) -> CudaDevice:
@@ -214,11 +223,19 @@ class CudaDevice:
         threads: int,
         arguments: Sequence[Argument],
         shared_bytes: int = 0,
+        *,
+        pairs: bool = False,
+        overlap: bool = False,
     ) -> None:
         """See `Device`."""
-        self.function(file, kernel, shared_bytes)(
-            blocks, (threads, 1, 1), arguments, shared_mem=shared_bytes, stream=self.stream
+        function = self.function(file, kernel, shared_bytes).ptr
+        self._driver.launch(
+            *(function, blocks, threads, arguments, shared_bytes, self.stream.ptr), pairs=pairs, overlap=overlap
         )
+
+    def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
+        """See `Device`."""
+        return self._driver.tensor_map(address, rows, columns, box_rows)
 
     def function(self, file: str, kernel: str, shared_bytes: int = 0) -> Any:
         """CuPy's handle of a kernel, allowed at least that much dynamic shared memory."""

@@ -13,8 +13,11 @@ import math
 import numpy as np
 
 from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.cuda import product
 from runtime_svc.cuda.cache import KvCache
-from runtime_svc.cuda.device import Argument, Device, Product
+from runtime_svc.cuda.device import Device
+from runtime_svc.cuda.driver import Argument
+from runtime_svc.cuda.product import Plan
 
 _INT, _FLOAT = np.int32, np.float32
 _THREADS = 256
@@ -36,30 +39,81 @@ class CudaOps:
         arguments = (control, tokens, table, self._hidden, out)
         self._device.launch("prefill", "embed", (rows, 1, 1), 128, arguments)
 
-    def rms(self, control: int, x: int, gain: int, out: int, rows: int) -> None:
-        """Out (rows, hidden) bf16 = x / sqrt(mean(x^2) + eps) * gain, of float32."""
-        arguments = (control, x, gain, self._eps, self._hidden, out)
-        threads = min(-(-self._config.hidden // 256) * 32, 1024)  # eight elements each
-        self._device.launch("prefill", "rms", (rows, 1, 1), threads, arguments)
+    def rms(self, control: int, x: int, parts: int, splits: int, gain: int, out: int, rows: int) -> None:
+        """Out (rows, hidden) bf16 = x / sqrt(mean(x^2) + eps) * gain, of float32.
 
-    def project_qkv(self, x: int, weight: int, out: int, rows: int) -> None:
-        """Out (rows, heads + 2 kv_heads, head_dim) float32 = x (rows, hidden) weight^T."""
+        Before that x += its `parts` (splits, rows, hidden), if there are any.
+        """
+        arguments = (control, x, parts, _INT(splits), gain, self._eps, self._hidden, out)
+        threads = -(-self._config.hidden // 256) * 32  # eight elements each
+        self._device.launch("prefill", "rms", (rows, 1, 1), threads, arguments, overlap=True)
+
+    def project_qkv(self, x: int, weight: int, out: int, rows: int) -> int:
+        """Out (splits, rows, heads + 2 kv_heads, head_dim) float32: the parts of x (rows, hidden) weight^T.
+
+        Gives the number of splits.
+        """
+        plan = self._plan_qkv(rows)
+        self.multiply(plan, x, weight, out, add=False)
+        return plan.splits
+
+    def gated(self, x: int, weight: int, out: int, rows: int) -> None:
+        """Out (rows, ffn) bf16 = silu(gate) * up, the halves of x (rows, hidden) weight^T (2 ffn, hidden)."""
         c = self._config
-        self._device.multiply(x, weight, out, rows, c.qkv_width, c.hidden, into=Product.FLOAT)
+        plan = product.plan(rows, c.ffn, c.hidden, self._device.multiprocessors, gated=True)
+        self.multiply(plan, x, weight, out, add=False)
 
-    def project_gate_up(self, x: int, weight: int, out: int, rows: int) -> None:
-        """Out (rows, 2 ffn) bf16 = x (rows, hidden) weight^T."""
+    def project_residual(
+        self, x: int, weight: int, residual: int, parts: int, rows: int, inputs: int
+    ) -> int:
+        """Residual (rows, hidden) float32 += x (rows, inputs) weight^T, or what is left to do of that.
+
+        Gives the number of splits in `parts` (splits, rows, hidden) that are still to be added: 0, or several.
+        """
+        plan = self._plan_residual(rows, inputs)
+        if plan.splits == 1:
+            self.multiply(plan, x, weight, residual, add=True)
+            return 0
+        self.multiply(plan, x, weight, parts, add=False)
+        return plan.splits
+
+    def parts_size(self, rows: int) -> int:
+        """Bytes of the parts that `project_qkv` and `project_residual` leave, each for its own next step."""
         c = self._config
-        self._device.multiply(x, weight, out, rows, 2 * c.ffn, c.hidden, into=Product.BF16)
+        plans = (
+            self._plan_qkv(rows),
+            *(self._plan_residual(rows, inputs) for inputs in (c.heads * c.head_dim, c.ffn)),
+        )
+        return max(4 * plan.splits * plan.rows * plan.outputs for plan in plans)
 
-    def project_residual(self, x: int, weight: int, residual: int, rows: int, inputs: int) -> None:
-        """Residual (rows, hidden) float32 += x (rows, inputs) weight^T."""
-        self._device.multiply(x, weight, residual, rows, self._config.hidden, inputs, into=Product.ADD)
+    def _plan_qkv(self, rows: int) -> Plan:
+        c = self._config
+        return product.plan(rows, c.qkv_width, c.hidden, self._device.multiprocessors)
+
+    def _plan_residual(self, rows: int, inputs: int) -> Plan:
+        return product.plan(rows, self._config.hidden, inputs, self._device.multiprocessors)
+
+    def multiply(self, plan: Plan, x: int, weight: int, out: int, *, add: bool) -> None:
+        """Out = x (rows, inputs) weight^T by this plan; with `add`, what out holds is added to it."""
+        weights = plan.outputs * (2 if plan.gated else 1)
+        maps = (
+            self._device.tensor_map(x, plan.rows, plan.inputs, product.ROWS // 2),
+            self._device.tensor_map(weight, weights, plan.inputs, plan.columns // 2),
+        )
+        numbers = (plan.rows, plan.outputs, plan.blocks, plan.splits, plan.slots, plan.share_weight, add)
+        blocks = 2 * min(plan.units, self._device.multiprocessors // 2)
+        self._device.launch(
+            *("product", plan.kernel, (blocks, 1, 1), product.THREADS, (*maps, *map(_INT, numbers), out)),
+            plan.slots * plan.slot_bytes,
+            pairs=True,
+            overlap=True,
+        )
 
     def rope_kv_write(
         self,
         control: int,
         qkv: int,
+        splits: int,
         bias: int | None,
         query_gain: int | None,
         key_gain: int | None,
@@ -68,20 +122,20 @@ class CudaOps:
         queries: int,
         rows: int,
     ) -> None:
-        """Bias and norm where given, and rotation, of `qkv` (rows, heads + 2 kv_heads, head_dim) float32.
+        """Bias and norm where given, and rotation, of the sum of `qkv`'s parts.
 
-        Queries go to `queries` (rows, heads, head_dim) bf16, keys and values to the slot in `layer` of the cache.
+        `qkv` (splits, rows, heads + 2 kv_heads, head_dim) float32. Queries go to `queries` (rows, heads, head_dim) bf16, keys and values to the slot in `layer` of the cache.
         `turns` (capacity, head_dim / 2, 2) float32.
         """
         c = self._config
         lanes = max(c.head_dim // 16, 1)
         threads = rows * (c.heads + 2 * c.kv_heads) * lanes
         arguments = (
-            *(control, qkv, bias or 0, query_gain or 0, key_gain or 0, self._eps, turns),
-            *(*self._heads, layer, queries),
+            *(control, qkv, _INT(splits), _INT(rows), bias or 0, query_gain or 0, key_gain or 0, self._eps),
+            *(turns, *self._heads, layer, queries),
         )
         blocks = (-(-threads // _THREADS), 1, 1)
-        self._device.launch("prefill", f"rotate_{c.head_dim}", blocks, _THREADS, arguments)
+        self._device.launch("prefill", f"rotate_{c.head_dim}", blocks, _THREADS, arguments, overlap=True)
 
     def attend(self, control: int, queries: int, layer: int, out: int, rows: int) -> None:
         """Out (rows, heads, head_dim) bf16: causal attention of the rows over the slot up to themselves."""
@@ -91,16 +145,12 @@ class CudaOps:
         # Heads first: the tiles that see most keys, of all heads, are the first to start.
         if c.head_dim == 128:
             blocks, shared_bytes = (c.heads, -(-rows // 128), 1), 96 * 1024
-            self._device.launch("attention_128", "attend_128", blocks, 256, arguments, shared_bytes)
+            name, threads = "attention_128", 256
         else:
             blocks, shared_bytes = (c.heads, -(-rows // 64), 1), 3 * 64 * (max(c.head_dim, 16) + 8) * 2
-            self._device.launch("attention", f"attend_{c.head_dim}", blocks, 128, arguments, shared_bytes)
-
-    def swiglu(self, control: int, both: int, out: int, rows: int) -> None:
-        """Out (rows, ffn) bf16 = silu(gate) * up, the halves of `both` (rows, 2 ffn) bf16."""
-        ffn = self._config.ffn
-        blocks = (-(-rows * ffn // (8 * _THREADS)), 1, 1)
-        self._device.launch("prefill", "swiglu", blocks, _THREADS, (control, both, _INT(ffn), out))
+            name, threads = "attention", 128
+        kernel = f"attend_{c.head_dim}"
+        self._device.launch(name, kernel, blocks, threads, arguments, shared_bytes, overlap=True)
 
     @property
     def tally_size(self) -> int:
@@ -122,7 +172,8 @@ class CudaOps:
         c = self._config
         numbers = (control, x, gain, self._eps, self._hidden, weight, _INT(c.vocabulary))
         arguments = (*numbers, logits, tally, result)
-        self._device.launch("head", "head", (self._head_blocks, 1, 1), _THREADS, arguments, 4 * c.hidden)
+        blocks = (self._head_blocks, 1, 1)
+        self._device.launch("head", "head", blocks, _THREADS, arguments, 4 * c.hidden, overlap=True)
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Keys and values of the first `length` positions of one slot to another."""

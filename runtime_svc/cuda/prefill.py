@@ -55,10 +55,9 @@ class Prefill:
         c = config
         self._x = device.allocate(self.rows * c.hidden * 4)
         self._normed = device.allocate(self.rows * c.hidden * 2)
-        self._qkv = device.allocate(self.rows * c.qkv_width * 4)
         self._queries = device.allocate(self.rows * c.heads * c.head_dim * 2)
         self._attended = device.allocate(self.rows * c.heads * c.head_dim * 2)
-        self._both = device.allocate(self.rows * 2 * c.ffn * 2)
+        self._parts = device.allocate(max(self._ops.parts_size(min(b, self.rows)) for b in BUCKETS))
         self._gated = device.allocate(self.rows * c.ffn * 2)
         self.logits = device.allocate(c.vocabulary * 4)
         self.result = device.allocate(ctypes.sizeof(RowResult))
@@ -99,20 +98,24 @@ class Prefill:
             return None if offset is None else base + offset
 
         ops.embed(control, tokens, base + places.embedding, self._x, rows)
+        owed = 0  # parts that are still to be added to the residual
         for index, layer in enumerate(places.layers):
             cached = self._cache.layer(index)
-            ops.rms(control, self._x, base + layer.attention_gain, self._normed, rows)
-            ops.project_qkv(self._normed, base + layer.qkv, self._qkv, rows)
+            ops.rms(control, self._x, self._parts, owed, base + layer.attention_gain, self._normed, rows)
+            splits = ops.project_qkv(self._normed, base + layer.qkv, self._parts, rows)
             gains = (at(layer.qkv_bias), at(layer.query_gain), at(layer.key_gain))
-            ops.rope_kv_write(control, self._qkv, *gains, self._turns, cached, self._queries, rows)
+            places_of = (self._turns, cached, self._queries)
+            ops.rope_kv_write(control, self._parts, splits, *gains, *places_of, rows)
             ops.attend(control, self._queries, cached, self._attended, rows)
-            ops.project_residual(self._attended, base + layer.o, self._x, rows, c.heads * c.head_dim)
-            ops.rms(control, self._x, base + layer.ffn_gain, self._normed, rows)
-            ops.project_gate_up(self._normed, base + layer.gate_up, self._both, rows)
-            ops.swiglu(control, self._both, self._gated, rows)
-            ops.project_residual(self._gated, base + layer.down, self._x, rows, c.ffn)
+            width = c.heads * c.head_dim
+            owed = ops.project_residual(self._attended, base + layer.o, self._x, self._parts, rows, width)
+            ops.rms(control, self._x, self._parts, owed, base + layer.ffn_gain, self._normed, rows)
+            ops.gated(self._normed, base + layer.gate_up, self._gated, rows)
+            owed = ops.project_residual(self._gated, base + layer.down, self._x, self._parts, rows, c.ffn)
         if logits:
-            weight, gain = base + places.head, base + places.final_gain
+            gain, weight = base + places.final_gain, base + places.head
+            if owed > 0:
+                ops.rms(control, self._x, self._parts, owed, gain, self._normed, rows)
             ops.lm_head(control, self._x, gain, weight, self.logits, self._tally, self.result)
 
     def drawn(self) -> RowResult:

@@ -24,7 +24,8 @@ import numpy as np
 
 from runtime_svc.checkpoint import ModelConfig, read_config
 from runtime_svc.cuda.cache import KvCache
-from runtime_svc.cuda.device import Argument, CudaDevice, Product
+from runtime_svc.cuda.device import CudaDevice
+from runtime_svc.cuda.driver import Argument
 from runtime_svc.cuda.layout import layout
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
@@ -83,15 +84,12 @@ class Part:
         threads: int,
         arguments: Sequence[Argument],
         shared: int = 0,
+        **options: bool,
     ) -> None:
         """As the device's, for the kernels that are wanted."""
-        if self._wanted == ("attention" if file.startswith("attention") else "rest"):
-            self._device.launch(file, kernel, blocks, threads, arguments, shared)
-
-    def multiply(self, *arguments: Any, into: Product) -> None:
-        """As the device's, if products are wanted."""
-        if self._wanted == "products":
-            self._device.multiply(*arguments, into=into)
+        part = {"attention": "attention", "attention_128": "attention", "product": "products"}.get(file, "rest")
+        if self._wanted == part:
+            self._device.launch(file, kernel, blocks, threads, arguments, shared, **options)
 
 
 def event_ms(device: CudaDevice, work: Callable[[], None], replays: int = REPLAYS) -> float:

@@ -5,6 +5,7 @@
 // scores are computed, the next keys while values are used; three blocks on a multiprocessor hide what is left.
 #include "bf16.cuh"
 #include "control.cuh"
+#include "overlap.cuh"
 
 constexpr int QUERIES = 64;
 constexpr int KEYS = 64;
@@ -27,6 +28,7 @@ __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, long long st
 template <int D>
 __device__ __forceinline__ void attend(const Control* control, const bf16* queries, int heads, int kv_heads, int slots,
                                        int capacity, const bf16* layer, float scale, bf16* out) {
+  start_next();
   constexpr int W = D < 16 ? 16 : D;  // the tensor cores contract 16 at a time
   constexpr int PITCH = W + 8;
   bf16* tile = reinterpret_cast<bf16*>(dynamic_shared());
@@ -37,6 +39,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
   int first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
   int rows = control->rows, start = control->start;
   if (first >= rows) return;
+  wait_previous();
   int head = blockIdx.x, kv_head = head / (heads / kv_heads);
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   long long cached = static_cast<long long>(kv_head) * capacity * D;

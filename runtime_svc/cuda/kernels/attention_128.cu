@@ -5,6 +5,7 @@
 // (FlashAttention-3, arXiv:2407.08608, section 3.2).
 #include "bf16.cuh"
 #include "control.cuh"
+#include "overlap.cuh"
 #include "wgmma.cuh"
 
 constexpr int D = 128;
@@ -32,6 +33,7 @@ __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, int first, i
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attend_128(const Control* control, const bf16* queries, int heads, int kv_heads, int slots, int capacity,
                const bf16* layer, float scale, bf16* out) {
+  start_next();
   bf16* keys = reinterpret_cast<bf16*>(dynamic_shared());
   bf16* values = keys + 2 * TILE;
   bf16* staged = values + 2 * TILE;  // queries on the way in, outputs on the way out
@@ -40,6 +42,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   int first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
   int rows = control->rows, start = control->start;
   if (first >= rows) return;
+  wait_previous();
   int head = blockIdx.x, kv_head = head / (heads / kv_heads);
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   long long cached = static_cast<long long>(kv_head) * capacity * D;

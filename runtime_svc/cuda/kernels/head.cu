@@ -1,6 +1,7 @@
 // The last row's logits: final norm and LM head, as one pass over the head's rows.
 #include "bf16.cuh"
 #include "control.cuh"
+#include "overlap.cuh"
 #include "statistics.cuh"
 
 // Blocks that are done, and what each of them saw; all zero before the first launch, and left so.
@@ -21,6 +22,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) head(const Control* control
   __shared__ float parts[8];
   const float* row = x + static_cast<long long>(control->rows - 1) * width;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, groups = width / 8;
+  wait_previous();
   float sum = 0.0f;
   for (int i = threadIdx.x; i < groups; i += 256) {
     float values[8], gains[8];

@@ -1,10 +1,12 @@
 // The element-wise steps of a prefill over rows of tokens; blocks beyond `control->rows` do nothing.
 #include "bf16.cuh"
 #include "control.cuh"
+#include "overlap.cuh"
 
 // Residual (rows, width) float32 = rows of the table (vocabulary, width); zeros in rows that are not there, to which
 // the products add all the same. A block a row.
 extern "C" __global__ void embed(const Control* control, const int* tokens, const bf16* table, int width, float* out) {
+  start_next();
   int row = blockIdx.x;
   bool present = row < control->rows;
   const bf16* from = table + static_cast<long long>(present ? tokens[row] : 0) * width;
@@ -16,64 +18,90 @@ extern "C" __global__ void embed(const Control* control, const int* tokens, cons
 }
 TRENI_SHIM_EXPORT(embed)
 
-// Out (rows, width) bf16 = x / sqrt(mean(x^2) + eps) * gain. A block of up to 1,024 threads a row.
-extern "C" __global__ void rms(const Control* control, const float* x, const float* gain, float eps, int width,
-                               bf16* out) {
-  __shared__ float parts[32];
-  int row = blockIdx.x;
+// x (rows, width) float32 += its parts (splits, gridDim.x, width), if there are any, and out (rows, width) bf16 =
+// x / sqrt(mean(x^2) + eps) * gain. A block of at least width / 8 threads a row.
+extern "C" __global__ void __launch_bounds__(1024) rms(const Control* control, float* x, const float* parts, int splits,
+                                                       const float* gain, float eps, int width, bf16* out) {
+  __shared__ float sums[32];
+  start_next();
+  int row = blockIdx.x, i = threadIdx.x * 8;
   if (row >= control->rows) return;
-  const float* from = x + static_cast<long long>(row) * width;
+  bool present = i < width;
+  float values[8] = {}, gains[8] = {};
+  if (present) load(gain + i, gains);
+  wait_previous();
+  long long at = static_cast<long long>(row) * width + i, all = static_cast<long long>(gridDim.x) * width;
   float sum = 0.0f;
-  for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
-    float values[8];
-    load(from + i, values);
+  if (present) {
+    load(x + at, values);
+#pragma unroll 4
+    for (int part = 0; part < splits; part++) {
+      float more[8];
+      load(parts + part * all + at, more);
+#pragma unroll
+      for (int j = 0; j < 8; j++) values[j] += more[j];
+    }
+    if (splits > 0) store(x + at, values);
 #pragma unroll
     for (int j = 0; j < 8; j++) sum += values[j] * values[j];
   }
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = sum;
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
   __syncthreads();
+  if (!present) return;
   float total = 0.0f;
-  for (int i = 0; i < static_cast<int>(blockDim.x) / 32; i++) total += parts[i];
+  for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) total += sums[w];
   float scale = rsqrtf(total / width + eps);
-  for (int i = threadIdx.x * 8; i < width; i += blockDim.x * 8) {
-    float values[8], gains[8];
-    load(from + i, values);
-    load(gain + i, gains);
 #pragma unroll
-    for (int j = 0; j < 8; j++) values[j] *= scale * gains[j];
-    store(out + static_cast<long long>(row) * width + i, values);
-  }
+  for (int j = 0; j < 8; j++) values[j] *= scale * gains[j];
+  store(out + at, values);
 }
 TRENI_SHIM_EXPORT(rms)
 
-// Bias and norm where there are any, then rotation of queries and keys, of `qkv` (rows, heads + 2 kv_heads, D) float32:
-// it is rounded once, here. Queries go to `queries` (rows, heads, D) bf16, keys and values to the slot from `start` on.
-// `bias` is as wide as a row of qkv, `query_gain` and `key_gain` (D,), `turns` (capacity, D / 2, 2) cosine and sine.
+// Bias and norm where there are any, then rotation of queries and keys, of the sum of the parts of `qkv` (splits, padded
+// rows, heads + 2 kv_heads, D) float32: it is rounded once, here. Queries go to `queries` (rows, heads, D) bf16, keys and
+// values to the slot from `start` on. `bias` is as wide as a row of qkv, `query_gain` and `key_gain` (D,), `turns` (capacity, D / 2, 2) cosine and sine.
 // D / 16 lanes a head.
 template <int D>
-__device__ __forceinline__ void rotate(const Control* control, const float* qkv, const float* bias,
-                                       const float* query_gain, const float* key_gain, float eps, const float* turns,
-                                       int heads, int kv_heads, int slots, int capacity, bf16* layer, bf16* queries) {
+__device__ __forceinline__ void rotate(const Control* control, const float* qkv, int splits, int padded,
+                                       const float* bias, const float* query_gain, const float* key_gain, float eps,
+                                       const float* turns, int heads, int kv_heads, int slots, int capacity,
+                                       bf16* layer, bf16* queries) {
   constexpr int N = D < 16 ? D / 2 : 8;
   constexpr int LANES = D / 2 / N;
+  start_next();
   int all = heads + 2 * kv_heads;
   int item = blockIdx.x * blockDim.x + threadIdx.x;
   int at = item % LANES * N, head = item / LANES % all, row = item / LANES / all;
   bool present = row < control->rows;
   if (!present) row = 0;  // still takes part in the exchange below
   bool turned = head < heads + kv_heads;
+  int position = control->start + row;
 
-  const float* from = qkv + (static_cast<long long>(row) * all + head) * D + at;
-  float low[N], high[N];
-  load(from, low);
-  load(from + D / 2, high);
+  // What earlier kernels have no part in comes first.
+  float low[N] = {}, high[N] = {}, low_gain[N], high_gain[N], turn[2 * N];
   if (bias != nullptr) {
-    float low_bias[N], high_bias[N];
-    load(bias + head * D + at, low_bias);
-    load(bias + head * D + D / 2 + at, high_bias);
+    load(bias + head * D + at, low);
+    load(bias + head * D + D / 2 + at, high);
+  }
+  if (turned) {
+    if (query_gain != nullptr) {
+      const float* gain = head < heads ? query_gain : key_gain;
+      load(gain + at, low_gain);
+      load(gain + D / 2 + at, high_gain);
+    }
+    load(turns + (static_cast<long long>(position) * (D / 2) + at) * 2, turn);
+  }
+  wait_previous();
+  const float* from = qkv + (static_cast<long long>(row) * all + head) * D + at;
+  long long part_size = static_cast<long long>(padded) * all * D;
+#pragma unroll 2
+  for (int part = 0; part < splits; part++) {
+    float low_part[N], high_part[N];
+    load(from + part * part_size, low_part);
+    load(from + part * part_size + D / 2, high_part);
 #pragma unroll
-    for (int i = 0; i < N; i++) low[i] += low_bias[i], high[i] += high_bias[i];
+    for (int i = 0; i < N; i++) low[i] += low_part[i], high[i] += high_part[i];
   }
   if (query_gain != nullptr) {
     float sum = 0.0f;
@@ -83,20 +111,13 @@ __device__ __forceinline__ void rotate(const Control* control, const float* qkv,
     for (int step = LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
     if (turned) {
       float scale = rsqrtf(sum / D + eps);
-      const float* gain = head < heads ? query_gain : key_gain;
-      float low_gain[N], high_gain[N];
-      load(gain + at, low_gain);
-      load(gain + D / 2 + at, high_gain);
 #pragma unroll
       for (int i = 0; i < N; i++) low[i] *= scale * low_gain[i], high[i] *= scale * high_gain[i];
     }
   }
   if (!present) return;
 
-  int position = control->start + row;
   if (turned) {
-    float turn[2 * N];
-    load(turns + (static_cast<long long>(position) * (D / 2) + at) * 2, turn);
 #pragma unroll
     for (int i = 0; i < N; i++) {
       float cosine = turn[2 * i], sine = turn[2 * i + 1], first = low[i];
@@ -117,35 +138,20 @@ __device__ __forceinline__ void rotate(const Control* control, const float* qkv,
   store(to + D / 2, high);
 }
 
-#define ROTATE(D)                                                                                                  \
-  extern "C" __global__ void rotate_##D(const Control* control, const float* qkv, const float* bias,               \
-                                        const float* query_gain, const float* key_gain, float eps,                 \
-                                        const float* turns, int heads, int kv_heads, int slots, int capacity,      \
-                                        bf16* layer, bf16* queries) {                                              \
-    rotate<D>(control, qkv, bias, query_gain, key_gain, eps, turns, heads, kv_heads, slots, capacity, layer,       \
-              queries);                                                                                            \
-  }                                                                                                                \
+#define ROTATE(D)                                                                                                   \
+  extern "C" __global__ void rotate_##D(const Control* control, const float* qkv, int splits, int padded,           \
+                                        const float* bias, const float* query_gain, const float* key_gain,          \
+                                        float eps, const float* turns, int heads, int kv_heads, int slots,          \
+                                        int capacity, bf16* layer, bf16* queries) {                                 \
+    rotate<D>(control, qkv, splits, padded, bias, query_gain, key_gain, eps, turns, heads, kv_heads, slots,         \
+              capacity, layer, queries);                                                                            \
+  }                                                                                                                 \
   TRENI_SHIM_EXPORT(rotate_##D)
 ROTATE(8)
 ROTATE(16)
 ROTATE(32)
 ROTATE(64)
 ROTATE(128)
-
-// Out (rows, width) = silu(gate) * up of `both` (rows, 2 width), gate first. A thread eight neighbours.
-extern "C" __global__ void swiglu(const Control* control, const bf16* both, int width, bf16* out) {
-  int each = width / 8;
-  int item = blockIdx.x * blockDim.x + threadIdx.x;
-  int row = item / each, i = item % each * 8;
-  if (row >= control->rows) return;
-  float gate[8], up[8];
-  load(both + static_cast<long long>(row) * 2 * width + i, gate);
-  load(both + static_cast<long long>(row) * 2 * width + width + i, up);
-#pragma unroll
-  for (int j = 0; j < 8; j++) gate[j] *= up[j] / (1.0f + exp2_fast(gate[j] * -1.4426950408889634f));
-  store(out + static_cast<long long>(row) * width + i, gate);
-}
-TRENI_SHIM_EXPORT(swiglu)
 
 // The first `length` positions of one slot into another. Blocks: (chunks, kv_heads, 2 layers); `cache` is
 // (layers, 2, slots, kv_heads, capacity, width).

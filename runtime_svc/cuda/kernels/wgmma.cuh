@@ -1,4 +1,5 @@
-// Matrix products of a warpgroup (four warps, the first a multiple of four): a from registers, b from shared memory.
+// Matrix products of a warpgroup (four warps, the first a multiple of four): a from registers or from shared memory, b
+// from shared memory.
 //
 // Asynchronous: between `wgmma_fence` and the `wgmma_wait` that covers a product nobody may touch its registers, nor
 // write what it reads. b lies in rows of 128 bytes whose 16-byte units are permuted (unit u of row r at u ^ r % 8), and
@@ -37,6 +38,12 @@ void wgmma(float (&d)[N][4], const u32 (&a)[4], At at) {
       d[n][i] += sum;
     }
   }
+}
+
+inline float element_of_k_rows(const void* base, u32 stride, int row, int k) {
+  uintptr_t address = reinterpret_cast<uintptr_t>(base) + row / 8 * stride + row % 8 * 128 + k * 2;
+  address ^= (address >> 7 & 7) << 4;
+  return bf16_float(*reinterpret_cast<const u16*>(address));
 }
 }  // namespace shim
 #else
@@ -118,5 +125,87 @@ __device__ __forceinline__ void wgmma_64x128_rows_of_n(float (&d)[16][4], const 
           "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]),
           "+f"(d[15][0]), "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor_of(b)));
+#endif
+}
+
+// d (64, N) += a (64, 16) b (16, N), both in rows of k; d[n] as above.
+template <int N>
+__device__ __forceinline__ void wgmma_64_rows_of_k(float (&d)[N / 8][4], SharedTile a, SharedTile b) {
+#ifdef TRENI_SHIM
+  int lane = shim::current->lane, warp = threadIdx.x / 32 % 4;
+  for (int n = 0; n < N / 8; n++) {
+    for (int i = 0; i < 4; i++) {
+      float sum = 0;
+      for (int k = 0; k < 16; k++) {
+        sum += shim::element_of_k_rows(a.base, a.stride, warp * 16 + lane / 4 + i / 2 * 8, k) *
+               shim::element_of_k_rows(b.base, b.stride, n * 8 + lane % 4 * 2 + i % 2, k);
+      }
+      d[n][i] += sum;
+    }
+  }
+#else
+  u64 left = descriptor_of(a), right = descriptor_of(b);
+#define TRENI_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
+#define TRENI_D2(n) TRENI_D(n), TRENI_D(n + 1)
+#define TRENI_D8(n) TRENI_D2(n), TRENI_D2(n + 2), TRENI_D2(n + 4), TRENI_D2(n + 6)
+#define TRENI_WGMMA(columns, registers, left_at, right_at, ...)                                             \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" registers "}, " left_at \
+               ", " right_at ", 1, 1, 1, 0, 0;"                                                             \
+               : __VA_ARGS__                                                                                \
+               : "l"(left), "l"(right))
+#define TRENI_R0 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define TRENI_R1 "%8, %9, %10, %11, %12, %13, %14, %15"
+#define TRENI_R2 "%16, %17, %18, %19, %20, %21, %22, %23"
+#define TRENI_R3 "%24, %25, %26, %27, %28, %29, %30, %31"
+#define TRENI_R4 "%32, %33, %34, %35, %36, %37, %38, %39"
+#define TRENI_R5 "%40, %41, %42, %43, %44, %45, %46, %47"
+#define TRENI_R6 "%48, %49, %50, %51, %52, %53, %54, %55"
+#define TRENI_R7 "%56, %57, %58, %59, %60, %61, %62, %63"
+#define TRENI_R8 "%64, %65, %66, %67, %68, %69, %70, %71"
+#define TRENI_R9 "%72, %73, %74, %75, %76, %77, %78, %79"
+#define TRENI_R10 "%80, %81, %82, %83, %84, %85, %86, %87"
+#define TRENI_R11 "%88, %89, %90, %91, %92, %93, %94, %95"
+#define TRENI_R12 "%96, %97, %98, %99, %100, %101, %102, %103"
+#define TRENI_R13 "%104, %105, %106, %107, %108, %109, %110, %111"
+#define TRENI_R14 "%112, %113, %114, %115, %116, %117, %118, %119"
+#define TRENI_R15 "%120, %121, %122, %123, %124, %125, %126, %127"
+#define TRENI_R32 TRENI_R0 ", " TRENI_R1 ", " TRENI_R2 ", " TRENI_R3
+#define TRENI_R64 TRENI_R32 ", " TRENI_R4 ", " TRENI_R5 ", " TRENI_R6 ", " TRENI_R7
+  if constexpr (N == 48) {
+    TRENI_WGMMA(48, TRENI_R0 ", " TRENI_R1 ", " TRENI_R2, "%24", "%25",
+                TRENI_D2(0), TRENI_D2(2), TRENI_D2(4));
+  }
+  if constexpr (N == 64) {
+    TRENI_WGMMA(64, TRENI_R32, "%32", "%33",
+                TRENI_D8(0));
+  }
+  if constexpr (N == 96) {
+    TRENI_WGMMA(96, TRENI_R32 ", " TRENI_R4 ", " TRENI_R5, "%48", "%49",
+                TRENI_D8(0), TRENI_D2(8), TRENI_D2(10));
+  }
+  if constexpr (N == 128) {
+    TRENI_WGMMA(128, TRENI_R64, "%64", "%65",
+                TRENI_D8(0), TRENI_D8(8));
+  }
+  if constexpr (N == 160) {
+    TRENI_WGMMA(160, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9, "%80", "%81",
+                TRENI_D8(0), TRENI_D8(8), TRENI_D2(16), TRENI_D2(18));
+  }
+  if constexpr (N == 176) {
+    TRENI_WGMMA(176, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10, "%88", "%89",
+                TRENI_D8(0), TRENI_D8(8), TRENI_D2(16), TRENI_D2(18), TRENI_D2(20));
+  }
+  if constexpr (N == 192) {
+    TRENI_WGMMA(192, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10 ", " TRENI_R11, "%96", "%97",
+                TRENI_D8(0), TRENI_D8(8), TRENI_D8(16));
+  }
+  if constexpr (N == 256) {
+    TRENI_WGMMA(256, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10 ", " TRENI_R11 ", " TRENI_R12 ", " TRENI_R13 ", " TRENI_R14 ", " TRENI_R15, "%128", "%129",
+                TRENI_D8(0), TRENI_D8(8), TRENI_D8(16), TRENI_D8(24));
+  }
+#undef TRENI_D
+#undef TRENI_D2
+#undef TRENI_D8
+#undef TRENI_WGMMA
 #endif
 }

@@ -10,6 +10,7 @@ import numpy as np
 from runtime_svc.cuda import decode_layout as layout
 from runtime_svc.cuda.decode import _layer_table
 from runtime_svc.cuda.device import Product
+from runtime_svc.cuda.driver import TensorMap
 from runtime_svc.cuda.shim.build import KERNELS, Library
 from runtime_svc.ops import Sampled
 from tests.runtime_svc.cuda.arrays import narrowed, widened
@@ -70,7 +71,14 @@ class HostDevice:
     def download(self, address, values):
         values[...] = self.view(address, values.shape, values.dtype)
 
-    def launch(self, file, kernel, blocks, threads, arguments, shared_bytes=0):
+    def tensor_map(self, address, rows, columns, box_rows):
+        """As `tensor.cuh` reads it under TRENI_SHIM."""
+        numbers = np.array([address, rows, columns, columns, box_rows, *[0] * 11], np.int64)
+        return TensorMap(words=numbers.tobytes())
+
+    def launch(
+        self, file, kernel, blocks, threads, arguments, shared_bytes=0, *, pairs=False, overlap=False
+    ):
         if file not in self._libraries:
             self._libraries[file] = Library(KERNELS / f"{file}.cu", {}, self.directory)
         with self._one_launch:
@@ -82,6 +90,7 @@ class HostDevice:
                 (threads,),
                 [_ctype(a) for a in arguments],
                 shared_bytes=shared_bytes,
+                resident=pairs,
                 schedule=self._schedule,
             )
 
@@ -199,6 +208,8 @@ class HostLane:
 
 
 def _ctype(value):
+    if isinstance(value, TensorMap):
+        return (ctypes.c_int64 * 16).from_buffer_copy(value.words)
     if isinstance(value, int):
         return ctypes.c_void_p(value)
     return np.ctypeslib.as_ctypes_type(value.dtype)(value)

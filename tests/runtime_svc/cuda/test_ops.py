@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from runtime_svc.checkpoint import read_config
+from runtime_svc.cuda import product
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
-from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.rope import turns
@@ -75,25 +75,39 @@ def test_rms(device, config, rows, scale):
     x, gain = values(8, 72) * np.float32(scale), values(72, seed=1)
     bench = Bench(device, config, rows=rows)
     out = poisoned(device, (8, 72), np.uint16)
-    bench.ops.rms(bench.control, put(device, x), put(device, gain), out, 8)
+    bench.ops.rms(bench.control, put(device, x), 0, 0, put(device, gain), out, 8)
     actual = bench.take(out, 8, 72)
     check(actual[:rows], reference.rms(x[:rows].astype(float), gain.astype(float), EPS), BF16_BOUND)
     assert np.isnan(actual[rows:]).all()
 
 
+@pytest.mark.parametrize("splits", [1, 6])
+def test_rms_of_a_residual_with_parts_still_to_add(device, config, splits):
+    x, parts, gain = values(8, 72), values(splits, 8, 72, seed=2), values(72, seed=1)
+    bench = Bench(device, config, rows=6)
+    out, residual = poisoned(device, (8, 72), np.uint16), put(device, x)
+    bench.ops.rms(bench.control, residual, put(device, parts), splits, put(device, gain), out, 8)
+    expected = x.astype(float) + parts.astype(float).sum(axis=0)
+    check(bench.take(out, 8, 72)[:6], reference.rms(expected[:6], gain.astype(float), EPS), BF16_BOUND)
+    after = bench.take(residual, 8, 72, dtype=np.float32)
+    check(after[:6], expected[:6], FLOAT_BOUND)
+    np.testing.assert_array_equal(after[6:], x[6:])
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
-@pytest.mark.parametrize(("rows", "start"), [(1, 0), (5, 0), (7, 150)])
-def test_rope_kv_write(device, config, head_dim, kind, rows, start):
+@pytest.mark.parametrize(("rows", "start", "splits"), [(1, 0, 1), (5, 0, 2), (7, 150, 3)])
+def test_rope_kv_write(device, config, head_dim, kind, rows, start, splits):
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     width = (HEADS + 2 * KV) * head_dim
-    qkv = values(8, width)
+    parts = values(splits, 8, width)
+    qkv = parts.sum(axis=0)
     bias = values(width, seed=1) if kind == "qwen2" else None
     gains = [values(head_dim, seed=2), values(head_dim, seed=3)] if kind == "qwen3" else [None, None]
     table = turns([10000.0 ** (-2 * i / head_dim) for i in range(head_dim // 2)], 1.0, CAPACITY)
     queries = poisoned(device, (8, HEADS, head_dim), np.uint16)
     given = [None if a is None else put(device, a) for a in (bias, *gains)]
-    addresses = (put(device, qkv), *given, put(device, table), bench.layer, queries)
+    addresses = (put(device, parts), splits, *given, put(device, table), bench.layer, queries)
     bench.ops.rope_kv_write(bench.control, *addresses, 8)
 
     heads = qkv[:rows].astype(float)
@@ -139,27 +153,31 @@ def test_attend(device, config, head_dim, rows, start):
     assert np.isnan(actual[rows:]).all()
 
 
-@pytest.mark.parametrize("rows", [1, 5])
-def test_swiglu(device, config, rows):
-    both = narrowed(4 * values(8, 2 * 88))
-    bench = Bench(device, config, rows=rows)
-    out = poisoned(device, (8, 88), np.uint16)
-    bench.ops.swiglu(bench.control, put(device, both), out, 8)
-    gate, up = widened(both).astype(float)[:rows, :88], widened(both).astype(float)[:rows, 88:]
-    actual = bench.take(out, 8, 88)
-    check(actual[:rows], gate / (1 + np.exp(-gate)) * up, BF16_BOUND)
-    assert np.isnan(actual[rows:]).all()
+def gated(device, config, x, weight):
+    """Out (rows, ffn) of x (rows, inputs) and weight (2 ffn, inputs), both bf16 bits."""
+    rows, (outputs, inputs) = len(x), weight.shape
+    ops = CudaOps(device, replace(config, hidden=inputs, ffn=outputs // 2), Bench(device, config).cache)
+    out = poisoned(device, (rows, outputs // 2), np.uint16)
+    ops.gated(put(device, x), put(device, weight), out, rows)
+    return take(device, out, (rows, outputs // 2), np.uint16)
 
 
-def test_swiglu_of_large_gates(device, config):
-    both = narrowed(np.concatenate([np.array([-1e4, -200, -90, 90, 200, 1e4, 0, 3e38]), np.ones(88)])[:88])
-    wide = np.concatenate([both, narrowed(np.ones(88))])
-    bench = Bench(device, config)
-    out = poisoned(device, (1, 88), np.uint16)
-    bench.ops.swiglu(bench.control, put(device, wide), out, 1)
-    expected = widened(both).astype(float)
+@pytest.mark.parametrize(("rows", "ffn", "inputs"), [(1, 88, 72), (16, 24, 64), (130, 104, 200), (300, 40, 8)])
+def test_gated(device, config, rows, ffn, inputs):
+    x, weight = narrowed(values(rows, inputs)), narrowed(values(2 * ffn, inputs, seed=1))
+    both = widened(x).astype(float) @ widened(weight).astype(float).T
+    gate, up = both[:, :ffn], both[:, ffn:]
+    check(gated(device, config, x, weight), gate / (1 + np.exp(-gate)) * up, BF16_BOUND)
+
+
+def test_gated_of_large_gates(device, config):
+    gates = np.array([-1e4, -200, -90, 90, 200, 1e4, 0, 3e38], np.float32)
+    weight = np.zeros((16, 8), np.float32)
+    weight[:8, 0], weight[8:, 1] = gates, 1
+    actual = gated(device, config, narrowed(np.ones((1, 8))), narrowed(weight))
+    expected = widened(narrowed(gates)).astype(float)
     expected = np.where(expected > -80, expected / (1 + np.exp(-np.maximum(expected, -80))), 0)
-    np.testing.assert_allclose(bench.take(out, 88), expected, rtol=2**-8, atol=1e-30)
+    np.testing.assert_allclose(actual[0], expected, rtol=2**-8, atol=1e-30)
 
 
 def head(bench, x, gain, weight):
@@ -212,20 +230,39 @@ def test_lm_head_says_that_logits_are_not_finite(device, config, bad):
     assert result.finite == 0
 
 
-@pytest.mark.parametrize("into", Product)
-@pytest.mark.parametrize("rows", [1, 16, 130])
-def test_multiply(device, rows, into):
-    x, weight, residual = (
-        narrowed(values(rows, 96)),
-        narrowed(values(40, 96, seed=1)),
-        values(rows, 40, seed=2),
+PLANS = {
+    (p.kernel, p.splits, p.share_weight): p
+    for gated in (False, True)
+    for rows in (70, 200)
+    for p in product.plans(rows, 296, 328, gated=gated)
+    if p.splits in (1, 3)
+}
+
+
+@pytest.mark.parametrize("key", PLANS, ids=str)
+def test_every_way_to_multiply(device, config, key):
+    plan = replace(PLANS[key], slots=3)
+    x, weight = (
+        narrowed(values(plan.rows, plan.inputs)),
+        narrowed(values(plan.outputs * (1 + plan.gated), plan.inputs, seed=1)),
     )
-    dtype = np.uint16 if into is Product.BF16 else np.float32
-    out = put(device, residual) if into is Product.ADD else poisoned(device, (rows, 40), dtype)
-    device.multiply(put(device, x), put(device, weight), out, rows, 40, 96, into=into)
     expected = widened(x).astype(float) @ widened(weight).astype(float).T
-    expected = expected + residual if into is Product.ADD else expected
-    check(take(device, out, (rows, 40), dtype), expected, BF16_BOUND if into is Product.BF16 else FLOAT_BOUND)
+    if plan.gated:
+        gate, up = np.split(expected, 2, axis=1)
+        expected = gate / (1 + np.exp(-gate)) * up
+    dtype = np.uint16 if plan.gated else np.float32
+    shape = (plan.splits, plan.rows, plan.outputs)
+    ops = CudaOps(device, config, Bench(device, config).cache)
+    placed = (put(device, x), put(device, weight))
+    out = poisoned(device, shape, dtype)
+    ops.multiply(plan, *placed, out, add=False)
+    actual = take(device, out, shape, dtype).astype(float).sum(axis=0)
+    check(actual, expected, BF16_BOUND if plan.gated else FLOAT_BOUND)
+    if plan.splits == 1 and not plan.gated:
+        before = values(*shape, seed=2)
+        out = put(device, before)
+        ops.multiply(plan, *placed, out, add=True)
+        check(take(device, out, shape, dtype), before + expected, FLOAT_BOUND)
 
 
 @pytest.mark.parametrize("length", [1, 77, CAPACITY])

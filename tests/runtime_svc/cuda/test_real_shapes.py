@@ -7,7 +7,6 @@ import pytest
 
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
-from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.cuda.prefill_bench import MODELS
 from tests.runtime_svc import reference
@@ -57,28 +56,52 @@ def many(*shape):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_products(gpu, model):
+@pytest.mark.parametrize("rows", [16, 128, 512, 2048])
+def test_products(gpu, model, rows):
     c = MODELS[model]
-    shapes = [
-        (c.qkv_width, c.hidden, Product.FLOAT),
-        (c.hidden, c.heads * c.head_dim, Product.ADD),
-        (2 * c.ffn, c.hidden, Product.BF16),
-        (c.hidden, c.ffn, Product.ADD),
-    ]
-    for outputs, inputs, into in shapes:
-        weight = many(outputs, inputs)
-        placed, part = put(gpu, weight), slice(None, None, 61)
-        right = widened(np.ascontiguousarray(weight[part])).astype(float).T
-        dtype = np.uint16 if into is Product.BF16 else np.float32
-        for rows in (16, 128, 2048):
-            x, before = many(rows, inputs), np.resize(widened(BASE), (rows, outputs))
-            out = put(gpu, before) if into is Product.ADD else poisoned(gpu, (rows, outputs), dtype)
-            gpu.multiply(put(gpu, x), placed, out, rows, outputs, inputs, into=into)
-            actual = take(gpu, out, (rows, outputs), dtype)
-            expected = widened(x).astype(float) @ right
-            expected += before[:, part] if into is Product.ADD else 0
-            check(actual[:, part], expected, BF16_BOUND if into is Product.BF16 else FLOAT_BOUND)
-            assert np.isfinite(actual).all()
+    ops = CudaOps(gpu, c, KvCache.allocate(gpu, replace(c, layers=1), slots=1, capacity=16))
+    width = c.heads * c.head_dim
+    parts, residual = gpu.allocate(ops.parts_size(rows)), np.resize(widened(BASE), (rows, c.hidden))
+
+    def projected(x, weight, inputs):
+        out = put(gpu, residual)
+        splits = ops.project_residual(x, weight, out, parts, rows, inputs)
+        added = take(gpu, parts, (splits, rows, c.hidden), np.float32).astype(float).sum(axis=0)
+        return take(gpu, out, (rows, c.hidden), np.float32) + added
+
+    def qkv(x, weight, _):
+        splits = ops.project_qkv(x, weight, parts, rows)
+        return take(gpu, parts, (splits, rows, c.qkv_width), np.float32).astype(float).sum(axis=0)
+
+    for outputs, inputs, product in (
+        (c.qkv_width, c.hidden, qkv),
+        (c.hidden, width, projected),
+        (c.hidden, c.ffn, projected),
+    ):
+        weight, x, some = many(outputs, inputs), many(rows, inputs), slice(None, None, 61)
+        actual = product(put(gpu, x), put(gpu, weight), inputs)
+        expected = widened(x).astype(float) @ widened(np.ascontiguousarray(weight[some])).astype(float).T
+        check(actual[:, some], expected + (residual[:, some] if product is projected else 0), FLOAT_BOUND)
+        assert np.isfinite(actual).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("rows", [16, 128, 512, 2048])
+def test_gated(gpu, model, rows):
+    c = MODELS[model]
+    ops = CudaOps(gpu, c, KvCache.allocate(gpu, replace(c, layers=1), slots=1, capacity=16))
+    # Sums of about 1, as a norm leaves them: a gate of a hundred times that is either open or shut.
+    weight, some = narrowed(widened(many(2 * c.ffn, c.hidden)) * c.hidden**-0.5), slice(None, None, 61)
+    x = many(rows, c.hidden)
+    out = poisoned(gpu, (rows, c.ffn), np.uint16)
+    ops.gated(put(gpu, x), put(gpu, weight), out, rows)
+    actual = take(gpu, out, (rows, c.ffn), np.uint16)
+    gate, up = (
+        widened(x).astype(float) @ widened(np.ascontiguousarray(half[some])).astype(float).T
+        for half in np.split(weight, 2)
+    )
+    check(actual[:, some], gate / (1 + np.exp(-gate)) * up, BF16_BOUND)
+    assert np.isfinite(actual).all()
 
 
 @pytest.mark.parametrize("model", MODELS)
