@@ -127,6 +127,7 @@ class CudaDevice:
         self.stream: Any = self._cupy.cuda.Stream(non_blocking=True)
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
+        self._allowed: dict[tuple[str, str], int] = {}
         self._allocated: list[int] = []
         self._blas: Any = None
         self._driver = Driver()
@@ -239,14 +240,14 @@ class CudaDevice:
 
     def function(self, file: str, kernel: str, shared_bytes: int = 0) -> Any:
         """CuPy's handle of a kernel, allowed at least that much dynamic shared memory."""
-        found = self._kernels.get((file, kernel))
-        if found is None:
+        key = file, kernel
+        if key not in self._kernels:
             self.load(file)
-            raw = self._modules[file].get_function(kernel)
-            if shared_bytes > 48 * 1024:
-                raw.max_dynamic_shared_size_bytes = shared_bytes
-            found = self._kernels[file, kernel] = raw.kernel
-        return found
+            self._kernels[key] = self._modules[file].get_function(kernel)
+            self._allowed[key] = 48 * 1024
+        if shared_bytes > self._allowed[key]:
+            self._kernels[key].max_dynamic_shared_size_bytes = self._allowed[key] = shared_bytes
+        return self._kernels[key].kernel
 
     def multiply(
         self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product

@@ -122,7 +122,7 @@ class Driver:
             )
 
 
-def _value(argument: Argument) -> ctypes._SimpleCData[object] | ctypes.Array[ctypes.c_char]:
+def _value(argument: Argument) -> ctypes.c_void_p | ctypes.Array[ctypes.c_char]:
     if isinstance(argument, TensorMap):
         return ctypes.create_string_buffer(argument.words, len(argument.words))
     if isinstance(argument, int):

@@ -96,15 +96,15 @@ class CudaOps:
     def multiply(self, plan: Plan, x: int, weight: int, out: int, *, add: bool) -> None:
         """Out = x (rows, inputs) weight^T by this plan; with `add`, what out holds is added to it."""
         weights = plan.outputs * (2 if plan.gated else 1)
-        maps = (
+        arguments: list[Argument] = [
             self._device.tensor_map(x, plan.rows, plan.inputs, product.ROWS // 2),
             self._device.tensor_map(weight, weights, plan.inputs, plan.columns // 2),
-        )
+        ]
         numbers = (plan.rows, plan.outputs, plan.blocks, plan.splits, plan.slots, plan.share_weight, add)
-        blocks = 2 * min(plan.units, self._device.multiprocessors // 2)
+        arguments += [*map(_INT, numbers), out]
+        blocks = (2 * min(plan.units, self._device.multiprocessors // 2), 1, 1)
         self._device.launch(
-            *("product", plan.kernel, (blocks, 1, 1), product.THREADS, (*maps, *map(_INT, numbers), out)),
-            plan.slots * plan.slot_bytes,
+            *("product", plan.kernel, blocks, product.THREADS, arguments, plan.slots * plan.slot_bytes),
             pairs=True,
             overlap=True,
         )

@@ -160,7 +160,7 @@ __device__ __forceinline__ void put_float(const Problem& p, const Unit& unit, in
 }
 
 __device__ __forceinline__ float gated(float gate, float up) {
-  return gate * up / (1.0f + exp2_fast(gate * -1.4426950408889634f));
+  return __fdividef(gate * up, 1.0f + exp2_fast(gate * -1.4426950408889634f));
 }
 
 template <int N>

@@ -49,7 +49,7 @@ inline void copy_box(void* shared, const TensorMap& map, int column, int row, Mb
 }  // namespace shim
 #endif
 
-// Until all threads of both blocks are here. Each block's shared memory is then ready for the other's copies.
+// Until all threads of both blocks are here. Orders initialised mbarriers, after `mbarrier_init_fence`, and nothing else.
 __device__ __forceinline__ void pair_sync() {
 #ifdef TRENI_SHIM
   shim::Barrier& barrier = shim::block_of_pair(0)->barriers[15];
@@ -61,18 +61,19 @@ __device__ __forceinline__ void pair_sync() {
   }
   while (barrier.generation == generation) shim::yield();
 #else
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
 
-// Arrives on the barrier that has this address in block `rank` of the pair.
+// Arrives on the barrier that has this address in block `rank` of the pair. Of this thread's ordinary accesses it orders
+// none that the other block sees.
 __device__ __forceinline__ void mbarrier_arrive_in(Mbarrier* barrier, u32 rank) {
 #ifdef TRENI_SHIM
   mbarrier_arrive(shim::in_block(barrier, rank));
 #else
   asm volatile(
       "{\n.reg .b32 remote;\nmapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
       "r"(rank)
       : "memory");
 #endif
