@@ -231,7 +231,9 @@ class CudaDevice:
         """See `Device`."""
         function = self.function(file, kernel, shared_bytes).ptr
         self._driver.launch(
-            *(function, blocks, threads, arguments, shared_bytes, self.stream.ptr), pairs=pairs, overlap=overlap
+            *(function, blocks, threads, arguments, shared_bytes, self.stream.ptr),
+            pairs=pairs,
+            overlap=overlap,
         )
 
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:

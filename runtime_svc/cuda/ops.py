@@ -9,6 +9,7 @@ read from device memory (`kernels/control.cuh`), so that a recorded sequence of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -48,33 +49,55 @@ class CudaOps:
         threads = -(-self._config.hidden // 256) * 32  # eight elements each
         self._device.launch("prefill", "rms", (rows, 1, 1), threads, arguments, overlap=True)
 
+    def qkv(
+        self,
+        control: int,
+        x: int,
+        weight: int,
+        bias: int | None,
+        query_gain: int | None,
+        key_gain: int | None,
+        turns: int,
+        layer: int,
+        queries: int,
+        parts: int,
+        rows: int,
+    ) -> None:
+        """`project_qkv` and `rope_kv_write`: at once where there are many rows, else by way of `parts`."""
+        c = self._config
+        given = (bias or 0, query_gain or 0, key_gain or 0)
+        if rows <= product.ROWS or c.head_dim != 128:
+            splits = self.project_qkv(x, weight, parts, rows)
+            self.rope_kv_write(control, parts, splits, *given, turns, layer, queries, rows)
+            return
+        plan = product.plan(rows, c.qkv_width, c.hidden, self._device.multiprocessors, kind="heads")
+        self.multiply(plan, x, weight, (control, *given, self._eps, turns, *self._heads, layer, queries))
+
     def project_qkv(self, x: int, weight: int, out: int, rows: int) -> int:
         """Out (splits, rows, heads + 2 kv_heads, head_dim) float32: the parts of x (rows, hidden) weight^T.
 
         Gives the number of splits.
         """
         plan = self._plan_qkv(rows)
-        self.multiply(plan, x, weight, out, add=False)
+        self.multiply(plan, x, weight, (out,))
         return plan.splits
 
     def gated(self, x: int, weight: int, out: int, rows: int) -> None:
         """Out (rows, ffn) bf16 = silu(gate) * up, the halves of x (rows, hidden) weight^T (2 ffn, hidden)."""
         c = self._config
-        plan = product.plan(rows, c.ffn, c.hidden, self._device.multiprocessors, gated=True)
-        self.multiply(plan, x, weight, out, add=False)
+        plan = product.plan(rows, c.ffn, c.hidden, self._device.multiprocessors, kind="gated")
+        self.multiply(plan, x, weight, (out,))
 
-    def project_residual(
-        self, x: int, weight: int, residual: int, parts: int, rows: int, inputs: int
-    ) -> int:
+    def project_residual(self, x: int, weight: int, residual: int, parts: int, rows: int, inputs: int) -> int:
         """Residual (rows, hidden) float32 += x (rows, inputs) weight^T, or what is left to do of that.
 
         Gives the number of splits in `parts` (splits, rows, hidden) that are still to be added: 0, or several.
         """
         plan = self._plan_residual(rows, inputs)
         if plan.splits == 1:
-            self.multiply(plan, x, weight, residual, add=True)
+            self.multiply(plan, x, weight, (residual,), add=True)
             return 0
-        self.multiply(plan, x, weight, parts, add=False)
+        self.multiply(plan, x, weight, (parts,))
         return plan.splits
 
     def parts_size(self, rows: int) -> int:
@@ -93,20 +116,26 @@ class CudaOps:
     def _plan_residual(self, rows: int, inputs: int) -> Plan:
         return product.plan(rows, self._config.hidden, inputs, self._device.multiprocessors)
 
-    def multiply(self, plan: Plan, x: int, weight: int, out: int, *, add: bool) -> None:
-        """Out = x (rows, inputs) weight^T by this plan; with `add`, what out holds is added to it."""
+    def multiply(
+        self, plan: Plan, x: int, weight: int, out: Sequence[Argument], *, add: bool = False
+    ) -> None:
+        """Out = x (rows, inputs) weight^T by this plan; with `add`, what out holds is added to it.
+
+        `x` has room for whole tiles of `product.ROWS` rows. `out`: what the kernel takes after the problem.
+        """
         weights = plan.outputs * (2 if plan.gated else 1)
-        arguments: list[Argument] = [
-            self._device.tensor_map(x, plan.rows, plan.inputs, product.ROWS // 2),
-            self._device.tensor_map(weight, weights, plan.inputs, plan.columns // 2),
-        ]
+        padded = -(-plan.rows // product.ROWS) * product.ROWS  # the copy engine is slow beyond a matrix's end
         numbers = (plan.rows, plan.outputs, plan.blocks, plan.splits, plan.slots, plan.share_weight, add)
-        arguments += [*map(_INT, numbers), out]
+        arguments: list[Argument] = [
+            self._device.tensor_map(x, padded, plan.inputs, product.ROWS // 2),
+            self._device.tensor_map(weight, weights, plan.inputs, plan.columns // 2),
+            *map(_INT, numbers),
+            *out,
+        ]
         blocks = (2 * min(plan.units, self._device.multiprocessors // 2), 1, 1)
+        shared_bytes = plan.slots * plan.slot_bytes
         self._device.launch(
-            *("product", plan.kernel, blocks, product.THREADS, arguments, plan.slots * plan.slot_bytes),
-            pairs=True,
-            overlap=True,
+            *("product", plan.kernel, blocks, plan.threads, arguments, shared_bytes), pairs=True, overlap=True
         )
 
     def rope_kv_write(
@@ -141,16 +170,28 @@ class CudaOps:
         """Out (rows, heads, head_dim) bf16: causal attention of the rows over the slot up to themselves."""
         c = self._config
         scale = _FLOAT(math.log2(math.e) / math.sqrt(c.head_dim))
-        arguments = (control, queries, *self._heads, layer, scale, out)
-        # Heads first: the tiles that see most keys, of all heads, are the first to start.
         if c.head_dim == 128:
-            blocks, shared_bytes = (c.heads, -(-rows // 128), 1), 96 * 1024
-            name, threads = "attention_128", 256
-        else:
-            blocks, shared_bytes = (c.heads, -(-rows // 64), 1), 3 * 64 * (max(c.head_dim, 16) + 8) * 2
-            name, threads = "attention", 128
+            self._attend_128(control, queries, layer, scale, out, rows)
+            return
+        # Heads first: the tiles that see most keys, of all heads, are the first to start.
+        blocks, shared_bytes = (c.heads, -(-rows // 64), 1), 3 * 64 * (max(c.head_dim, 16) + 8) * 2
+        arguments = (control, queries, *self._heads, layer, scale, out)
         kernel = f"attend_{c.head_dim}"
-        self._device.launch(name, kernel, blocks, threads, arguments, shared_bytes, overlap=True)
+        self._device.launch("attention", kernel, blocks, 128, arguments, shared_bytes, overlap=True)
+
+    def _attend_128(
+        self, control: int, queries: int, layer: int, scale: np.float32, out: int, rows: int
+    ) -> None:
+        c, cache, device = self._config, self._cache, self._device
+        positions = 2 * cache.slots * cache.kv_heads * cache.capacity
+        maps = (
+            device.tensor_map(queries, rows, c.heads * 128, 64),
+            device.tensor_map(layer, positions, 128, 128),
+        )
+        blocks = (min(c.heads * -(-rows // 128), device.multiprocessors), 1, 1)
+        arguments = (control, *maps, *self._heads, scale, out)
+        shared_bytes = 5 * 128 * 128 * 2 + 128
+        device.launch("attention_128", "attend_128", blocks, 384, arguments, shared_bytes, overlap=True)
 
     @property
     def tally_size(self) -> int:

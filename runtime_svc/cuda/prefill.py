@@ -14,6 +14,7 @@ from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.device import Device
 from runtime_svc.cuda.ops import CudaOps
+from runtime_svc.cuda.product import ROWS
 from runtime_svc.cuda.weights import DeviceWeights
 
 BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -53,12 +54,13 @@ class Prefill:
         self._passes: dict[tuple[int, bool], Callable[[], None]] = {}
         self.rows = min(rows, CHUNK)
         c = config
-        self._x = device.allocate(self.rows * c.hidden * 4)
-        self._normed = device.allocate(self.rows * c.hidden * 2)
-        self._queries = device.allocate(self.rows * c.heads * c.head_dim * 2)
-        self._attended = device.allocate(self.rows * c.heads * c.head_dim * 2)
+        room = -(-self.rows // ROWS) * ROWS  # products read whole tiles
+        self._x = device.allocate(room * c.hidden * 4)
+        self._normed = device.allocate(room * c.hidden * 2)
+        self._queries = device.allocate(room * c.heads * c.head_dim * 2)
+        self._attended = device.allocate(room * c.heads * c.head_dim * 2)
+        self._gated = device.allocate(room * c.ffn * 2)
         self._parts = device.allocate(max(self._ops.parts_size(min(b, self.rows)) for b in BUCKETS))
-        self._gated = device.allocate(self.rows * c.ffn * 2)
         self.logits = device.allocate(c.vocabulary * 4)
         self.result = device.allocate(ctypes.sizeof(RowResult))
         self._tally = device.allocate(self._ops.tally_size)
@@ -102,10 +104,9 @@ class Prefill:
         for index, layer in enumerate(places.layers):
             cached = self._cache.layer(index)
             ops.rms(control, self._x, self._parts, owed, base + layer.attention_gain, self._normed, rows)
-            splits = ops.project_qkv(self._normed, base + layer.qkv, self._parts, rows)
             gains = (at(layer.qkv_bias), at(layer.query_gain), at(layer.key_gain))
-            places_of = (self._turns, cached, self._queries)
-            ops.rope_kv_write(control, self._parts, splits, *gains, *places_of, rows)
+            places_of = (self._turns, cached, self._queries, self._parts)
+            ops.qkv(control, self._normed, base + layer.qkv, *gains, *places_of, rows)
             ops.attend(control, self._queries, cached, self._attended, rows)
             width = c.heads * c.head_dim
             owed = ops.project_residual(self._attended, base + layer.o, self._x, self._parts, rows, width)

@@ -1,119 +1,113 @@
 // Causal attention of a prefill for heads 128 wide: `attention.cu` with the matrix units' own warpgroup products.
 //
-// A block takes 128 queries of one head, a warpgroup 64 of them. Keys and values travel one tile ahead of their use;
+// A block takes 128 queries of one head at a time, a warpgroup 64 of them. One warp fetches keys and values ahead, and
+// nothing else holds the warpgroups together: one's weights are computed while the other multiplies. Within a warpgroup
 // the weights of one tile are multiplied with its values while the scores of the next are turned into weights
-// (FlashAttention-3, arXiv:2407.08608, section 3.2).
+// (FlashAttention-3, arXiv:2407.08608, sections 3.1 and 3.2).
 #include "bf16.cuh"
 #include "control.cuh"
 #include "overlap.cuh"
+#include "tensor.cuh"
 #include "wgmma.cuh"
 
 constexpr int D = 128;
 constexpr int QUERIES = 128;
-constexpr int KEYS = 64;
-constexpr int THREADS = 256;
-constexpr int TILE = KEYS * D;           // elements of a tile of keys or values: two panels of 64 columns
-constexpr int PANEL = KEYS * 64;
+constexpr int KEYS = 128;
+constexpr int SLOTS = 2;                      // of keys, and as many of values
+constexpr int TILE = KEYS * D * 2;            // bytes; two panels of 64 columns, of queries too
+constexpr int PANEL = KEYS * 128;
+constexpr int FETCHER = 8;                    // the warp that fetches, in a warpgroup that does nothing else
+constexpr int THREADS = (FETCHER + 4) * 32;
 constexpr float LOWEST = -3.402823466e38f;  // what a query does not see: its weight is 0
 
-// Rows `first`.. of keys or values into two panels in the permuted order of `wgmma.cuh`; zeros from `limit` on.
-__device__ __forceinline__ void fetch(bf16* tile, const bf16* from, int first, int limit) {
-#pragma unroll
-  for (int i = 0; i < TILE / 8 / THREADS; i++) {
-    int unit = threadIdx.x + i * THREADS;
-    int row = unit / 16, column = unit % 16;
-    bool present = first + row < limit;
-    bf16* to = tile + column / 8 * PANEL + row * 64 + (column % 8 ^ row % 8) * 8;
-    cp_async16(to, present ? from + static_cast<long long>(first + row) * D + column * 8 : from, present ? 16 : 0);
+struct Barriers {
+  Mbarrier full_queries, empty_queries;
+  Mbarrier full_keys[SLOTS], empty_keys[SLOTS];
+  Mbarrier full_values[SLOTS], empty_values[SLOTS];
+};
+
+// 128 queries of one head, from `first` on.
+struct Unit {
+  int head, first;
+};
+
+// The units in the order of their keys, most first. The blocks take them there and back again: all have about as many.
+struct Schedule {
+  int heads, units;
+
+  __device__ __forceinline__ int index(int round) const {
+    int blocks = gridDim.x, block = blockIdx.x;
+    return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
   }
+  __device__ __forceinline__ Unit unit(int index) const {
+    return {index % heads, (units / heads - 1 - index / heads) * QUERIES};
+  }
+};
+
+// Where in a ring of SLOTS a warp is.
+struct Turn {
+  int slot = 0;
+  u32 parity = 0;
+  __device__ __forceinline__ void next() {
+    if (++slot == SLOTS) slot = 0, parity ^= 1;
+  }
+};
+
+__device__ __forceinline__ void fetch_tile(unsigned char* to, const TensorMap& cache, int row, Mbarrier* full,
+                                           Mbarrier* empty, Turn& turn) {
+  mbarrier_wait(&empty[turn.slot], turn.parity ^ 1);
+  mbarrier_arrive_expect(&full[turn.slot], TILE);
+  for (int panel = 0; panel < 2; panel++) {
+    tensor_copy(to + turn.slot * TILE + panel * PANEL, cache, panel * 64, row, &full[turn.slot], cache_evict_normal());
+  }
+  turn.next();
 }
 
-// Out (rows, heads, 128) bf16 from queries (rows, heads, 128) and a layer of the cache. `scale` is log2(e) / sqrt(128).
-// Blocks: (heads, tiles of 128 rows). Dynamic shared memory: 96 KiB.
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    attend_128(const Control* control, const bf16* queries, int heads, int kv_heads, int slots, int capacity,
-               const bf16* layer, float scale, bf16* out) {
-  start_next();
-  bf16* keys = reinterpret_cast<bf16*>(dynamic_shared());
-  bf16* values = keys + 2 * TILE;
-  bf16* staged = values + 2 * TILE;  // queries on the way in, outputs on the way out
-
-  // The tiles with most keys first: what runs last is short.
-  int first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
-  int rows = control->rows, start = control->start;
-  if (first >= rows) return;
-  wait_previous();
-  int head = blockIdx.x, kv_head = head / (heads / kv_heads);
-  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  long long cached = static_cast<long long>(kv_head) * capacity * D;
-  const bf16* all_keys = part_of(layer, 0, slots, control->slot, kv_heads, capacity, D) + cached;
-  const bf16* all_values = part_of(layer, 1, slots, control->slot, kv_heads, capacity, D) + cached;
-  int end = start + min(first + QUERIES, rows);
-
-  fetch(keys, all_keys, 0, end);
-  cp_async_commit();
-  // A warp's own 16 rows, unit u of row r at u ^ r % 8: both the way in and the fragments' way out meet all banks.
-  bf16* own = staged + warp * 16 * D;
-  for (int i = lane; i < 16 * (D / 8); i += 32) {
-    int row = i / (D / 8), unit = i % (D / 8);
-    bool present = first + warp * 16 + row < rows;
-    const bf16* from = queries + (static_cast<long long>(first + warp * 16 + row) * heads + head) * D + unit * 8;
-    cp_async16(own + row * D + (unit ^ row % 8) * 8, present ? from : queries, present ? 16 : 0);
+// Zeros in the last tile's values from row `present` on: whatever else lies there, 0 times it is to be 0.
+__device__ __forceinline__ void clear_rest(unsigned char* values, int present) {
+  for (int i = present * 8 + threadIdx.x; i < KEYS * 8; i += FETCHER * 32) {
+    for (int panel = 0; panel < 2; panel++) *reinterpret_cast<uint4*>(values + panel * PANEL + i * 16) = {0, 0, 0, 0};
   }
-  cp_async_commit();
-  cp_async_wait<0>();
-  __syncwarp();
-  u32 query[D / 16][4];
+  fence_copy_engine();
+  named_barrier_sync(1, FETCHER * 32);
+}
+
+// The scores of a warpgroup's queries and one tile of keys.
+__device__ __forceinline__ void score(float (&scores)[KEYS / 8][4], const unsigned char* query,
+                                      const unsigned char* keys) {
 #pragma unroll
   for (int k = 0; k < D / 16; k++) {
-    int row = lane % 16;
-    ldmatrix_x4(query[k], own + row * D + ((2 * k + lane / 16) ^ row % 8) * 8);
+    wgmma_64_rows_of_k<KEYS>(scores, {query + k / 4 * (TILE / 4) + k % 4 * 32, 0, 1024},
+                             {keys + k / 4 * PANEL + k % 4 * 32, 0, 1024});
   }
+  wgmma_commit();
+}
 
-  float sum[D / 8][4] = {};
+__device__ __forceinline__ void add_weighted(float (&sum)[D / 8][4], const u32 (&weight)[KEYS / 16][4],
+                                             const unsigned char* values) {
+#pragma unroll
+  for (int k = 0; k < KEYS / 16; k++) wgmma_64x128_rows_of_n(sum, weight[k], {values + k * 2048, PANEL, 1024});
+  wgmma_commit();
+}
+
+// The running softmax of a lane's two queries.
+struct Softmax {
   float highest[2] = {LOWEST, LOWEST};
   float total[2] = {};
-  u32 weight[KEYS / 16][4];
-  int position = start + first + warp * 16 + lane / 4;  // of this lane's first query; its second is 8 on
-  int tiles = (end + KEYS - 1) / KEYS;
-  for (int tile = 0; tile < tiles; tile++) {
-    cp_async_wait<0>();
-    fence_copy_engine();
-    __syncthreads();  // these keys and the last values are there, and what is overwritten next is no longer read
-    if (tile + 1 < tiles) fetch(keys + (tile + 1) % 2 * TILE, all_keys, (tile + 1) * KEYS, end);
-    fetch(values + tile % 2 * TILE, all_values, tile * KEYS, end);
-    cp_async_commit();
+  float shrink[2];  // of what was summed before the last tile
 
-    float scores[KEYS / 8][4] = {};
-    wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < D / 16; k++) {
-      const bf16* panel = keys + tile % 2 * TILE + k / 4 * PANEL + k % 4 * 16;
-      wgmma_64x64_rows_of_k(scores, query[k], {panel, 0, 8 * 128});
-    }
-    wgmma_commit();
-    if (tile > 0) {
-      const bf16* last = values + (tile - 1) % 2 * TILE;
-#pragma unroll
-      for (int k = 0; k < KEYS / 16; k++) {
-        wgmma_64x128_rows_of_n(sum, weight[k], {last + k * 16 * 64, PANEL * 2, 8 * 128});
-      }
-    }
-    wgmma_commit();
-    wgmma_wait<1>();
-
-    int base = tile * KEYS;
-    if (base + KEYS - 1 > start + first + warp * 16) {
+  // Scores into weights. The first query sees the keys up to `position`, the second eight more.
+  __device__ __forceinline__ void add(float (&scores)[KEYS / 8][4], float scale, int base, int position, bool all_seen) {
+    if (!all_seen) {
 #pragma unroll
       for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-          int key = base + n * 8 + lane % 4 * 2 + i % 2;
+          int key = base + n * 8 + threadIdx.x % 4 * 2 + i % 2;
           if (key > position + i / 2 * 8) scores[n][i] = LOWEST;
         }
       }
     }
-    float shrink[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
       float peak = highest[r];
@@ -134,50 +128,144 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
       }
     }
-    wgmma_wait<0>();
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) sum[n][i] *= shrink[i / 2];
-    }
-#pragma unroll
-    for (int k = 0; k < KEYS / 16; k++) {
-      const float(&left)[4] = scores[2 * k];
-      const float(&right)[4] = scores[2 * k + 1];
-      weight[k][0] = bf16_pair(left[0], left[1]), weight[k][1] = bf16_pair(left[2], left[3]);
-      weight[k][2] = bf16_pair(right[0], right[1]), weight[k][3] = bf16_pair(right[2], right[3]);
-    }
   }
-  cp_async_wait<0>();
-  fence_copy_engine();
-  __syncthreads();
-  wgmma_fence();
+};
+
+__device__ __forceinline__ void pack(const float (&scores)[KEYS / 8][4], u32 (&weight)[KEYS / 16][4]) {
 #pragma unroll
   for (int k = 0; k < KEYS / 16; k++) {
-    const bf16* last = values + (tiles - 1) % 2 * TILE;
-    wgmma_64x128_rows_of_n(sum, weight[k], {last + k * 16 * 64, PANEL * 2, 8 * 128});
+    const float(&left)[4] = scores[2 * k];
+    const float(&right)[4] = scores[2 * k + 1];
+    weight[k][0] = bf16_pair(left[0], left[1]), weight[k][1] = bf16_pair(left[2], left[3]);
+    weight[k][2] = bf16_pair(right[0], right[1]), weight[k][3] = bf16_pair(right[2], right[3]);
   }
-  wgmma_commit();
-  wgmma_wait<0>();
+}
 
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    total[r] += __shfl_xor_sync(0xffffffffu, total[r], 1);
-    total[r] += __shfl_xor_sync(0xffffffffu, total[r], 2);
-    float inverse = 1.0f / total[r];
-    int row = lane / 4 + 8 * r;
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-      u32* to = reinterpret_cast<u32*>(own + row * D + (n ^ row % 8) * 8 + lane % 4 * 2);
-      *to = bf16_pair(sum[n][2 * r] * inverse, sum[n][2 * r + 1] * inverse);
+// Out (rows, heads, 128) bf16 from queries (rows, heads, 128) and a layer of the cache, (2, slots, kv_heads, capacity,
+// 128). `query_map`: boxes of 64 rows of (rows, heads * 128); `cache`: boxes of 128 rows of the layer's positions.
+// `scale` is log2(e) / sqrt(128). Dynamic shared memory: 160 KiB and the barriers.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    attend_128(const Control* control, const __grid_constant__ TensorMap query_map,
+               const __grid_constant__ TensorMap cache, int heads, int kv_heads, int slots, int capacity, float scale,
+               bf16* out) {
+  unsigned char* queries = dynamic_shared();
+  unsigned char* keys = queries + TILE;
+  unsigned char* values = keys + SLOTS * TILE;
+  Barriers& barriers = *reinterpret_cast<Barriers*>(values + SLOTS * TILE);
+  int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  if (threadIdx.x == 0) {
+    prefetch_map(query_map);
+    prefetch_map(cache);
+    mbarrier_init(&barriers.full_queries, 1);
+    mbarrier_init(&barriers.empty_queries, FETCHER);
+    for (int i = 0; i < SLOTS; i++) {
+      mbarrier_init(&barriers.full_keys[i], 1);
+      mbarrier_init(&barriers.empty_keys[i], FETCHER);
+      mbarrier_init(&barriers.full_values[i], 1);
+      mbarrier_init(&barriers.empty_values[i], FETCHER);
     }
+    mbarrier_init_fence();
   }
-  __syncwarp();
-  for (int i = lane; i < 16 * (D / 8); i += 32) {
-    int row = i / (D / 8), unit = i % (D / 8), at = first + warp * 16 + row;
-    if (at < rows) {
-      *reinterpret_cast<uint4*>(out + (static_cast<long long>(at) * heads + head) * D + unit * 8) =
-          *reinterpret_cast<const uint4*>(own + row * D + (unit ^ row % 8) * 8);
+  start_next();
+  __syncthreads();
+  int rows = control->rows, start = control->start;
+  Schedule schedule = {heads, heads * ((rows + QUERIES - 1) / QUERIES)};
+  u32 parity = 0;  // of the queries' one slot
+  Turn key_turn, value_turn;
+
+  if (warp >= FETCHER) {
+    lower_registers<24>();
+    if (warp > FETCHER || !elect_one()) return;
+    wait_previous();
+    for (int round = 0; schedule.index(round) < schedule.units; round++, parity ^= 1) {
+      Unit unit = schedule.unit(schedule.index(round));
+      int kv_head = unit.head / (heads / kv_heads);
+      int first_key = (control->slot * kv_heads + kv_head) * capacity;
+      int first_value = first_key + slots * kv_heads * capacity;
+      int tiles = (start + min(unit.first + QUERIES, rows) + KEYS - 1) / KEYS;
+      mbarrier_wait(&barriers.empty_queries, parity ^ 1);
+      mbarrier_arrive_expect(&barriers.full_queries, TILE);
+      for (int part = 0; part < 4; part++) {
+        tensor_copy(queries + part * (TILE / 4), query_map, unit.head * D + part % 2 * 64, unit.first + part / 2 * 64,
+                    &barriers.full_queries, cache_evict_first());
+      }
+      for (int tile = 0; tile < tiles; tile++) {
+        fetch_tile(keys, cache, first_key + tile * KEYS, barriers.full_keys, barriers.empty_keys, key_turn);
+        fetch_tile(values, cache, first_value + tile * KEYS, barriers.full_values, barriers.empty_values, value_turn);
+      }
+    }
+  } else {
+    raise_registers<240>();
+    for (int round = 0; schedule.index(round) < schedule.units; round++, parity ^= 1) {
+      Unit unit = schedule.unit(schedule.index(round));
+      int end = start + min(unit.first + QUERIES, rows), tiles = (end + KEYS - 1) / KEYS;
+      int row = unit.first + warp * 16 + lane / 4;  // of this lane's first query; its second is 8 on
+      int all_see = start + unit.first + warp * 16;  // the last key that all queries of the warp see
+      const unsigned char* query = queries + warp / 4 * (TILE / 2);
+      float sum[D / 8][4] = {};
+      u32 weight[KEYS / 16][4];
+      Softmax softmax;
+
+      mbarrier_wait(&barriers.full_queries, parity);
+      {
+        float scores[KEYS / 8][4] = {};
+        mbarrier_wait(&barriers.full_keys[key_turn.slot], key_turn.parity);
+        wgmma_fence();
+        score(scores, query, keys + key_turn.slot * TILE);
+        wgmma_wait<0>();
+        if (lane == 0) mbarrier_arrive(&barriers.empty_keys[key_turn.slot]);
+        key_turn.next();
+        softmax.add(scores, scale, 0, start + row, KEYS - 1 <= all_see);
+        pack(scores, weight);
+      }
+#pragma unroll 1
+      for (int tile = 1; tile < tiles; tile++) {
+        float scores[KEYS / 8][4] = {};
+        mbarrier_wait(&barriers.full_values[value_turn.slot], value_turn.parity);
+        mbarrier_wait(&barriers.full_keys[key_turn.slot], key_turn.parity);
+        wgmma_fence();
+        score(scores, query, keys + key_turn.slot * TILE);
+        add_weighted(sum, weight, values + value_turn.slot * TILE);
+        wgmma_wait<1>();
+        if (lane == 0) mbarrier_arrive(&barriers.empty_keys[key_turn.slot]);
+        key_turn.next();
+        softmax.add(scores, scale, tile * KEYS, start + row, tile * KEYS + KEYS - 1 <= all_see);
+        compute_now(softmax.total[0] + softmax.total[1]);
+        wgmma_wait<0>();
+        if (lane == 0) mbarrier_arrive(&barriers.empty_values[value_turn.slot]);
+        value_turn.next();
+#pragma unroll
+        for (int n = 0; n < D / 8; n++) {
+#pragma unroll
+          for (int i = 0; i < 4; i++) sum[n][i] *= softmax.shrink[i / 2];
+        }
+        pack(scores, weight);
+      }
+      if (lane == 0) mbarrier_arrive(&barriers.empty_queries);
+      mbarrier_wait(&barriers.full_values[value_turn.slot], value_turn.parity);
+      unsigned char* last = values + value_turn.slot * TILE;
+      if (end % KEYS != 0) clear_rest(last, end % KEYS);
+      wgmma_fence();
+      add_weighted(sum, weight, last);
+      wgmma_wait<0>();
+      if (lane == 0) mbarrier_arrive(&barriers.empty_values[value_turn.slot]);
+      value_turn.next();
+
+      wait_previous();
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        float total = softmax.total[r];
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+        float inverse = 1.0f / total;
+        bf16* to = out + (static_cast<long long>(row + 8 * r) * heads + unit.head) * D;
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+          uint2 four = four_columns(bf16_pair(sum[n][2 * r] * inverse, sum[n][2 * r + 1] * inverse),
+                                    bf16_pair(sum[n + 1][2 * r] * inverse, sum[n + 1][2 * r + 1] * inverse));
+          if (row + 8 * r < rows) *reinterpret_cast<uint2*>(to + 8 * (n + lane % 2) + lane % 4 / 2 * 4) = four;
+        }
+      }
     }
   }
 }

@@ -5,6 +5,7 @@
 // tiles of rows the same weights. Each fetches half of that for both. The weights do not depend on earlier kernels: the
 // first tiles of them are on their way before `wait_previous`.
 #include "bf16.cuh"
+#include "control.cuh"
 #include "overlap.cuh"
 #include "tensor.cuh"
 #include "wgmma.cuh"
@@ -13,7 +14,11 @@ constexpr int ROWS = 128;   // of a tile; a warpgroup 64 of them
 constexpr int DEPTH = 64;   // of a slot of the ring
 constexpr int WARPGROUPS = 2;
 constexpr int FETCHER = WARPGROUPS * 4;  // the warp that fetches
-constexpr int THREADS = (FETCHER + 1) * 32;
+
+// A tile of 256 columns needs more registers than a ninth warp leaves: the fetching warp then has a warpgroup to itself,
+// which gives its registers to the others.
+constexpr bool crowded(int columns) { return columns == 256; }
+constexpr int threads_for(int columns) { return (FETCHER + (crowded(columns) ? 4 : 1)) * 32; }
 
 struct Problem {
   int rows;
@@ -133,14 +138,6 @@ __device__ __forceinline__ void fetch_all(const Problem& p, unsigned char* ring,
   }
 }
 
-// Of a lane's four neighbours' values: four columns of one block of eight instead of two of each of two. The even lanes
-// of a quad get those of the first block.
-__device__ __forceinline__ uint2 four_columns(u32 first, u32 second) {
-  bool odd = threadIdx.x % 2 == 1;
-  u32 other = __shfl_xor_sync(0xffffffffu, odd ? first : second, 1);
-  return odd ? uint2{other, second} : uint2{first, other};
-}
-
 // The sums of a lane's two rows go out. d[n] as of `wgmma_64_rows_of_k`.
 template <int N>
 __device__ __forceinline__ void put_float(const Problem& p, const Unit& unit, int row, float (&d)[N / 8][4], float* out) {
@@ -189,19 +186,102 @@ __device__ __forceinline__ void put_gated(const Problem& p, const Unit& unit, in
   }
 }
 
-template <int N, bool GATED>
+// What comes after the product of queries, keys and values: bias and norm where there are any, rotation, and the places
+// they go to. As `rotate` in prefill.cu, for heads 128 wide.
+struct Heads {
+  const Control* control;
+  const float* bias;        // as wide as out, or null
+  const float* query_gain;  // (128,), or null like the keys'
+  const float* key_gain;
+  const float* turns;       // (capacity, 64, 2) cosine and sine
+  bf16* layer;              // of the cache
+  bf16* queries;            // (rows, heads, 128)
+  float eps;
+  int heads, kv_heads, slots, capacity;
+};
+
+// One head of one row: v[n][0] and v[n][1] are columns 8 n + 2 (lane % 4) and the next.
+__device__ __forceinline__ void put_head(const Heads& h, int head, int row, float (&v)[16][2]) {
+  constexpr int D = 128;
+  bool present = row < h.control->rows, turned = head < h.heads + h.kv_heads;
+  int lane = threadIdx.x % 4, position = h.control->start + (present ? row : 0);
+  if (h.bias != nullptr) {
+#pragma unroll
+    for (int n = 0; n < 16; n++) {
+      float2 bias = *reinterpret_cast<const float2*>(h.bias + head * D + 8 * n + 2 * lane);
+      v[n][0] += bias.x, v[n][1] += bias.y;
+    }
+  }
+  if (turned && h.query_gain != nullptr) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int n = 0; n < 16; n++) sum += v[n][0] * v[n][0] + v[n][1] * v[n][1];
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    float scale = rsqrtf(sum / D + h.eps);
+    const float* gains = head < h.heads ? h.query_gain : h.key_gain;
+#pragma unroll
+    for (int n = 0; n < 16; n++) {
+      float2 gain = *reinterpret_cast<const float2*>(gains + 8 * n + 2 * lane);
+      v[n][0] *= scale * gain.x, v[n][1] *= scale * gain.y;
+    }
+  }
+  if (turned) {
+    const float4* turns = reinterpret_cast<const float4*>(h.turns + static_cast<long long>(position) * D + 4 * lane);
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+      float4 turn = turns[4 * n];  // of columns 8 n + 2 lane and the next
+      float low = v[n][0], high = v[n + 8][0];
+      v[n][0] = low * turn.x - high * turn.y, v[n + 8][0] = high * turn.x + low * turn.y;
+      low = v[n][1], high = v[n + 8][1];
+      v[n][1] = low * turn.z - high * turn.w, v[n + 8][1] = high * turn.z + low * turn.w;
+    }
+  }
+  bf16* to;
+  if (head < h.heads) {
+    to = h.queries + (static_cast<long long>(row) * h.heads + head) * D;
+  } else {
+    int part = head >= h.heads + h.kv_heads, kv_head = head - h.heads - part * h.kv_heads;
+    to = part_of(h.layer, part, h.slots, h.control->slot, h.kv_heads, h.capacity, D) +
+         (static_cast<long long>(kv_head) * h.capacity + position) * D;
+  }
+#pragma unroll
+  for (int n = 0; n < 16; n += 2) {
+    uint2 four = four_columns(bf16_pair(v[n][0], v[n][1]), bf16_pair(v[n + 1][0], v[n + 1][1]));
+    if (present) *reinterpret_cast<uint2*>(to + 8 * (n + lane % 2) + lane / 2 * 4) = four;
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void put_heads(const Problem& p, const Unit& unit, int row, float (&d)[N / 8][4],
+                                          const Heads& h) {
+#pragma unroll
+  for (int i = 0; i < N / 128; i++) {
+    int head = unit.column / 128 + i;
+    if (head >= h.heads + 2 * h.kv_heads) continue;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      float v[16][2];
+#pragma unroll
+      for (int n = 0; n < 16; n++) v[n][0] = d[16 * i + n][2 * r], v[n][1] = d[16 * i + n][2 * r + 1];
+      put_head(h, head, row + 8 * r, v);
+    }
+  }
+}
+
+// `put(unit, row, d)` takes the sums of a lane's two rows, `row` and eight on, d[n] as of `wgmma_64_rows_of_k`.
+template <int N, bool GATED, class Put>
 __device__ __forceinline__ void multiply_all(const Problem& p, const unsigned char* ring, Mbarrier* full,
-                                             Mbarrier* empty, void* out) {
+                                             Mbarrier* empty, Put put) {
   using T = Tile<N, GATED>;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int units = units_of<T::COLUMNS>(p), pairs = gridDim.x / 2;
   Turn turn;
-  for (int index = blockIdx.x / 2; index < units; index += pairs) {
+  for (int index = blockIdx.x / 2; index < units_of<T::COLUMNS>(p); index += gridDim.x / 2) {
     Unit unit = unit_of<T::COLUMNS>(p, index);
     float d[N / 8][4] = {};
     int last = -1;
 #pragma unroll 1
-    for (int block = unit.first; block < unit.end; block++) {
+    for (int left = unit.end - unit.first; left > 0; left--) {
       mbarrier_wait(&full[turn.slot], turn.parity);
       const unsigned char* x = ring + turn.slot * T::SLOT + warp / 4 * T::X_HALF;
       const unsigned char* weight = ring + turn.slot * T::SLOT + 2 * T::X_HALF;
@@ -217,17 +297,12 @@ __device__ __forceinline__ void multiply_all(const Problem& p, const unsigned ch
     wgmma_wait<0>();
     if (lane < 2) mbarrier_arrive_in(&empty[last], lane);
     wait_previous();
-    int row = unit.row + warp * 16 + lane / 4;
-    if constexpr (GATED) {
-      put_gated<N>(p, unit, row, d, static_cast<bf16*>(out));
-    } else {
-      put_float<N>(p, unit, row, d, static_cast<float*>(out));
-    }
+    put(unit, unit.row + warp * 16 + lane / 4, d);
   }
 }
 
-template <int N, bool GATED>
-__device__ __forceinline__ void product(const TensorMap& x, const TensorMap& weight, const Problem& p, void* out) {
+template <int N, bool GATED, class Put>
+__device__ __forceinline__ void product(const TensorMap& x, const TensorMap& weight, const Problem& p, Put put) {
   unsigned char* ring = dynamic_shared();
   Mbarrier* full = reinterpret_cast<Mbarrier*>(ring + p.slots * Tile<N, GATED>::SLOT);
   Mbarrier* empty = full + p.slots;
@@ -242,10 +317,12 @@ __device__ __forceinline__ void product(const TensorMap& x, const TensorMap& wei
   }
   start_next();
   pair_sync();
-  if (threadIdx.x / 32 == FETCHER) {
-    if (elect_one()) fetch_all<N, GATED>(p, ring, full, empty, x, weight);
+  if (threadIdx.x / 32 >= FETCHER) {
+    if constexpr (crowded(N)) lower_registers<40>();
+    if (threadIdx.x / 32 == FETCHER && elect_one()) fetch_all<N, GATED>(p, ring, full, empty, x, weight);
   } else {
-    multiply_all<N, GATED>(p, ring, full, empty, out);
+    if constexpr (crowded(N)) raise_registers<232>();
+    multiply_all<N, GATED>(p, ring, full, empty, put);
   }
   __syncwarp();
   pair_sync();  // the other block may still write here and arrive on our barriers
@@ -253,24 +330,55 @@ __device__ __forceinline__ void product(const TensorMap& x, const TensorMap& wei
 
 // Maps of boxes of 64 rows of x (rows, depth) and N / 2 rows of weight. Blocks: an even number, in clusters of two.
 // Dynamic shared memory: slots of 128 (128 + N) bytes and of two mbarriers.
-#define PRODUCT(name, N, GATED)                                                                                \
-  extern "C" __global__ void __launch_bounds__(THREADS, 1)                                                     \
-      name(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap weight, int rows, int outputs, \
-           int blocks, int splits, int slots, int share_weight, int add, void* out) {                            \
-    product<N, GATED>(x, weight, {rows, outputs, blocks, splits, slots, share_weight, add}, out);              \
-  }                                                                                                            \
-  TRENI_SHIM_EXPORT(name)
+#define PARAMETERS                                                                                                  \
+  const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap weight, int rows, int outputs, int blocks, \
+      int splits, int slots, int share_weight, int add
+#define KERNEL(N) extern "C" __global__ void __launch_bounds__(threads_for(N), 1)
 
 // Sums in float32: out (splits, rows, outputs).
-PRODUCT(product_64, 64, false)
-PRODUCT(product_96, 96, false)
-PRODUCT(product_128, 128, false)
-PRODUCT(product_160, 160, false)
-PRODUCT(product_256, 256, false)
+#define PRODUCT(N)                                                                                               \
+  KERNEL(N) product_##N(PARAMETERS, float* out) {                                                                   \
+    Problem p = {rows, outputs, blocks, splits, slots, share_weight, add};                                       \
+    product<N, false>(x, weight, p, [&](const Unit& unit, int row, float (&d)[N / 8][4]) {                       \
+      put_float<N>(p, unit, row, d, out);                                                                        \
+    });                                                                                                          \
+  }                                                                                                              \
+  TRENI_SHIM_EXPORT(product_##N)
+PRODUCT(64)
+PRODUCT(96)
+PRODUCT(128)
+PRODUCT(160)
+PRODUCT(192)
+PRODUCT(256)
+
 // Out (rows, outputs) bf16 = silu(gate) * up, of weight (2 outputs, depth).
-PRODUCT(gated_48, 48, true)
-PRODUCT(gated_96, 96, true)
-PRODUCT(gated_160, 160, true)
-PRODUCT(gated_176, 176, true)
-PRODUCT(gated_192, 192, true)
-PRODUCT(gated_256, 256, true)
+#define GATED(N)                                                                                                 \
+  KERNEL(N) gated_##N(PARAMETERS, bf16* out) {                                                                      \
+    Problem p = {rows, outputs, blocks, splits, slots, share_weight, add};                                       \
+    product<N, true>(x, weight, p, [&](const Unit& unit, int row, float (&d)[N / 8][4]) {                        \
+      put_gated<N>(p, unit, row, d, out);                                                                        \
+    });                                                                                                          \
+  }                                                                                                              \
+  TRENI_SHIM_EXPORT(gated_##N)
+GATED(48)
+GATED(96)
+GATED(160)
+GATED(176)
+GATED(192)
+GATED(256)
+
+// Queries, keys and values to where they belong, heads 128 wide.
+#define HEADS(N)                                                                                                 \
+  KERNEL(N) heads_##N(PARAMETERS, const Control* control, const float* bias, const float* query_gain,               \
+                   const float* key_gain, float eps, const float* turns, int heads, int kv_heads,                \
+                   int cache_slots, int capacity, bf16* layer, bf16* queries) {                                  \
+    Problem p = {rows, outputs, blocks, splits, slots, share_weight, add};                                       \
+    Heads h = {control, bias, query_gain, key_gain,  turns,   layer, queries,                                    \
+               eps,     heads, kv_heads, cache_slots, capacity};                                                 \
+    product<N, false>(x, weight, p, [&](const Unit& unit, int row, float (&d)[N / 8][4]) {                       \
+      put_heads<N>(p, unit, row, d, h);                                                                          \
+    });                                                                                                          \
+  }                                                                                                              \
+  TRENI_SHIM_EXPORT(heads_##N)
+HEADS(128)
+HEADS(256)

@@ -76,30 +76,8 @@ __device__ __forceinline__ void wgmma_wait() {
 #endif
 }
 
-// d (64, 64) += a (64, 16) b (16, 64): a in fragments as of `mma_bf16_16816`, each warp its 16 rows; d[n] the same
-// instruction's d for columns 8 n .. 8 n + 7. b in rows of k.
-__device__ __forceinline__ void wgmma_64x64_rows_of_k(float (&d)[8][4], const u32 (&a)[4], SharedTile b) {
-#ifdef TRENI_SHIM
-  shim::wgmma(d, a, [b](int k, int n) {
-    return static_cast<const char*>(b.base) + n / 8 * b.stride + n % 8 * 128 + k * 2;
-  });
-#else
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-        "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
-        : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
-          "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
-          "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
-          "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]),
-          "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]),
-          "+f"(d[7][2]), "+f"(d[7][3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(descriptor_of(b)));
-#endif
-}
-
-// d (64, 128) += a (64, 16) b (16, 128), b in rows of n.
+// d (64, 128) += a (64, 16) b (16, 128): a in fragments as of `mma_bf16_16816`, each warp its 16 rows; d[n] the same
+// instruction's d for columns 8 n .. 8 n + 7. b in rows of n.
 __device__ __forceinline__ void wgmma_64x128_rows_of_n(float (&d)[16][4], const u32 (&a)[4], SharedTile b) {
 #ifdef TRENI_SHIM
   shim::wgmma(d, a, [b](int k, int n) {
@@ -208,4 +186,20 @@ __device__ __forceinline__ void wgmma_64_rows_of_k(float (&d)[N / 8][4], SharedT
 #undef TRENI_D8
 #undef TRENI_WGMMA
 #endif
+}
+
+// What this value is made of is computed before what follows: the assembler else moves work that is to run beside a
+// product behind the wait for it. A branch, which it does not move a wait across; never taken.
+__device__ __forceinline__ void compute_now(float never_negative) {
+#ifndef TRENI_SHIM
+  if (never_negative < 0.0f) asm volatile("nanosleep.u32 1;");
+#endif
+}
+
+// For the way out of products in pairs of bf16: of a lane's pairs in two blocks of eight columns and its neighbour's,
+// four neighbouring columns of one block. Even lanes get the first block's, lanes 0 and 1 of four the first four columns.
+__device__ __forceinline__ uint2 four_columns(u32 first, u32 second) {
+  bool odd = threadIdx.x % 2 == 1;
+  u32 other = __shfl_xor_sync(0xffffffffu, odd ? first : second, 1);
+  return odd ? uint2{other, second} : uint2{first, other};
 }

@@ -76,9 +76,7 @@ class HostDevice:
         numbers = np.array([address, rows, columns, columns, box_rows, *[0] * 11], np.int64)
         return TensorMap(words=numbers.tobytes())
 
-    def launch(
-        self, file, kernel, blocks, threads, arguments, shared_bytes=0, *, pairs=False, overlap=False
-    ):
+    def launch(self, file, kernel, blocks, threads, arguments, shared_bytes=0, *, pairs=False, overlap=False):
         if file not in self._libraries:
             self._libraries[file] = Library(KERNELS / f"{file}.cu", {}, self.directory)
         with self._one_launch:

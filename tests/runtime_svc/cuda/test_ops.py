@@ -127,6 +127,47 @@ def test_rope_kv_write(device, config, head_dim, kind, rows, start, splits):
     assert np.isnan(cached).all()
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("columns", [128, 256])
+@pytest.mark.parametrize(("rows", "start", "heads", "kv_heads"), [(131, 7, 4, 2), (260, 0, 3, 1)])
+def test_qkv_of_many_rows(device, config, kind, columns, rows, start, heads, kv_heads, monkeypatch):
+    plans = [p for p in product.plans(rows + 2, (heads + 2 * kv_heads) * 128, 72, kind="heads")]
+    (plan,) = (p for p in plans if p.columns == columns)
+    monkeypatch.setattr(product, "plan", lambda *_, kind: plan)
+    bench = Bench(device, config, head_dim=128, rows=rows, start=start)
+    shape = (2, SLOTS, kv_heads, 300, 128)
+    layer = poisoned(device, shape, np.uint16)
+    cache = replace(bench.cache, address=layer, kv_heads=kv_heads, capacity=300)
+    ops = CudaOps(device, replace(bench.config, heads=heads, kv_heads=kv_heads, hidden=72), cache)
+    x, weight = narrowed(values(384, 72)), narrowed(values(plan.outputs, 72, seed=1))
+    bias = values(plan.outputs, seed=2) if kind == "qwen2" else None
+    gains = [values(128, seed=3), values(128, seed=4)] if kind == "qwen3" else [None, None]
+    table = turns([10000.0 ** (-2 * i / 128) for i in range(64)], 1.0, 300)
+    queries = poisoned(device, (rows + 2, heads, 128), np.uint16)
+    given = [None if a is None else put(device, a) for a in (bias, *gains)]
+    places = (put(device, table), layer, queries, 0)
+    ops.qkv(bench.control, put(device, x), put(device, weight), *given, *places, rows + 2)
+
+    product_ = widened(x[:rows]).astype(float) @ widened(weight).astype(float).T
+    expected = (product_ if bias is None else product_ + bias).reshape(rows, -1, 128).transpose(1, 0, 2)
+    turned = heads + kv_heads
+    if kind == "qwen3":
+        expected[:heads] = reference.rms(expected[:heads], gains[0].astype(float), EPS)
+        expected[heads:turned] = reference.rms(expected[heads:turned], gains[1].astype(float), EPS)
+    positions = np.arange(start, start + rows)
+    for head in expected[:turned]:
+        head[:] = reference.rotate(head, positions, 10000.0)
+    after = bench.take(queries, rows + 2, heads, 128)
+    check(after[:rows], expected[:heads].transpose(1, 0, 2), BF16_BOUND)
+    assert np.isnan(after[rows:]).all()
+    cached = take(device, layer, shape, np.uint16)
+    check(
+        cached[:, SLOT, :, start : start + rows], expected[heads:].reshape(2, kv_heads, rows, 128), BF16_BOUND
+    )
+    cached[:, SLOT, :, start : start + rows] = np.nan
+    assert np.isnan(cached).all()
+
+
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
 @pytest.mark.parametrize(("rows", "start"), [(1, 0), (16, 0), (70, 0), (3, 61), (65, 70)])
 def test_attend(device, config, head_dim, rows, start):
@@ -156,13 +197,16 @@ def test_attend(device, config, head_dim, rows, start):
 def gated(device, config, x, weight):
     """Out (rows, ffn) of x (rows, inputs) and weight (2 ffn, inputs), both bf16 bits."""
     rows, (outputs, inputs) = len(x), weight.shape
+    x = np.resize(x, (-(-rows // product.ROWS) * product.ROWS, inputs))
     ops = CudaOps(device, replace(config, hidden=inputs, ffn=outputs // 2), Bench(device, config).cache)
     out = poisoned(device, (rows, outputs // 2), np.uint16)
     ops.gated(put(device, x), put(device, weight), out, rows)
     return take(device, out, (rows, outputs // 2), np.uint16)
 
 
-@pytest.mark.parametrize(("rows", "ffn", "inputs"), [(1, 88, 72), (16, 24, 64), (130, 104, 200), (300, 40, 8)])
+@pytest.mark.parametrize(
+    ("rows", "ffn", "inputs"), [(1, 88, 72), (16, 24, 64), (130, 104, 200), (300, 40, 8)]
+)
 def test_gated(device, config, rows, ffn, inputs):
     x, weight = narrowed(values(rows, inputs)), narrowed(values(2 * ffn, inputs, seed=1))
     both = widened(x).astype(float) @ widened(weight).astype(float).T
@@ -232,9 +276,9 @@ def test_lm_head_says_that_logits_are_not_finite(device, config, bad):
 
 PLANS = {
     (p.kernel, p.splits, p.share_weight): p
-    for gated in (False, True)
+    for kind in ("product", "gated")
     for rows in (70, 200)
-    for p in product.plans(rows, 296, 328, gated=gated)
+    for p in product.plans(rows, 296, 328, kind=kind)
     if p.splits in (1, 3)
 }
 
@@ -253,15 +297,15 @@ def test_every_way_to_multiply(device, config, key):
     dtype = np.uint16 if plan.gated else np.float32
     shape = (plan.splits, plan.rows, plan.outputs)
     ops = CudaOps(device, config, Bench(device, config).cache)
-    placed = (put(device, x), put(device, weight))
+    placed = (put(device, np.resize(x, (256, plan.inputs))), put(device, weight))
     out = poisoned(device, shape, dtype)
-    ops.multiply(plan, *placed, out, add=False)
+    ops.multiply(plan, *placed, (out,))
     actual = take(device, out, shape, dtype).astype(float).sum(axis=0)
     check(actual, expected, BF16_BOUND if plan.gated else FLOAT_BOUND)
     if plan.splits == 1 and not plan.gated:
         before = values(*shape, seed=2)
         out = put(device, before)
-        ops.multiply(plan, *placed, out, add=True)
+        ops.multiply(plan, *placed, (out,), add=True)
         check(take(device, out, shape, dtype), before + expected, FLOAT_BOUND)
 
 

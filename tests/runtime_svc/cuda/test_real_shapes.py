@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from runtime_svc.cuda import product
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.ops import CudaOps
@@ -47,12 +48,21 @@ def test_attend(gpu, model, rows, start):
     assert np.isfinite(actual).all()
 
 
-BASE = narrowed(values(1_000_003))
+BASE, OTHER = (narrowed(values(1_000_003, seed=seed)) for seed in (0, 1))
 
 
-def many(*shape):
-    """Random bfloat16 bits: a prime number of different ones, again and again, so that no two rows are alike."""
-    return np.resize(BASE, shape)
+def many(*shape, base=BASE):
+    """Random bfloat16 bits: a prime number of different ones, again and again, so that no two rows are alike.
+
+    Of one base: rows of weights. Activations are of another, or some of their rows were weights, and those products
+    sums of squares, a hundred times as large as sums of either sign and as much harder to round.
+    """
+    return np.resize(base, shape)
+
+
+def activations(rows, inputs):
+    """(whole tiles of rows, inputs) bfloat16 bits."""
+    return many(-(-rows // product.ROWS) * product.ROWS, inputs, base=OTHER)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -73,15 +83,17 @@ def test_products(gpu, model, rows):
         splits = ops.project_qkv(x, weight, parts, rows)
         return take(gpu, parts, (splits, rows, c.qkv_width), np.float32).astype(float).sum(axis=0)
 
-    for outputs, inputs, product in (
+    for outputs, inputs, step in (
         (c.qkv_width, c.hidden, qkv),
         (c.hidden, width, projected),
         (c.hidden, c.ffn, projected),
     ):
-        weight, x, some = many(outputs, inputs), many(rows, inputs), slice(None, None, 61)
-        actual = product(put(gpu, x), put(gpu, weight), inputs)
-        expected = widened(x).astype(float) @ widened(np.ascontiguousarray(weight[some])).astype(float).T
-        check(actual[:, some], expected + (residual[:, some] if product is projected else 0), FLOAT_BOUND)
+        weight, x, some = many(outputs, inputs), activations(rows, inputs), slice(None, None, 61)
+        actual = step(put(gpu, x), put(gpu, weight), inputs)
+        expected = (
+            widened(x[:rows]).astype(float) @ widened(np.ascontiguousarray(weight[some])).astype(float).T
+        )
+        check(actual[:, some], expected + (residual[:, some] if step is projected else 0), FLOAT_BOUND)
         assert np.isfinite(actual).all()
 
 
@@ -92,12 +104,12 @@ def test_gated(gpu, model, rows):
     ops = CudaOps(gpu, c, KvCache.allocate(gpu, replace(c, layers=1), slots=1, capacity=16))
     # Sums of about 1, as a norm leaves them: a gate of a hundred times that is either open or shut.
     weight, some = narrowed(widened(many(2 * c.ffn, c.hidden)) * c.hidden**-0.5), slice(None, None, 61)
-    x = many(rows, c.hidden)
+    x = activations(rows, c.hidden)
     out = poisoned(gpu, (rows, c.ffn), np.uint16)
     ops.gated(put(gpu, x), put(gpu, weight), out, rows)
     actual = take(gpu, out, (rows, c.ffn), np.uint16)
     gate, up = (
-        widened(x).astype(float) @ widened(np.ascontiguousarray(half[some])).astype(float).T
+        widened(x[:rows]).astype(float) @ widened(np.ascontiguousarray(half[some])).astype(float).T
         for half in np.split(weight, 2)
     )
     check(actual[:, some], gate / (1 + np.exp(-gate)) * up, BF16_BOUND)
