@@ -1,23 +1,14 @@
-"""One CUDA device: memory, kernels by file and name, matrix products and captured graphs, all on one stream."""
+"""One CUDA device: memory, kernels by file and name, and captured graphs, all on one stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
 
 from runtime_svc.cuda import cubins, libraries
 from runtime_svc.cuda.driver import Argument, Driver, TensorMap
-
-
-class Product(Enum):
-    """Where a matrix product goes: rounded to a bf16 array, to a float32 one, or added to what that holds."""
-
-    BF16 = "bf16"
-    FLOAT = "float"
-    ADD = "add"
 
 
 class Lane(Protocol):
@@ -98,20 +89,12 @@ class Device(Protocol):
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
         """The bf16 matrix (rows, columns) at `address`, to be read in boxes of `box_rows` by `driver.BOX_COLUMNS`."""
 
-    def multiply(
-        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
-    ) -> None:
-        """Out (rows, outputs) = x (rows, inputs) bf16 times the transpose of weight (outputs, inputs) bf16.
-
-        Sums are float32; `into` says what happens to them.
-        """
-
     def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
         """Does `work` whenever it is called, and may record its launches to replay them: they never change."""
 
 
 class CudaDevice:
-    """Implements `Device` with CuPy's driver bindings and cuBLAS. Not thread-safe.
+    """Implements `Device` with CuPy and CUDA's driver. Not thread-safe.
 
     Raises FAILED_PRECONDITION "backend_unavailable" without CuPy, without a GPU, or on one that is not a Hopper.
     """
@@ -129,7 +112,6 @@ class CudaDevice:
         self._kernels: dict[tuple[str, str], Any] = {}
         self._allowed: dict[tuple[str, str], int] = {}
         self._allocated: list[int] = []
-        self._blas: Any = None
         self._driver = Driver()
         self._sent: Any = self._cupy.cuda.Event(disable_timing=True)
 
@@ -142,9 +124,6 @@ class CudaDevice:
     def close(self) -> None:
         """Waits for the device and gives all memory back."""
         self.synchronize()
-        if self._blas is not None:
-            self._blas.close()
-            self._blas = None
         while self._allocated:
             self._runtime.free(self._allocated.pop())
 
@@ -155,13 +134,6 @@ class CudaDevice:
     def use(self) -> None:
         """Makes this the calling thread's device: each thread that copies or launches needs it once."""
         self._cupy.cuda.Device(self._ordinal).use()
-
-    def warm_up(self) -> None:
-        """Loads cuBLAS ahead of the first product, which else takes the time."""
-        from runtime_svc.cuda.cublas import Cublas
-
-        if self._blas is None:
-            self._blas = Cublas(self.stream.ptr, self.allocate(Cublas.WORKSPACE))
 
     def allocate(self, size: int) -> int:
         """See `Device`. Raises RESOURCE_EXHAUSTED "device_memory" when the device is full."""
@@ -250,13 +222,6 @@ class CudaDevice:
         if shared_bytes > self._allowed[key]:
             self._kernels[key].max_dynamic_shared_size_bytes = self._allowed[key] = shared_bytes
         return self._kernels[key].kernel
-
-    def multiply(
-        self, x: int, weight: int, out: int, rows: int, outputs: int, inputs: int, *, into: Product
-    ) -> None:
-        """See `Device`; by cuBLAS, deterministic for the same shape."""
-        self.warm_up()
-        self._blas.multiply(x, weight, out, rows, outputs, inputs, into=into)
 
     def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
         """See `Device`; records the launches at the second call, and replays them from then on.

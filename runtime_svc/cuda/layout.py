@@ -10,6 +10,9 @@ from runtime_svc.checkpoint import ModelConfig
 from treni.errors import Code, TreniError
 
 ALIGNMENT = 256
+MAX_HIDDEN = 5120
+"""Eight elements for each of the 640 threads that a norm's registers leave room for."""
+
 HEAD_DIMS = (8, 16, 32, 64, 128)
 """Widths of a head that the attention kernels are compiled for."""
 
@@ -137,4 +140,5 @@ def _check(config: ModelConfig) -> None:
 
 def _requirements(config: ModelConfig) -> Iterator[tuple[str, bool]]:
     yield f"heads are one of {HEAD_DIMS} wide", config.head_dim in HEAD_DIMS
+    yield f"hidden width is at most {MAX_HIDDEN}", config.hidden <= MAX_HIDDEN
     yield "hidden and ffn widths are multiples of 8", config.hidden % 8 == 0 and config.ffn % 8 == 0

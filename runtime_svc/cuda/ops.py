@@ -22,6 +22,8 @@ from runtime_svc.cuda.product import Plan
 
 _INT, _FLOAT = np.int32, np.float32
 _THREADS = 256
+_ROTATION, _ROTATION_RATE = 5000, 300
+"""Clocks of a rotation apart from its product, and elements a clock; see `Plan.clocks`."""
 
 
 class CudaOps:
@@ -63,14 +65,15 @@ class CudaOps:
         parts: int,
         rows: int,
     ) -> None:
-        """`project_qkv` and `rope_kv_write`: at once where there are many rows, else by way of `parts`."""
-        c = self._config
+        """`project_qkv` and `rope_kv_write`, the second by way of `parts` or in the first, whichever is less work."""
+        c, multiprocessors = self._config, self._device.multiprocessors
         given = (bias or 0, query_gain or 0, key_gain or 0)
-        if rows <= product.ROWS or c.head_dim != 128:
+        plan = product.plan(rows, c.qkv_width, c.hidden, multiprocessors, kind="heads")
+        apart = self._plan_qkv(rows).clocks(multiprocessors) + _ROTATION + rows * c.qkv_width / _ROTATION_RATE
+        if c.head_dim != 128 or apart < plan.clocks(multiprocessors):
             splits = self.project_qkv(x, weight, parts, rows)
             self.rope_kv_write(control, parts, splits, *given, turns, layer, queries, rows)
             return
-        plan = product.plan(rows, c.qkv_width, c.hidden, self._device.multiprocessors, kind="heads")
         self.multiply(plan, x, weight, (control, *given, self._eps, turns, *self._heads, layer, queries))
 
     def project_qkv(self, x: int, weight: int, out: int, rows: int) -> int:
@@ -153,8 +156,8 @@ class CudaOps:
     ) -> None:
         """Bias and norm where given, and rotation, of the sum of `qkv`'s parts.
 
-        `qkv` (splits, rows, heads + 2 kv_heads, head_dim) float32. Queries go to `queries` (rows, heads, head_dim) bf16, keys and values to the slot in `layer` of the cache.
-        `turns` (capacity, head_dim / 2, 2) float32.
+        `qkv` (splits, rows, heads + 2 kv_heads, head_dim) float32. Queries go to `queries` (rows, heads, head_dim)
+        bf16, keys and values to the slot in `layer` of the cache. `turns` (capacity, head_dim / 2, 2) float32.
         """
         c = self._config
         lanes = max(c.head_dim // 16, 1)

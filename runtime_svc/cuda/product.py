@@ -89,8 +89,8 @@ class Plan:
 
 
 _RATES = {False: (44, 830, 21, 2230, 3060, 4300), True: (35, 60, 11, 2100, 3250, 2760)}
-"""By whether gated: bytes a clock from the L2 cache to one multiprocessor; clocks for a tile, and for a column of it; bytes
-a clock from memory; clocks from a fetch to its arrival; bytes a clock of parts written and read again."""
+"""By whether gated: bytes a clock from the L2 cache to one multiprocessor; clocks for a tile, and for a column of it;
+bytes a clock from memory; clocks from a fetch to its arrival; bytes a clock of parts written and read again."""
 
 
 def plan(rows: int, outputs: int, inputs: int, multiprocessors: int, *, kind: str = "product") -> Plan:

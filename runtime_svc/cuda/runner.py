@@ -24,7 +24,7 @@ from runtime_svc.rope import turns
 from runtime_svc.runner import Pending, Row
 from treni.errors import Code, TreniError
 
-_FILES = ("prefill", "attention", "attention_128", "head")
+_FILES = ("prefill", "product", "attention", "attention_128", "head")
 
 
 class Steps(Protocol):
@@ -85,7 +85,7 @@ class CudaRunner:
         marks = [time.perf_counter()]
         device = CudaDevice()
         shape = DecodeShape.of(config)
-        # Kernels and cuBLAS, which take as long as a small model's weights, while those are read and copied.
+        # Kernels, which take as long as a small model's weights, while those are read and copied.
         with ThreadPoolExecutor(1, "kernels") as pool:
             kernels = pool.submit(_prepare, device, shape)
             marks.append(time.perf_counter())
@@ -154,4 +154,3 @@ def _prepare(device: CudaDevice, shape: DecodeShape) -> None:
     for file in _FILES:
         device.load(file)
     cubin_files(shape)
-    device.warm_up()

@@ -20,8 +20,8 @@ TRENI_SHIM_EXPORT(embed)
 
 // x (rows, width) float32 += its parts (splits, gridDim.x, width), if there are any, and out (rows, width) bf16 =
 // x / sqrt(mean(x^2) + eps) * gain. A block of at least width / 8 threads a row.
-extern "C" __global__ void __launch_bounds__(1024) rms(const Control* control, float* x, const float* parts, int splits,
-                                                       const float* gain, float eps, int width, bf16* out) {
+extern "C" __global__ void __launch_bounds__(640) rms(const Control* control, float* x, const float* parts, int splits,
+                                                      const float* gain, float eps, int width, bf16* out) {
   __shared__ float sums[32];
   start_next();
   int row = blockIdx.x, i = threadIdx.x * 8;
@@ -34,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(1024) rms(const Control* control, f
   float sum = 0.0f;
   if (present) {
     load(x + at, values);
-#pragma unroll 4
+#pragma unroll 8
     for (int part = 0; part < splits; part++) {
       float more[8];
       load(parts + part * all + at, more);

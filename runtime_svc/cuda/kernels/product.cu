@@ -138,20 +138,34 @@ __device__ __forceinline__ void fetch_all(const Problem& p, unsigned char* ring,
   }
 }
 
-// The sums of a lane's two rows go out. d[n] as of `wgmma_64_rows_of_k`.
+// The sums of a lane's two rows go out, `add`ed to what is there. d[n] as of `wgmma_64_rows_of_k`.
 template <int N>
 __device__ __forceinline__ void put_float(const Problem& p, const Unit& unit, int row, float (&d)[N / 8][4], float* out) {
-  int pair = threadIdx.x % 4 * 2;
+  constexpr int BATCH = N == 256 ? 8 : N / 16;  // loads that are under way at once
+  int lane = threadIdx.x % 4;
+  int first = unit.column + lane % 2 * 8 + lane / 2 * 4;  // of four columns of every sixteen
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    if (row + 8 * r >= p.rows) continue;
-    float* to = out + (static_cast<long long>(unit.split) * p.rows + row + 8 * r) * p.outputs + unit.column + pair;
+    bool present = row + 8 * r < p.rows;
+    long long at = static_cast<long long>(unit.split) * p.rows + row + 8 * r;
+    float* to = out + (present ? at * p.outputs + first : 0);
 #pragma unroll
-    for (int n = 0; n < N / 8; n++) {
-      if (unit.column + 8 * n >= p.outputs) continue;
-      float2 sum = {d[n][2 * r], d[n][2 * r + 1]};
-      if (p.add) add_pair(to + 8 * n, sum);
-      else *reinterpret_cast<float2*>(to + 8 * n) = sum;
+    for (int batch = 0; batch < N / 16; batch += BATCH) {
+      float4 before[BATCH] = {};
+      if (p.add) {
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+          int column = 16 * (batch + i);
+          before[i] = load_here(present && first + column < p.outputs ? to + column : out);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < BATCH; i++) {
+        int n = 2 * (batch + i), column = 16 * (batch + i);
+        float4 sum = four_columns(d[n][2 * r], d[n][2 * r + 1], d[n + 1][2 * r], d[n + 1][2 * r + 1]);
+        sum.x += before[i].x, sum.y += before[i].y, sum.z += before[i].z, sum.w += before[i].w;
+        if (present && first + column < p.outputs) *reinterpret_cast<float4*>(to + column) = sum;
+      }
     }
   }
 }

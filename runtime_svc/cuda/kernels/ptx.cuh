@@ -281,13 +281,17 @@ __device__ __forceinline__ void named_barrier_sync(u32 id, u32 threads) {
 
 // ---- global memory between blocks of one launch
 
-// Adds to two floats in the L2 cache, without reading them first. The sum of two numbers: the same bits every time.
-__device__ __forceinline__ void add_pair(float* address, float2 value) {
+// A load that the compiler leaves where it is written: several are under way at once where it would wait for each.
+__device__ __forceinline__ float4 load_here(const float* address) {
 #ifdef TRENI_SHIM
-    address[0] += value.x, address[1] += value.y;
+    return *reinterpret_cast<const float4*>(address);
 #else
-    asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(address), "f"(value.x), "f"(value.y)
+    float4 value;
+    asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+                 : "l"(address)
                  : "memory");
+    return value;
 #endif
 }
 

@@ -196,10 +196,17 @@ __device__ __forceinline__ void compute_now(float never_negative) {
 #endif
 }
 
-// For the way out of products in pairs of bf16: of a lane's pairs in two blocks of eight columns and its neighbour's,
-// four neighbouring columns of one block. Even lanes get the first block's, lanes 0 and 1 of four the first four columns.
+// For the way out of products: a lane has two columns of each of two neighbouring blocks of eight and gets four of one,
+// even lanes of the first, odd ones of the second; of four lanes the first two get columns 0 to 3.
 __device__ __forceinline__ uint2 four_columns(u32 first, u32 second) {
   bool odd = threadIdx.x % 2 == 1;
   u32 other = __shfl_xor_sync(0xffffffffu, odd ? first : second, 1);
   return odd ? uint2{other, second} : uint2{first, other};
+}
+
+__device__ __forceinline__ float4 four_columns(float first, float first_next, float second, float second_next) {
+  bool odd = threadIdx.x % 2 == 1;
+  float other = __shfl_xor_sync(0xffffffffu, odd ? first : second, 1);
+  float other_next = __shfl_xor_sync(0xffffffffu, odd ? first_next : second_next, 1);
+  return odd ? float4{other, other_next, second, second_next} : float4{first, first_next, other, other_next};
 }

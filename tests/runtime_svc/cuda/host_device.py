@@ -1,4 +1,4 @@
-"""The kernels' CPU build behind `cuda.device.Device`, with NumPy for the one library call."""
+"""The kernels' CPU build behind `cuda.device.Device`."""
 
 import ctypes
 import math
@@ -9,11 +9,9 @@ import numpy as np
 
 from runtime_svc.cuda import decode_layout as layout
 from runtime_svc.cuda.decode import _layer_table
-from runtime_svc.cuda.device import Product
 from runtime_svc.cuda.driver import TensorMap
 from runtime_svc.cuda.shim.build import KERNELS, Library
 from runtime_svc.ops import Sampled
-from tests.runtime_svc.cuda.arrays import narrowed, widened
 
 GUARD, FENCE = 256, 0xA5
 
@@ -91,18 +89,6 @@ class HostDevice:
                 resident=pairs,
                 schedule=self._schedule,
             )
-
-    def multiply(self, x, weight, out, rows, outputs, inputs, *, into):
-        left = widened(self.view(x, (rows, inputs), np.uint16))
-        right = widened(self.view(weight, (outputs, inputs), np.uint16))
-        with np.errstate(over="ignore", invalid="ignore"):
-            product = left @ right.T
-        if into is Product.BF16:
-            self.view(out, (rows, outputs), np.uint16)[:] = narrowed(product)
-        elif into is Product.FLOAT:
-            self.view(out, (rows, outputs), np.float32)[:] = product
-        else:
-            self.view(out, (rows, outputs), np.float32)[:] += product
 
     def repeated(self, work):
         return work
