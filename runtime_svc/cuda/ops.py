@@ -22,8 +22,6 @@ from runtime_svc.cuda.product import Plan
 
 _INT, _FLOAT = np.int32, np.float32
 _THREADS = 256
-_ROTATION, _ROTATION_RATE = 5000, 300
-"""Clocks of a rotation apart from its product, and elements a clock; see `Plan.clocks`."""
 
 
 class CudaOps:
@@ -47,9 +45,10 @@ class CudaOps:
 
         Before that x += its `parts` (splits, rows, hidden), if there are any.
         """
-        arguments = (control, x, parts, _INT(splits), gain, self._eps, self._hidden, out)
+        kernel, given = ("rms_of_sum", (parts, _INT(splits))) if splits > 0 else ("rms", ())
+        arguments = (control, x, *given, gain, self._eps, self._hidden, out)
         threads = -(-self._config.hidden // 256) * 32  # eight elements each
-        self._device.launch("prefill", "rms", (rows, 1, 1), threads, arguments, overlap=True)
+        self._device.launch("prefill", kernel, (rows, 1, 1), threads, arguments, overlap=True)
 
     def qkv(
         self,
@@ -65,15 +64,17 @@ class CudaOps:
         parts: int,
         rows: int,
     ) -> None:
-        """`project_qkv` and `rope_kv_write`, the second by way of `parts` or in the first, whichever is less work."""
-        c, multiprocessors = self._config, self._device.multiprocessors
+        """`project_qkv` and `rope_kv_write`: at once where there are many rows, else by way of `parts`.
+
+        One tile of rows has too few tiles to keep the device busy, unless the depth is split.
+        """
+        c = self._config
         given = (bias or 0, query_gain or 0, key_gain or 0)
-        plan = product.plan(rows, c.qkv_width, c.hidden, multiprocessors, kind="heads")
-        apart = self._plan_qkv(rows).clocks(multiprocessors) + _ROTATION + rows * c.qkv_width / _ROTATION_RATE
-        if c.head_dim != 128 or apart < plan.clocks(multiprocessors):
+        if rows <= product.ROWS or c.head_dim != 128:
             splits = self.project_qkv(x, weight, parts, rows)
             self.rope_kv_write(control, parts, splits, *given, turns, layer, queries, rows)
             return
+        plan = product.plan(rows, c.qkv_width, c.hidden, self._device.multiprocessors, kind="heads")
         self.multiply(plan, x, weight, (control, *given, self._eps, turns, *self._heads, layer, queries))
 
     def project_qkv(self, x: int, weight: int, out: int, rows: int) -> int:
@@ -191,8 +192,9 @@ class CudaOps:
             device.tensor_map(queries, rows, c.heads * 128, 64),
             device.tensor_map(layer, positions, 128, 128),
         )
-        blocks = (min(c.heads * -(-rows // 128), device.multiprocessors), 1, 1)
-        arguments = (control, *maps, *self._heads, scale, out)
+        groups = 1 if c.heads * -(-rows // 64) <= device.multiprocessors else 2
+        blocks = (min(c.heads * -(-rows // (64 * groups)), device.multiprocessors), 1, 1)
+        arguments = (control, *maps, *self._heads, scale, _INT(groups), out)
         shared_bytes = 5 * 128 * 128 * 2 + 128
         device.launch("attention_128", "attend_128", blocks, 384, arguments, shared_bytes, overlap=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 ROWS, DEPTH = 128, 64
 """Rows of a tile, and the part of the depth that one slot of the ring holds."""
@@ -93,6 +94,7 @@ _RATES = {False: (44, 830, 21, 2230, 3060, 4300), True: (35, 60, 11, 2100, 3250,
 bytes a clock from memory; clocks from a fetch to its arrival; bytes a clock of parts written and read again."""
 
 
+@cache
 def plan(rows: int, outputs: int, inputs: int, multiprocessors: int, *, kind: str = "product") -> Plan:
     """The plan for a shape: of those that there are, the one that the model finds fastest."""
     return min(

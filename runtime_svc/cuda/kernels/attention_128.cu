@@ -1,6 +1,7 @@
 // Causal attention of a prefill for heads 128 wide: `attention.cu` with the matrix units' own warpgroup products.
 //
-// A block takes 128 queries of one head at a time, a warpgroup 64 of them. One warp fetches keys and values ahead, and
+// A block takes 128 queries of one head at a time, a warpgroup 64 of them; or, where there are few, one warpgroup works and
+// the units are of 64. One warp fetches keys and values ahead, and
 // nothing else holds the warpgroups together: one's weights are computed while the other multiplies. Within a warpgroup
 // the weights of one tile are multiplied with its values while the scores of the next are turned into weights
 // (FlashAttention-3, arXiv:2407.08608, sections 3.1 and 3.2).
@@ -11,12 +12,13 @@
 #include "wgmma.cuh"
 
 constexpr int D = 128;
-constexpr int QUERIES = 128;
+constexpr int QUERIES = 64;                   // of a warpgroup
 constexpr int KEYS = 128;
 constexpr int SLOTS = 2;                      // of keys, and as many of values
 constexpr int TILE = KEYS * D * 2;            // bytes; two panels of 64 columns, of queries too
 constexpr int PANEL = KEYS * 128;
-constexpr int FETCHER = 8;                    // the warp that fetches, in a warpgroup that does nothing else
+constexpr int GROUPS = 2;                     // warpgroups that multiply, at most
+constexpr int FETCHER = 4 * GROUPS;           // the warp that fetches, in a warpgroup that does nothing else
 constexpr int THREADS = (FETCHER + 4) * 32;
 constexpr float LOWEST = -3.402823466e38f;  // what a query does not see: its weight is 0
 
@@ -26,21 +28,21 @@ struct Barriers {
   Mbarrier full_values[SLOTS], empty_values[SLOTS];
 };
 
-// 128 queries of one head, from `first` on.
+// 64 or 128 queries of one head, from `first` on.
 struct Unit {
   int head, first;
 };
 
 // The units in the order of their keys, most first. The blocks take them there and back again: all have about as many.
 struct Schedule {
-  int heads, units;
+  int heads, units, queries;
 
   __device__ __forceinline__ int index(int round) const {
     int blocks = gridDim.x, block = blockIdx.x;
     return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
   }
   __device__ __forceinline__ Unit unit(int index) const {
-    return {index % heads, (units / heads - 1 - index / heads) * QUERIES};
+    return {index % heads, (units / heads - 1 - index / heads) * queries};
   }
 };
 
@@ -64,12 +66,12 @@ __device__ __forceinline__ void fetch_tile(unsigned char* to, const TensorMap& c
 }
 
 // Zeros in the last tile's values from row `present` on: whatever else lies there, 0 times it is to be 0.
-__device__ __forceinline__ void clear_rest(unsigned char* values, int present) {
-  for (int i = present * 8 + threadIdx.x; i < KEYS * 8; i += FETCHER * 32) {
+__device__ __forceinline__ void clear_rest(unsigned char* values, int present, int threads) {
+  for (int i = present * 8 + threadIdx.x; i < KEYS * 8; i += threads) {
     for (int panel = 0; panel < 2; panel++) *reinterpret_cast<uint4*>(values + panel * PANEL + i * 16) = {0, 0, 0, 0};
   }
   fence_copy_engine();
-  named_barrier_sync(1, FETCHER * 32);
+  named_barrier_sync(1, threads);
 }
 
 // The scores of a warpgroup's queries and one tile of keys.
@@ -143,11 +145,11 @@ __device__ __forceinline__ void pack(const float (&scores)[KEYS / 8][4], u32 (&w
 
 // Out (rows, heads, 128) bf16 from queries (rows, heads, 128) and a layer of the cache, (2, slots, kv_heads, capacity,
 // 128). `query_map`: boxes of 64 rows of (rows, heads * 128); `cache`: boxes of 128 rows of the layer's positions.
-// `scale` is log2(e) / sqrt(128). Dynamic shared memory: 160 KiB and the barriers.
+// `scale` is log2(e) / sqrt(128), `groups` 1 or 2 warpgroups that work. Dynamic shared memory: 160 KiB and the barriers.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attend_128(const Control* control, const __grid_constant__ TensorMap query_map,
                const __grid_constant__ TensorMap cache, int heads, int kv_heads, int slots, int capacity, float scale,
-               bf16* out) {
+               int groups, bf16* out) {
   unsigned char* queries = dynamic_shared();
   unsigned char* keys = queries + TILE;
   unsigned char* values = keys + SLOTS * TILE;
@@ -157,19 +159,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     prefetch_map(query_map);
     prefetch_map(cache);
     mbarrier_init(&barriers.full_queries, 1);
-    mbarrier_init(&barriers.empty_queries, FETCHER);
+    mbarrier_init(&barriers.empty_queries, 4 * groups);
     for (int i = 0; i < SLOTS; i++) {
       mbarrier_init(&barriers.full_keys[i], 1);
-      mbarrier_init(&barriers.empty_keys[i], FETCHER);
+      mbarrier_init(&barriers.empty_keys[i], 4 * groups);
       mbarrier_init(&barriers.full_values[i], 1);
-      mbarrier_init(&barriers.empty_values[i], FETCHER);
+      mbarrier_init(&barriers.empty_values[i], 4 * groups);
     }
     mbarrier_init_fence();
   }
   start_next();
   __syncthreads();
   int rows = control->rows, start = control->start;
-  Schedule schedule = {heads, heads * ((rows + QUERIES - 1) / QUERIES)};
+  int queries_each = groups * QUERIES;
+  Schedule schedule = {heads, heads * ((rows + queries_each - 1) / queries_each), queries_each};
   u32 parity = 0;  // of the queries' one slot
   Turn key_turn, value_turn;
 
@@ -182,10 +185,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       int kv_head = unit.head / (heads / kv_heads);
       int first_key = (control->slot * kv_heads + kv_head) * capacity;
       int first_value = first_key + slots * kv_heads * capacity;
-      int tiles = (start + min(unit.first + QUERIES, rows) + KEYS - 1) / KEYS;
+      int tiles = (start + min(unit.first + queries_each, rows) + KEYS - 1) / KEYS;
       mbarrier_wait(&barriers.empty_queries, parity ^ 1);
-      mbarrier_arrive_expect(&barriers.full_queries, TILE);
-      for (int part = 0; part < 4; part++) {
+      mbarrier_arrive_expect(&barriers.full_queries, groups * (TILE / 2));
+      for (int part = 0; part < 2 * groups; part++) {
         tensor_copy(queries + part * (TILE / 4), query_map, unit.head * D + part % 2 * 64, unit.first + part / 2 * 64,
                     &barriers.full_queries, cache_evict_first());
       }
@@ -196,9 +199,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
   } else {
     raise_registers<240>();
+    if (warp >= 4 * groups) return;
     for (int round = 0; schedule.index(round) < schedule.units; round++, parity ^= 1) {
       Unit unit = schedule.unit(schedule.index(round));
-      int end = start + min(unit.first + QUERIES, rows), tiles = (end + KEYS - 1) / KEYS;
+      int end = start + min(unit.first + queries_each, rows), tiles = (end + KEYS - 1) / KEYS;
       int row = unit.first + warp * 16 + lane / 4;  // of this lane's first query; its second is 8 on
       int all_see = start + unit.first + warp * 16;  // the last key that all queries of the warp see
       const unsigned char* query = queries + warp / 4 * (TILE / 2);
@@ -244,7 +248,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       if (lane == 0) mbarrier_arrive(&barriers.empty_queries);
       mbarrier_wait(&barriers.full_values[value_turn.slot], value_turn.parity);
       unsigned char* last = values + value_turn.slot * TILE;
-      if (end % KEYS != 0) clear_rest(last, end % KEYS);
+      if (end % KEYS != 0) clear_rest(last, end % KEYS, groups * 128);
       wgmma_fence();
       add_weighted(sum, weight, last);
       wgmma_wait<0>();

@@ -18,32 +18,52 @@ extern "C" __global__ void embed(const Control* control, const int* tokens, cons
 }
 TRENI_SHIM_EXPORT(embed)
 
-// x (rows, width) float32 += its parts (splits, gridDim.x, width), if there are any, and out (rows, width) bf16 =
-// x / sqrt(mean(x^2) + eps) * gain. A block of at least width / 8 threads a row.
-extern "C" __global__ void __launch_bounds__(640) rms(const Control* control, float* x, const float* parts, int splits,
-                                                      const float* gain, float eps, int width, bf16* out) {
+// Adds `splits` parts, `stride` apart, to N neighbours each at two places. Up to BATCH parts are under way at once.
+template <int BATCH, int N>
+__device__ __forceinline__ void add_parts(const float* first, const float* second, long long stride, int splits,
+                                          float (&low)[N], float (&high)[N]) {
+  for (int done = 0; done < splits; done += BATCH) {
+    float low_part[BATCH][N], high_part[BATCH][N];
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      if (done + i < splits) {
+        load(first + (done + i) * stride, low_part[i]);
+        load(second + (done + i) * stride, high_part[i]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      if (done + i < splits) {
+#pragma unroll
+        for (int j = 0; j < N; j++) low[j] += low_part[i][j], high[j] += high_part[i][j];
+      }
+    }
+  }
+}
+
+template <bool SUM>
+__device__ __forceinline__ void normalize(const Control* control, float* x, const float* parts, int splits,
+                                          const float* gain, float eps, int width, bf16* out) {
   __shared__ float sums[32];
   start_next();
   int row = blockIdx.x, i = threadIdx.x * 8;
   if (row >= control->rows) return;
   bool present = i < width;
-  float values[8] = {}, gains[8] = {};
+  float low[4] = {}, high[4] = {}, gains[8] = {};
   if (present) load(gain + i, gains);
   wait_previous();
   long long at = static_cast<long long>(row) * width + i, all = static_cast<long long>(gridDim.x) * width;
   float sum = 0.0f;
   if (present) {
-    load(x + at, values);
-#pragma unroll 8
-    for (int part = 0; part < splits; part++) {
-      float more[8];
-      load(parts + part * all + at, more);
-#pragma unroll
-      for (int j = 0; j < 8; j++) values[j] += more[j];
+    load(x + at, low);
+    load(x + at + 4, high);
+    if (SUM) {
+      add_parts<8>(parts + at, parts + at + 4, all, splits, low, high);
+      store(x + at, low);
+      store(x + at + 4, high);
     }
-    if (splits > 0) store(x + at, values);
 #pragma unroll
-    for (int j = 0; j < 8; j++) sum += values[j] * values[j];
+    for (int j = 0; j < 4; j++) sum += low[j] * low[j] + high[j] * high[j];
   }
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
   if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
@@ -52,11 +72,30 @@ extern "C" __global__ void __launch_bounds__(640) rms(const Control* control, fl
   float total = 0.0f;
   for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) total += sums[w];
   float scale = rsqrtf(total / width + eps);
+  float values[8];
 #pragma unroll
-  for (int j = 0; j < 8; j++) values[j] *= scale * gains[j];
+  for (int j = 0; j < 4; j++) {
+    values[j] = low[j] * scale * gains[j];
+    values[j + 4] = high[j] * scale * gains[j + 4];
+  }
   store(out + at, values);
 }
+
+// Out (rows, width) bf16 = x / sqrt(mean(x^2) + eps) * gain, of x (rows, width) float32. A block of at least width / 8
+// threads a row.
+extern "C" __global__ void __launch_bounds__(640) rms(const Control* control, float* x, const float* gain, float eps,
+                                                      int width, bf16* out) {
+  normalize<false>(control, x, nullptr, 0, gain, eps, width, out);
+}
 TRENI_SHIM_EXPORT(rms)
+
+// The same of x after x += its parts (splits, gridDim.x, width) float32.
+extern "C" __global__ void __launch_bounds__(640)
+    rms_of_sum(const Control* control, float* x, const float* parts, int splits, const float* gain, float eps, int width,
+               bf16* out) {
+  normalize<true>(control, x, parts, splits, gain, eps, width, out);
+}
+TRENI_SHIM_EXPORT(rms_of_sum)
 
 // Bias and norm where there are any, then rotation of queries and keys, of the sum of the parts of `qkv` (splits, padded
 // rows, heads + 2 kv_heads, D) float32: it is rounded once, here. Queries go to `queries` (rows, heads, D) bf16, keys and
@@ -95,14 +134,7 @@ __device__ __forceinline__ void rotate(const Control* control, const float* qkv,
   wait_previous();
   const float* from = qkv + (static_cast<long long>(row) * all + head) * D + at;
   long long part_size = static_cast<long long>(padded) * all * D;
-#pragma unroll 2
-  for (int part = 0; part < splits; part++) {
-    float low_part[N], high_part[N];
-    load(from + part * part_size, low_part);
-    load(from + part * part_size + D / 2, high_part);
-#pragma unroll
-    for (int i = 0; i < N; i++) low[i] += low_part[i], high[i] += high_part[i];
-  }
+  add_parts<D < 128 ? 2 : 3>(from, from + D / 2, part_size, splits, low, high);
   if (query_gain != nullptr) {
     float sum = 0.0f;
 #pragma unroll

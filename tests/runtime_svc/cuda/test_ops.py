@@ -81,7 +81,7 @@ def test_rms(device, config, rows, scale):
     assert np.isnan(actual[rows:]).all()
 
 
-@pytest.mark.parametrize("splits", [1, 6])
+@pytest.mark.parametrize("splits", [1, 6, 10])
 def test_rms_of_a_residual_with_parts_still_to_add(device, config, splits):
     x, parts, gain = values(8, 72), values(splits, 8, 72, seed=2), values(72, seed=1)
     bench = Bench(device, config, rows=6)
@@ -96,7 +96,7 @@ def test_rms_of_a_residual_with_parts_still_to_add(device, config, splits):
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
-@pytest.mark.parametrize(("rows", "start", "splits"), [(1, 0, 1), (5, 0, 2), (7, 150, 3)])
+@pytest.mark.parametrize(("rows", "start", "splits"), [(1, 0, 1), (5, 0, 2), (7, 150, 7)])
 def test_rope_kv_write(device, config, head_dim, kind, rows, start, splits):
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     width = (HEADS + 2 * KV) * head_dim
@@ -170,7 +170,9 @@ def test_qkv_of_many_rows(device, config, kind, columns, rows, start, heads, kv_
 
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
 @pytest.mark.parametrize(("rows", "start"), [(1, 0), (16, 0), (70, 0), (3, 61), (65, 70)])
-def test_attend(device, config, head_dim, rows, start):
+@pytest.mark.parametrize("multiprocessors", [2, 132])
+def test_attend(device, config, head_dim, rows, start, multiprocessors, monkeypatch):
+    monkeypatch.setattr(device, "multiprocessors", multiprocessors)  # few: a block takes several heads
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     padded = rows + 3
     queries = narrowed(values(padded, HEADS, head_dim))
