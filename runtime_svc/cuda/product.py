@@ -75,7 +75,7 @@ class Plan:
         """Roughly how long it takes, in a multiprocessor's clocks.
 
         A model of the matrix units' rate, of those of the L2 cache and of the memory, and of what a tile takes besides,
-        with numbers fitted to 400 measurements on one H200 (docs/gpu-prefill.md).
+        with numbers fitted to 387 measurements on one H200 (docs/gpu-prefill.md).
         """
         cache, per_tile, per_column, memory, latency, parts = _RATES[self.gated]
         waves = -(-self.units // (multiprocessors // 2))

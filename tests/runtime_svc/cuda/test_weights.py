@@ -122,7 +122,7 @@ def test_a_file_that_shrinks_while_it_is_read(device, tmp_path):
     assert raised.value.kind == "checkpoint_damaged"
 
 
-@pytest.mark.parametrize("changes", [{"head_dim": 24}, {"hidden": 36}, {"ffn": 44}])
+@pytest.mark.parametrize("changes", [{"head_dim": 24}, {"hidden": 36}, {"ffn": 44}, {"hidden": 5128}])
 def test_shapes_that_the_kernels_cannot_do(device, tmp_path, changes):
     directory = write_random_checkpoint(tmp_path, Shape(**changes))
     with pytest.raises(TreniError) as raised:
