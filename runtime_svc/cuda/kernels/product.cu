@@ -136,6 +136,11 @@ __device__ __forceinline__ void fetch_all(const Problem& p, unsigned char* ring,
     }
     ahead = 0;
   }
+  // Until both blocks are done with every slot: what the other still sends to our barriers must find us here.
+  for (int i = 0; i < p.slots; i++) {
+    mbarrier_wait(&empty[turn.slot], turn.parity ^ 1);
+    turn.next(p.slots);
+  }
 }
 
 // The sums of a lane's two rows go out, `add`ed to what is there. d[n] as of `wgmma_64_rows_of_k`.
@@ -338,8 +343,6 @@ __device__ __forceinline__ void product(const TensorMap& x, const TensorMap& wei
     if constexpr (crowded(N)) raise_registers<232>();
     multiply_all<N, GATED>(p, ring, full, empty, put);
   }
-  __syncwarp();
-  pair_sync();  // the other block may still write here and arrive on our barriers
 }
 
 // Maps of boxes of 64 rows of x (rows, depth) and N / 2 rows of weight. Blocks: an even number, in clusters of two.
