@@ -79,6 +79,16 @@ __device__ __forceinline__ void mbarrier_arrive_in(Mbarrier* barrier, u32 rank) 
 #endif
 }
 
+__device__ __forceinline__ u64 cache_evict_last() {
+#ifdef TRENI_SHIM
+  return 0;
+#else
+  u64 policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+#endif
+}
+
 __device__ __forceinline__ u64 cache_evict_normal() {
 #ifdef TRENI_SHIM
   return 0;
