@@ -33,9 +33,6 @@
 #ifndef SINGLE
 #define SINGLE 0  // 1: compiled for one row, with the same bits as for more
 #endif
-#ifndef PARTIALS
-#define PARTIALS (SINGLE ? 4 : 2)  // groups of tiles between consumers and reducers; a power of 2
-#endif
 #ifndef HEAD_IN_FLIGHT
 #define HEAD_IN_FLIGHT 3  // slots of the ring whose bytes may be on their way at once, for the LM head
 #endif
@@ -63,14 +60,12 @@ static_assert(CONSUMERS % 4 == 0 && (1 + REDUCERS) % 4 == 0, "registers are move
 constexpr int REGISTERS_LEFT =
     (65536 / THREADS / 8 * 8 * THREADS - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
 constexpr int CONSUMER_REGISTERS = REGISTERS_LEFT > 240 ? 240 : REGISTERS_LEFT;
-// Reducers that take groups in turn: the group before in a slot must be done when a reducer waits for its next one, or
-// it takes the end of an older phase of the barrier for that of its own.
-static_assert(!SINGLE || PARTIALS >= REDUCERS);
 static_assert(HIDDEN % 8 == 0 && FFN % 8 == 0 && HEADS % KV_HEADS == 0);
 static_assert(HEAD_DIM == 32 || HEAD_DIM == 64 || HEAD_DIM == 128);
 
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 constexpr int larger(int a, int b) { return a > b ? a : b; }
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
 
 // How the inner dimension of a product is cut into chunks, one to a slot of the ring. A sum runs within a chunk and
 // then over the chunks in order, whatever the number of rows, so that it does not affect a row's bits.
@@ -98,7 +93,7 @@ constexpr int SLOT_BYTES = TILE * PITCH;
 // The same for the layers, see the producer: as many as keep the memory busy; where that is not what limits a step, one.
 #ifndef IN_FLIGHT
 constexpr long long LAYER_BYTES = 2ll * HIDDEN * (QKV + QUERIES + 3 * FFN);
-constexpr int IN_FLIGHT = LAYER_BYTES < 40000000 ? 1 : (49152 + SLOT_BYTES / 2) / SLOT_BYTES;
+constexpr int IN_FLIGHT = LAYER_BYTES < 40000000 ? 1 : smaller(larger(1, (49152 + SLOT_BYTES / 2) / SLOT_BYTES), HEAD_IN_FLIGHT);
 #endif
 static_assert(IN_FLIGHT <= HEAD_IN_FLIGHT);
 // Steps of activations that a consumer holds at once, over all rows.
@@ -112,9 +107,13 @@ constexpr bool SMALL = ALL_STEPS <= 12;
 constexpr int GROUP_TILES = SMALL ? 2 : 4;
 #endif
 static_assert(GROUP_TILES == 2 || GROUP_TILES == 4);
+// Groups of tiles between consumers and reducers; a power of 2.
+constexpr int PARTIALS = SINGLE || SMALL ? 4 : 2;
+// Reducers that take groups in turn: the group before in a slot must be done when a reducer waits for its next one, or
+// it takes the end of an older phase of the barrier for that of its own.
+static_assert(!SINGLE || PARTIALS >= REDUCERS);
 // Whether there are registers for a group's weights while the consumers wait for activations.
 constexpr bool EARLY_WEIGHTS = SINGLE || SMALL;
-constexpr int smaller(int a, int b) { return a < b ? a : b; }
 constexpr int SCRATCH_STEPS = SINGLE ? smaller(ALL_STEPS, 48) : MAX_ROWS * smaller(ALL_STEPS, 12);
 constexpr int SLOT_POSITIONS = SLOT_BYTES / (2 * HEAD_DIM) / 8 * 8;
 constexpr int POSITIONS = SLOT_POSITIONS < 8 * CONSUMERS ? SLOT_POSITIONS : 8 * CONSUMERS;
