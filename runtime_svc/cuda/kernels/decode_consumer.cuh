@@ -18,7 +18,7 @@ struct Consumer {
 
     __device__ __forceinline__ explicit Consumer(const Step& step) : step(step) {}
 
-    __device__ __forceinline__ void enter(u32) {}
+    __device__ __forceinline__ void enter(u32 layer) { keep_up(step, layer); }
 
     __device__ __forceinline__ void run(Stage stage, u32 layer, Tiles tiles) {
         if (tiles.count == 0) return;

@@ -17,7 +17,10 @@ struct Reducer {
 
     __device__ __forceinline__ explicit Reducer(const Step& step) : step(step) { cursor.start(step); }
 
-    __device__ __forceinline__ void enter(u32 layer) { cursor.enter(step, layer); }
+    __device__ __forceinline__ void enter(u32 layer) {
+        cursor.enter(step, layer);
+        keep_up(step, layer);
+    }
 
     __device__ __forceinline__ void settle() {
         forget(warp), forget(lane);

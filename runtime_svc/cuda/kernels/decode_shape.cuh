@@ -173,6 +173,15 @@ __device__ __forceinline__ float poll(const u64* address, u32 tag) {
     return value_of(word);
 }
 
+// A phase tells the last use from the one before, so nobody may be more than a layer ahead or behind. Who has a tile cannot
+// be: others need it. But a block without one waits for nobody, so it waits here, once a layer, until the layer has begun;
+// where every block has a tile in each layer there is nothing to wait for.
+__device__ __forceinline__ void keep_up(const Step& step, u32 layer) {
+    if (FFN / (TILE / 2) >= gridDim.x) return;
+    while (int(u32(load_relaxed(step.exchange + X_IN) >> 32) - (step.epoch + layer)) < 0) spin_pause();
+    __syncwarp();
+}
+
 // ---- shared memory
 
 constexpr int STEP_BYTES = WARP_STEP * 4;  // of one row's activations, each in two bf16
@@ -284,6 +293,7 @@ __device__ __forceinline__ void walk(const Step& step, Role& role) {
         if (stage == PROJECT) role.attention(layer, turn.place);
     }
     u32 tiles = (step.vocabulary + TILE - 1) / TILE;
+    role.enter(step.layer_count);
     role.run(HEAD, step.layer_count, turn.take(tiles / gridDim.x, tiles % gridDim.x));
 }
 

@@ -131,6 +131,22 @@ def test_bits_do_not_depend_on_which_warp_is_faster(host_device, positions, sing
         assert (actual, device.logits.tobytes()) == expected
 
 
+@pytest.mark.parametrize("single", [0, 1])
+@pytest.mark.parametrize("schedule", [0, 7919])
+def test_blocks_without_a_tile_neither_run_ahead_nor_change_bits(host_device, single, schedule):
+    narrow = Shape(
+        layers=4, hidden=64, heads=2, kv_heads=1, head_dim=32, ffn=64, vocabulary=64, context_length=256
+    )
+    logits = []
+    for blocks in (2, 26):  # a layer has 8 to 16 tiles a stage
+        device = shim(narrow, host_device.directory, blocks=blocks, SINGLE=single)
+        filled(device, [6])
+        for _ in range(2):
+            device.run(rows_at([6]), schedule=schedule)
+        logits.append(device.logits[0].copy())
+    np.testing.assert_array_equal(logits[0], logits[1])
+
+
 def test_logits_that_are_not_finite_are_flagged(host_device):
     device = shim(TINY_MODEL, host_device.directory)
     device.model.final_gain[3] = np.inf
