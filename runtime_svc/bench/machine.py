@@ -34,7 +34,7 @@ def machine() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         packages={name: version for name in _PACKAGES if (version := _version(name)) is not None},
-        commit=_output(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]),
+        commit=_commit(Path(__file__).parent),
         load=os.getloadavg()[0],
         gpu=gpu(),
     )
@@ -86,6 +86,13 @@ def _cpu() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def _commit(folder: Path) -> str | None:
+    """That the code is of; "-dirty" behind it when tracked files differ from it."""
+    return _output(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    )
 
 
 def _version(package: str) -> str | None:

@@ -30,6 +30,9 @@ Keep = Callable[[Run], None]
 _WARM_TOKENS = 4
 """Steps of a warm-up: a captured graph runs once plainly, once captured, and then as it will be."""
 
+_WARM_PREFILLS = 2
+"""Prompts of each length in a warm-up: a GPU's launches are recorded at a length's second use, which takes longer."""
+
 _NO_LIMIT_S = 1e9
 
 _UNFINISHED = "the session did not get to its end"
@@ -194,7 +197,7 @@ class _Session:
 
     async def _warm_up(self, entrant: _Entrant) -> None:
         try:
-            for prompt_tokens in self._settings.prompt_tokens:
+            for prompt_tokens in self._settings.prompt_tokens * _WARM_PREFILLS:
                 await entrant.contender.ttft(prompt_tokens, self._next_seed())
             for batch in entrant.contender.batches:
                 await entrant.contender.decode(
