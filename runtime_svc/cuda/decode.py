@@ -91,6 +91,7 @@ class Decode:
             capacity=cache.capacity,
             slots=cache.slots,
             eps=config.norm_eps,
+            whole=shape.whole_tiles(config.vocabulary, device.multiprocessors),
         )
         self._landings = [_Landing() for _ in range(IN_FLIGHT)]
         self._launched = 0

@@ -97,6 +97,7 @@ class StepArguments(ctypes.Structure):
         ("epoch", ctypes.c_uint32),
         ("eps", ctypes.c_float),
         ("turn", ctypes.c_uint32),
+        ("whole", ctypes.c_uint32 * 4),
         ("row", RowControl * MAX_ROWS),
     )
 
@@ -162,6 +163,16 @@ class DecodeShape:
         """Parts that the positions of a row are attended in, at most."""
         groups = -(-(self.heads // self.kv_heads) // 8)
         return min(max(128 // (self.kv_heads * groups), 1), 32)
+
+    def whole_tiles(self, vocabulary: int, blocks: int) -> tuple[int, int, int, int]:
+        """Tiles of 8 rows of weights that each of `blocks` blocks has at least: `StepArguments.whole`."""
+        qkv = (self.heads + 2 * self.kv_heads) * self.head_dim
+        return (
+            self.hidden // 8 // blocks,
+            qkv // 8 // blocks,
+            self.ffn // 4 // blocks,
+            -(-vocabulary // 8) // blocks,
+        )
 
     @property
     def phased_words(self) -> int:

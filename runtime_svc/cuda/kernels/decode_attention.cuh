@@ -69,12 +69,12 @@ struct Running {
 };
 
 __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
-    const float* q_gain = step.layers[layer].q_gain;
-    const float* k_gain = step.layers[layer].k_gain;
     settle();
     u32 tag = step.epoch + layer;
     for_each_task(step, place, [&](Task task) {
         Split newest(step.row[task.row], task.last_split);
+        const float* q_gain = step.layers[layer].q_gain;
+        const float* k_gain = step.layers[layer].k_gain;
         HeadLoader loader(step, lane, tag, task.row);
 #pragma unroll 1
         for (u32 i = warp; i < task.heads + (newest.last ? 2 : 0); i += CONSUMERS) {
@@ -195,7 +195,7 @@ __device__ __forceinline__ void Consumer::add_values(Running& run, const unsigne
 #pragma unroll
         for (int e = 0; e < WIDTH; e++) run.sum[g][e] *= by;
     }
-#pragma unroll
+#pragma unroll (HEADS_AT_ONCE > 4 ? 4 : 8)
     for (int position = 0; position < 8; position++) {
         float value[WIDTH];
         const unsigned char* from = rows + position * HEAD_DIM * 2 + lane * (WIDTH * 2);

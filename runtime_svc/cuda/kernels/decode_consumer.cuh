@@ -194,51 +194,74 @@ struct Consumer {
     // for lane (group, quarter) of the A fragments the words of its first 4 elements lie in one half of the 128 bytes,
     // those of the next 4 in the other, which is which by the row's parity, because of the banks.
     __device__ __forceinline__ void load_activations(const u32* source, u32 phase, Cut cut, int first, int end) {
-        // Of 4 elements a lane, 4 steps a warp; on their way at once.
-        constexpr int LOADS = SINGLE ? smaller(ceil_div(SCRATCH_STEPS, 4), WHOLE_CHUNKS ? 5 : 4) : SMALL ? 8 : 6;
-        u32 rows = rows_of(step), steps = (end - first) * cut.chunk_steps, parts = (steps + 3) / 4;
-        u32 units = rows * parts, inverse = SINGLE ? 0 : (65536 + parts - 1) / parts;
-        int k = ((first * cut.chunk_steps + int(lane / 8)) * CONSUMERS + int(warp)) * WARP_STEP + int(lane % 8) * 4;
-        source += k;
-        auto row_of = [&](u32 unit) { return SINGLE ? 0 : unit * inverse >> 16; };
-        auto step_of = [&](u32 unit) { return 4 * (unit - row_of(unit) * parts) + lane / 8; };  // of these chunks
-        auto exists = [&](u32 unit) {
-            constexpr bool quarters = WHOLE_CHUNKS && COMMON_STEPS > 0 && COMMON_STEPS % 4 == 0;
-            bool inside = k + int(step_of(unit) - lane / 8) * BLOCK_STEP < cut.inner;
-            return unit < units && (quarters || (step_of(unit) < steps && inside));
-        };
-        auto load = [&](u32 unit) {
-            u32 row = row_of(unit);
-            return load_relaxed_quad(source + (row * cut.inner + (unit - row * parts) * (4 * BLOCK_STEP)));
-        };
+        if constexpr (SINGLE) {
+            load_parts<1, smaller(ceil_div(SCRATCH_STEPS, 4), WHOLE_CHUNKS ? 5 : 4)>(source, phase, cut, first, end);
+        } else if constexpr (!SMALL) {
 #pragma unroll 1
-        for (u32 begin = 0; begin < units; begin += LOADS) {
-            uint4 words[LOADS];
+            for (u32 row = 0; row < step.rows; row += 2) load_parts<2, 3>(source, phase, cut, first, end, row);
+        } else {
+            if (step.rows <= 2)
+                load_parts<2, 4>(source, phase, cut, first, end);
+            else if (step.rows <= 4)
+                load_parts<4, 2>(source, phase, cut, first, end);
+            else
+                load_parts<8, 1>(source, phase, cut, first, end);
+        }
+    }
+
+    // The same for `ROWS_AT_ONCE` rows from `from_row`, an even one, on, with `PARTS` parts on their way at once. A part is 4
+    // steps, of which a lane has 4 elements. All warps pass through every instruction here in each stage, between the
+    // arrival of a value and its use.
+    template <int ROWS_AT_ONCE, int PARTS>
+    __device__ __forceinline__ void load_parts(const u32* source, u32 phase, Cut cut, int first, int end,
+                                               u32 from_row = 0) {
+        constexpr int WORDS = ROWS_AT_ONCE * PARTS;
+        // Whether each part that begins is there as a whole.
+        constexpr bool whole = WHOLE_CHUNKS && COMMON_STEPS > 0 && COMMON_STEPS % 4 == 0;
+        u32 rows = rows_of(step), steps = (end - first) * cut.chunk_steps, own = lane / 8;
+        int k = ((first * cut.chunk_steps + int(own)) * CONSUMERS + int(warp)) * WARP_STEP + int(lane % 8) * 4;
+        unsigned char* scratch = shared().scratch[warp] + lane % 8 / 2 * 16;
+        source += k;
+#pragma unroll 1
+        for (u32 begin = 0; 4 * begin < steps; begin += PARTS) {
+            auto step_of = [&](int i) { return 4 * (begin + i / ROWS_AT_ONCE) + own; };  // of these chunks
+            auto row_of = [&](int i) { return from_row + i % ROWS_AT_ONCE; };
+            auto exists = [&](int i) {
+                u32 part = begin + i / ROWS_AT_ONCE;
+                bool inside = whole ? 4 * part < steps : step_of(i) < steps && k + int(part) * (4 * BLOCK_STEP) < cut.inner;
+                return (SINGLE || row_of(i) < rows) && inside;
+            };
+            auto load = [&](const u32* from, int i) {
+                return load_relaxed_quad(from + u64(row_of(i) * u32(cut.inner) + i / ROWS_AT_ONCE * (4 * BLOCK_STEP)));
+            };
+            const u32* from = source + begin * (4 * BLOCK_STEP);
+            uint4 words[WORDS];
 #pragma unroll
-            for (int i = 0; i < LOADS; i++) {
-                words[i] = {phase, phase, phase, phase};
-                if (exists(begin + i)) words[i] = load(begin + i);
+            for (int i = 0; i < WORDS; i++) {
+                if (!whole) words[i] = {phase, phase, phase, phase};  // as zeros
+                if (exists(i)) words[i] = load(from, i);
             }
 #pragma unroll 1
             while (true) {
-                bool all = true;
+                u32 late = 0;
 #pragma unroll
-                for (int i = 0; i < LOADS; i++) all = all && has_phase(words[i], phase);
-                if (all) break;
+                for (int i = 0; i < WORDS; i++)
+                    if (exists(i)) late |= lateness(words[i], phase);
+                if ((late & 1) == 0) break;
                 spin_pause();
-                u32 again = begin;
+                const u32* again = from;
                 forget(again);  // addresses are worked out anew rather than kept
 #pragma unroll
-                for (int i = 0; i < LOADS; i++)
-                    if (!has_phase(words[i], phase)) words[i] = load(again + i);
+                for (int i = 0; i < WORDS; i++)
+                    if (exists(i) && (lateness(words[i], phase) & 1)) words[i] = load(again, i);
             }
 #pragma unroll
-            for (int i = 0; i < LOADS; i++) {
-                u32 unit = begin + i, row = row_of(unit), side = (lane & 1) ^ (row & 1);
-                unsigned char* to = shared().scratch[warp] + (step_of(unit) * rows + row) * STEP_BYTES;
-                if (unit < units && step_of(unit) < steps)
-                    *reinterpret_cast<uint4*>(to + side * (STEP_BYTES / 2) + lane % 8 / 2 * 16) = {
-                        words[i].x & ~1u, words[i].y & ~1u, words[i].z & ~1u, words[i].w & ~1u};
+            for (int i = 0; i < WORDS; i++) {
+                unsigned char* to = scratch + (step_of(i) * rows + row_of(i)) * STEP_BYTES;
+                u32 side = (lane & 1) ^ (i % ROWS_AT_ONCE & 1);
+                const uint4& w = words[i];
+                if (step_of(i) < steps && row_of(i) < rows)
+                    *reinterpret_cast<uint4*>(to + side * (STEP_BYTES / 2)) = {w.x & ~1u, w.y & ~1u, w.z & ~1u, w.w & ~1u};
             }
         }
     }

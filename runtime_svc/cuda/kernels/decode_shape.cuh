@@ -55,7 +55,7 @@ constexpr int PRODUCER_WARP = CONSUMERS;  // after the consumers, before the red
 constexpr int THREADS = 32 * (CONSUMERS + 1 + REDUCERS);
 static_assert(CONSUMERS % 4 == 0 && (1 + REDUCERS) % 4 == 0, "registers are moved between groups of 4 warps");
 #ifndef OTHER_REGISTERS
-#define OTHER_REGISTERS (SINGLE ? 88 : 96)
+#define OTHER_REGISTERS 88
 #endif
 constexpr int REGISTERS_LEFT =
     (65536 / THREADS / 8 * 8 * THREADS - 32 * (1 + REDUCERS) * OTHER_REGISTERS) / (32 * CONSUMERS) / 8 * 8;
@@ -139,9 +139,11 @@ __device__ __forceinline__ u32 phase_in(const Step& step, u32 layer) {
     return (step.turn * (step.layer_count + 1) + layer + 1) & 1;
 }
 __device__ __forceinline__ u32* phased(const Step& step) { return reinterpret_cast<u32*>(step.exchange); }
-__device__ __forceinline__ bool has_phase(uint4 words, u32 phase) {
-    return ((words.x ^ phase | words.y ^ phase | words.z ^ phase | words.w ^ phase) & 1) == 0;
+// Bit 0 says whether a word has not this phase.
+__device__ __forceinline__ u32 lateness(uint4 words, u32 phase) {
+    return or_differ(or_differ(differ(words.x, words.y, phase), words.z, phase), words.w, phase);
 }
+__device__ __forceinline__ bool has_phase(uint4 words, u32 phase) { return (lateness(words, phase) & 1) == 0; }
 
 // Two neighbouring elements; `first`, the place of the one with the lower index, is even.
 __device__ __forceinline__ void store_split(u32* first, float x, float y, u32 phase) {
@@ -245,28 +247,27 @@ __device__ __forceinline__ bool normed(Stage stage) { return stage == PROJECT ||
 // stream differ little over a few stages.
 struct Turn {
     u32 place = blockIdx.x;  // of this block, counted from where the stage begins
-    u32 whole[3], rest[3];   // tiles of a stage over blocks: to hidden, to queries, keys and values, to the ffn
 
-    __device__ __forceinline__ Turn() {
-        divide(0, HIDDEN / TILE), divide(1, QKV / TILE), divide(2, FFN / (TILE / 2));
-    }
-    __device__ __forceinline__ Tiles take(Stage stage) {
-        if (stage == PROJECT) return take(whole[1], rest[1]);
-        if (stage == GATE_UP) return take(whole[2], rest[2]);
-        return take(whole[0], rest[0]);
-    }
-    __device__ __forceinline__ Tiles take(u32 whole, u32 rest) {
-        Tiles tiles{place, whole + (place < rest)};
-        place = place >= rest ? place - rest : place + gridDim.x - rest;
-        return tiles;
+    __device__ __forceinline__ Tiles take(const Step& step, Stage stage) {
+        if (stage == PROJECT) return take(QKV / TILE, step.whole[1]);
+        if (stage == GATE_UP) return take(FFN / (TILE / 2), step.whole[2]);
+        if (stage == HEAD) return take((step.vocabulary + TILE - 1) / TILE, step.whole[3]);
+        return take(HIDDEN / TILE, step.whole[0]);
     }
 
   private:
-    __device__ __forceinline__ void divide(int i, u32 tiles) { whole[i] = tiles / gridDim.x, rest[i] = tiles % gridDim.x; }
+    // `whole` tiles for each block, and one more for the first of those that are left.
+    __device__ __forceinline__ Tiles take(u32 tiles, u32 whole) {
+        u32 rest = tiles - whole * gridDim.x;
+        Tiles mine{place, whole + (place < rest)};
+        place = place >= rest ? place - rest : place + gridDim.x - rest;
+        return mine;
+    }
 };
 
 // Chunks of activations that fit a consumer's scratch at once.
 __device__ __forceinline__ int chunks_at_once(const Step& step, Cut cut) {
+    if (SMALL) return cut.chunks;
     if (SINGLE) return min(cut.chunks, SCRATCH_STEPS / cut.chunk_steps);
     return min(cut.chunks, int(SCRATCH_STEPS / (step.rows * cut.chunk_steps)));
 }
@@ -288,13 +289,12 @@ __device__ __forceinline__ void walk(const Step& step, Role& role) {
         u32 layer = i / 4;
         Stage stage = Stage(i % 4);
         if (stage == PROJECT) role.enter(layer);
-        role.run(stage, layer, turn.take(stage));
+        role.run(stage, layer, turn.take(step, stage));
         // Does not move the turn: where a tile is done must not depend on how many rows there are.
         if (stage == PROJECT) role.attention(layer, turn.place);
     }
-    u32 tiles = (step.vocabulary + TILE - 1) / TILE;
     role.enter(step.layer_count);
-    role.run(HEAD, step.layer_count, turn.take(tiles / gridDim.x, tiles % gridDim.x));
+    role.run(HEAD, step.layer_count, turn.take(step, HEAD));
 }
 
 // The pointers of one layer, a lane each, with the next layer's on the way.

@@ -45,5 +45,6 @@ struct Step {
     u32 epoch;  // grows by at least layer_count + 1 from launch to launch
     float eps;
     u32 turn;  // launches over as many rows before this one, since the phased words were zero
+    u32 whole[4];  // tiles over blocks: to hidden, to queries, keys and values, to the ffn, to the vocabulary
     Row row[MAX_ROWS];
 };

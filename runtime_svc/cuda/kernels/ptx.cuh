@@ -393,6 +393,34 @@ __device__ __forceinline__ void forget(u32& value) {
 #endif
 }
 
+__device__ __forceinline__ void forget(const u32*& pointer) {
+#ifndef TRENI_SHIM
+    asm volatile("" : "+l"(pointer));
+#endif
+}
+
+// (a ^ c) | (b ^ c), and a | (b ^ c), in the one instruction that each can be: of comparisons of bits the compiler makes
+// many.
+__device__ __forceinline__ u32 differ(u32 a, u32 b, u32 c) {
+#ifdef TRENI_SHIM
+    return (a ^ c) | (b ^ c);
+#else
+    u32 result;
+    asm("lop3.b32 %0, %1, %2, %3, 0x7e;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+    return result;
+#endif
+}
+
+__device__ __forceinline__ u32 or_differ(u32 a, u32 b, u32 c) {
+#ifdef TRENI_SHIM
+    return a | (b ^ c);
+#else
+    u32 result;
+    asm("lop3.b32 %0, %1, %2, %3, 0xf6;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+    return result;
+#endif
+}
+
 // In a loop that waits for other blocks.
 __device__ __forceinline__ void spin_pause() {
 #ifdef TRENI_SHIM

@@ -143,6 +143,7 @@ class Shim:
             capacity=capacity,
             slots=slots,
             eps=model.eps,
+            whole=self.shape.whole_tiles(s.vocabulary, blocks),
         )
 
     def run(self, rows: list[Row], *, schedule: int = 0) -> list[layout.RowResult]:

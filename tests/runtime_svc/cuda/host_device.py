@@ -125,6 +125,7 @@ class HostSteps:
             capacity=cache.capacity,
             slots=cache.slots,
             eps=config.norm_eps,
+            whole=shape.whole_tiles(config.vocabulary, self.BLOCKS),
         )
 
     def draw(self, row, logits, result):

@@ -200,6 +200,12 @@ def test_tasks_cover_a_rows_splits(blocks):
         assert (groups - 1) * control.span < control.splits <= groups * control.span
 
 
+def test_tiles_are_dealt_out_evenly():
+    shape = DecodeShape(hidden=1024, heads=16, kv_heads=8, head_dim=128, ffn=3072)
+    assert shape.whole_tiles(151936, 132) == (0, 3, 5, 143)
+    assert shape.whole_tiles(1003, 1) == (128, 512, 768, 126)
+
+
 def test_words_are_zeroed_when_the_number_of_rows_changes():
     arguments = layout.StepArguments(layer_count=3)
     fresh = [layout.next_launch(arguments, rows) for rows in (2, 2, 1, 2)]
