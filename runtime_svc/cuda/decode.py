@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from runtime_svc.checkpoint import ModelConfig
-from runtime_svc.cuda import cubins, libraries
+from runtime_svc.cuda import cubins
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import (
     MAX_ROWS,
@@ -25,6 +25,7 @@ from runtime_svc.cuda.decode_layout import (
     row_controls,
 )
 from runtime_svc.cuda.device import CudaDevice, pinned
+from runtime_svc.cuda.driver import Driver
 from runtime_svc.cuda.layout import Layout
 from runtime_svc.cuda.weights import DeviceWeights
 from runtime_svc.errors import logits_not_finite
@@ -68,11 +69,11 @@ class Decode:
     ) -> None:
         self._shape = shape = DecodeShape.of(config)
         self._device, self._config, self._cache = device, config, cache
-        driver = _Driver()
+        driver = Driver()
         single, several, sampler = cubin_files(shape, defines)
-        self._single = driver.kernel(single, "decode_step", SHARED_BYTES)
-        self._several = driver.kernel(several, "decode_step", SHARED_BYTES)
-        self._sampler = driver.kernel(sampler, "sample_rows", SAMPLE_SHARED_BYTES)
+        self._single = _Kernel(driver, single, "decode_step", SHARED_BYTES)
+        self._several = _Kernel(driver, several, "decode_step", SHARED_BYTES)
+        self._sampler = _Kernel(driver, sampler, "sample_rows", SAMPLE_SHARED_BYTES)
         words = shape.exchange_words(device.multiprocessors)
         self._results = device.allocate(MAX_ROWS * ctypes.sizeof(RowResult))
         self._arguments = StepArguments(
@@ -229,10 +230,19 @@ def _layer_table(device: CudaDevice, loaded: DeviceWeights) -> int:
 
 
 class _Kernel:
-    """A kernel whose one argument is a structure. `threads` to a block, as it was compiled for."""
+    """A kernel of a cubin whose one argument is a structure, with as many threads as it was compiled for."""
 
-    def __init__(self, driver: _Driver, function: ctypes.c_void_p, threads: int, shared_bytes: int) -> None:
-        self._driver, self._function, self._threads, self._shared = driver, function, threads, shared_bytes
+    _THREADS_ATTRIBUTE = 0
+    _SHARED_ATTRIBUTE = 8
+
+    def __init__(self, driver: Driver, cubin: Path, name: str, shared_bytes: int) -> None:
+        module, function, threads = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
+        driver.call("cuModuleLoad", ctypes.byref(module), str(cubin).encode())
+        driver.call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
+        driver.call("cuFuncSetAttribute", function, self._SHARED_ATTRIBUTE, shared_bytes)
+        driver.call("cuFuncGetAttribute", ctypes.byref(threads), self._THREADS_ATTRIBUTE, function)
+        self._driver, self._function = driver, function
+        self._threads, self._shared = threads.value, shared_bytes
 
     def launch(self, blocks: int, arguments: ctypes.Structure, stream: int) -> None:
         self._driver.call("cuLaunchKernel", *self._launch(blocks, arguments, stream), None)
@@ -245,34 +255,3 @@ class _Kernel:
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
         sizes = (ctypes.c_uint(n) for n in (blocks, 1, 1, self._threads, 1, 1, self._shared))
         return self._function, *sizes, ctypes.c_void_p(stream), pointers
-
-
-class _Driver:
-    """The few calls of CUDA's driver that CuPy does not pass on: a structure as a kernel's argument."""
-
-    _THREADS_ATTRIBUTE = 0
-    _SHARED_ATTRIBUTE = 8
-
-    def __init__(self) -> None:
-        self._library = libraries.load("libcuda.so.1")
-
-    def call(self, name: str, *arguments: Any) -> None:
-        status = getattr(self._library, name)(*arguments)
-        if status != 0:
-            text = ctypes.c_char_p()
-            self._library.cuGetErrorString(status, ctypes.byref(text))
-            raise TreniError(
-                Code.INTERNAL,
-                "cuda_failed",
-                expected=f"{name} to succeed",
-                got=(text.value or b"").decode(),
-                todo="look at the device's log",
-            )
-
-    def kernel(self, cubin: Path, name: str, shared_bytes: int) -> _Kernel:
-        module, function, threads = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
-        self.call("cuModuleLoad", ctypes.byref(module), str(cubin).encode())
-        self.call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
-        self.call("cuFuncSetAttribute", function, self._SHARED_ATTRIBUTE, shared_bytes)
-        self.call("cuFuncGetAttribute", ctypes.byref(threads), self._THREADS_ATTRIBUTE, function)
-        return _Kernel(self, function, threads.value, shared_bytes)

@@ -88,7 +88,7 @@ class Driver:
         config = _Launch(blocks, (threads, 1, 1), shared_bytes, stream, attributes, count)
         values = [_value(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        self._check(
+        self.call(
             "cuLaunchKernelEx", ctypes.byref(config), ctypes.c_void_p(function), pointers, ctypes.c_void_p()
         )
 
@@ -96,7 +96,7 @@ class Driver:
         """See `device.Device.tensor_map`."""
         room = ctypes.create_string_buffer(128 + 64)
         start = -ctypes.addressof(room) % 64
-        self._check(
+        self.call(
             "cuTensorMapEncodeTiled",
             ctypes.c_void_p(ctypes.addressof(room) + start),
             *(ctypes.c_int(self._BF16), ctypes.c_uint(2), ctypes.c_void_p(address)),
@@ -108,15 +108,16 @@ class Driver:
         )
         return TensorMap(words=room.raw[start : start + 128])
 
-    def _check(self, call: str, *arguments: object) -> None:
-        status = getattr(self._library, call)(*arguments)
+    def call(self, name: str, *arguments: object) -> None:
+        """A function of the library. Raises INTERNAL "device_failed" with what CUDA says when it fails."""
+        status = getattr(self._library, name)(*arguments)
         if status != 0:
             text = ctypes.c_char_p()
             self._library.cuGetErrorString(status, ctypes.byref(text))
             raise TreniError(
                 Code.INTERNAL,
                 "device_failed",
-                expected=f"{call} to succeed",
+                expected=f"{name} to succeed",
                 got=(text.value or b"").decode(),
                 todo="restart the runtime; when it comes back, look at the device's log",
             )
