@@ -195,8 +195,15 @@ async def _start_roles(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = {role: group.create_task(start(role)) for role in roles}
-    except* TreniError as failed:
-        raise failed.exceptions[0] from None
+    except BaseExceptionGroup as failed:
+        # A start that is called off because another failed may fail in a way of its own; the cause is the other's.
+        causes, others = failed.split(TreniError)
+        if causes is None:
+            raise
+        cause = causes.exceptions[0]
+        for other in [] if others is None else others.exceptions:
+            cause.add_note(f"while the others were called off: {other!r}")
+        raise cause from None
     return {role: task.result() for role, task in tasks.items()}
 
 

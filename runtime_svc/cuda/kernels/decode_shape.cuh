@@ -175,11 +175,12 @@ __device__ __forceinline__ float poll(const u64* address, u32 tag) {
     return value_of(word);
 }
 
-// A phase tells the last use from the one before, so nobody may be more than a layer ahead or behind. Who has a tile cannot
-// be: others need it. But a block without one waits for nobody, so it waits here, once a layer, until the layer has begun;
-// where every block has a tile in each layer there is nothing to wait for.
+// A phase tells the last use from the one before, so nobody may be more than a layer ahead or behind. A warp that has read
+// something in a layer cannot be. But a block without tiles reads nothing, nor does a warp whose share of a narrow inner
+// dimension is empty: they wait here, once a layer, until the layer has begun. Where every warp has a share of the ffn's
+// input, and every block a tile of it, there is nothing to wait for.
 __device__ __forceinline__ void keep_up(const Step& step, u32 layer) {
-    if (FFN / (TILE / 2) >= gridDim.x) return;
+    if (HIDDEN >= BLOCK_STEP && FFN / (TILE / 2) >= gridDim.x) return;
     while (int(u32(load_relaxed(step.exchange + X_IN) >> 32) - (step.epoch + layer)) < 0) spin_pause();
     __syncwarp();
 }

@@ -133,13 +133,29 @@ def test_bits_do_not_depend_on_which_warp_is_faster(host_device, positions, sing
 
 @pytest.mark.parametrize("single", [0, 1])
 @pytest.mark.parametrize("schedule", [0, 7919])
-def test_blocks_without_a_tile_neither_run_ahead_nor_change_bits(host_device, single, schedule):
+@pytest.mark.parametrize(
+    ("hidden", "heads", "ffn", "blocks"),
+    [
+        (64, 2, 64, 26),  # a layer has 8 to 16 tiles a stage
+        (32, 1, 512, 40),  # 128 tiles of the ffn, of whose input one warp has all
+    ],
+)
+def test_who_has_nothing_to_do_neither_runs_ahead_nor_changes_bits(
+    host_device, single, schedule, hidden, heads, ffn, blocks
+):
     narrow = Shape(
-        layers=4, hidden=64, heads=2, kv_heads=1, head_dim=32, ffn=64, vocabulary=64, context_length=256
+        layers=4,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=1,
+        head_dim=32,
+        ffn=ffn,
+        vocabulary=64,
+        context_length=256,
     )
     logits = []
-    for blocks in (2, 26):  # a layer has 8 to 16 tiles a stage
-        device = shim(narrow, host_device.directory, blocks=blocks, SINGLE=single)
+    for count in (2, blocks):
+        device = shim(narrow, host_device.directory, blocks=count, SINGLE=single)
         filled(device, [6])
         for _ in range(2):
             device.run(rows_at([6]), schedule=schedule)
