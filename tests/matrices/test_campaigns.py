@@ -217,8 +217,7 @@ def _completed(out: Path, cell: str) -> int:
 
 
 def test_ctrl_c_leaves_a_folder_to_resume_and_no_process(tmp_path: Path) -> None:
-    # So many runs that it is not done before the signal comes, however busy the machine.
-    process = h.start("p00", "--suite", "tool_only", "--runs", "10", "--out", str(tmp_path))
+    process = h.start("p00", "--suite", "tool_only", "--runs", "3", "--out", str(tmp_path))
     h.wait_for(lambda: _completed(tmp_path, "aa") >= 1, process)
     pids = h.pids_of(tmp_path, "aa")
     process.send_signal(signal.SIGINT)
