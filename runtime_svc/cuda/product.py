@@ -17,6 +17,11 @@ _COLUMNS = {
 """Weight rows of a tile that the kernels are compiled for, by what becomes of the sums."""
 
 _SPLITS = (1, 2, 3, 4, 6, 8)
+
+_LONGEST_SUM = 8192
+"""Elements that a float32 sum may run over: the matrix units cut off what does not fit when they add, which shrinks long sums by
+more than 1e-5 (docs/gpu-prefill.md)."""
+
 _SHARED_BYTES = 227 * 1024
 _MAX_SLOTS = 6
 
@@ -106,7 +111,8 @@ def plans(rows: int, outputs: int, inputs: int, *, kind: str = "product") -> Ite
     """All plans for a shape. The pair shares weights where there are two tiles of rows."""
     for columns in _COLUMNS[kind]:
         for splits in _SPLITS if kind == "product" else (1,):
-            if splits > -(-inputs // DEPTH):
+            too_long = kind == "product" and splits * _LONGEST_SUM < inputs
+            if too_long or splits > -(-inputs // DEPTH):
                 continue
             yield Plan(
                 rows=rows,
