@@ -19,8 +19,8 @@ _COLUMNS = {
 _SPLITS = (1, 2, 3, 4, 6, 8)
 
 _LONGEST_SUM = 8192
-"""Elements that a float32 sum may run over: the matrix units cut off what does not fit when they add, which shrinks long sums by
-more than 1e-5 (docs/gpu-prefill.md)."""
+"""Elements that a float32 sum may run over: the matrix units cut off what does not fit when they add, which shrinks
+longer sums by more than 1e-5 (docs/gpu-prefill.md)."""
 
 _SHARED_BYTES = 227 * 1024
 _MAX_SLOTS = 6
