@@ -3,14 +3,15 @@
     python tests/goldens/make_goldens.py --out tests/goldens/data [--checkpoint runtime_svc/checkpoints/treni-tiny]
     python tests/goldens/make_goldens.py --out tests/goldens/data --only checkpoint   # after a new treni-tiny
 
-Needs torch and transformers (the "train" extra). Everything is computed in float32 with eager attention on the
-CPU. Written:
+Needs torch and transformers (the "train" extra). Everything is computed with eager attention on the CPU, and but
+for one thing in float32. Written:
 
 * `random/<case>/`: small checkpoints with random weights, as `save_pretrained` writes them.
 * `random.npz`: for each case and prompt, token ids, logits after the prompt and after each greedy step,
   logprob and entropy of the greedy tokens.
 * `checkpoint.json`, `checkpoint.npz`: conversations, their rendered prompts and
-  token ids, greedy text, and the same figures.
+  token ids, greedy text, and the same figures; and, for backends that compute in it, the entropies of
+  transformers in bfloat16 after the same tokens.
 """
 
 from __future__ import annotations
@@ -172,10 +173,10 @@ def random_case(name: str, directory: Path) -> Iterator[tuple[str, np.ndarray]]:
         yield f"{name}/{index}/prompt", np.asarray(prompt, np.int32)
 
 
-def load(directory: Path) -> Any:
-    """The stored model, widened to float32."""
+def load(directory: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The stored model in `dtype`."""
     model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager", local_files_only=True
+        directory, dtype=dtype, attn_implementation="eager", local_files_only=True
     )
     return model.eval()
 
@@ -191,7 +192,7 @@ def greedy(model: Any, prompt: list[int], steps: int, stop: tuple[int, ...]) -> 
         chosen = int(last.argmax())
         ids.append(chosen)
         logprobs.append(float(log_probabilities[chosen]))
-        entropies.append(float(-(log_probabilities.exp() * log_probabilities).sum()))
+        entropies.append(entropy(last))
         if chosen in stop:
             break
         out = model(torch.tensor([[chosen]]), past_key_values=out.past_key_values, use_cache=True)
@@ -203,9 +204,26 @@ def greedy(model: Any, prompt: list[int], steps: int, stop: tuple[int, ...]) -> 
     }
 
 
+def entropy(logits: torch.Tensor) -> float:
+    """Of the distribution that logits (vocabulary,) give, in nats."""
+    log_probabilities = torch.log_softmax(logits.double(), dim=-1)
+    return float(-(log_probabilities.exp() * log_probabilities).sum())
+
+
+def forced_entropies(model: Any, prompt: list[int], ids: list[int]) -> np.ndarray:
+    """Entropies where each of `ids` is about to be drawn, when those before it were."""
+    entropies = []
+    past = None
+    for tokens in (prompt, *([id_] for id_ in ids[:-1])):
+        out = model(torch.tensor([tokens]), past_key_values=past, use_cache=True)
+        past = out.past_key_values
+        entropies.append(entropy(out.logits[0, -1]))
+    return np.asarray(entropies, np.float32)
+
+
 def write_checkpoint_goldens(checkpoint: Path, out: Path) -> None:
     """Writes `checkpoint.json` and `checkpoint.npz` for a trained checkpoint."""
-    model = load(checkpoint)
+    model, rounding_model = load(checkpoint), load(checkpoint, torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     configured = model.generation_config.eos_token_id
     stop = tuple(configured) if isinstance(configured, list) else (configured,)
@@ -225,6 +243,7 @@ def write_checkpoint_goldens(checkpoint: Path, out: Path) -> None:
         arrays[f"{index}/logits"] = result["logits"][:KEPT_LOGITS]
         arrays[f"{index}/gap"] = gaps[:, -1] - gaps[:, -2]
         arrays |= {f"{index}/{part}": result[part] for part in ("ids", "logprob", "entropy")}
+        arrays[f"{index}/entropy_bf16"] = forced_entropies(rounding_model, ids, result["ids"].tolist())
         arrays[f"{index}/prompt"] = np.asarray(ids, np.int32)
         text = tokenizer.decode([i for i in result["ids"].tolist() if i not in stop])
         rows.append({"rendered": rendered, "text": text, **conversation})

@@ -111,16 +111,26 @@ def test_the_bundled_checkpoint_answers_as_transformers_does(device):
     # The CPU build takes seconds a step: the beginning of one answer there, all of every answer on a GPU.
     on_gpu = not isinstance(device, HostDevice)
     answers = len({key.split("/")[0] for key in golden}) if on_gpu else 1
+    errors, errors_in_bf16 = [], []
     for index in range(answers):
-        parts = ("prompt", "ids", "gap", "logprob", "entropy")
-        prompt, ids, gaps, logprobs, entropies = (golden[f"{index}/{part}"] for part in parts)
+        parts = ("prompt", "ids", "gap", "logprob", "entropy", "entropy_bf16")
+        prompt, ids, *expected = (golden[f"{index}/{part}"] for part in parts)
         answer = generated(runner, 1, prompt.tolist(), len(ids) if on_gpu else 3)
-        for token, id_, gap, logprob, entropy in zip(answer, ids, gaps, logprobs, entropies, strict=False):
+        for token, id_, gap, logprob, entropy, in_bf16 in zip(answer, ids, *expected, strict=False):
             if token.id != id_:
                 assert gap <= 0.1
                 break
             assert token.logprob == pytest.approx(logprob, abs=0.05)
-            assert token.entropy == pytest.approx(entropy, abs=0.02)
+            errors.append(abs(token.entropy - entropy))
+            errors_in_bf16.append(abs(in_bf16 - entropy))
+    if not on_gpu:
+        assert max(errors) <= 0.02
+        return
+    # Keys, values and what the products read are bfloat16 here, as in transformers when that computes in bfloat16: one
+    # position in a hundred may be farther off, if all are at most half as far as they are there.
+    assert np.mean(np.array(errors) > 0.02) <= 0.01
+    assert max(errors) <= max(errors_in_bf16) / 2
+    assert np.linalg.norm(errors) <= np.linalg.norm(errors_in_bf16) / 2
 
 
 def test_nothing_is_drawn_without_params_and_a_copied_prefix_continues(runner):
