@@ -24,6 +24,9 @@ T = TypeVar("T")
 SWITCH_INTERVAL_S = 1e-4
 """A busy engine thread gives up the interpreter this often; Python's default of 5 ms delays every chunk."""
 
+IDLE_S = 0.05
+"""After so long without work the engine prepares for more: what comes next seldom comes while it does."""
+
 FLUSH_INTERVAL_S = 0.01
 """Text after an answer's first is handed over this often. Every hand-over takes the interpreter from the engine:
 one a token would cost a small model half its speed behind gRPC."""
@@ -139,11 +142,21 @@ class InferenceCore:
     def _work(self) -> None:
         """The engine thread."""
         scheduler = self.engine.scheduler
+        unprepared = True
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: scheduler.queued or self._embeddings or self._closing)
+                awoken = self._changed.wait_for(
+                    lambda: scheduler.queued or self._embeddings or self._closing,
+                    IDLE_S if unprepared else None,
+                )
                 if self._closing and not scheduler.queued and not self._embeddings:
                     return
+            if not awoken:
+                try:
+                    unprepared = scheduler.prepare()
+                except Exception:  # who needs what could not be prepared will be told
+                    unprepared = False
+                continue
             busy = True
             while busy:
                 try:

@@ -105,3 +105,6 @@ class Runner(Protocol):
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copies the KV of positions 0..length from one slot to another."""
+
+    def prepare(self) -> bool:
+        """Does some milliseconds of work that a later prefill would else have to do; whether more is left."""

@@ -112,6 +112,10 @@ class NumpyRunner:
         """Copies the KV of positions 0..length."""
         self._caches[target].copy_from(self._caches[source], length)
 
+    def prepare(self) -> bool:
+        """There is nothing to do."""
+        return False
+
     def _step(self, row: Row) -> Sampled:
         assert row.token is not None  # nothing is ever launched ahead here
         cache = self._caches[row.slot]

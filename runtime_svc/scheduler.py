@@ -161,6 +161,11 @@ class Scheduler:
                 self._decode()
             return bool(self._decoding or self._prefilling or self._waiting or self._in_flight)
 
+    def prepare(self) -> bool:
+        """Uses a moment in which there is nothing to do; see `Runner.prepare`."""
+        with self.lock:
+            return self.runner.prepare()
+
     def abandon(self, error: TreniError) -> None:
         """After a round that raised: ends all that runs with the error, and begins anew with empty slots."""
         with self.lock:

@@ -37,6 +37,16 @@ class Lane(Protocol):
         """Until what was started is done, and the buffer may be filled again."""
 
 
+class Repeated(Protocol):
+    """Work that always launches the same, which may be recorded to be replayed."""
+
+    def run(self) -> None:
+        """Starts it."""
+
+    def record(self) -> None:
+        """Makes `run` as fast as it will be, without running it."""
+
+
 class Device(Protocol):
     """What the steps of a model need of a device. Addresses are plain ints, work is done in order."""
 
@@ -89,8 +99,8 @@ class Device(Protocol):
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
         """The bf16 matrix (rows, columns) at `address`, to be read in boxes of `box_rows` by `driver.BOX_COLUMNS`."""
 
-    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Does `work` whenever it is called, and may record its launches to replay them: they never change."""
+    def repeated(self, work: Callable[[], None]) -> Repeated:
+        """For `work` that is done again and again and always launches the same."""
 
 
 class CudaDevice:
@@ -219,34 +229,49 @@ class CudaDevice:
             self.load(file)
             self._kernels[key] = self._modules[file].get_function(kernel)
             self._allowed[key] = 48 * 1024
+            self._driver.load(self._kernels[key].kernel.ptr)
         if shared_bytes > self._allowed[key]:
             self._kernels[key].max_dynamic_shared_size_bytes = self._allowed[key] = shared_bytes
         return self._kernels[key].kernel
 
-    def repeated(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See `Device`; records the launches at the second call, and replays them from then on.
+    def repeated(self, work: Callable[[], None]) -> Recording:
+        """See `Device`."""
+        return Recording(self.stream, work)
 
-        The first call is not the one that pays for the recording: a process that has just started answers sooner,
-        and whatever CUDA loads at a kernel's first launch, which a recording must not, is loaded.
-        """
-        calls = 0
-        graph: Any = None
 
-        def run() -> None:
-            nonlocal calls, graph
-            calls += 1
-            if calls == 1:
-                work()
-                return
-            if graph is None:
-                self.stream.begin_capture()
-                try:
-                    work()
-                finally:
-                    graph = self.stream.end_capture()
-            graph.launch(self.stream)
+class Recording:
+    """Implements `Repeated` by a CUDA graph, recorded at the second run if not before.
 
-        return run
+    The first run is not the one that pays for the recording: a process that has just started answers sooner.
+    """
+
+    def __init__(self, stream: Any, work: Callable[[], None]) -> None:
+        self._stream = stream
+        self._work = work
+        self._has_run = False
+        self._graph: Any = None
+
+    def run(self) -> None:
+        """See `Repeated`."""
+        if self._has_run:
+            self.record()
+        self._has_run = True
+        if self._graph is None:
+            self._work()
+        else:
+            self._graph.launch(self._stream)
+
+    def record(self) -> None:
+        """See `Repeated`; once."""
+        if self._graph is not None:
+            return
+        self._stream.begin_capture()
+        try:
+            self._work()
+        finally:
+            graph = self._stream.end_capture()
+        graph.upload(self._stream)
+        self._graph = graph
 
 
 class CudaLane:

@@ -92,6 +92,10 @@ class Driver:
             "cuLaunchKernelEx", ctypes.byref(config), ctypes.c_void_p(function), pointers, ctypes.c_void_p()
         )
 
+    def load(self, function: int) -> None:
+        """Loads a kernel now instead of at its first launch, which may be one that is recorded."""
+        self.call("cuFuncLoad", ctypes.c_void_p(function))
+
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
         """See `device.Device.tensor_map`."""
         room = ctypes.create_string_buffer(128 + 64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from functools import partial
 
@@ -12,7 +12,7 @@ import numpy as np
 from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
-from runtime_svc.cuda.device import Device
+from runtime_svc.cuda.device import Device, Repeated
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.cuda.product import ROWS
 from runtime_svc.cuda.weights import DeviceWeights
@@ -32,7 +32,8 @@ class Prefill:
     `logits` is the address of (vocabulary,) float32, `result` of what the device found in them.
 
     The work of each bucket is the same sequence of launches whatever the tokens, their place and slot: the device
-    records it at its second use. Buffers for `rows` rows, at most `CHUNK`, are taken at the start.
+    records it at its second use, or when `record_next` comes to it. Buffers for `rows` rows, at most `CHUNK`, are taken
+    at the start.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Prefill:
         self._cache = cache
         self._turns = turns
         self._ops = CudaOps(device, config, cache)
-        self._passes: dict[tuple[int, bool], Callable[[], None]] = {}
         self.rows = min(rows, CHUNK)
+        self._passes = self._all_passes()
+        self._unrecorded = list(self._passes.values())
         c = config
         room = -(-self.rows // ROWS) * ROWS  # products read whole tiles
         self._x = device.allocate(room * c.hidden * 4)
@@ -78,18 +80,31 @@ class Prefill:
         self._sent[:_CONTROL] = (count, start, slot, 0)
         self._sent[_CONTROL : _CONTROL + count] = tokens
         self._device.send(self.control, self._sent[: _CONTROL + count])
-        bucket = min(next(b for b in BUCKETS if b >= count), self.rows)
-        if (bucket, logits) not in self._passes:
-            self._passes[bucket, logits] = self._device.repeated(partial(self._work, bucket, logits))
-        self._passes[bucket, logits]()
+        self._passes[next(b for b in BUCKETS if b >= count), logits].run()
+
+    def record_next(self) -> bool:
+        """Records one of the passes, those first that a prompt ends with; whether there are more."""
+        if self._unrecorded:
+            self._unrecorded.pop(0).record()
+        return bool(self._unrecorded)
 
     def on(self, device: Device) -> Prefill:
         """The same passes, launched on another view of the same device."""
         other = copy(self)
         other._device = device
         other._ops = CudaOps(device, self._config, self._cache)
-        other._passes = {}
+        other._passes = other._all_passes()
         return other
+
+    def _all_passes(self) -> dict[tuple[int, bool], Repeated]:
+        """By bucket, and by whether there are logits in the end."""
+        largest = next(b for b in BUCKETS if b >= self.rows)
+        return {
+            (bucket, logits): self._device.repeated(partial(self._work, min(bucket, self.rows), logits))
+            for logits in (True, False)
+            for bucket in BUCKETS
+            if bucket <= largest
+        }
 
     def _work(self, rows: int, logits: bool) -> None:
         ops, c, weights = self._ops, self._config, self._weights

@@ -97,7 +97,7 @@ class CudaRunner:
         device.synchronize()
         marks.append(time.perf_counter())
         context_s, upload_s, rest_s = (after - before for before, after in pairwise(marks))
-        # Graphs are recorded when a prompt's length comes up for the second time, not here.
+        # Passes are recorded when the engine is idle, or a size comes up for the second time; not here.
         runner.loading_s = {"upload": upload_s, "kernels": context_s + rest_s}
         return runner
 
@@ -131,6 +131,10 @@ class CudaRunner:
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         """Copies the KV of positions 0..length."""
         self._prefill.copy_prefix(source, target, length)
+
+    def prepare(self) -> bool:
+        """Records the passes of one size of prompt."""
+        return self._prefill.record_next()
 
     def _check_room(self, count: int, start: int) -> None:
         if not 1 <= count <= self.capacity - start:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import sys
+import threading
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from runtime_svc import server
-from runtime_svc.core import InferenceCore
+from runtime_svc.core import IDLE_S, InferenceCore
 from runtime_svc.engine import Engine
 from tests.runtime_svc.requests import generate_request
 from treni import metadata
@@ -132,6 +133,25 @@ async def test_closing_ends_what_runs_and_refuses_what_comes(engine, endless):
         with pytest.raises(TreniError) as caught:
             await ended
         assert (caught.value.code, caught.value.definite) == (Code.UNAVAILABLE, definite)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_an_idle_engine_prepares_until_nothing_is_left(engine, monkeypatch, failing):
+    calls = []
+
+    def prepare():
+        calls.append(threading.current_thread().name)
+        if failing:
+            raise RuntimeError("no memory for it")
+        return len(calls) < 3
+
+    monkeypatch.setattr(engine.runner, "prepare", prepare)
+    async with InferenceCore(engine) as core:
+        answers = [await collect(core.generate(generate_request("Hello", max_new_tokens=2)))]
+        await asyncio.sleep(10 * IDLE_S)
+        answers.append(await collect(core.generate(generate_request("Hello", max_new_tokens=2))))
+    assert calls == ["engine"] * (1 if failing else 3)
+    assert list(answers[0][-1].finish.tokens) == list(answers[1][-1].finish.tokens)
 
 
 async def test_generate_over_grpc(stub, engine):

@@ -91,7 +91,15 @@ class HostDevice:
             )
 
     def repeated(self, work):
-        return work
+        return HostRepeated(work)
+
+
+class HostRepeated:
+    def __init__(self, work):
+        self.run = work
+
+    def record(self):
+        pass
 
 
 class HostSteps:

@@ -133,6 +133,17 @@ def test_the_bundled_checkpoint_answers_as_transformers_does(device):
     assert np.linalg.norm(errors) <= np.linalg.norm(errors_in_bf16) / 2
 
 
+def test_prepared_passes_give_the_same(device, directory):
+    unprepared, prepared = (made(device, directory, slots=3, capacity=100) for _ in range(2))
+    pieces = 1
+    while prepared.prepare():
+        pieces += 1
+    assert pieces == 2 * 4  # of 16, 32, 64 and 100 rows, with logits and without
+    for length in (5, 20, 60):  # sizes that have not run before
+        tokens = [runner.prefill(1, PROMPT[:length], 0, DRAWN, nothing) for runner in (unprepared, prepared)]
+        assert tokens[0] == tokens[1]
+
+
 def test_nothing_is_drawn_without_params_and_a_copied_prefix_continues(runner):
     whole = runner.prefill(0, PROMPT, 0, GREEDY, nothing)
     assert runner.prefill(1, PROMPT[:40], 0, None, nothing) is None
