@@ -10,8 +10,8 @@ for one thing in float32. Written:
 * `random.npz`: for each case and prompt, token ids, logits after the prompt and after each greedy step,
   logprob and entropy of the greedy tokens.
 * `checkpoint.json`, `checkpoint.npz`: conversations, their rendered prompts and
-  token ids, greedy text, and the same figures; and, for backends that compute in it, the entropies of
-  transformers in bfloat16 after the same tokens.
+  token ids, greedy text, and the same figures; and, for backends that compute in it, logprobs and
+  entropies of transformers in bfloat16 after the same tokens.
 """
 
 from __future__ import annotations
@@ -210,15 +210,16 @@ def entropy(logits: torch.Tensor) -> float:
     return float(-(log_probabilities.exp() * log_probabilities).sum())
 
 
-def forced_entropies(model: Any, prompt: list[int], ids: list[int]) -> np.ndarray:
-    """Entropies where each of `ids` is about to be drawn, when those before it were."""
-    entropies = []
+def forced(model: Any, prompt: list[int], ids: list[int]) -> dict[str, np.ndarray]:
+    """Logprob of each of `ids` after those before it, and entropy there."""
+    logprobs, entropies = [], []
     past = None
-    for tokens in (prompt, *([id_] for id_ in ids[:-1])):
+    for tokens, chosen in zip((prompt, *([id_] for id_ in ids)), ids, strict=False):
         out = model(torch.tensor([tokens]), past_key_values=past, use_cache=True)
         past = out.past_key_values
+        logprobs.append(float(torch.log_softmax(out.logits[0, -1].double(), dim=-1)[chosen]))
         entropies.append(entropy(out.logits[0, -1]))
-    return np.asarray(entropies, np.float32)
+    return {"logprob": np.asarray(logprobs, np.float32), "entropy": np.asarray(entropies, np.float32)}
 
 
 def write_checkpoint_goldens(checkpoint: Path, out: Path) -> None:
@@ -243,7 +244,8 @@ def write_checkpoint_goldens(checkpoint: Path, out: Path) -> None:
         arrays[f"{index}/logits"] = result["logits"][:KEPT_LOGITS]
         arrays[f"{index}/gap"] = gaps[:, -1] - gaps[:, -2]
         arrays |= {f"{index}/{part}": result[part] for part in ("ids", "logprob", "entropy")}
-        arrays[f"{index}/entropy_bf16"] = forced_entropies(rounding_model, ids, result["ids"].tolist())
+        in_bf16 = forced(rounding_model, ids, result["ids"].tolist())
+        arrays |= {f"{index}/{part}_bf16": values for part, values in in_bf16.items()}
         arrays[f"{index}/prompt"] = np.asarray(ids, np.int32)
         text = tokenizer.decode([i for i in result["ids"].tolist() if i not in stop])
         rows.append({"rendered": rendered, "text": text, **conversation})
