@@ -6,9 +6,15 @@ from runtime_svc.threads import limit_blas_threads
 
 limit_blas_threads()  # before NumPy is imported
 
+import sys  # noqa: E402
+
+if any(argument.endswith("cupy") for argument in sys.argv[1:]):
+    from runtime_svc.cuda import context
+
+    context.begin()  # beside everything that is imported below
+
 import argparse  # noqa: E402
 import asyncio  # noqa: E402
-import sys  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
 from runtime_svc.core import InferenceCore  # noqa: E402

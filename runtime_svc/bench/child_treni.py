@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 
 def imports(settings: ChildSettings) -> Mapping[str, str]:
-    """What a runner of the backend imports, and nothing that it does not: a cold start is not to pay for more."""
+    """What a runner of the backend imports, and nothing that it does not: a cold start is not to pay for more.
+
+    The context is begun first, as `python -m runtime_svc` does it.
+    """
     if settings.backend == "cupy":
+        from runtime_svc.cuda import context
+
+        context.begin()
         import runtime_svc.cuda.runner
     else:
         import runtime_svc.runner_numpy  # noqa: F401

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runtime_svc.checkpoint import ModelConfig
-from runtime_svc.cuda import weights
+from runtime_svc.cuda import context, weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode import Decode, cubin_files
 from runtime_svc.cuda.decode_layout import DecodeShape, RowResult
@@ -83,6 +83,7 @@ class CudaRunner:
         tensor when the checkpoint is damaged; RESOURCE_EXHAUSTED when weights and slots do not fit.
         """
         marks = [time.perf_counter()]
+        context.begin()
         device = CudaDevice()
         shape = DecodeShape.of(config)
         # Kernels, which take as long as a small model's weights, while those are read and copied.

@@ -24,10 +24,10 @@ from runtime_svc.cuda.layout import ALIGNMENT, Layout, Placed, layout
 from runtime_svc.errors import damaged
 from runtime_svc.safetensor import Tensor, read_directory
 
-CHUNK = 8 * 1024 * 1024
+CHUNK = 4 * 1024 * 1024
 """Bytes read at once: long enough that a copy runs at full speed, short enough that all threads have work."""
 
-_THREADS = 4
+_THREADS = 8
 _BUFFERS = 2
 _PIECES = 256
 _CONVERSIONS = {
