@@ -32,10 +32,10 @@ class Row:
 class Pending(Protocol):
     """A launched step."""
 
-    def wait(self) -> list[Sampled]:
+    def wait(self) -> list[Sampled | None]:
         """The drawn tokens, one a row, in the order of the rows; blocks until the device has them.
 
-        Raises `TreniError` (INTERNAL, "logits_not_finite") when the model yields NaN or infinity.
+        None for a row whose logits hold NaN or infinity: the other rows know nothing of it.
         """
 
 
@@ -98,6 +98,7 @@ class Runner(Protocol):
 
         With `params` None nothing is drawn. `check` is called before every chunk, and stops the work by raising;
         the slot's first `start` positions are then as they were. Overwrites what the slot held from `start` on.
+        Raises `TreniError` (INTERNAL, "logits_not_finite") when the model yields NaN or infinity.
         """
 
     def launch(self, rows: Sequence[Row]) -> Pending:

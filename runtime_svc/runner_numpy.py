@@ -12,6 +12,7 @@ from runtime_svc.decoder import Decoder
 from runtime_svc.ops import Array, Sampled, SamplingParams
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.runner import Pending, Row
+from treni.errors import TreniError
 
 
 class _Done:
@@ -19,10 +20,10 @@ class _Done:
 
     __slots__ = ("tokens",)
 
-    def __init__(self, tokens: list[Sampled]) -> None:
+    def __init__(self, tokens: list[Sampled | None]) -> None:
         self.tokens = tokens
 
-    def wait(self) -> list[Sampled]:
+    def wait(self) -> list[Sampled | None]:
         return self.tokens
 
 
@@ -105,7 +106,7 @@ class NumpyRunner:
         return self._sample(self.decoder.forward(tokens, cache, check=check), params, 0)
 
     def launch(self, rows: Sequence[Row]) -> Pending:
-        """Computes the step, one row after the other. Raises what waiting for it would."""
+        """Computes the step, one row after the other."""
         return _Done([self._step(row) for row in rows])
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
@@ -116,11 +117,17 @@ class NumpyRunner:
         """There is nothing to do."""
         return False
 
-    def _step(self, row: Row) -> Sampled:
+    def _step(self, row: Row) -> Sampled | None:
         assert row.token is not None  # nothing is ever launched ahead here
         cache = self._caches[row.slot]
         cache.truncate(row.position)
-        return self._sample(self.decoder.forward((row.token,), cache), row.params, row.draw)
+        logits = self.decoder.forward((row.token,), cache)
+        try:
+            return self._sample(logits, row.params, row.draw)
+        except TreniError as error:
+            if error.kind != "logits_not_finite":
+                raise
+            return None
 
     def _sample(self, logits: Array, params: SamplingParams, draw: int) -> Sampled:
         before_s = time.perf_counter()

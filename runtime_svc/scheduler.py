@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from runtime_svc.errors import unexpected
+from runtime_svc.errors import logits_not_finite, unexpected
 from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.runner import Pending, Row, Runner
 from runtime_svc.slots import SlotTable
@@ -333,7 +333,10 @@ class Scheduler:
             self.metrics.decode_step(now_s - max(launch.started_s, self._last_read_s))
             self._last_read_s = now_s
         for sequence, token in zip(launch.sequences, tokens, strict=True):
-            if sequence.ended:
+            if token is None:
+                sequence.drawn += 1
+                self._fail(sequence, logits_not_finite(), forget=True)
+            elif sequence.ended:
                 sequence.drawn += 1
                 self._free(sequence)
             else:

@@ -105,7 +105,10 @@ class Treni:
         return floors.host(self._runner.config)
 
     def _read(self, running: deque[Pending]) -> None:
-        self._last = [sampled.id for sampled in running.popleft().wait()]
+        tokens = running.popleft().wait()
+        if None in tokens:
+            raise ValueError("the model yields no finite logits")
+        self._last = [token.id for token in tokens if token is not None]
 
 
 def _nothing() -> None:

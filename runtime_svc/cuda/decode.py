@@ -28,7 +28,6 @@ from runtime_svc.cuda.device import CudaDevice, pinned
 from runtime_svc.cuda.driver import Driver
 from runtime_svc.cuda.layout import Layout
 from runtime_svc.cuda.weights import DeviceWeights
-from runtime_svc.errors import logits_not_finite
 from runtime_svc.ops import Sampled
 from runtime_svc.runner import Row
 from treni.errors import Code, TreniError
@@ -168,17 +167,12 @@ class Landed:
 
     def __init__(self, landing: _Landing, rows: int) -> None:
         self._landing, self._rows = landing, rows
-        self._tokens: list[Sampled] | None = None
+        self._tokens: list[Sampled | None] | None = None
 
-    def wait(self) -> list[Sampled]:
+    def wait(self) -> list[Sampled | None]:
         """The drawn tokens; blocks until the device has them. See `Pending`."""
         if self._tokens is None:
-            results = self._landing.read(self._rows)
-            if not all(result.finite for result in results):
-                raise logits_not_finite()
-            self._tokens = [
-                Sampled(id=r.id, logprob=r.logprob, entropy=r.entropy, margin=r.margin) for r in results
-            ]
+            self._tokens = [result.sampled() for result in self._landing.read(self._rows)]
         return self._tokens
 
 

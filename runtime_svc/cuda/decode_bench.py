@@ -201,9 +201,10 @@ class Bench:
             for index, (row, token) in enumerate(zip(rows, tokens, strict=True)):
                 want, written = self.reference(row, token)
                 error = float(self.cupy.linalg.norm(logits[index] - want) / self.cupy.linalg.norm(want))
-                right = drawn[index].id == int(logits[index].argmax()) and not np.isnan(error + written)
+                found, greedy = drawn[index], int(logits[index].argmax())
+                right = found is not None and found.id == greedy and not np.isnan(error + written)
                 worst = max(worst, error, written) if right else float("inf")
-            tokens = [sampled.id for sampled in drawn]
+            tokens = [0 if found is None else found.id for found in drawn]
         return worst
 
     def time(self, decode: Decode, positions: list[int], steps: int) -> tuple[float, float]:

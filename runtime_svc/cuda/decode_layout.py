@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.ops import Sampled
 from runtime_svc.runner import Row
 from treni.errors import Code, TreniError
 
@@ -73,6 +74,12 @@ class RowResult(ctypes.Structure):
         ("finite", ctypes.c_int32),
         ("slot", ctypes.c_int32),
     )
+
+    def sampled(self) -> Sampled | None:
+        """The token; None where the logits hold NaN or infinity."""
+        if not self.finite:
+            return None
+        return Sampled(id=self.id, logprob=self.logprob, entropy=self.entropy, margin=self.margin)
 
 
 class StepArguments(ctypes.Structure):

@@ -14,7 +14,7 @@ from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda import context, weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode import Decode, cubin_files
-from runtime_svc.cuda.decode_layout import DecodeShape, RowResult
+from runtime_svc.cuda.decode_layout import DecodeShape
 from runtime_svc.cuda.device import CudaDevice, Device
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
@@ -123,7 +123,10 @@ class CudaRunner:
         if params.temperature > 0:
             row = Row(slot=slot, position=start + len(tokens) - 1, token=tokens[-1], draw=0, params=params)
             self._steps.draw(row, self._prefill.logits, self._prefill.result)
-        return _sampled(self._prefill.drawn())
+        token = self._prefill.drawn().sampled()
+        if token is None:
+            raise logits_not_finite()
+        return token
 
     def launch(self, rows: Sequence[Row]) -> Pending:
         """Starts one decode step."""
@@ -146,12 +149,6 @@ class CudaRunner:
                 got=f"{count}",
                 todo="report it: the scheduler must not ask for this",
             )
-
-
-def _sampled(result: RowResult) -> Sampled:
-    if not result.finite:
-        raise logits_not_finite()
-    return Sampled(id=result.id, logprob=result.logprob, entropy=result.entropy, margin=result.margin)
 
 
 def _prepare(device: CudaDevice, shape: DecodeShape) -> None:

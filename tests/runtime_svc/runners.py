@@ -56,7 +56,8 @@ class Watched:
     def compute(self, rows):
         known = [row if row.token is not None else replace(row, token=self._last[row.slot]) for row in rows]
         tokens = self._runner.launch(known).wait()
-        self._last = {row.slot: token.id for row, token in zip(rows, tokens, strict=True)}
+        ids = [0 if token is None else token.id for token in tokens]
+        self._last = {row.slot: id_ for row, id_ in zip(rows, ids, strict=True)}
         return tokens
 
     def _untouched(self, slot):

@@ -302,6 +302,23 @@ def test_sequences_whose_step_fails_say_so_and_the_others_go_on(random_directory
     assert list(alone(engine, kept).tokens) == list(alone(single, kept).tokens)
 
 
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_sequence_without_finite_logits_is_the_only_one_that_fails(random_directory, decoder, ahead):
+    engine, single = build(random_directory, decoder, ahead=ahead), build(random_directory, decoder)
+    requests = [generate_request(text, cache_key="k", max_new_tokens=40) for text in ("one", "two", "three")]
+    heard = [submit(engine, request) for request in requests]
+    for _ in range(5):
+        engine.scheduler.step()
+    second = engine.scheduler._decoding[1]
+    engine.runner._caches[second.slot].values[0][...] = np.nan
+    finish_all(engine)
+    assert (heard[1].error.code, heard[1].error.kind) == (Code.INTERNAL, "logits_not_finite")
+    for index in (0, 2):
+        assert list(heard[index].answer.tokens) == list(alone(single, requests[index]).tokens)
+    again = alone(engine, requests[1])  # what is broken is not used again
+    assert list(again.tokens) == list(alone(single, requests[1]).tokens)
+
+
 def test_what_nobody_foresaw_is_told_and_the_engine_goes_on(random_directory, decoder, monkeypatch):
     engine = build(random_directory, decoder)
     request = generate_request("Hello", max_new_tokens=5)

@@ -11,7 +11,6 @@ from runtime_svc.cuda import decode_layout as layout
 from runtime_svc.cuda.decode import _layer_table
 from runtime_svc.cuda.driver import TensorMap
 from runtime_svc.cuda.shim.build import KERNELS, Library
-from runtime_svc.ops import Sampled
 
 GUARD, FENCE = 256, 0xA5
 
@@ -165,9 +164,7 @@ class HostSteps:
         )
         self._sample(self._arguments)
         results = (layout.RowResult * len(rows)).from_address(self._results)
-        return Done(
-            [Sampled(id=r.id, logprob=r.logprob, entropy=r.entropy, margin=r.margin) for r in results]
-        )
+        return Done([result.sampled() for result in results])
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,20 @@ def test_a_model_that_yields_no_numbers_draws_no_token(device, tmp_path, params)
     assert raised.value.kind == "logits_not_finite"
 
 
+def test_a_row_without_finite_logits_is_the_only_one_that_draws_no_token(runner):
+    prompts = [PROMPT[:20], PROMPT[20:40], PROMPT[40:]]
+    first = [runner.prefill(slot, prompt, 0, GREEDY, nothing) for slot, prompt in enumerate(prompts)]
+    rows = [
+        Row(slot=slot, position=20, token=token.id, draw=1, params=GREEDY) for slot, token in enumerate(first)
+    ]
+    expected = runner.launch(rows).wait()
+    assert None not in expected
+    cache = runner._prefill._cache
+    keys = np.full((runner.config.kv_heads, runner.capacity, runner.config.head_dim), 0x7FFF, np.uint16)
+    runner._device.upload(cache.layer(0) + keys.nbytes, keys)
+    assert runner.launch(rows).wait() == [expected[0], None, expected[2]]
+
+
 def test_check_stops_before_a_chunk(runner):
     def stop():
         raise InterruptedError
