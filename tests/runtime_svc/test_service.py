@@ -137,18 +137,22 @@ async def test_closing_ends_what_runs_and_refuses_what_comes(engine, endless):
 
 @pytest.mark.parametrize("failing", [False, True])
 async def test_an_idle_engine_prepares_until_nothing_is_left(engine, monkeypatch, failing):
-    calls = []
+    calls, done = [], threading.Event()
 
     def prepare():
         calls.append(threading.current_thread().name)
         if failing:
+            done.set()
             raise RuntimeError("no memory for it")
+        if len(calls) == 3:
+            done.set()
         return len(calls) < 3
 
     monkeypatch.setattr(engine.runner, "prepare", prepare)
     async with InferenceCore(engine) as core:
         answers = [await collect(core.generate(generate_request("Hello", max_new_tokens=2)))]
-        await asyncio.sleep(10 * IDLE_S)
+        assert await asyncio.to_thread(done.wait, 30)
+        await asyncio.sleep(4 * IDLE_S)
         answers.append(await collect(core.generate(generate_request("Hello", max_new_tokens=2))))
     assert calls == ["engine"] * (1 if failing else 3)
     assert list(answers[0][-1].finish.tokens) == list(answers[1][-1].finish.tokens)

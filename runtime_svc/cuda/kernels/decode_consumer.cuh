@@ -175,7 +175,7 @@ struct Consumer {
             if (group < rows_of(step)) *reinterpret_cast<float2*>(&shared().partial[slot][tile][at]) = value;
         }
         __syncwarp();
-        if (lane == 0) mbarrier_arrive(&shared().partial_full[slot]);
+        arrive_for_warp(&shared().partial_full[slot], lane);
         group_number++;
     }
 

@@ -39,6 +39,9 @@
 #ifndef SHARED_BYTES
 #define SHARED_BYTES 232448
 #endif
+#ifndef ARRIVALS
+#define ARRIVALS 1  // lanes that arrive for a warp where partial sums change hands; racecheck can only follow all 32
+#endif
 
 constexpr int ROWS = SINGLE ? 1 : MAX_ROWS;  // that this kernel is compiled for
 constexpr int TILE = 8;
@@ -207,6 +210,11 @@ struct Shared {
 constexpr int RING_SLOTS = RING_BYTES / (SLOT_BYTES + 16);
 constexpr int RING_OFFSET = ceil_div(int(sizeof(Shared)) + RING_SLOTS * 16, 128) * 128;
 static_assert(RING_SLOTS >= 4 && RING_OFFSET + RING_SLOTS * SLOT_BYTES <= SHARED_BYTES);
+
+// For the whole warp, which has met.
+__device__ __forceinline__ void arrive_for_warp(Mbarrier* barrier, u32 lane) {
+    if (lane < ARRIVALS) mbarrier_arrive(barrier);
+}
 
 __device__ __forceinline__ Shared& shared() { return *reinterpret_cast<Shared*>(fixed_shared()); }
 

@@ -39,10 +39,12 @@ def runner(device, directory):
     return made(device, directory, slots=3, capacity=100)
 
 
-def made(device, directory, *, slots, capacity):
+def made(device, directory, *, slots, capacity, **defines):
+    """With a decode kernel that is compiled with `defines`."""
     config = checkpoint.read_config(directory)
     loaded = weights.load(directory, config, device)
-    steps = partial(HostSteps if isinstance(device, HostDevice) else Decode, device, config, loaded)
+    kind = HostSteps if isinstance(device, HostDevice) else Decode
+    steps = partial(kind, device, config, loaded, defines=defines)
     return CudaRunner(device, "a device", config, loaded, slots=slots, capacity=capacity, steps=steps)
 
 
@@ -93,7 +95,9 @@ def test_the_same_prompt_gives_the_same_bits_in_any_slot(runner):
     assert runner.prefill(2, PROMPT, 0, DRAWN, nothing) == first
 
 
-def test_decode_continues_what_prefill_began(runner, directory):
+@pytest.mark.parametrize("arrivals", [pytest.param(1, id="a_lane"), pytest.param(32, id="every_lane")])
+def test_decode_continues_what_prefill_began(device, directory, arrivals):
+    runner = made(device, directory, slots=2, capacity=100, ARRIVALS=arrivals)
     decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
     cache = decoder.new_cache()
     logits = decoder.forward(PROMPT, cache)
