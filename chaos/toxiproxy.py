@@ -25,11 +25,11 @@ from toxiproxy.api import APIConsumer
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
 from chaos.toxiproxy_build import ensure_server
+from treni import processes
 from treni.errors import Code, TreniError
 
 START_TIMEOUT_S = 10.0
 LISTEN_TIMEOUT_S = 3.0
-STOP_TIMEOUT_S = 5.0
 API_TIMEOUT_S = 5.0
 _POLL_S = 0.02
 _START_TRIES = 5
@@ -214,7 +214,7 @@ class ToxiproxyServer:
     async def stop(self) -> None:
         """Ends a server of ours, with all its proxies; leaves one that was attached to. May be called again."""
         if self._process is not None:
-            await _stop(self._process)
+            await processes.stop(self._process)
 
     async def __aenter__(self) -> ToxiproxyServer:
         return self
@@ -241,13 +241,13 @@ class ToxiproxyServer:
             )
         try:
             if not await _listens(process, port, program):
-                await _stop(process)
+                await processes.stop(process)
                 return None
             address = f"127.0.0.1:{port}"
             async with asyncio.timeout(START_TIMEOUT_S):
                 attached = await cls.attach(address)
         except BaseException as error:
-            await _stop(process)
+            await processes.stop(process)
             if isinstance(error, TimeoutError):
                 raise _not_up(program, f"no answer in {START_TIMEOUT_S:.0f} s") from None
             raise
@@ -271,18 +271,6 @@ async def _listens(process: asyncio.subprocess.Process, port: int, program: Path
             raise _not_up(program, f"exit status {process.returncode}")
         await asyncio.sleep(_POLL_S)
     return False
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def _free_port() -> int:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from treni import processes
 from treni.errors import Code, TreniError
 
 START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -66,16 +66,8 @@ class Child:
         return f"{self.name} exited with status {code}"
 
     async def stop(self) -> None:
-        """Asks it to end, and kills it if it does not within `STOP_TIMEOUT_S`."""
-        if self.process.returncode is not None:
-            return
-        self.process.terminate()
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self.process.wait()
-        except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
+        """Asks it to end, and kills it if it does not soon."""
+        await processes.stop(self.process)
 
 
 async def start_child(
@@ -102,9 +94,7 @@ async def start_child(
             line = await process.stdout.readline()
         ready = json.loads(line)
     except (TimeoutError, json.JSONDecodeError, asyncio.CancelledError) as error:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await processes.kill(process)
         if isinstance(error, asyncio.CancelledError):
             raise
         tail = log_path.read_text(encoding="utf-8", errors="replace")[-2000:]
