@@ -186,9 +186,20 @@ def latency_summary(latencies_s: Sequence[float]) -> LatencySummary:
 
 
 def _unpack(samples: Sequence[PairSample]) -> tuple[_Design, Array, Array]:
-    design = _design(tuple(s.block for s in samples), tuple(s.stratum for s in samples))
-    internal = np.array([s.internal_s for s in samples], dtype=np.float64)
-    external = np.array([s.external_s for s in samples], dtype=np.float64)
+    """The design and both arms' seconds, in an order of their own.
+
+    The order of the samples and the blocks' names say nothing, so no bit of an estimate may depend on them. Blocks with
+    the same strata are told apart by their seconds last, which leaves the design, and what is cached, the same.
+    """
+    by_block: dict[int, list[tuple[str, float, float]]] = {}
+    for s in samples:
+        by_block.setdefault(s.block, []).append((s.stratum, s.internal_s, s.external_s))
+    contents = sorted(map(sorted, by_block.values()), key=lambda pairs: ([pair[0] for pair in pairs], pairs))
+    pairs = [pair for block in contents for pair in block]
+    blocks = tuple(number for number, block in enumerate(contents) for _ in block)
+    design = _design(blocks, tuple(stratum for stratum, _, _ in pairs))
+    internal = np.array([seconds for _, seconds, _ in pairs], dtype=np.float64)
+    external = np.array([seconds for _, _, seconds in pairs], dtype=np.float64)
     if not (np.isfinite(internal).all() and np.isfinite(external).all()):
         raise invalid_argument(
             "latency_not_finite",
