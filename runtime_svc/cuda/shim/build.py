@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime_svc.cuda.shim.compiler import compiler
 from treni.errors import Code, TreniError
 
 _HERE = Path(__file__).parent
@@ -35,7 +35,7 @@ def compiled(source: Path, defines: Mapping[str, int], directory: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             built = Path(scratch) / library.name
-            command = [os.environ.get("CXX", "g++"), *_FLAGS, *macros, "-DTRENI_SHIM", f"-I{KERNELS}"]
+            command = [*compiler(), *_FLAGS, *macros, "-DTRENI_SHIM", f"-I{KERNELS}"]
             command += ["-include", str(_HERE / "shim.h"), "-x", "c++", str(source), "-o", str(built)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode != 0:

@@ -1,6 +1,6 @@
 // Runs CUDA kernels on the CPU: every thread of a block is a fiber, and one OS thread runs them in turn.
 //
-// Compiled in front of a .cu file (g++ -x c++ -include shim.h -DTRENI_SHIM -fno-strict-aliasing). What a fiber
+// Compiled in front of a .cu file (c++ -x c++ -include shim.h -DTRENI_SHIM -fno-strict-aliasing). What a fiber
 // would wait for (a barrier, the other lanes of its warp, a value in memory) it waits for by yielding, so a
 // kernel whose blocks wait for each other runs too, provided that it is launched with `resident` set. With a seed
 // (shim_schedule) warps run in random order and at random speeds, which finds what only works in step. Memory is
@@ -224,6 +224,14 @@ inline void barrier_sync(unsigned id, unsigned threads) {
     while (barrier.generation == generation) yield();
 }
 
+// The argument at an address of any alignment, as CUDA's driver takes it.
+template <class T>
+T argument_at(const void* from) {
+    T value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
 // A CUDA-style list of pointers to the arguments, unpacked for the kernel's own signature.
 template <class... Args>
 struct Call {
@@ -231,7 +239,7 @@ struct Call {
     void** arguments;
     template <size_t... I>
     void apply(std::index_sequence<I...>) {
-        kernel(*static_cast<std::remove_cv_t<std::remove_reference_t<Args>>*>(arguments[I])...);
+        kernel(argument_at<std::remove_cv_t<std::remove_reference_t<Args>>>(arguments[I])...);
     }
     static void entry(void* self) { static_cast<Call*>(self)->apply(std::index_sequence_for<Args...>{}); }
 };

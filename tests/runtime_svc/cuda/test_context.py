@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from runtime_svc.cuda.shim.compiler import compiler
+
 DRIVER = r"""
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +35,7 @@ assert context.begin() is context.begin()
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("driver")
     (folder / "driver.c").write_text(DRIVER)
-    command = [os.environ.get("CXX", "g++"), "-x", "c", "-shared", "-fPIC", "driver.c", "-o", "libcuda.so.1"]
+    command = [*compiler(), "-x", "c", "-shared", "-fPIC", "driver.c", "-o", "libcuda.so.1"]
     subprocess.run(command, cwd=folder, check=True)
     return folder
 
