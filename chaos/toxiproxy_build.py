@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from treni.errors import Code, TreniError
-from treni.packages import fetch_command
+from treni.packages import cache_folder, failure_of, fetch_command
 
 VERSION = "2.12.0"
 PACKAGE = "github.com/Shopify/toxiproxy/v2/cmd/server"
@@ -51,9 +51,7 @@ def doctor() -> ServerReport:
 
 def cached_server() -> Path:
     """Where the cache keeps the program, whether or not it is there."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(cache) if cache != "" else Path.home() / ".cache"
-    return base / "treni-route" / "toxiproxy" / VERSION / "toxiproxy-server"
+    return cache_folder() / "toxiproxy" / VERSION / "toxiproxy-server"
 
 
 def find_server() -> Path | None:
@@ -134,21 +132,7 @@ def _fetch_go(scratch: Path) -> Path:
 
 
 def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=BUILD_TIMEOUT_S,
-            check=False,
-        )
-        problem = None if done.returncode == 0 else f"status {done.returncode}: {done.stderr.strip()[-1500:]}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = str(error)
+    problem = failure_of(command, cwd=folder, timeout_s=BUILD_TIMEOUT_S, environment=environment)
     if problem is not None:
         raise TreniError(
             Code.FAILED_PRECONDITION,

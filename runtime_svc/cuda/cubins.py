@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime_svc.cuda import libraries
 from treni.errors import Code, TreniError
+from treni.packages import cache_folder
 
 KERNELS = Path(__file__).parent / "kernels"
 """Where the `.cu` files and the `.cuh` headers that they share lie."""
@@ -56,7 +57,7 @@ def cached(name: str, defines: Mapping[str, int] = _NO_DEFINES) -> Path:
     digest = hashlib.sha256(str(nvrtc.version).encode())
     for part in (*options, *sources, *sources.values()):
         digest.update(b"\0" + part.encode())
-    path = _cache() / f"{name}-{ARCHITECTURE}-{digest.hexdigest()[:24]}.cubin"
+    path = cache_folder() / "cubins" / f"{name}-{ARCHITECTURE}-{digest.hexdigest()[:24]}.cubin"
     if not path.is_file():
         code = nvrtc.compile(sources, options).code
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +76,6 @@ def compiled(name: str, defines: Mapping[str, int] = _NO_DEFINES) -> Cubin:
 def _options(defines: Mapping[str, int]) -> tuple[str, ...]:
     macros = (f"-D{name}={value}" for name, value in sorted(defines.items()))
     return (f"--gpu-architecture={ARCHITECTURE}", *_OPTIONS, *macros)
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path.home() / ".cache" if not base else Path(base)) / "treni-route" / "cubins"
 
 
 def _sources(name: str) -> dict[str, str]:

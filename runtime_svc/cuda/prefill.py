@@ -94,6 +94,7 @@ class Prefill:
         other._device = device
         other._ops = CudaOps(device, self._config, self._cache)
         other._passes = other._all_passes()
+        other._unrecorded = list(other._passes.values())
         return other
 
     def _all_passes(self) -> dict[tuple[int, bool], Repeated]:

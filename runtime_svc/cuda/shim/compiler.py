@@ -6,13 +6,12 @@ import fcntl
 import os
 import shlex
 import shutil
-import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
 
 from treni.errors import Code, TreniError
-from treni.packages import fetch_command
+from treni.packages import cache_folder, failure_of, fetch_command
 
 ZIG = "ziglang==0.17.1"
 NAMES = ("g++", "clang++", "c++")
@@ -34,29 +33,22 @@ def compiler() -> tuple[str, ...]:
 
 
 def _zig() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = (Path(base) if base else Path.home() / ".cache") / "treni-route" / ZIG.replace("==", "-")
+    folder = cache_folder() / ZIG.replace("==", "-")
     program = folder / "ziglang" / "zig"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be fetching it
         if not program.is_file():
             with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder.parent) as scratch:
-                _fetch(Path(scratch) / "packages")
+                _fetch(Path(scratch), "packages")
                 shutil.rmtree(folder, ignore_errors=True)
                 (Path(scratch) / "packages").replace(folder)
     return program
 
 
-def _fetch(folder: Path) -> None:
-    command = fetch_command(ZIG, folder)
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=FETCH_TIMEOUT_S
-        )
-        problem = None if done.returncode == 0 else f"status {done.returncode}: {done.stderr.strip()[-1500:]}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        problem = str(error)
+def _fetch(scratch: Path, name: str) -> None:
+    command = fetch_command(ZIG, scratch / name)
+    problem = failure_of(command, cwd=scratch, timeout_s=FETCH_TIMEOUT_S)
     if problem is not None:
         raise TreniError(
             Code.FAILED_PRECONDITION,
