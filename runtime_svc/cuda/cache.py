@@ -10,7 +10,10 @@ from runtime_svc.cuda.device import Device
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KvCache:
-    """Keys (after norm and rotation) and values: (layers, 2, slots, kv_heads, capacity, head_dim) bf16 at `address`.
+    """Keys (after norm and rotation) and values: (layers, 2, slots, kv_heads, capacity, head_dim) at `address`.
+
+    In IEEE half, which is three bits more precise than bfloat16 (ADR 10). What a half cannot hold, from 65,520 on, is
+    stored as NaN, and every token that sees it fails as `logits_not_finite`.
 
     The halves of a head are in Hugging Face's order: element i turns with element i + head_dim / 2.
     """

@@ -1,9 +1,10 @@
 """The fused steps of a prefill on a device, side by side with `ops_numpy.NumpyOps`.
 
 The same steps in the same order with the same meaning. What differs is what a GPU wants: arrays are addresses, the
-residual stream is float32 and what the products read bf16, and the number of rows, their place and their slot are
-read from device memory (`kernels/control.cuh`), so that a recorded sequence of launches can be replayed for others.
-`rows` is what a step is launched for; rows that `control` says are not there stay as they were.
+residual stream is float32, what the products read bf16, queries, keys and values half (f16), and the number of rows,
+their place and their slot are read from device memory (`kernels/control.cuh`), so that a recorded sequence of launches
+can be replayed for others. `rows` is what a step is launched for; rows that `control` says are not there stay as they
+were.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class CudaOps:
         """Bias and norm where given, and rotation, of the sum of `qkv`'s parts.
 
         `qkv` (splits, rows, heads + 2 kv_heads, head_dim) float32. Queries go to `queries` (rows, heads, head_dim)
-        bf16, keys and values to the slot in `layer` of the cache. `turns` (capacity, head_dim / 2, 2) float32.
+        f16, keys and values to the slot in `layer` of the cache. `turns` (capacity, head_dim / 2, 2) float32.
         """
         c = self._config
         lanes = max(c.head_dim // 16, 1)

@@ -3,7 +3,7 @@
 // A block takes 64 queries of one head, a warp 16 of them, and walks the keys 64 at a time with a running maximum and
 // sum (FlashAttention-2, arXiv:2307.08691, algorithm 1), so that scores never leave registers. Values travel while
 // scores are computed, the next keys while values are used; three blocks on a multiprocessor hide what is left.
-#include "bf16.cuh"
+#include "elements.cuh"
 #include "control.cuh"
 #include "overlap.cuh"
 
@@ -15,7 +15,7 @@ constexpr float LOWEST = -3.402823466e38f;  // what a query does not see: its we
 // 64 rows of D elements, `stride` apart, into rows of W + 8: an odd number of 16-byte units, so that eight rows at one
 // column lie in eight different groups of banks. Rows from `limit` on, and columns from D on, are zeros.
 template <int D, int W>
-__device__ __forceinline__ void fetch(bf16* tile, const bf16* from, long long stride, int first, int limit) {
+__device__ __forceinline__ void fetch(f16* tile, const f16* from, long long stride, int first, int limit) {
 #pragma unroll
   for (int i = threadIdx.x; i < KEYS * (W / 8); i += THREADS) {
     int row = i / (W / 8), column = i % (W / 8) * 8;
@@ -26,14 +26,14 @@ __device__ __forceinline__ void fetch(bf16* tile, const bf16* from, long long st
 }
 
 template <int D>
-__device__ __forceinline__ void attend(const Control* control, const bf16* queries, int heads, int kv_heads, int slots,
-                                       int capacity, const bf16* layer, float scale, bf16* out) {
+__device__ __forceinline__ void attend(const Control* control, const f16* queries, int heads, int kv_heads, int slots,
+                                       int capacity, const f16* layer, float scale, bf16* out) {
   start_next();
   constexpr int W = D < 16 ? 16 : D;  // the tensor cores contract 16 at a time
   constexpr int PITCH = W + 8;
-  bf16* tile = reinterpret_cast<bf16*>(dynamic_shared());
-  bf16* keys = tile + QUERIES * PITCH;
-  bf16* values = keys + KEYS * PITCH;
+  f16* tile = reinterpret_cast<f16*>(dynamic_shared());
+  f16* keys = tile + QUERIES * PITCH;
+  f16* values = keys + KEYS * PITCH;
 
   // The tiles with most keys first: what runs last is short.
   int first = (gridDim.y - 1 - blockIdx.y) * QUERIES;
@@ -43,8 +43,8 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
   int head = blockIdx.x, kv_head = head / (heads / kv_heads);
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   long long cached = static_cast<long long>(kv_head) * capacity * D;
-  const bf16* all_keys = part_of(layer, 0, slots, control->slot, kv_heads, capacity, D) + cached;
-  const bf16* all_values = part_of(layer, 1, slots, control->slot, kv_heads, capacity, D) + cached;
+  const f16* all_keys = part_of(layer, 0, slots, control->slot, kv_heads, capacity, D) + cached;
+  const f16* all_values = part_of(layer, 1, slots, control->slot, kv_heads, capacity, D) + cached;
   int end = start + min(first + QUERIES, rows);
 
   fetch<D, W>(tile, queries + head * D, static_cast<long long>(heads) * D, first, rows);
@@ -70,8 +70,8 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
       for (int n = 0; n < KEYS; n += 16) {
         u32 key[4];
         ldmatrix_x4(key, keys + (n + lane / 16 * 8 + lane % 8) * PITCH + k + lane / 8 % 2 * 8);
-        mma_bf16_16816(scores[n / 8], query, {key[0], key[1]});
-        mma_bf16_16816(scores[n / 8 + 1], query, {key[2], key[3]});
+        mma_f16_16816(scores[n / 8], query, {key[0], key[1]});
+        mma_f16_16816(scores[n / 8 + 1], query, {key[2], key[3]});
       }
     }
     if (base + KEYS - 1 > start + first + warp * 16) {
@@ -118,14 +118,14 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
     for (int k = 0; k < KEYS; k += 16) {
       const float(&left)[4] = scores[k / 8];
       const float(&right)[4] = scores[k / 8 + 1];
-      u32 weight[4] = {bf16_pair(left[0], left[1]), bf16_pair(left[2], left[3]), bf16_pair(right[0], right[1]),
-                       bf16_pair(right[2], right[3])};
+      u32 weight[4] = {f16_pair(left[0], left[1]), f16_pair(left[2], left[3]), f16_pair(right[0], right[1]),
+                       f16_pair(right[2], right[3])};
 #pragma unroll
       for (int n = 0; n < W; n += 16) {
         u32 value[4];
         ldmatrix_x4_transposed(value, values + (k + lane % 16) * PITCH + n + lane / 16 * 8);
-        mma_bf16_16816(sum[n / 8], weight, {value[0], value[1]});
-        mma_bf16_16816(sum[n / 8 + 1], weight, {value[2], value[3]});
+        mma_f16_16816(sum[n / 8], weight, {value[0], value[1]});
+        mma_f16_16816(sum[n / 8 + 1], weight, {value[2], value[3]});
       }
     }
   }
@@ -136,7 +136,7 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
     total[r] += __shfl_xor_sync(0xffffffffu, total[r], 1);
     total[r] += __shfl_xor_sync(0xffffffffu, total[r], 2);
     float inverse = 1.0f / total[r];
-    bf16* row = tile + (warp * 16 + lane / 4 + 8 * r) * PITCH + lane % 4 * 2;
+    f16* row = tile + (warp * 16 + lane / 4 + 8 * r) * PITCH + lane % 4 * 2;
 #pragma unroll
     for (int n = 0; n < W / 8; n++) {
       *reinterpret_cast<u32*>(row + n * 8) = bf16_pair(sum[n][2 * r] * inverse, sum[n][2 * r + 1] * inverse);
@@ -152,12 +152,12 @@ __device__ __forceinline__ void attend(const Control* control, const bf16* queri
   }
 }
 
-// Out (rows, heads, D) bf16 from queries (rows, heads, D) and a layer of the cache. `scale` is
+// Out (rows, heads, D) bf16 from queries (rows, heads, D) f16 and a layer of the cache. `scale` is
 // log2(e) / sqrt(D). Blocks: (heads, tiles of 64 rows). Dynamic shared memory: 3 * 64 * (max(D, 16) + 8) * 2 bytes.
 #define ATTEND(D)                                                                                                  \
   extern "C" __global__ void __launch_bounds__(THREADS, 3)                                                         \
-      attend_##D(const Control* control, const bf16* queries, int heads, int kv_heads, int slots, int capacity,    \
-                 const bf16* layer, float scale, bf16* out) {                                                      \
+      attend_##D(const Control* control, const f16* queries, int heads, int kv_heads, int slots, int capacity,     \
+                 const f16* layer, float scale, bf16* out) {                                                      \
     attend<D>(control, queries, heads, kv_heads, slots, capacity, layer, scale, out);                              \
   }                                                                                                                \
   TRENI_SHIM_EXPORT(attend_##D)

@@ -5,7 +5,7 @@
 // nothing else holds the warpgroups together: one's weights are computed while the other multiplies. Within a warpgroup
 // the weights of one tile are multiplied with its values while the scores of the next are turned into weights
 // (FlashAttention-3, arXiv:2407.08608, sections 3.1 and 3.2).
-#include "bf16.cuh"
+#include "elements.cuh"
 #include "control.cuh"
 #include "overlap.cuh"
 #include "tensor.cuh"
@@ -79,8 +79,8 @@ __device__ __forceinline__ void score(float (&scores)[KEYS / 8][4], const unsign
                                       const unsigned char* keys) {
 #pragma unroll
   for (int k = 0; k < D / 16; k++) {
-    wgmma_64_rows_of_k<KEYS>(scores, {query + k / 4 * (TILE / 4) + k % 4 * 32, 0, 1024},
-                             {keys + k / 4 * PANEL + k % 4 * 32, 0, 1024});
+    wgmma_64_rows_of_k<KEYS, f16>(scores, {query + k / 4 * (TILE / 4) + k % 4 * 32, 0, 1024},
+                                  {keys + k / 4 * PANEL + k % 4 * 32, 0, 1024});
   }
   wgmma_commit();
 }
@@ -138,13 +138,13 @@ __device__ __forceinline__ void pack(const float (&scores)[KEYS / 8][4], u32 (&w
   for (int k = 0; k < KEYS / 16; k++) {
     const float(&left)[4] = scores[2 * k];
     const float(&right)[4] = scores[2 * k + 1];
-    weight[k][0] = bf16_pair(left[0], left[1]), weight[k][1] = bf16_pair(left[2], left[3]);
-    weight[k][2] = bf16_pair(right[0], right[1]), weight[k][3] = bf16_pair(right[2], right[3]);
+    weight[k][0] = f16_pair(left[0], left[1]), weight[k][1] = f16_pair(left[2], left[3]);
+    weight[k][2] = f16_pair(right[0], right[1]), weight[k][3] = f16_pair(right[2], right[3]);
   }
 }
 
-// Out (rows, heads, 128) bf16 from queries (rows, heads, 128) and a layer of the cache, (2, slots, kv_heads, capacity,
-// 128). `query_map`: boxes of 64 rows of (rows, heads * 128); `cache`: boxes of 128 rows of the layer's positions.
+// Out (rows, heads, 128) bf16 from queries (rows, heads, 128) f16 and a layer of the cache, (2, slots, kv_heads,
+// capacity, 128) f16. `query_map`: boxes of 64 rows of (rows, heads * 128); `cache`: boxes of 128 rows of the layer's positions.
 // `scale` is log2(e) / sqrt(128), `groups` 1 or 2 warpgroups that work. Dynamic shared memory: 160 KiB and the barriers.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attend_128(const Control* control, const __grid_constant__ TensorMap query_map,

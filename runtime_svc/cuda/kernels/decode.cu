@@ -13,8 +13,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) decode_step(const __gri
             mbarrier_init(&Ring::empty()[i], CONSUMERS);
         }
         for (int i = 0; i < PARTIALS; i++) {
-            mbarrier_init(&shared().partial_full[i], CONSUMERS * ARRIVALS);
-            mbarrier_init(&shared().partial_empty[i], (SINGLE ? 1 : REDUCERS) * ARRIVALS);
+            mbarrier_init(&shared().partial_full[i], CONSUMERS * 4 * ROWS);  // every lane that stores
+            mbarrier_init(&shared().partial_empty[i], (SINGLE ? 1 : REDUCERS) * 32);
         }
         mbarrier_init_fence();
     }

@@ -90,7 +90,7 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
                 u32 head = HEADS + part * KV_HEADS + task.kv_head;
                 HeadVector v = loader.load(task.row, head, part == 0 ? k_gain : nullptr, part == 0);
                 if (loader.active()) {
-                    u32 low = bf16_pair(v.low[0], v.low[1]), high = bf16_pair(v.high[0], v.high[1]);
+                    u32 low = f16_pair_or_nan(v.low[0], v.low[1]), high = f16_pair_or_nan(v.high[0], v.high[1]);
                     shared().fresh[part][lane] = low, shared().fresh[part][HEAD_DIM / 4 + lane] = high;
                     if (task.first_head % GROUP == 0) {
                         u32* to = reinterpret_cast<u32*>(cache_rows(step, layer, part, task.row, task.kv_head) +
@@ -135,8 +135,8 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
                         uint4 k = *reinterpret_cast<const uint4*>(rows + group * HEAD_DIM * 2 + j * 64 + quarter * 16);
                         u32 low[4] = {q[j][0], q[j][1], q[j][2], q[j][3]}, high[4] = {q[j][4], q[j][5], q[j][6], q[j][7]};
                         u32 k_low[2] = {k.x, k.y}, k_high[2] = {k.z, k.w};
-                        mma_bf16_16816(s[j % 2 * 2], low, k_low);
-                        mma_bf16_16816(s[j % 2 * 2 + 1], high, k_high);
+                        mma_f16_16816(s[j % 2 * 2], low, k_low);
+                        mma_f16_16816(s[j % 2 * 2 + 1], high, k_high);
                     }
                     u32 left = positions - warp * 8;  // of this warp's 8, those from `left` on are not there
                     float s0 = ((s[0][0] + s[0][2]) + (s[1][0] + s[1][2])) + ((s[2][0] + s[2][2]) + (s[3][0] + s[3][2]));
@@ -172,9 +172,9 @@ __device__ __forceinline__ void Consumer::attention(u32 layer, u32 place) {
 
 // Two neighbouring elements of a query as fragments of A hold them: rounded, and what the rounding left.
 __device__ __forceinline__ void Consumer::store_query(u32 head, u32 element, float x, float y) {
-    u32 rounded = bf16_pair(x, y);
+    u32 rounded = f16_pair(x, y);
     *reinterpret_cast<uint2*>(&shared().query[head][element]) = {
-        rounded, bf16_pair(x - bf16_low(rounded), y - bf16_high(rounded))};
+        rounded, f16_pair(x - f16_low(rounded), y - f16_high(rounded))};
 }
 
 // Puts this step's key or value among this warp's 8 rows, where it belongs there.
@@ -201,13 +201,13 @@ __device__ __forceinline__ void Consumer::add_values(Running& run, const unsigne
         const unsigned char* from = rows + position * HEAD_DIM * 2 + lane * (WIDTH * 2);
         if (WIDTH == 4) {
             uint2 words = *reinterpret_cast<const uint2*>(from);
-            value[0] = bf16_low(words.x), value[1 % WIDTH] = bf16_high(words.x);
-            value[2 % WIDTH] = bf16_low(words.y), value[3 % WIDTH] = bf16_high(words.y);
+            value[0] = f16_low(words.x), value[1 % WIDTH] = f16_high(words.x);
+            value[2 % WIDTH] = f16_low(words.y), value[3 % WIDTH] = f16_high(words.y);
         } else if (WIDTH == 2) {
             u32 word = *reinterpret_cast<const u32*>(from);
-            value[0] = bf16_low(word), value[1 % WIDTH] = bf16_high(word);
+            value[0] = f16_low(word), value[1 % WIDTH] = f16_high(word);
         } else {
-            value[0] = bf16_float(*reinterpret_cast<const u16*>(from));
+            value[0] = f16_float(*reinterpret_cast<const u16*>(from));
         }
         bool there = position < int(count);  // what lies in the slot after the last position is not a number
 #pragma unroll

@@ -174,8 +174,7 @@ struct Consumer {
             float2 value = {(s[0][0] + s[0][2]) + (s[1][0] + s[1][2]), (s[0][1] + s[0][3]) + (s[1][1] + s[1][3])};
             if (group < rows_of(step)) *reinterpret_cast<float2*>(&shared().partial[slot][tile][at]) = value;
         }
-        __syncwarp();
-        arrive_for_warp(&shared().partial_full[slot], lane);
+        if (group < ROWS) mbarrier_arrive(&shared().partial_full[slot]);
         group_number++;
     }
 

@@ -25,8 +25,8 @@ struct Producer {
     // Old positions' keys and values; this step's own are added by the consumer that reads them.
     __device__ __forceinline__ void attention(u32 layer, u32 place) {
         for_each_task(step, place, [&](Task task) {
-            const u16* keys = cache_rows(step, layer, 0, task.row, task.kv_head);
-            const u16* values = cache_rows(step, layer, 1, task.row, task.kv_head);
+            const f16* keys = cache_rows(step, layer, 0, task.row, task.kv_head);
+            const f16* values = cache_rows(step, layer, 1, task.row, task.kv_head);
 #pragma unroll 1
             for (u32 i = task.first_split; i <= task.last_split; i++) {
                 Split split(step.row[task.row], i);
@@ -84,7 +84,7 @@ struct Producer {
         ring.advance();
     }
 
-    __device__ __forceinline__ void fetch_positions(const u16* from, u32 bytes) {
+    __device__ __forceinline__ void fetch_positions(const f16* from, u32 bytes) {
         Mbarrier* full = &Ring::full()[ring.slot];
         wait_for_room(IN_FLIGHT);
         if (elect_one()) {

@@ -217,8 +217,7 @@ struct Reducer {
             }
             emit(stage, layer, mine, row, output, before + sum, gain, half);
         }
-        __syncwarp();
-        arrive_for_warp(&shared().partial_empty[slot], lane);
+        mbarrier_arrive(&shared().partial_empty[slot]);
     }
 
     __device__ __forceinline__ void emit(Stage stage, u32 layer, bool mine, u32 row, u32 output, float value, float gain,

@@ -39,9 +39,6 @@
 #ifndef SHARED_BYTES
 #define SHARED_BYTES 232448
 #endif
-#ifndef ARRIVALS
-#define ARRIVALS 1  // lanes that arrive for a warp where partial sums change hands; racecheck can only follow all 32
-#endif
 
 constexpr int ROWS = SINGLE ? 1 : MAX_ROWS;  // that this kernel is compiled for
 constexpr int TILE = 8;
@@ -200,7 +197,7 @@ struct Shared {
     alignas(16) float partial[PARTIALS][GROUP_TILES][CONSUMERS * ROWS * TILE + TILE];  // (consumer, row, output)
     alignas(16) unsigned char scratch[CONSUMERS][SCRATCH];
     alignas(16) u32 query[HEADS_AT_ONCE][QUERY_PITCH];  // fragments of A
-    alignas(16) u32 fresh[2][HEAD_DIM / 2];  // this step's key and value, in bf16 pairs
+    alignas(16) u32 fresh[2][HEAD_DIM / 2];  // this step's key and value, in f16 pairs
     float split_peak[CONSUMERS][8], split_total[CONSUMERS][8];
     Statistics statistics[REDUCERS][ROWS];
 };
@@ -210,11 +207,6 @@ struct Shared {
 constexpr int RING_SLOTS = RING_BYTES / (SLOT_BYTES + 16);
 constexpr int RING_OFFSET = ceil_div(int(sizeof(Shared)) + RING_SLOTS * 16, 128) * 128;
 static_assert(RING_SLOTS >= 4 && RING_OFFSET + RING_SLOTS * SLOT_BYTES <= SHARED_BYTES);
-
-// For the whole warp, which has met.
-__device__ __forceinline__ void arrive_for_warp(Mbarrier* barrier, u32 lane) {
-    if (lane < ARRIVALS) mbarrier_arrive(barrier);
-}
 
 __device__ __forceinline__ Shared& shared() { return *reinterpret_cast<Shared*>(fixed_shared()); }
 
@@ -364,7 +356,7 @@ __device__ __forceinline__ void for_each_task(const Step& step, u32 place, Do&& 
     }
 }
 
-__device__ __forceinline__ u16* cache_rows(const Step& step, u32 layer, u32 part, u32 row, u32 kv_head) {
+__device__ __forceinline__ f16* cache_rows(const Step& step, u32 layer, u32 part, u32 row, u32 kv_head) {
     u64 index = ((u64(layer) * 2 + part) * step.slots + step.row[row].slot) * KV_HEADS + kv_head;
     return step.cache + index * step.capacity * HEAD_DIM;
 }

@@ -36,7 +36,7 @@ struct Step {
     const u16* head;          // (vocabulary, HIDDEN)
     const float* final_gain;  // (HIDDEN,)
     const float* rope;        // (capacity, HEAD_DIM / 2, 2), cosine and sine
-    u16* cache;               // (layers, 2, slots, KV_HEADS, capacity, HEAD_DIM)
+    f16* cache;               // (layers, 2, slots, KV_HEADS, capacity, HEAD_DIM)
     u64* exchange;            // zero before the first launch; its first PHASED_WORDS also when `turn` is 0
     float* logits;            // (MAX_ROWS, vocabulary)
     int* last_token;          // (slots,)

@@ -1,5 +1,5 @@
 // The last row's logits: final norm and LM head, as one pass over the head's rows.
-#include "bf16.cuh"
+#include "elements.cuh"
 #include "control.cuh"
 #include "overlap.cuh"
 #include "statistics.cuh"

@@ -1,5 +1,5 @@
 // The element-wise steps of a prefill over rows of tokens; blocks beyond `control->rows` do nothing.
-#include "bf16.cuh"
+#include "elements.cuh"
 #include "control.cuh"
 #include "overlap.cuh"
 
@@ -98,14 +98,14 @@ extern "C" __global__ void __launch_bounds__(640)
 TRENI_SHIM_EXPORT(rms_of_sum)
 
 // Bias and norm where there are any, then rotation of queries and keys, of the sum of the parts of `qkv` (splits, padded
-// rows, heads + 2 kv_heads, D) float32: it is rounded once, here. Queries go to `queries` (rows, heads, D) bf16, keys and
-// values to the slot from `start` on. `bias` is as wide as a row of qkv, `query_gain` and `key_gain` (D,), `turns` (capacity, D / 2, 2) cosine and sine.
+// rows, heads + 2 kv_heads, D) float32: it is rounded once, here. Queries go to `queries` (rows, heads, D) f16, keys and
+// values to the slot from `start` on, as f16 too. `bias` is as wide as a row of qkv, `query_gain` and `key_gain` (D,), `turns` (capacity, D / 2, 2) cosine and sine.
 // D / 16 lanes a head.
 template <int D>
 __device__ __forceinline__ void rotate(const Control* control, const float* qkv, int splits, int padded,
                                        const float* bias, const float* query_gain, const float* key_gain, float eps,
                                        const float* turns, int heads, int kv_heads, int slots, int capacity,
-                                       bf16* layer, bf16* queries) {
+                                       f16* layer, f16* queries) {
   constexpr int N = D < 16 ? D / 2 : 8;
   constexpr int LANES = D / 2 / N;
   start_next();
@@ -157,7 +157,7 @@ __device__ __forceinline__ void rotate(const Control* control, const float* qkv,
       high[i] = high[i] * cosine + first * sine;
     }
   }
-  bf16* to;
+  f16* to;
   if (head < heads) {
     to = queries + (static_cast<long long>(row) * heads + head) * D + at;
   } else {
@@ -174,7 +174,7 @@ __device__ __forceinline__ void rotate(const Control* control, const float* qkv,
   extern "C" __global__ void rotate_##D(const Control* control, const float* qkv, int splits, int padded,           \
                                         const float* bias, const float* query_gain, const float* key_gain,          \
                                         float eps, const float* turns, int heads, int kv_heads, int slots,          \
-                                        int capacity, bf16* layer, bf16* queries) {                                 \
+                                        int capacity, f16* layer, f16* queries) {                                   \
     rotate<D>(control, qkv, splits, padded, bias, query_gain, key_gain, eps, turns, heads, kv_heads, slots,         \
               capacity, layer, queries);                                                                            \
   }                                                                                                                 \
@@ -187,11 +187,11 @@ ROTATE(128)
 
 // The first `length` positions of one slot into another. Blocks: (chunks, kv_heads, 2 layers); `cache` is
 // (layers, 2, slots, kv_heads, capacity, width).
-extern "C" __global__ void copy_prefix(bf16* cache, int slots, int source, int target, int length, int capacity,
+extern "C" __global__ void copy_prefix(f16* cache, int slots, int source, int target, int length, int capacity,
                                        int width) {
   int kv_heads = gridDim.y;
   long long head = static_cast<long long>(capacity) * width;
-  bf16* base = cache + (static_cast<long long>(blockIdx.z) * slots * kv_heads + blockIdx.y) * head;
+  f16* base = cache + (static_cast<long long>(blockIdx.z) * slots * kv_heads + blockIdx.y) * head;
   const uint4* from = reinterpret_cast<const uint4*>(base + source * kv_heads * head);
   uint4* to = reinterpret_cast<uint4*>(base + target * kv_heads * head);
   int count = length * (width / 8);

@@ -4,7 +4,7 @@
 // Blocks work in pairs on neighbouring tiles and share what both need: two tiles of columns the same rows of x, or two
 // tiles of rows the same weights. Each fetches half of that for both. The weights do not depend on earlier kernels: the
 // first tiles of them are on their way before `wait_previous`.
-#include "bf16.cuh"
+#include "elements.cuh"
 #include "control.cuh"
 #include "overlap.cuh"
 #include "tensor.cuh"
@@ -213,8 +213,8 @@ struct Heads {
   const float* query_gain;  // (128,), or null like the keys'
   const float* key_gain;
   const float* turns;       // (capacity, 64, 2) cosine and sine
-  bf16* layer;              // of the cache
-  bf16* queries;            // (rows, heads, 128)
+  f16* layer;               // of the cache
+  f16* queries;             // (rows, heads, 128)
   float eps;
   int heads, kv_heads, slots, capacity;
 };
@@ -256,7 +256,7 @@ __device__ __forceinline__ void put_head(const Heads& h, int head, int row, floa
       v[n][1] = low * turn.z - high * turn.w, v[n + 8][1] = high * turn.z + low * turn.w;
     }
   }
-  bf16* to;
+  f16* to;
   if (head < h.heads) {
     to = h.queries + (static_cast<long long>(row) * h.heads + head) * D;
   } else {
@@ -266,7 +266,7 @@ __device__ __forceinline__ void put_head(const Heads& h, int head, int row, floa
   }
 #pragma unroll
   for (int n = 0; n < 16; n += 2) {
-    uint2 four = four_columns(bf16_pair(v[n][0], v[n][1]), bf16_pair(v[n + 1][0], v[n + 1][1]));
+    uint2 four = four_columns(f16_pair_or_nan(v[n][0], v[n][1]), f16_pair_or_nan(v[n + 1][0], v[n + 1][1]));
     if (present) *reinterpret_cast<uint2*>(to + 8 * (n + lane % 2) + lane / 2 * 4) = four;
   }
 }
@@ -388,7 +388,7 @@ GATED(256)
 #define HEADS(N)                                                                                                 \
   KERNEL(N) heads_##N(PARAMETERS, const Control* control, const float* bias, const float* query_gain,               \
                    const float* key_gain, float eps, const float* turns, int heads, int kv_heads,                \
-                   int cache_slots, int capacity, bf16* layer, bf16* queries) {                                  \
+                   int cache_slots, int capacity, f16* layer, f16* queries) {                                    \
     Problem p = {rows, outputs, blocks, splits, slots, share_weight, add};                                       \
     Heads h = {control, bias, query_gain, key_gain,  turns,   layer, queries,                                    \
                eps,     heads, kv_heads, cache_slots, capacity};                                                 \

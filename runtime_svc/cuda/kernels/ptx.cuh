@@ -7,7 +7,16 @@ using u64 = unsigned long long;
 
 __device__ __forceinline__ float infinity() { return __uint_as_float(0x7f800000u); }
 
-// ---- bfloat16, in pairs: the element with the lower index in the lower half of the word
+// ---- bfloat16 and IEEE half, in pairs: the element with the lower index in the lower half of the word
+
+using bf16 = u16;
+struct f16 {
+    u16 bits;
+};
+template <class T>
+constexpr bool is_f16 = false;
+template <>
+constexpr bool is_f16<f16> = true;
 
 __device__ __forceinline__ float bf16_low(u32 pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float bf16_high(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
@@ -29,6 +38,56 @@ __device__ __forceinline__ u32 bf16_pair(float low, float high) {
 #endif
 }
 
+#ifdef TRENI_SHIM
+namespace shim {
+inline float f16_float(u32 bits) {
+    u32 exponent = bits >> 10 & 31, fraction = bits & 1023, sign = (bits & 0x8000) << 16;
+    if (exponent == 0)  // zero or subnormal
+        return __uint_as_float(__float_as_uint(float(fraction) * 5.9604644775390625e-8f) | sign);
+    return __uint_as_float(sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
+}
+
+inline u32 f16_bits(float value) {
+    u32 bits = __float_as_uint(value), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) return 0x7fff;
+    if (magnitude >= 0x477ff000) return sign | 0x7c00;  // 65,520, midway between the largest half and the next
+    if (magnitude < 0x38800000) return sign | u32(nearbyintf(__uint_as_float(magnitude) * 16777216.0f));  // subnormal
+    return sign | ((magnitude + 0xfff + (magnitude >> 13 & 1)) >> 13) - (112 << 10);
+}
+}  // namespace shim
+#endif
+
+__device__ __forceinline__ float f16_float(u16 value) {
+#ifdef TRENI_SHIM
+    return shim::f16_float(value);
+#else
+    float result;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value));
+    return result;
+#endif
+}
+
+__device__ __forceinline__ float f16_low(u32 pair) { return f16_float(u16(pair)); }
+__device__ __forceinline__ float f16_high(u32 pair) { return f16_float(u16(pair >> 16)); }
+
+// Rounds to nearest, ties to even; infinity from 65,520 on.
+__device__ __forceinline__ u32 f16_pair(float low, float high) {
+#ifdef TRENI_SHIM
+    return shim::f16_bits(low) | shim::f16_bits(high) << 16;
+#else
+    u32 pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+
+// The same, but NaN where a half would be infinite: a softmax can hide an infinite score, but not one that is no number.
+__device__ __forceinline__ u32 f16_pair_or_nan(float low, float high) {
+    constexpr float MIDWAY = 65520.0f;  // between the largest half and what would be the next
+    float nan = __uint_as_float(0x7fffffffu);
+    return f16_pair(fabsf(low) < MIDWAY ? low : nan, fabsf(high) < MIDWAY ? high : nan);
+}
+
 // 2^value; relative error under 2^-22, subnormal results flushed to 0.
 __device__ __forceinline__ float exp2_fast(float value) {
 #ifdef TRENI_SHIM
@@ -42,16 +101,15 @@ __device__ __forceinline__ float exp2_fast(float value) {
 
 // ---- matrix units
 
-// d (16, 8) += a (16, 16) b (16, 8), bf16 into float32. Lane l = 4 g + t holds of a the pairs (row g, columns
-// 2t, 2t+1), (g+8, same), (g, 2t+8, 2t+9), (g+8, same); of b the pairs (rows 2t, 2t+1, column g), (2t+8, 2t+9);
-// of d (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1).
-__device__ __forceinline__ void mma_bf16_16816(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
 #ifdef TRENI_SHIM
+namespace shim {
+template <float low(u32), float high(u32)>
+inline void mma_16816(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     struct Operands {
         u32 a[4], b[2];
     } mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, all[32];
-    shim::exchange(mine, all);
-    int group = shim::current->lane / 4, pair = shim::current->lane % 4;
+    exchange(mine, all);
+    int group = current->lane / 4, pair = current->lane % 4;
     for (int i = 0; i < 4; i++) {
         int row = group + i / 2 * 8, column = pair * 2 + i % 2;
         float sum = 0;
@@ -59,13 +117,35 @@ __device__ __forceinline__ void mma_bf16_16816(float (&d)[4], const u32 (&a)[4],
             int lane = k % 8 / 2, half = k / 8;
             u32 x = all[row % 8 * 4 + lane].a[row / 8 + 2 * half];
             u32 y = all[column * 4 + lane].b[half];
-            sum += k % 2 == 0 ? bf16_low(x) * bf16_low(y) : bf16_high(x) * bf16_high(y);
+            sum += k % 2 == 0 ? low(x) * low(y) : high(x) * high(y);
         }
         d[i] += sum;
     }
+}
+}  // namespace shim
+#endif
+
+// d (16, 8) += a (16, 16) b (16, 8), bf16 into float32. Lane l = 4 g + t holds of a the pairs (row g, columns
+// 2t, 2t+1), (g+8, same), (g, 2t+8, 2t+9), (g+8, same); of b the pairs (rows 2t, 2t+1, column g), (2t+8, 2t+9);
+// of d (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1).
+__device__ __forceinline__ void mma_bf16_16816(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+#ifdef TRENI_SHIM
+    shim::mma_16816<bf16_low, bf16_high>(d, a, b);
 #else
     asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// The same of halves.
+__device__ __forceinline__ void mma_f16_16816(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+#ifdef TRENI_SHIM
+    shim::mma_16816<f16_low, f16_high>(d, a, b);
+#else
+    asm(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
@@ -77,7 +157,7 @@ __device__ __forceinline__ u32 shared_address(const void* pointer) {
 }
 #else
 namespace shim {
-// Each lane gives the address of one row of 8 bf16; lane l gets of matrix m the pair l % 4 of row l / 4.
+// Each lane gives the address of one row of 8 elements; lane l gets of matrix m the pair l % 4 of row l / 4.
 inline void ldmatrix(u32 (&r)[4], const void* row, bool transposed) {
     const u16* rows[32];
     exchange(static_cast<const u16*>(row), rows);
@@ -91,7 +171,7 @@ inline void ldmatrix(u32 (&r)[4], const void* row, bool transposed) {
 }  // namespace shim
 #endif
 
-// Four 8x8 matrices of bf16 from shared memory; lane l gives the address of row l % 8 of matrix l / 8.
+// Four 8x8 matrices of bf16 or f16 from shared memory; lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void ldmatrix_x4(u32 (&r)[4], const void* row) {
 #ifdef TRENI_SHIM
     shim::ldmatrix(r, row, false);

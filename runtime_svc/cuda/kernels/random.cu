@@ -1,5 +1,5 @@
 // Weights for benches: numbers that look like a model's, made where they are used.
-#include "bf16.cuh"
+#include "elements.cuh"
 
 // Nearly normal, mean 0 and deviation 1: the sum of four uniforms that a hash (Wellons' lowbias32) draws from a counter.
 __device__ __forceinline__ float draw(u32 seed, u64 index) {

@@ -1,18 +1,7 @@
 // What happens to weights on their way into the slab: conversion where the file stores another type, and a check.
-#include "bf16.cuh"
+#include "elements.cuh"
 
-// Elements that a file stores as bf16, IEEE half or float32, to bf16 or float32. `count` elements, a thread each.
-__device__ __forceinline__ float half_value(u16 bits) {
-  unsigned exponent = bits >> 10 & 31, fraction = bits & 1023;
-  unsigned sign = static_cast<unsigned>(bits & 0x8000) << 16;
-  if (exponent == 0) {  // zero or subnormal: fraction times 2^-24
-    float magnitude = static_cast<float>(fraction) * 5.9604644775390625e-8f;
-    return __uint_as_float(__float_as_uint(magnitude) | sign);
-  }
-  unsigned widened = exponent == 31 ? 255 : exponent + 112;
-  return __uint_as_float(sign | widened << 23 | fraction << 13);
-}
-
+// Elements that a file stores as bf16, f16 or float32, to bf16 or float32. `count` elements, a thread each.
 extern "C" __global__ void bf16_to_float(const bf16* from, float* to, long long count) {
   long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < count) to[i] = bf16_float(from[i]);
@@ -21,13 +10,13 @@ TRENI_SHIM_EXPORT(bf16_to_float)
 
 extern "C" __global__ void half_to_float(const u16* from, float* to, long long count) {
   long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) to[i] = half_value(from[i]);
+  if (i < count) to[i] = f16_float(from[i]);
 }
 TRENI_SHIM_EXPORT(half_to_float)
 
 extern "C" __global__ void half_to_bf16(const u16* from, bf16* to, long long count) {
   long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) to[i] = static_cast<bf16>(bf16_pair(half_value(from[i]), 0.0f));
+  if (i < count) to[i] = static_cast<bf16>(bf16_pair(f16_float(from[i]), 0.0f));
 }
 TRENI_SHIM_EXPORT(half_to_bf16)
 

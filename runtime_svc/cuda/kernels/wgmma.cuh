@@ -33,17 +33,21 @@ void wgmma(float (&d)[N][4], const u32 (&a)[4], At at) {
         u32 word = all[group * 4 + k % 8 / 2].a[i / 2 + k / 8 * 2];
         uintptr_t address = reinterpret_cast<uintptr_t>(at(k, n * 8 + pair * 2 + i % 2));
         address ^= (address >> 7 & 7) << 4;
-        sum += (k % 2 == 0 ? bf16_low(word) : bf16_high(word)) * bf16_float(*reinterpret_cast<const u16*>(address));
+        sum += (k % 2 == 0 ? f16_low(word) : f16_high(word)) * ::f16_float(*reinterpret_cast<const u16*>(address));
       }
       d[n][i] += sum;
     }
   }
 }
 
-inline float element_of_k_rows(const void* base, u32 stride, int row, int k) {
+inline float widened(bf16 value) { return bf16_float(value); }
+inline float widened(f16 value) { return f16_float(value.bits); }
+
+template <class Element>
+float element_of_k_rows(const void* base, u32 stride, int row, int k) {
   uintptr_t address = reinterpret_cast<uintptr_t>(base) + row / 8 * stride + row % 8 * 128 + k * 2;
   address ^= (address >> 7 & 7) << 4;
-  return bf16_float(*reinterpret_cast<const u16*>(address));
+  return widened(*reinterpret_cast<const Element*>(address));
 }
 }  // namespace shim
 #else
@@ -76,7 +80,7 @@ __device__ __forceinline__ void wgmma_wait() {
 #endif
 }
 
-// d (64, 128) += a (64, 16) b (16, 128): a in fragments as of `mma_bf16_16816`, each warp its 16 rows; d[n] the same
+// d (64, 128) += a (64, 16) b (16, 128) of halves: a in fragments as of `mma_f16_16816`, each warp its 16 rows; d[n] the same
 // instruction's d for columns 8 n .. 8 n + 7. b in rows of n.
 __device__ __forceinline__ void wgmma_64x128_rows_of_n(float (&d)[16][4], const u32 (&a)[4], SharedTile b) {
 #ifdef TRENI_SHIM
@@ -85,7 +89,7 @@ __device__ __forceinline__ void wgmma_64x128_rows_of_n(float (&d)[16][4], const 
   });
 #else
     asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
@@ -106,8 +110,8 @@ __device__ __forceinline__ void wgmma_64x128_rows_of_n(float (&d)[16][4], const 
 #endif
 }
 
-// d (64, N) += a (64, 16) b (16, N), both in rows of k; d[n] as above.
-template <int N>
+// d (64, N) += a (64, 16) b (16, N), both in rows of k; d[n] as above. Of halves for N = 128 only.
+template <int N, class Element = bf16>
 __device__ __forceinline__ void wgmma_64_rows_of_k(float (&d)[N / 8][4], SharedTile a, SharedTile b) {
 #ifdef TRENI_SHIM
   int lane = shim::current->lane, warp = threadIdx.x / 32 % 4;
@@ -115,8 +119,8 @@ __device__ __forceinline__ void wgmma_64_rows_of_k(float (&d)[N / 8][4], SharedT
     for (int i = 0; i < 4; i++) {
       float sum = 0;
       for (int k = 0; k < 16; k++) {
-        sum += shim::element_of_k_rows(a.base, a.stride, warp * 16 + lane / 4 + i / 2 * 8, k) *
-               shim::element_of_k_rows(b.base, b.stride, n * 8 + lane % 4 * 2 + i % 2, k);
+        sum += shim::element_of_k_rows<Element>(a.base, a.stride, warp * 16 + lane / 4 + i / 2 * 8, k) *
+               shim::element_of_k_rows<Element>(b.base, b.stride, n * 8 + lane % 4 * 2 + i % 2, k);
       }
       d[n][i] += sum;
     }
@@ -126,8 +130,8 @@ __device__ __forceinline__ void wgmma_64_rows_of_k(float (&d)[N / 8][4], SharedT
 #define TRENI_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define TRENI_D2(n) TRENI_D(n), TRENI_D(n + 1)
 #define TRENI_D8(n) TRENI_D2(n), TRENI_D2(n + 2), TRENI_D2(n + 4), TRENI_D2(n + 6)
-#define TRENI_WGMMA(columns, registers, left_at, right_at, ...)                                             \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" registers "}, " left_at \
+#define TRENI_WGMMA(columns, type, registers, left_at, right_at, ...)                                           \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." #type "." #type " {" registers "}, " left_at \
                ", " right_at ", 1, 1, 1, 0, 0;"                                                             \
                : __VA_ARGS__                                                                                \
                : "l"(left), "l"(right))
@@ -150,35 +154,39 @@ __device__ __forceinline__ void wgmma_64_rows_of_k(float (&d)[N / 8][4], SharedT
 #define TRENI_R32 TRENI_R0 ", " TRENI_R1 ", " TRENI_R2 ", " TRENI_R3
 #define TRENI_R64 TRENI_R32 ", " TRENI_R4 ", " TRENI_R5 ", " TRENI_R6 ", " TRENI_R7
   if constexpr (N == 48) {
-    TRENI_WGMMA(48, TRENI_R0 ", " TRENI_R1 ", " TRENI_R2, "%24", "%25",
+    TRENI_WGMMA(48, bf16, TRENI_R0 ", " TRENI_R1 ", " TRENI_R2, "%24", "%25",
                 TRENI_D2(0), TRENI_D2(2), TRENI_D2(4));
   }
   if constexpr (N == 64) {
-    TRENI_WGMMA(64, TRENI_R32, "%32", "%33",
+    TRENI_WGMMA(64, bf16, TRENI_R32, "%32", "%33",
                 TRENI_D8(0));
   }
   if constexpr (N == 96) {
-    TRENI_WGMMA(96, TRENI_R32 ", " TRENI_R4 ", " TRENI_R5, "%48", "%49",
+    TRENI_WGMMA(96, bf16, TRENI_R32 ", " TRENI_R4 ", " TRENI_R5, "%48", "%49",
                 TRENI_D8(0), TRENI_D2(8), TRENI_D2(10));
   }
-  if constexpr (N == 128) {
-    TRENI_WGMMA(128, TRENI_R64, "%64", "%65",
+  if constexpr (N == 128 && is_f16<Element>) {
+    TRENI_WGMMA(128, f16, TRENI_R64, "%64", "%65",
+                TRENI_D8(0), TRENI_D8(8));
+  }
+  if constexpr (N == 128 && !is_f16<Element>) {
+    TRENI_WGMMA(128, bf16, TRENI_R64, "%64", "%65",
                 TRENI_D8(0), TRENI_D8(8));
   }
   if constexpr (N == 160) {
-    TRENI_WGMMA(160, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9, "%80", "%81",
+    TRENI_WGMMA(160, bf16, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9, "%80", "%81",
                 TRENI_D8(0), TRENI_D8(8), TRENI_D2(16), TRENI_D2(18));
   }
   if constexpr (N == 176) {
-    TRENI_WGMMA(176, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10, "%88", "%89",
+    TRENI_WGMMA(176, bf16, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10, "%88", "%89",
                 TRENI_D8(0), TRENI_D8(8), TRENI_D2(16), TRENI_D2(18), TRENI_D2(20));
   }
   if constexpr (N == 192) {
-    TRENI_WGMMA(192, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10 ", " TRENI_R11, "%96", "%97",
+    TRENI_WGMMA(192, bf16, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10 ", " TRENI_R11, "%96", "%97",
                 TRENI_D8(0), TRENI_D8(8), TRENI_D8(16));
   }
   if constexpr (N == 256) {
-    TRENI_WGMMA(256, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10 ", " TRENI_R11 ", " TRENI_R12 ", " TRENI_R13 ", " TRENI_R14 ", " TRENI_R15, "%128", "%129",
+    TRENI_WGMMA(256, bf16, TRENI_R64 ", " TRENI_R8 ", " TRENI_R9 ", " TRENI_R10 ", " TRENI_R11 ", " TRENI_R12 ", " TRENI_R13 ", " TRENI_R14 ", " TRENI_R15, "%128", "%129",
                 TRENI_D8(0), TRENI_D8(8), TRENI_D8(16), TRENI_D8(24));
   }
 #undef TRENI_D

@@ -1,9 +1,12 @@
-"""Arrays to and from a device, bfloat16 as bits, and the bounds of the parity tests."""
+"""Arrays to and from a device, bfloat16 as bits (uint16), and the bounds of the parity tests."""
 
 import numpy as np
 
 FLOAT_BOUND, BF16_BOUND = 1e-5, 5e-3
 """Relative L2 error against float64 that float32 and bfloat16 outputs may have."""
+
+F16_BOUND = BF16_BOUND / 8
+"""The same of halves, which have three bits more."""
 
 
 def values(*shape, seed=0):
@@ -30,17 +33,15 @@ def put(device, array):
 
 
 def poisoned(device, shape, dtype):
-    """The address of an output full of NaN, as float32 or as bfloat16 bits."""
-    return put(
-        device, np.full(shape, np.nan, np.float32) if dtype is np.float32 else np.full(shape, 0x7FFF, dtype)
-    )
+    """The address of an output full of NaN, as float32, as halves or as bfloat16 bits."""
+    return put(device, np.full(shape, 0x7FFF if dtype is np.uint16 else np.nan, dtype))
 
 
 def take(device, address, shape, dtype):
-    """The device's array, bfloat16 widened."""
+    """The device's array, bfloat16 and halves widened."""
     out = np.empty(shape, dtype)
     device.download(address, out)
-    return widened(out) if dtype is np.uint16 else out
+    return widened(out) if dtype is np.uint16 else out.astype(np.float32)
 
 
 def check(actual, expected, bound):

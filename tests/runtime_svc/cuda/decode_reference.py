@@ -61,7 +61,7 @@ class Model:
         self.rope = np.ascontiguousarray(np.stack([np.cos(angles), np.sin(angles)], axis=2), np.float32)
 
     def step(self, cache: np.ndarray, row: Row, token: int) -> np.ndarray:
-        """Logits (vocabulary,) float64 after `token`; its keys and values go into the cache of bf16 bits."""
+        """Logits (vocabulary,) float64 after `token`; its keys and values go into the cache of halves."""
         s = self.shape
         group = s.heads // s.kv_heads
 
@@ -83,10 +83,9 @@ class Model:
             if "q_gain" in layer:
                 q, k = rms(q, layer["q_gain"]), rms(k, layer["k_gain"])
             q, k = rotate(q), rotate(k)
-            cache[i, 0, row.slot, :, row.position] = bf16(k)
-            cache[i, 1, row.slot, :, row.position] = bf16(v)
-            keys = widened(cache[i, 0, row.slot, :, : row.position + 1])
-            values = widened(cache[i, 1, row.slot, :, : row.position + 1])
+            cache[i, 0, row.slot, :, row.position] = k
+            cache[i, 1, row.slot, :, row.position] = v
+            keys, values = cache[i, :, row.slot, :, : row.position + 1].astype(float)
             scores = np.einsum("kgd,kpd->kgp", q.reshape(s.kv_heads, group, -1), keys) / np.sqrt(s.head_dim)
             weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
             weights /= weights.sum(axis=-1, keepdims=True)
@@ -118,7 +117,7 @@ class Shim:
         self.shared_bytes = shared_bytes
         macros = {**self.shape.defines, "SHARED_BYTES": shared_bytes, **defines}
         self.library = Library(KERNELS / "decode.cu", macros, directory)
-        self.cache = np.full((s.layers, 2, slots, s.kv_heads, capacity, s.head_dim), 0xFFFF, np.uint16)
+        self.cache = np.full((s.layers, 2, slots, s.kv_heads, capacity, s.head_dim), np.nan, np.float16)
         self.exchange = np.zeros(self.shape.exchange_words(blocks), np.uint64)
         self.logits = np.empty((layout.MAX_ROWS, s.vocabulary), np.float32)
         self.last_token = np.full(slots, -1, np.int32)

@@ -106,9 +106,9 @@ class HostSteps:
 
     BLOCKS, SHARED_BYTES = 2, layout.SHARED_BYTES
 
-    def __init__(self, device, config, loaded, cache, turned, *, defines):
+    def __init__(self, device, config, loaded, cache, turned):
         self._shape = shape = layout.DecodeShape.of(config)
-        macros = {**shape.defines, "SHARED_BYTES": self.SHARED_BYTES, **defines}
+        macros = {**shape.defines, "SHARED_BYTES": self.SHARED_BYTES}
         self._steps = [
             Library(KERNELS / "decode.cu", {**macros, "SINGLE": single}, device.directory)
             for single in (0, 1)

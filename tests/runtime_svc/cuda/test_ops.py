@@ -15,6 +15,7 @@ from runtime_svc.rope import turns
 from tests.runtime_svc import reference
 from tests.runtime_svc.cuda.arrays import (
     BF16_BOUND,
+    F16_BOUND,
     FLOAT_BOUND,
     check,
     narrowed,
@@ -27,8 +28,6 @@ from tests.runtime_svc.cuda.arrays import (
 
 EPS = 1e-6
 HEADS, KV, CAPACITY, SLOTS, SLOT = 4, 2, 160, 3, 1
-UNTOUCHED = 0x7FFF
-"""NaN in bfloat16: what outputs are poisoned with."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ class Bench:
         self.config = replace(config, head_dim=head_dim, heads=HEADS, kv_heads=KV, norm_eps=EPS)
         self.device = device
         self.shape = (2, SLOTS, KV, CAPACITY, head_dim)
-        self.layer = poisoned(device, self.shape, np.uint16)
+        self.layer = poisoned(device, self.shape, np.float16)
         self.cache = KvCache(
             address=self.layer, layers=1, slots=SLOTS, kv_heads=KV, capacity=CAPACITY, head_dim=head_dim
         )
@@ -51,7 +50,7 @@ class Bench:
         self.control = put(device, np.array([rows, start, SLOT, 0, *tokens], np.int32))
 
     def cached(self):
-        return take(self.device, self.layer, self.shape, np.uint16)
+        return take(self.device, self.layer, self.shape, np.float16)
 
     def take(self, address, *shape, dtype=np.uint16):
         return take(self.device, address, shape, dtype)
@@ -105,7 +104,7 @@ def test_rope_kv_write(device, config, head_dim, kind, rows, start, splits):
     bias = values(width, seed=1) if kind == "qwen2" else None
     gains = [values(head_dim, seed=2), values(head_dim, seed=3)] if kind == "qwen3" else [None, None]
     table = turns([10000.0 ** (-2 * i / head_dim) for i in range(head_dim // 2)], 1.0, CAPACITY)
-    queries = poisoned(device, (8, HEADS, head_dim), np.uint16)
+    queries = poisoned(device, (8, HEADS, head_dim), np.float16)
     given = [None if a is None else put(device, a) for a in (bias, *gains)]
     addresses = (put(device, parts), splits, *given, put(device, table), bench.layer, queries)
     bench.ops.rope_kv_write(bench.control, *addresses, 8)
@@ -118,11 +117,11 @@ def test_rope_kv_write(device, config, head_dim, kind, rows, start, splits):
     positions = np.arange(start, start + rows)
     for head in heads[: HEADS + KV]:
         head[:] = reference.rotate(head, positions, 10000.0)
-    after = bench.take(queries, 8, HEADS, head_dim)
-    check(after[:rows], heads[:HEADS].transpose(1, 0, 2), BF16_BOUND)
+    after = bench.take(queries, 8, HEADS, head_dim, dtype=np.float16)
+    check(after[:rows], heads[:HEADS].transpose(1, 0, 2), F16_BOUND)
     assert np.isnan(after[rows:]).all()
     cached = bench.cached()
-    check(cached[:, SLOT, :, start : start + rows], heads[HEADS:].reshape(2, KV, rows, head_dim), BF16_BOUND)
+    check(cached[:, SLOT, :, start : start + rows], heads[HEADS:].reshape(2, KV, rows, head_dim), F16_BOUND)
     cached[:, SLOT, :, start : start + rows] = np.nan
     assert np.isnan(cached).all()
 
@@ -136,14 +135,14 @@ def test_qkv_of_many_rows(device, config, kind, columns, rows, start, heads, kv_
     monkeypatch.setattr(product, "plan", lambda *_, kind="product": plan)
     bench = Bench(device, config, head_dim=128, rows=rows, start=start)
     shape = (2, SLOTS, kv_heads, 300, 128)
-    layer = poisoned(device, shape, np.uint16)
+    layer = poisoned(device, shape, np.float16)
     cache = replace(bench.cache, address=layer, kv_heads=kv_heads, capacity=300)
     ops = CudaOps(device, replace(bench.config, heads=heads, kv_heads=kv_heads, hidden=72), cache)
     x, weight = narrowed(values(384, 72)), narrowed(values(plan.outputs, 72, seed=1))
     bias = values(plan.outputs, seed=2) if kind == "qwen2" else None
     gains = [values(128, seed=3), values(128, seed=4)] if kind == "qwen3" else [None, None]
     table = turns([10000.0 ** (-2 * i / 128) for i in range(64)], 1.0, 300)
-    queries = poisoned(device, (rows + 2, heads, 128), np.uint16)
+    queries = poisoned(device, (rows + 2, heads, 128), np.float16)
     given = [None if a is None else put(device, a) for a in (bias, *gains)]
     places = (put(device, table), layer, queries, 0)
     ops.qkv(bench.control, put(device, x), put(device, weight), *given, *places, rows + 2)
@@ -157,12 +156,12 @@ def test_qkv_of_many_rows(device, config, kind, columns, rows, start, heads, kv_
     positions = np.arange(start, start + rows)
     for head in expected[:turned]:
         head[:] = reference.rotate(head, positions, 10000.0)
-    after = bench.take(queries, rows + 2, heads, 128)
-    check(after[:rows], expected[:heads].transpose(1, 0, 2), BF16_BOUND)
+    after = bench.take(queries, rows + 2, heads, 128, dtype=np.float16)
+    check(after[:rows], expected[:heads].transpose(1, 0, 2), F16_BOUND)
     assert np.isnan(after[rows:]).all()
-    cached = take(device, layer, shape, np.uint16)
+    cached = take(device, layer, shape, np.float16)
     check(
-        cached[:, SLOT, :, start : start + rows], expected[heads:].reshape(2, kv_heads, rows, 128), BF16_BOUND
+        cached[:, SLOT, :, start : start + rows], expected[heads:].reshape(2, kv_heads, rows, 128), F16_BOUND
     )
     cached[:, SLOT, :, start : start + rows] = np.nan
     assert np.isnan(cached).all()
@@ -175,20 +174,18 @@ def test_attend(device, config, head_dim, rows, start, multiprocessors, monkeypa
     monkeypatch.setattr(device, "multiprocessors", multiprocessors)  # few: a block takes several heads
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     padded = rows + 3
-    queries = narrowed(values(padded, HEADS, head_dim))
+    queries = values(padded, HEADS, head_dim).astype(np.float16)
     # Scores far apart: the running maximum moves, and most weights are small.
-    cache = np.full(bench.shape, UNTOUCHED, np.uint16)
-    cache[:, SLOT, :, : start + rows] = narrowed(2 * values(2, KV, start + rows, head_dim, seed=1))
+    cache = np.full(bench.shape, np.nan, np.float16)
+    cache[:, SLOT, :, : start + rows] = 2 * values(2, KV, start + rows, head_dim, seed=1)
     device.upload(bench.layer, cache)
     out = poisoned(device, (padded, HEADS, head_dim), np.uint16)
     bench.ops.attend(bench.control, put(device, queries), bench.layer, out, padded)
 
     expected = np.empty((rows, HEADS, head_dim))
     for head in range(HEADS):
-        keys, weights = (
-            widened(cache[part, SLOT, head // 2, : start + rows]).astype(float) for part in (0, 1)
-        )
-        scores = widened(queries[:rows, head]).astype(float) @ keys.T / np.sqrt(head_dim)
+        keys, weights = cache[:, SLOT, head // 2, : start + rows].astype(float)
+        scores = queries[:rows, head].astype(float) @ keys.T / np.sqrt(head_dim)
         scores[np.triu_indices(rows, start + 1, start + rows)] = -np.inf
         expected[:, head] = reference.softmax(scores) @ weights
     actual = bench.take(out, padded, HEADS, head_dim)
@@ -314,9 +311,9 @@ def test_every_way_to_multiply(device, config, key):
 @pytest.mark.parametrize("length", [1, 77, CAPACITY])
 def test_copy_prefix(device, config, length):
     bench = Bench(device, config)
-    before = narrowed(values(*bench.shape))
+    before = values(*bench.shape).astype(np.float16)
     device.upload(bench.layer, before)
     bench.ops.copy_prefix(SLOT, 2, length)
     expected = before.copy()
     expected[:, 2, :, :length] = before[:, SLOT, :, :length]
-    np.testing.assert_array_equal(bench.cached(), widened(expected))
+    np.testing.assert_array_equal(bench.cached(), expected.astype(np.float32))

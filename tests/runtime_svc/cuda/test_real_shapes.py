@@ -32,17 +32,17 @@ def test_attend(gpu, model, rows, start):
     capacity = 2048
     config = replace(MODELS[model], layers=1)
     cache = KvCache.allocate(gpu, config, slots=2, capacity=capacity)
-    stored = narrowed(values(2, 2, config.kv_heads, capacity, 128))
+    stored = values(2, 2, config.kv_heads, capacity, 128).astype(np.float16)
     gpu.upload(cache.address, stored)
-    queries = narrowed(values(rows, config.heads, 128, seed=1))
+    queries = values(rows, config.heads, 128, seed=1).astype(np.float16)
     out = poisoned(gpu, (rows, config.heads, 128), np.uint16)
     control = put(gpu, np.array([rows, start, 1, 0], np.int32))
     CudaOps(gpu, config, cache).attend(control, put(gpu, queries), cache.address, out, rows)
     actual = take(gpu, out, (rows, config.heads, 128), np.uint16)
     for head in (0, config.heads - 1):
         shared = head // (config.heads // config.kv_heads)
-        keys, weights = (widened(stored[part, 1, shared, : start + rows]).astype(float) for part in (0, 1))
-        scores = widened(queries[:, head]).astype(float) @ keys.T / np.sqrt(128)
+        keys, weights = stored[:, 1, shared, : start + rows].astype(float)
+        scores = queries[:, head].astype(float) @ keys.T / np.sqrt(128)
         scores[np.triu_indices(rows, start + 1, start + rows)] = -np.inf
         check(actual[:, head], reference.softmax(scores) @ weights, BF16_BOUND)
     assert np.isfinite(actual).all()

@@ -39,12 +39,11 @@ def runner(device, directory):
     return made(device, directory, slots=3, capacity=100)
 
 
-def made(device, directory, *, slots, capacity, **defines):
-    """With a decode kernel that is compiled with `defines`."""
+def made(device, directory, *, slots, capacity):
     config = checkpoint.read_config(directory)
     loaded = weights.load(directory, config, device)
     kind = HostSteps if isinstance(device, HostDevice) else Decode
-    steps = partial(kind, device, config, loaded, defines=defines)
+    steps = partial(kind, device, config, loaded)
     return CudaRunner(device, "a device", config, loaded, slots=slots, capacity=capacity, steps=steps)
 
 
@@ -95,9 +94,8 @@ def test_the_same_prompt_gives_the_same_bits_in_any_slot(runner):
     assert runner.prefill(2, PROMPT, 0, DRAWN, nothing) == first
 
 
-@pytest.mark.parametrize("arrivals", [pytest.param(1, id="a_lane"), pytest.param(32, id="every_lane")])
-def test_decode_continues_what_prefill_began(device, directory, arrivals):
-    runner = made(device, directory, slots=2, capacity=100, ARRIVALS=arrivals)
+def test_decode_continues_what_prefill_began(device, directory):
+    runner = made(device, directory, slots=2, capacity=100)
     decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
     cache = decoder.new_cache()
     logits = decoder.forward(PROMPT, cache)
@@ -192,6 +190,25 @@ def test_a_model_that_yields_no_numbers_draws_no_token(device, tmp_path, params)
     assert raised.value.kind == "logits_not_finite"
 
 
+@pytest.mark.parametrize("projection", ["k_proj", "v_proj"])
+@pytest.mark.parametrize("bias", [65521.0, -1e6])
+def test_keys_and_values_that_do_not_fit_are_an_error(device, tmp_path, projection, bias):
+    directory = write_random_checkpoint(
+        tmp_path, Shape(family="qwen2", hidden=128, head_dim=32, ffn=192), seed=4
+    )
+    path = directory / "model.safetensors"
+    tensors = {name: tensor.widened() for name, tensor in read_file(path).items()}
+    tensors[f"model.layers.0.self_attn.{projection}.bias"][15] = bias  # turns slowest
+    write_file(path, tensors, "float32")
+    runner = made(device, directory, slots=1, capacity=64)
+    for prompt in (PROMPT[:1], PROMPT):
+        with pytest.raises(TreniError) as raised:
+            runner.prefill(0, prompt, 0, GREEDY, nothing)
+        assert raised.value.kind == "logits_not_finite"
+    row = Row(slot=0, position=0, token=5, draw=0, params=GREEDY)
+    assert runner.launch([row]).wait() == [None]
+
+
 def test_a_row_without_finite_logits_is_the_only_one_that_draws_no_token(runner):
     prompts = [PROMPT[:20], PROMPT[20:40], PROMPT[40:]]
     first = [runner.prefill(slot, prompt, 0, GREEDY, nothing) for slot, prompt in enumerate(prompts)]
@@ -201,7 +218,7 @@ def test_a_row_without_finite_logits_is_the_only_one_that_draws_no_token(runner)
     expected = runner.launch(rows).wait()
     assert None not in expected
     cache = runner._prefill._cache
-    keys = np.full((runner.config.kv_heads, runner.capacity, runner.config.head_dim), 0x7FFF, np.uint16)
+    keys = np.full((runner.config.kv_heads, runner.capacity, runner.config.head_dim), np.nan, np.float16)
     runner._device.upload(cache.layer(0) + keys.nbytes, keys)
     assert runner.launch(rows).wait() == [expected[0], None, expected[2]]
 

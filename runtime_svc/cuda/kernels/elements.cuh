@@ -1,9 +1,7 @@
-// bfloat16 as 16-bit integers and float32, through loads and stores of up to 16 bytes.
+// bfloat16, half and float32 through loads and stores of up to 16 bytes.
 #pragma once
 
 #include "ptx.cuh"
-
-using bf16 = u16;
 
 // N = 4 or 8 neighbours, aligned to their size.
 template <int N>
@@ -30,6 +28,19 @@ __device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
     *reinterpret_cast<uint4*>(to) = raw;
   } else {
     uint2 raw = {bf16_pair(from[0], from[1]), bf16_pair(from[2], from[3])};
+    *reinterpret_cast<uint2*>(to) = raw;
+  }
+}
+
+// What a half cannot hold becomes NaN.
+template <int N>
+__device__ __forceinline__ void store(f16* to, const float (&from)[N]) {
+  if constexpr (N == 8) {
+    uint4 raw = {f16_pair_or_nan(from[0], from[1]), f16_pair_or_nan(from[2], from[3]),
+                 f16_pair_or_nan(from[4], from[5]), f16_pair_or_nan(from[6], from[7])};
+    *reinterpret_cast<uint4*>(to) = raw;
+  } else {
+    uint2 raw = {f16_pair_or_nan(from[0], from[1]), f16_pair_or_nan(from[2], from[3])};
     *reinterpret_cast<uint2*>(to) = raw;
   }
 }
