@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU_STAMP := $(VENV)/.installed-gpu
 SANITIZER ?= compute-sanitizer
+DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/cuda/,test_ops.py test_prefill.py)
 
 .PHONY: help setup proto stubs-check check fmt test test-gpu soak matrix bench eval train lock clean
@@ -53,8 +54,10 @@ GPU_TESTS = $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -c /dev/null --rootdir=.
 test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper GPU, then memcheck and racecheck (GPU_PYTHON= SANITIZER=)
 	PYTHONPATH=.:proto $(GPU_TESTS) tests/runtime_svc/cuda
 	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck --error-exitcode 1 $(GPU_TESTS) $(SANITIZED) tests/runtime_svc/cuda/test_runner.py
-	@# Without decode, whose hand-over by one lane of a warp racecheck does not follow: docs/gpu-decode.md.
+	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) tests/runtime_svc/cuda/test_decode_gpu.py
 	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck --error-exitcode 1 $(GPU_TESTS) $(SANITIZED)
+	@# Decode as it is compiled for this tool, which follows only the lanes that arrive at a barrier themselves: docs/gpu-decode.md.
+	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) -k every_lane tests/runtime_svc/cuda/test_decode_gpu.py
 
 soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again

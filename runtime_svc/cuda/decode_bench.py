@@ -69,6 +69,7 @@ VARIANTS: dict[str, dict[str, int]] = {
     "groups of 2": {"GROUP_TILES": 2},
     "groups of 4": {"GROUP_TILES": 4},
     "chunks of 2": {"CHUNK_STEPS": 2},
+    "every lane releases": {"RELEASES": 32},
 }
 """Macros of `decode_shape.cuh` to compare."""
 

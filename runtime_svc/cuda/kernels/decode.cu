@@ -10,7 +10,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) decode_step(const __gri
     if (threadIdx.x == 0) {
         for (int i = 0; i < RING_SLOTS; i++) {
             mbarrier_init(&Ring::full()[i], 1);
-            mbarrier_init(&Ring::empty()[i], CONSUMERS);
+            mbarrier_init(&Ring::empty()[i], CONSUMERS * RELEASES);
         }
         for (int i = 0; i < PARTIALS; i++) {
             mbarrier_init(&shared().partial_full[i], CONSUMERS * 4 * ROWS);  // every lane that stores

@@ -118,11 +118,16 @@ struct Consumer {
             at.advance();
         }
         __syncwarp();
-        if (lane < slots) {
-            u32 slot = ring.slot + lane;
-            mbarrier_arrive(&Ring::empty()[slot < RING_SLOTS ? slot : slot - RING_SLOTS]);
+        if (RELEASES == 1) {
+            if (lane < slots) release_slot(ring.slot + lane);
+        } else {
+            for (u32 i = 0; i < slots; i++) release_slot(ring.slot + i);
         }
         ring = at;
+    }
+
+    __device__ __forceinline__ static void release_slot(u32 slot) {
+        mbarrier_arrive(&Ring::empty()[slot < RING_SLOTS ? slot : slot - RING_SLOTS]);
     }
 
     // A fragments of `steps` steps of activations, those from `at` on in scratch.
@@ -185,7 +190,7 @@ struct Consumer {
 
     __device__ __forceinline__ void release() {
         __syncwarp();
-        if (lane == 0) mbarrier_arrive(&Ring::empty()[ring.slot]);
+        if (lane < RELEASES) release_slot(ring.slot);
         ring.advance();
     }
 

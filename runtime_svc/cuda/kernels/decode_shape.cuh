@@ -36,6 +36,9 @@
 #ifndef HEAD_IN_FLIGHT
 #define HEAD_IN_FLIGHT 3  // slots of the ring whose bytes may be on their way at once, for the LM head
 #endif
+#ifndef RELEASES
+#define RELEASES 1  // lanes, 1 or 32, by which a warp gives a slot of the ring back; racecheck follows those that arrive
+#endif
 #ifndef SHARED_BYTES
 #define SHARED_BYTES 232448
 #endif

@@ -1,11 +1,13 @@
 """The decode step on a GPU at the sizes of real models, with random weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from runtime_svc import sampler
 from runtime_svc.cuda.decode import IN_FLIGHT, Decode
-from runtime_svc.cuda.decode_bench import MODELS, Bench
+from runtime_svc.cuda.decode_bench import MODELS, VARIANTS, Bench
 from runtime_svc.ops import SamplingParams
 from runtime_svc.runner import Row
 from treni.errors import TreniError
@@ -34,6 +36,16 @@ def logits_of(bench, decode, rows):
 @pytest.mark.parametrize("positions", [[0], [255], POSITIONS])
 def test_logits_are_those_of_the_formulas_in_float32(bench, decode, positions):
     assert bench.check(decode, positions) < 1e-3
+
+
+def test_every_lane_may_release_what_it_has_read():
+    """What racecheck is run on: as wide as Qwen3-0.6B, but short."""
+    config = replace(MODELS["qwen3-0.6b"], layers=2, vocabulary=16384)
+    bench = Bench(config, slots=8, capacity=512)
+    defines = VARIANTS["every lane releases"]
+    decode = Decode(bench.device, config, bench.loaded, bench.cache, bench.turned, defines=defines)
+    for positions in ([300], [300, 5, 63, 64]):
+        assert bench.check(decode, positions) < 1e-3
 
 
 def test_a_rows_bits_do_not_depend_on_other_rows_or_on_the_run(bench, decode):

@@ -122,9 +122,10 @@ def test_a_rows_bits_do_not_depend_on_other_rows(host_device, shape):
     np.testing.assert_array_equal(one.cache, several.cache)
 
 
+@pytest.mark.parametrize("releases", [1, 32])
 @pytest.mark.parametrize(("positions", "single"), [([70], 1), ([70, 5, 33], 0)])
-def test_bits_do_not_depend_on_which_warp_is_faster(host_device, positions, single):
-    device = shim(TINY_MODEL, host_device.directory, SINGLE=single)
+def test_bits_do_not_depend_on_which_warp_is_faster(host_device, positions, single, releases):
+    device = shim(TINY_MODEL, host_device.directory, SINGLE=single, RELEASES=releases)
     filled(device, positions)
     rows = rows_at(positions)
     expected = [bytes(result) for result in device.run(rows)], device.logits.tobytes()
