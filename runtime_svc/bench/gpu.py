@@ -231,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         default=sys.executable,
         help="the interpreter of the peers (this one)",
     )
-    add("--limit-s", type=float, metavar="S", default=480.0, help="for everything (480)")
+    add("--limit-s", type=float, metavar="S", default=600.0, help="for everything (600)")
     add("extra", nargs="*", metavar="OPTION", help="after --: more options for `bench runtime`")
     return parser
 

@@ -3,15 +3,14 @@
     python tests/goldens/make_goldens.py --out tests/goldens/data [--checkpoint runtime_svc/checkpoints/treni-tiny]
     python tests/goldens/make_goldens.py --out tests/goldens/data --only checkpoint   # after a new treni-tiny
 
-Needs torch and transformers (the "train" extra). Everything is computed with eager attention on the CPU, and but
-for one thing in float32. Written:
+Needs torch and transformers (the "train" extra). Everything is computed in float32 with eager attention on the
+CPU. Written:
 
 * `random/<case>/`: small checkpoints with random weights, as `save_pretrained` writes them.
 * `random.npz`: for each case and prompt, token ids, logits after the prompt and after each greedy step,
   logprob and entropy of the greedy tokens.
 * `checkpoint.json`, `checkpoint.npz`: conversations, their rendered prompts and
-  token ids, greedy text, and the same figures; and, for backends that compute in it, logprobs and
-  entropies of transformers in bfloat16 after the same tokens.
+  token ids, greedy text, and the same figures.
 """
 
 from __future__ import annotations
@@ -173,10 +172,10 @@ def random_case(name: str, directory: Path) -> Iterator[tuple[str, np.ndarray]]:
         yield f"{name}/{index}/prompt", np.asarray(prompt, np.int32)
 
 
-def load(directory: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """The stored model in `dtype`."""
+def load(directory: Path) -> Any:
+    """The stored model, widened to float32."""
     model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, attn_implementation="eager", local_files_only=True
+        directory, dtype=torch.float32, attn_implementation="eager", local_files_only=True
     )
     return model.eval()
 
@@ -192,7 +191,7 @@ def greedy(model: Any, prompt: list[int], steps: int, stop: tuple[int, ...]) -> 
         chosen = int(last.argmax())
         ids.append(chosen)
         logprobs.append(float(log_probabilities[chosen]))
-        entropies.append(entropy(last))
+        entropies.append(float(-(log_probabilities.exp() * log_probabilities).sum()))
         if chosen in stop:
             break
         out = model(torch.tensor([[chosen]]), past_key_values=out.past_key_values, use_cache=True)
@@ -204,27 +203,9 @@ def greedy(model: Any, prompt: list[int], steps: int, stop: tuple[int, ...]) -> 
     }
 
 
-def entropy(logits: torch.Tensor) -> float:
-    """Of the distribution that logits (vocabulary,) give, in nats."""
-    log_probabilities = torch.log_softmax(logits.double(), dim=-1)
-    return float(-(log_probabilities.exp() * log_probabilities).sum())
-
-
-def forced(model: Any, prompt: list[int], ids: list[int]) -> dict[str, np.ndarray]:
-    """Logprob of each of `ids` after those before it, and entropy there."""
-    logprobs, entropies = [], []
-    past = None
-    for tokens, chosen in zip((prompt, *([id_] for id_ in ids)), ids, strict=False):
-        out = model(torch.tensor([tokens]), past_key_values=past, use_cache=True)
-        past = out.past_key_values
-        logprobs.append(float(torch.log_softmax(out.logits[0, -1].double(), dim=-1)[chosen]))
-        entropies.append(entropy(out.logits[0, -1]))
-    return {"logprob": np.asarray(logprobs, np.float32), "entropy": np.asarray(entropies, np.float32)}
-
-
 def write_checkpoint_goldens(checkpoint: Path, out: Path) -> None:
     """Writes `checkpoint.json` and `checkpoint.npz` for a trained checkpoint."""
-    model, rounding_model = load(checkpoint), load(checkpoint, torch.bfloat16)
+    model = load(checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     configured = model.generation_config.eos_token_id
     stop = tuple(configured) if isinstance(configured, list) else (configured,)
@@ -244,8 +225,6 @@ def write_checkpoint_goldens(checkpoint: Path, out: Path) -> None:
         arrays[f"{index}/logits"] = result["logits"][:KEPT_LOGITS]
         arrays[f"{index}/gap"] = gaps[:, -1] - gaps[:, -2]
         arrays |= {f"{index}/{part}": result[part] for part in ("ids", "logprob", "entropy")}
-        in_bf16 = forced(rounding_model, ids, result["ids"].tolist())
-        arrays |= {f"{index}/{part}_bf16": values for part, values in in_bf16.items()}
         arrays[f"{index}/prompt"] = np.asarray(ids, np.int32)
         text = tokenizer.decode([i for i in result["ids"].tolist() if i not in stop])
         rows.append({"rendered": rendered, "text": text, **conversation})

@@ -107,52 +107,26 @@ def test_decode_continues_what_prefill_began(device, directory):
         logits = decoder.forward([token.id], cache)
 
 
-@pytest.mark.gpu
-def test_the_bundled_checkpoint_is_as_near_to_float32_as_transformers_in_bfloat16_is(gpu):
-    """Whatever the bounds: keys, values and what a prefill's products read are bfloat16 in both."""
-    golden = np.load(DATA / "checkpoint.npz")
-    runner = made(gpu, BUNDLED, slots=2, capacity=2048)
-    ours, theirs = {"logprob": [], "entropy": []}, {"logprob": [], "entropy": []}
-    for index in range(len({key.split("/")[0] for key in golden})):
-        prompt, ids, gaps = (golden[f"{index}/{part}"] for part in ("prompt", "ids", "gap"))
-        answer = generated(runner, 1, prompt.tolist(), len(ids))
-        for step, token in enumerate(answer):
-            if token.id != ids[step]:
-                assert gaps[step] <= 0.1
-                break
-            for part in ours:
-                exact, rounded = golden[f"{index}/{part}"][step], golden[f"{index}/{part}_bf16"][step]
-                ours[part].append(abs(getattr(token, part) - exact))
-                theirs[part].append(abs(rounded - exact))
-    for part, bound in (("logprob", 0.05), ("entropy", 0.02)):
-        errors, allowed = np.array(ours[part]), np.array(theirs[part])
-        print(f"{part}: {describe(errors, bound)}; transformers in bfloat16: {describe(allowed, bound)}")
-        assert np.sum(errors > bound) <= np.sum(allowed > bound)
-        assert errors.max() <= allowed.max()
-        assert np.linalg.norm(errors) <= np.linalg.norm(allowed)
-
-
-def describe(errors, bound):
-    mean = np.sqrt(np.mean(errors**2))
-    return f"{np.sum(errors > bound)} of {len(errors)} beyond {bound}, largest {errors.max():.4f}, RMS {mean:.5f}"
-
-
 def test_the_bundled_checkpoint_answers_as_transformers_does(device):
     golden = np.load(DATA / "checkpoint.npz")
     runner = made(device, BUNDLED, slots=2, capacity=2048)
     # The CPU build takes seconds a step: the beginning of one answer there, all of every answer on a GPU.
     on_gpu = not isinstance(device, HostDevice)
-    answers = len({key.split("/")[0] for key in golden}) if on_gpu else 1
-    for index in range(answers):
-        parts = ("prompt", "ids", "gap", "logprob", "entropy")
-        prompt, ids, gaps, logprobs, entropies = (golden[f"{index}/{part}"] for part in parts)
+    errors = {"logprob": [], "entropy": []}
+    for index in range(len({key.split("/")[0] for key in golden}) if on_gpu else 1):
+        prompt, ids, gaps = (golden[f"{index}/{part}"] for part in ("prompt", "ids", "gap"))
         answer = generated(runner, 1, prompt.tolist(), len(ids) if on_gpu else 3)
-        for token, id_, gap, logprob, entropy in zip(answer, ids, gaps, logprobs, entropies, strict=False):
-            if token.id != id_:
-                assert gap <= 0.1
+        for step, token in enumerate(answer):
+            if token.id != ids[step]:
+                assert gaps[step] <= 0.1
                 break
-            assert token.logprob == pytest.approx(logprob, abs=0.05)
-            assert token.entropy == pytest.approx(entropy, abs=0.02)
+            for part, found in errors.items():
+                found.append(abs(getattr(token, part) - golden[f"{index}/{part}"][step]))
+    for part, bound in (("logprob", 0.05), ("entropy", 0.02)):
+        found = np.array(errors[part])
+        mean = np.sqrt(np.mean(found**2))
+        print(f"{part}: {len(found)} positions, largest error {found.max():.4f}, RMS {mean:.5f}")
+        assert found.max() <= bound
 
 
 def test_prepared_passes_give_the_same(device, directory):
