@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,20 +99,21 @@ async def run(plan: Plan, *, keep: Keep, say: Say) -> Run:
         contenders=[entrant.record for entrant in entrants],
     )
     session = _Session(plan, treni, entrants, current, keep, say)
-    try:
+    async with AsyncExitStack() as stack:  # an interrupt while one of them is closed still closes the others
+        for entrant in entrants:
+            stack.push_async_callback(entrant.contender.aclose)
         await session.start()
         for number in range(plan.settings.repeats):
             say(f"round {number + 1} of {plan.settings.repeats}")
             await session.round(number)
             keep(current)
-    finally:
         for entrant in entrants:
-            await entrant.contender.aclose()
-    for entrant in entrants:
-        if not entrant.out:
-            limits = entrant.contender.limits
-            entrant.record.state, entrant.record.reason = ("partial", limits) if limits else ("measured", "")
-    keep(current)
+            if not entrant.out:
+                limits = entrant.contender.limits
+                entrant.record.state, entrant.record.reason = (
+                    ("partial", limits) if limits else ("measured", "")
+                )
+        keep(current)
     return current
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 
 from runtime_svc.bench.child import serve
@@ -32,6 +33,10 @@ class Double:
             os._exit(3)
         if WAY == "hangs":
             sys.stdin.read()  # until the parent has had enough
+        if WAY == "stays":
+            threading.Thread(
+                target=time.sleep, args=(60,)
+            ).start()  # which the interpreter waits for at its end
 
     def decode(self, tokens, limit_s):
         if WAY == "breaks" and tokens == 7:

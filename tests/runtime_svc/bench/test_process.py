@@ -1,4 +1,6 @@
+import asyncio
 import dataclasses
+import signal
 import sys
 
 import pytest
@@ -91,6 +93,19 @@ async def test_a_child_that_hangs_is_cut_and_ended():
         await child.start()
     assert child._process is None
     await child.aclose()
+
+
+async def test_a_child_is_ended_also_when_the_session_is_interrupted_meanwhile():
+    child = contender("stays")
+    await child.start()
+    process = child._process
+    closing = asyncio.create_task(child.aclose())
+    await asyncio.sleep(0.2)
+    assert process.returncode is None
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_kind_that_does_some_batches_only_says_so_where_it_matters():
