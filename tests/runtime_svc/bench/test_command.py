@@ -148,18 +148,6 @@ def test_a_backend_that_is_not_there_is_an_error_and_no_other_takes_its_place(ra
     assert ended.stdout == ""
 
 
-@pytest.mark.gpu
-def test_the_bundled_model_on_a_gpu_beside_a_copy_of_the_same_rounds(tmp_path):
-    path = tmp_path / "out.json"
-    ended = bench("--backend=cupy", *QUICK, "--json", path)
-    assert ended.returncode == 0, ended.stderr
-    (run,) = Report.read(path).runs
-    assert (run.machine.gpu is None, run.settings.element_bytes) == (False, 2)
-    assert len(run.floors.copy_bytes_per_s) == len(run.floors.sm_clock_mhz) == 3
-    assert all(rate > 0 for rate in run.floors.copy_bytes_per_s)
-    assert [(d.batch, d.tokens) for d in run.contenders[0].decode] == [(1, [5] * 3), (2, [5] * 3)]
-
-
 def test_the_group_hands_its_options_on():
     command = [sys.executable, "-m", "matrices", "bench", "runtime", "--help"]
     ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, cwd=ROOT)
