@@ -15,7 +15,7 @@ class KvCache:
     In IEEE half, which is three bits more precise than bfloat16 (ADR 10). What a half cannot hold, from 65,520 on, is
     stored as NaN, and every token that sees it fails as `logits_not_finite`.
 
-    The halves of a head are in Hugging Face's order: element i turns with element i + head_dim / 2.
+    The elements of a head are in Hugging Face's order: number i turns with number i + head_dim / 2.
     """
 
     address: int

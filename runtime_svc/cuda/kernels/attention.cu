@@ -3,8 +3,8 @@
 // A block takes 64 queries of one head, a warp 16 of them, and walks the keys 64 at a time with a running maximum and
 // sum (FlashAttention-2, arXiv:2307.08691, algorithm 1), so that scores never leave registers. Values travel while
 // scores are computed, the next keys while values are used; three blocks on a multiprocessor hide what is left.
-#include "elements.cuh"
 #include "control.cuh"
+#include "elements.cuh"
 #include "overlap.cuh"
 
 constexpr int QUERIES = 64;

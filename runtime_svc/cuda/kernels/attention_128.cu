@@ -5,8 +5,8 @@
 // nothing else holds the warpgroups together: one's weights are computed while the other multiplies. Within a warpgroup
 // the weights of one tile are multiplied with its values while the scores of the next are turned into weights
 // (FlashAttention-3, arXiv:2407.08608, sections 3.1 and 3.2).
-#include "elements.cuh"
 #include "control.cuh"
+#include "elements.cuh"
 #include "overlap.cuh"
 #include "tensor.cuh"
 #include "wgmma.cuh"

@@ -1,6 +1,6 @@
 // The last row's logits: final norm and LM head, as one pass over the head's rows.
-#include "elements.cuh"
 #include "control.cuh"
+#include "elements.cuh"
 #include "overlap.cuh"
 #include "statistics.cuh"
 

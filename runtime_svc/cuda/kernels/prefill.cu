@@ -1,6 +1,6 @@
 // The element-wise steps of a prefill over rows of tokens; blocks beyond `control->rows` do nothing.
-#include "elements.cuh"
 #include "control.cuh"
+#include "elements.cuh"
 #include "overlap.cuh"
 
 // Residual (rows, width) float32 = rows of the table (vocabulary, width); zeros in rows that are not there, to which
@@ -98,9 +98,9 @@ extern "C" __global__ void __launch_bounds__(640)
 TRENI_SHIM_EXPORT(rms_of_sum)
 
 // Bias and norm where there are any, then rotation of queries and keys, of the sum of the parts of `qkv` (splits, padded
-// rows, heads + 2 kv_heads, D) float32: it is rounded once, here. Queries go to `queries` (rows, heads, D) f16, keys and
-// values to the slot from `start` on, as f16 too. `bias` is as wide as a row of qkv, `query_gain` and `key_gain` (D,), `turns` (capacity, D / 2, 2) cosine and sine.
-// D / 16 lanes a head.
+// rows, heads + 2 kv_heads, D) float32: it is rounded once, here, to f16. Queries go to `queries` (rows, heads, D), keys
+// and values to the slot from `start` on. `bias` is as wide as a row of qkv, `query_gain` and `key_gain` (D,), `turns`
+// (capacity, D / 2, 2) cosine and sine. D / 16 lanes a head.
 template <int D>
 __device__ __forceinline__ void rotate(const Control* control, const float* qkv, int splits, int padded,
                                        const float* bias, const float* query_gain, const float* key_gain, float eps,

@@ -4,8 +4,8 @@
 // Blocks work in pairs on neighbouring tiles and share what both need: two tiles of columns the same rows of x, or two
 // tiles of rows the same weights. Each fetches half of that for both. The weights do not depend on earlier kernels: the
 // first tiles of them are on their way before `wait_previous`.
-#include "elements.cuh"
 #include "control.cuh"
+#include "elements.cuh"
 #include "overlap.cuh"
 #include "tensor.cuh"
 #include "wgmma.cuh"

@@ -80,8 +80,8 @@ __device__ __forceinline__ void wgmma_wait() {
 #endif
 }
 
-// d (64, 128) += a (64, 16) b (16, 128) of halves: a in fragments as of `mma_f16_16816`, each warp its 16 rows; d[n] the same
-// instruction's d for columns 8 n .. 8 n + 7. b in rows of n.
+// d (64, 128) += a (64, 16) b (16, 128) of halves: a in fragments as of `mma_f16_16816`, each warp its 16 rows; d[n] the
+// same instruction's d for columns 8 n .. 8 n + 7. b in rows of n.
 __device__ __forceinline__ void wgmma_64x128_rows_of_n(float (&d)[16][4], const u32 (&a)[4], SharedTile b) {
 #ifdef TRENI_SHIM
   shim::wgmma(d, a, [b](int k, int n) {
