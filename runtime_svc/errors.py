@@ -49,7 +49,7 @@ def logits_not_finite() -> TreniError:
         "logits_not_finite",
         expected="finite logits",
         got="NaN or infinity",
-        todo="check the checkpoint's weights",
+        todo="check the weights; if numpy can run it, its keys or values are too large for a GPU's halves",
     )
 
 

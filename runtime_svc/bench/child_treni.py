@@ -107,7 +107,9 @@ class Treni:
     def _read(self, running: deque[Pending]) -> None:
         tokens = running.popleft().wait()
         if None in tokens:
-            raise ValueError("the model yields no finite logits")
+            from runtime_svc.errors import logits_not_finite
+
+            raise logits_not_finite()
         self._last = [token.id for token in tokens if token is not None]
 
 

@@ -109,10 +109,8 @@ async def run(plan: Plan, *, keep: Keep, say: Say) -> Run:
             keep(current)
         for entrant in entrants:
             if not entrant.out:
-                limits = entrant.contender.limits
-                entrant.record.state, entrant.record.reason = (
-                    ("partial", limits) if limits else ("measured", "")
-                )
+                entrant.record.reason = entrant.contender.limits
+                entrant.record.state = "partial" if entrant.record.reason else "measured"
         keep(current)
     return current
 

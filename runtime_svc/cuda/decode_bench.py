@@ -82,7 +82,6 @@ class Bench:
 
         self.cupy, self.config = cupy, config
         self.device = CudaDevice()
-        self.capacity = capacity
         places = layout(config)
         slab = self.device.allocate(places.size)
         self.loaded = DeviceWeights(

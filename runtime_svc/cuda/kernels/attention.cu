@@ -130,7 +130,7 @@ __device__ __forceinline__ void attend(const Control* control, const f16* querie
     }
   }
 
-  // Through this warp's own rows of the query tile, so that the stores to memory are 16 bytes wide.
+  // As bf16 through this warp's own rows of the query tile, so that the stores to memory are 16 bytes wide.
 #pragma unroll
   for (int r = 0; r < 2; r++) {
     total[r] += __shfl_xor_sync(0xffffffffu, total[r], 1);

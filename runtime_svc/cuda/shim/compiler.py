@@ -40,15 +40,16 @@ def _zig() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be fetching it
         if not program.is_file():
             with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder.parent) as scratch:
-                _fetch(Path(scratch), "packages")
+                fetched = Path(scratch) / "packages"
+                _fetch(fetched)
                 shutil.rmtree(folder, ignore_errors=True)
-                (Path(scratch) / "packages").replace(folder)
+                fetched.replace(folder)
     return program
 
 
-def _fetch(scratch: Path, name: str) -> None:
-    command = fetch_command(ZIG, scratch / name)
-    problem = failure_of(command, cwd=scratch, timeout_s=FETCH_TIMEOUT_S)
+def _fetch(folder: Path) -> None:
+    command = fetch_command(ZIG, folder)
+    problem = failure_of(command, cwd=folder.parent, timeout_s=FETCH_TIMEOUT_S)
     if problem is not None:
         raise TreniError(
             Code.FAILED_PRECONDITION,
