@@ -26,6 +26,7 @@ MAX_QUOTED_CHARS = 300
 """How much of an answer or a message a finding quotes; the history has it whole."""
 
 FindingKind: TypeAlias = Literal[
+    "campaign_unsealed",
     "cell_missing",
     "cell_unplanned",
     "cell_broken",

@@ -40,6 +40,7 @@ class ExpectedPair:
     block: int
     task_id: str
     stratum: str
+    order: tuple[str, str]
     runs: dict[str, ExpectedRun]
 
 

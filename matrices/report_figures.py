@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrices.check import CellJudgement, FaultAccount, Finding, check
-from matrices.events import Event
+from matrices.events import Event, Sealed
 from matrices.expectation import Expectation
 from matrices.hops import Hops, hops_of, mean_hops
 from matrices.ledger import EffectCounts, Work, work_of
@@ -157,6 +157,8 @@ class Figures:
 
 def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]) -> Figures:
     """The report in numbers. Pure; raises `TreniError` for a record in the history that is not one."""
+    events = tuple(events)
+    sealed = bool(events) and isinstance(events[-1], Sealed)
     judged = {judgement.cell: judgement for judgement in check(manifest, events, expectations)}
     mine = {cell.name: judged.pop(cell.name) for cell in manifest.cells}
     arms = {cell.name: cell.arms for cell in manifest.cells}
@@ -177,7 +179,10 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
             for cell in manifest.cells
         ),
         floor=floor,
-        unplanned=tuple(finding for one in judged.values() for finding in one.findings),
+        unplanned=(
+            *(finding for one in judged.values() for finding in one.findings),
+            *([] if sealed else [Finding(kind="campaign_unsealed", cell="", detail="interrupted; resume it")]),
+        ),
     )
 
 

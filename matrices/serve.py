@@ -155,6 +155,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
 ROLES: dict[str, Callable[[Config], AbstractAsyncContextManager[str]]] = {
     "tools": _tools,
     "runtime": _runtime,
+    "runtime_b": _runtime,
     "controller": _controller,
 }
 

@@ -13,6 +13,7 @@ import pytest
 
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
+from matrices import chain
 from matrices import events as ev
 from matrices.events import dump_event
 from matrices.expectation import Expectation
@@ -108,7 +109,8 @@ def test_a_planted_difference_is_found_and_lies_in_its_interval() -> None:
 
 
 def test_the_report_is_the_same_bytes_from_the_files_alone(tmp_path: Path) -> None:
-    data = b"".join(map(dump_event, EVENTS))
+    opened = ev.Opened(version=2, manifest_sha256="", suite_sha256="")
+    data = chain.linked(map(dump_event, [opened, *EVENTS]))
     again = figures(parse_manifest(dump_manifest(MANIFEST)), parse_history(data).events, EXPECTATIONS)
     first = render(_figures())
     assert render(again) == first
