@@ -39,7 +39,7 @@ def _campaign(**delays_s: float) -> tuple[list[ev.Event], list[Expectation]]:
     aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"))
     p00, p00_expected = h.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
     p04, p04_expected = h.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
-    return [*aa, *p00, *p04], [aa_expected, p00_expected, p04_expected]
+    return [*aa, *p00, *p04, ev.Sealed()], [aa_expected, p00_expected, p04_expected]
 
 
 EVENTS, EXPECTATIONS = _campaign()
@@ -158,7 +158,7 @@ def test_the_summary_says_who_has_no_hop() -> None:
     assert "External routing was slower" in text
     assert "Errors: 4 of 48 external requests, 0 of 48 internal." in text
     only_p00 = replace(MANIFEST, cells=CELLS[:2])
-    calm = render(figures(only_p00, EVENTS[: len(EVENTS) * 2 // 3], EXPECTATIONS[:2]))["summary.md"]
+    calm = render(figures(only_p00, [*EVENTS[: len(EVENTS) * 2 // 3], ev.Sealed()], EXPECTATIONS[:2]))["summary.md"]
     assert "no such hop" not in calm
 
 
@@ -202,7 +202,7 @@ def test_too_few_runs_give_no_interval_and_no_verdict() -> None:
     manifest = h.manifest(*CELLS[:2], runs=2)
     aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
     p00, p00_expected = h.campaign_cell("p00", runs=2)
-    seen = figures(manifest, [*aa, *p00], [aa_expected, p00_expected])
+    seen = figures(manifest, [*aa, *p00, ev.Sealed()], [aa_expected, p00_expected])
     assert seen.floor is None
     row = _rows(render(seen)["comparison.csv"])[1]
     assert (row["ratio"], row["delta_ms"], row["verdict"], row["claim_safe"]) == (
