@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaos import faults
-from chaos.schedule import Prediction, Rule, Schedule, predict
+from chaos.schedule import PredictedRequest, Prediction, Rule, Schedule, predict
+from controller.policy import Policy
 from matrices.expectation import UNFAULTED, Expectation, ExpectedPair, ExpectedRun, expected_run
 from matrices.order import Place, baseline_first
 from matrices.profiles import Profile
@@ -39,12 +41,13 @@ class PlannedPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedCell:
-    """One profile to be run, its two arms (the baseline first) and its pairs in order."""
+    """One profile to be run, its two arms (the baseline first) and its pairs in order; `seed` is the campaign's."""
 
     name: str
     profile: Profile
     arms: tuple[str, str]
     pairs: tuple[PlannedPair, ...]
+    seed: int
     idempotency: bool
 
     @property
@@ -113,7 +116,9 @@ def _plan(
         )
         for number, (block, task) in enumerate(tasks)
     )
-    return PlannedCell(name=profile.short, profile=profile, arms=arms, pairs=pairs, idempotency=idempotency)
+    return PlannedCell(
+        name=profile.short, profile=profile, arms=arms, pairs=pairs, seed=seed, idempotency=idempotency
+    )
 
 
 def _predicted(profile: Profile, prefix: str, tasks: Sequence[Task], idempotency: bool) -> Prediction:
@@ -147,8 +152,13 @@ def expectation_of(cell: PlannedCell) -> Expectation:
                 block=planned.block,
                 task_id=planned.task.id,
                 stratum=planned.stratum,
+                segment=planned.segment,
                 order=planned.order,
                 runs=runs,
+                waits_s={
+                    arm: 0.0 if of is None else _fixed_wait_s(cell, of.requests[planned.pair], planned.pair)
+                    for arm, of in predictions.items()
+                },
             )
         )
     return Expectation(
@@ -182,3 +192,41 @@ def schedule_of(profile: Profile, *, prefix: str) -> Schedule:
         seed=spec.seed,
         rules=tuple(Rule(kind=from_rule[rule.kind](rule), every=rule.every) for rule in spec.rules),
     )
+
+
+def policy_of(profile: Profile, *, seed: int) -> Policy:
+    """The controller's policy that a profile's `[policy]` describes."""
+    spec = profile.policy
+    return Policy(
+        run_timeout_s=spec.run_timeout,
+        model_timeout_s=spec.model_timeout,
+        tool_timeout_s=spec.tool_timeout,
+        retries=spec.retries,
+        backoff_initial_s=spec.backoff_initial,
+        backoff_max_s=spec.backoff_max,
+        backoff_multiplier=spec.backoff_multiplier,
+        backoff_jitter=spec.backoff_jitter,
+        seed=seed,
+    )
+
+
+def _fixed_wait_s(cell: PlannedCell, request: PredictedRequest, index: int) -> float:
+    """Seconds that the request at that position waits because plan and seed say so: timeouts, delays and backoffs."""
+    hop, policy = cell.profile.faults.hop, policy_of(cell.profile, seed=cell.seed)
+    waits = []
+    for attempt in request.attempts:
+        kind = None if attempt.fault is None else attempt.fault.kind
+        if attempt.attempt > 0:
+            waits.append(
+                policy.backoff_s(
+                    hop=hop,
+                    request_index=index,
+                    call_index=attempt.call_index,
+                    attempt=attempt.attempt,
+                )
+            )
+        if isinstance(kind, faults.Stall):
+            waits.append(policy.timeout_s(hop))
+        elif isinstance(kind, faults.Latency):
+            waits.append(min(kind.delay_ms / 1000, policy.timeout_s(hop)))
+    return math.fsum(waits)

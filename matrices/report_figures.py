@@ -181,7 +181,11 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
         floor=floor,
         unplanned=(
             *(finding for one in judged.values() for finding in one.findings),
-            *([] if sealed else [Finding(kind="campaign_unsealed", cell="", detail="interrupted; resume it")]),
+            *(
+                []
+                if sealed
+                else [Finding(kind="campaign_unsealed", cell="", detail="interrupted; resume it")]
+            ),
         ),
     )
 

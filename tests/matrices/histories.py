@@ -386,7 +386,9 @@ def campaign_cell(
                 task_id=f"task{pair}",
                 stratum=stratum,
                 order=arms if pair % 2 == 0 else (arms[1], arms[0]),
+                segment=0,
                 runs=runs_of,
+                waits_s=dict.fromkeys(arms, 0.0),
             )
         )
     events = cell_events(

@@ -158,7 +158,9 @@ def test_the_summary_says_who_has_no_hop() -> None:
     assert "External routing was slower" in text
     assert "Errors: 4 of 48 external requests, 0 of 48 internal." in text
     only_p00 = replace(MANIFEST, cells=CELLS[:2])
-    calm = render(figures(only_p00, [*EVENTS[: len(EVENTS) * 2 // 3], ev.Sealed()], EXPECTATIONS[:2]))["summary.md"]
+    calm = render(figures(only_p00, [*EVENTS[: len(EVENTS) * 2 // 3], ev.Sealed()], EXPECTATIONS[:2]))[
+        "summary.md"
+    ]
     assert "no such hop" not in calm
 
 
