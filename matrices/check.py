@@ -27,6 +27,7 @@ MAX_QUOTED_CHARS = 300
 
 FindingKind: TypeAlias = Literal[
     "campaign_unsealed",
+    "report_differs",
     "cell_missing",
     "cell_unplanned",
     "cell_broken",

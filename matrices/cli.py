@@ -15,12 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from matrices import doctor as doctor_module
 from matrices.bench_command import bench
 from matrices.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
+from matrices.check import Finding
 from matrices.command_line import bundled_checkpoint, errors
 from matrices.compare_command import compare
 from matrices.history import History
 from matrices.make_checkpoint import make_checkpoint
 from matrices.profiles import bundled_profiles, select_profiles
-from matrices.report import ExitStatus, exit_status, write_report
+from matrices.report import ExitStatus, differing, exit_status, write_report
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import table_text
 from matrices.runner import Runner
@@ -187,11 +188,12 @@ def check(folder: Path, digest: str | None) -> None:
         result, history = _figures(folder)
         if digest is not None:
             _same_digest(digest, history)
-    for finding in result.findings:
+        found = [*result.findings, *_differing(folder, result)]
+    for finding in found:
         click.echo(str(finding))
-    click.echo(f"{len(result.findings)} findings in {len(result.cells)} cells", err=True)
+    click.echo(f"{len(found)} findings in {len(result.cells)} cells", err=True)
     click.echo(f"digest: {history.digest}", err=True)
-    sys.exit(ExitStatus.FINDINGS if result.findings else ExitStatus.PASS)
+    sys.exit(ExitStatus.FINDINGS if found else ExitStatus.PASS)
 
 
 @main.command()
@@ -291,6 +293,18 @@ def _run(campaign: Campaign, *, resumed: bool) -> None:
 def _figures(folder: Path) -> tuple[Figures, History]:
     campaign, manifest, history = load_campaign(folder)
     return figures(manifest, history.events, campaign.expectations), history
+
+
+def _differing(folder: Path, result: Figures) -> list[Finding]:
+    return [
+        Finding(
+            kind="report_differs",
+            cell="",
+            detail=f"{name} is not what the history gives: it was changed, or another version wrote it; "
+            "`treni-route report` makes it again",
+        )
+        for name in differing(folder, result)
+    ]
 
 
 def _same_digest(expected: str, history: History) -> None:

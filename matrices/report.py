@@ -117,6 +117,15 @@ def render(figures: Figures) -> dict[str, str]:
     }
 
 
+def differing(folder: Path, figures: Figures) -> tuple[str, ...]:
+    """Names of the report's files in the folder that are not what the history gives; absent ones do not count."""
+    return tuple(
+        name
+        for name, text in render(figures).items()
+        if (folder / name).exists() and (folder / name).read_bytes() != text.encode()
+    )
+
+
 def write_report(folder: Path, figures: Figures) -> tuple[Path, ...]:
     """Writes the report's files into the folder, each replaced as a whole, and returns their paths."""
     paths = []
