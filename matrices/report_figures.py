@@ -85,6 +85,25 @@ class ArmFigures:
         return self.requests - self.errors
 
     @property
+    def correct(self) -> int:
+        """Requests that ended with the right answer."""
+        return self.successes - self.wrong_answers
+
+    @property
+    def cost_per_success_s(self) -> float | None:
+        """The time that users spent on all requests, failed ones included, for each right answer; None of none."""
+        if self.latency is None or self.correct == 0:
+            return None
+        return self.latency.mean_s * self.latency.count / self.correct
+
+    @property
+    def attempts_per_success(self) -> float | None:
+        """Attempts on both hops over all requests, failed ones included, for each right answer; None of none."""
+        if self.correct == 0:
+            return None
+        return (self.work.model_attempts + self.work.tool_attempts) / self.correct
+
+    @property
     def error_rate(self) -> float | None:
         """Errors over requests; None of none."""
         return self.errors / self.requests if self.requests else None
