@@ -39,23 +39,29 @@ class Drift:
 
     `p_value` is the probability of slow cosines as large as these if blocks are independent; `growth` by how much the
     variance grows if the difference walks at random as fast as the slow cosines say, 1 where they say nothing.
+    `thirds_s` (campaigns, 3) is how far the first, second and last third of the blocks lie from the estimate,
+    `third_error_s` the standard error of a third, from the fast cosines alone.
     """
 
     p_value: Array
     growth: Array
+    thirds_s: Array
+    third_error_s: Array
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Spectrum:
     """Squares of the cosines of the weighted block sums (campaigns, cosines), slow ones first, and what they mean.
 
-    `independent` and `as_a_whole` (campaigns, cosines, cosines) are the covariances of the cosines for a noise of
-    variance 1 of each pair, and of each block as a whole; `pairwise` and `blockwise` the variance of the estimate
-    under the same noise. `walk` is the variance of the estimate, as a multiple of `blockwise`, for a random walk of
-    which each step has the variance of a block.
+    `thirds_s` (campaigns, 3) are the means of the residuals in each third of the blocks. `independent` and
+    `as_a_whole` (campaigns, cosines, cosines) are the covariances of the cosines for a noise of variance 1 of each
+    pair, and of each block as a whole; `pairwise` and `blockwise` are the variance of the estimate under the same
+    noise. `walk` is the variance of the estimate, as a multiple of `blockwise`, for a random walk of which each step
+    has the variance of a block.
     """
 
     squares: Array
+    thirds_s: Array
     independent: Array
     as_a_whole: Array
     pairwise: Array
@@ -82,10 +88,12 @@ def spectrum_of(in_block: Array, weights: Array, taken: Array, residuals: Array)
     lost = np.swapaxes((scaled[:, None, :] * taken) @ in_block.T @ cosines, 1, 2)
     squares, totals = scaled**2 @ in_block.T, scaled @ in_block.T
     halves = cosines.T * totals[:, None, :] - lost @ (taken @ in_block.T)
-    shares = weights @ in_block.T
+    sums, shares = (scaled * residuals) @ in_block.T, weights @ in_block.T
     tails = np.cumsum(shares[:, ::-1], axis=1)
+    thirds = np.array_split(np.arange(blocks), 3)
     return Spectrum(
-        squares=((scaled * residuals) @ in_block.T @ cosines) ** 2,
+        squares=(sums @ cosines) ** 2,
+        thirds_s=np.stack([sums[:, one].sum(axis=1) / shares[:, one].sum(axis=1) for one in thirds], axis=1),
         independent=cosines.T @ (squares[:, :, None] * cosines) - lost @ np.swapaxes(lost, 1, 2),
         as_a_whole=halves @ np.swapaxes(halves, 1, 2),
         pairwise=(weights**2).sum(axis=1),
@@ -125,7 +133,12 @@ def carrying_drift(spectrum: Spectrum) -> tuple[Errors, Drift]:
     walking = np.where(excess > 1, fast_mean / (1 + pace * fast_adds) * (1 + pace * spectrum.walk), 0.0)
     variance = plain.error_s**2
     growth = np.divide(walking, variance, out=np.ones_like(variance), where=variance > 0)
-    drift = Drift(p_value=np.asarray(fdtrc(*freedom, ratio)), growth=np.maximum(growth, 1.0))
+    drift = Drift(
+        p_value=np.asarray(fdtrc(*freedom, ratio)),
+        growth=np.maximum(growth, 1.0),
+        thirds_s=spectrum.thirds_s,
+        third_error_s=np.sqrt(3 * fast_mean),
+    )
     return Errors(np.sqrt(np.maximum(variance, walking)), plain.dof), drift
 
 

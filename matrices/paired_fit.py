@@ -129,6 +129,12 @@ def fit(pairs: Pairs, baseline_s: Array, compared_s: Array) -> Fit:
     )
 
 
+def lone_cuts(pairs: Pairs) -> tuple[str, ...]:
+    """The strata of cut pairs where a single block has all of those; none where no pair or more blocks have one."""
+    cut = [(block, name) for block, name, cut in zip(pairs.blocks, pairs.strata, pairs.cuts, strict=True) if cut]
+    return tuple(sorted({name for _, name in cut})) if len({block for block, _ in cut}) == 1 else ()
+
+
 def _model(
     design: _Design, pairs: Pairs, differences: Array, baseline: Array, compared: Array
 ) -> tuple[Array, _Regression]:
@@ -172,7 +178,10 @@ def _parts(pairs: Pairs, baseline_s: Array, compared_s: Array) -> tuple[Array, A
     work = np.stack([baseline_s, compared_s]) - waits
     work = np.minimum(work, 2 * work[::-1])
     is_waiting = (waits.sum(axis=(0, 1)) > 0).tolist()
-    if len({block for block, waiting in zip(pairs.blocks, is_waiting, strict=True) if waiting}) < COMMON_WAITS:
+    if (
+        len({block for block, waiting in zip(pairs.blocks, is_waiting, strict=True) if waiting})
+        < COMMON_WAITS
+    ):
         parts = (work + waits)[:, :, None, :]
     else:
         parts = np.stack([work, np.broadcast_to(waits, work.shape)], axis=2)
@@ -204,7 +213,9 @@ def _design(blocks: tuple[int, ...], strata: tuple[str, ...]) -> _Design:
     groups = _groups(blocks, strata)
     return _Design(
         in_block=np.array([[one == block for one in blocks] for block in range(count)], dtype=np.float64),
-        in_group=np.array([[one == name for one in groups] for name in sorted(set(groups))], dtype=np.float64),
+        in_group=np.array(
+            [[one == name for one in groups] for name in sorted(set(groups))], dtype=np.float64
+        ),
     )
 
 

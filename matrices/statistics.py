@@ -1,4 +1,4 @@
-"""Estimates from paired samples: mean difference, ratio of means, equivalence, steadiness, quantiles, Holm's correction.
+"""Estimates from paired samples: mean difference, ratio of means, equivalence, a drift, quantiles, Holm's correction.
 
 The replicate is the block, never the request, and the estimand is that of the campaign's own tasks, seed and schedule:
 the waits that these fix are taken out of a pair before its scatter is looked at, and put back into the mean. The model
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
-from matrices.paired_fit import COMMON_BLOCKS, Fit, Pairs, fit
+from matrices.paired_fit import Fit, Pairs, fit, lone_cuts
 from treni.errors import invalid_argument
 
 Array = NDArray[np.float64]
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 TEST_LEVEL = 0.05
 P99_MIN_SAMPLES = 300
-SPENT = 0.7
+SPENT = 0.6
 """The share of an interval's error rate that its t quantile may spend: what is read of a drift is itself uncertain."""
 
 
@@ -74,6 +74,10 @@ class Estimate:
         """Whether `value` lies in the interval, ends included."""
         return self.low <= value <= self.high
 
+    def half_width(self, confidence: float) -> float:
+        """Half the width of the interval of a difference at another confidence."""
+        return float(_quantile_of_t(np.array(self.dof), confidence, self.spent)) * self.error
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Equivalence:
@@ -99,12 +103,14 @@ class Steadiness:
     """What a campaign's blocks say of a drift of one arm.
 
     `p_value` is the probability of block means that wander as slowly as these if blocks were independent, `growth`
-    the factor by which a drift at the pace that they show widens the interval.
+    the factor by which a drift at the pace that they show widens the interval. `thirds_s` are the differences in the
+    first, second and last third of the blocks, `third_error_s` the standard error of one without a drift.
     """
 
     p_value: float
     growth: float
-    blocks: int
+    thirds_s: tuple[float, ...]
+    third_error_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,9 +209,7 @@ def differences(
     )
 
 
-def ratios(
-    fitted: Fit, pairs: int, *, confidence: float = CONFIDENCE, carry_drift: bool = True
-) -> Estimates:
+def ratios(fitted: Fit, pairs: int, *, confidence: float = CONFIDENCE, carry_drift: bool = True) -> Estimates:
     """The ratio of means of each campaign in the fit, as `latency_ratio` gives it for one; its means are above zero.
 
     The interval holds every R for which `compared - R * baseline` is not distinguishable from zero (Fieller 1954).
@@ -253,35 +257,34 @@ def equivalence(difference: Estimate, margin_s: float) -> Equivalence:
     p_value = 0.0 if room > 0 else 1.0
     if difference.error > 0:
         p_value = min(1.0, float(stdtr(difference.dof, -room / difference.error)) / difference.spent)
-    half = _quantile_of_t(np.array(difference.dof), 1 - 2 * TEST_LEVEL, difference.spent) * difference.error
+    half = difference.half_width(1 - 2 * TEST_LEVEL)
     return Equivalence(
-        margin_s=margin_s,
-        p_value=p_value,
-        low=difference.value - float(half),
-        high=difference.value + float(half),
+        margin_s=margin_s, p_value=p_value, low=difference.value - half, high=difference.value + half
     )
 
 
 def steadiness(samples: Sequence[PairSample]) -> Steadiness:
     """What the blocks say of a drift of one arm. Raises as `paired_difference`."""
-    fitted = _fitted(samples)
+    return steadiness_at(_fitted(samples), 0)
+
+
+def steadiness_at(fitted: Fit, index: int) -> Steadiness:
+    """What the blocks of one campaign in the fit say of a drift."""
     return Steadiness(
-        p_value=float(fitted.drift.p_value[0]),
-        growth=math.sqrt(float(fitted.drift.growth[0])),
-        blocks=fitted.blocks,
+        p_value=float(fitted.drift.p_value[index]),
+        growth=math.sqrt(float(fitted.drift.growth[index])),
+        thirds_s=tuple((fitted.value_s[index] + fitted.drift.thirds_s[index]).tolist()),
+        third_error_s=float(fitted.drift.third_error_s[index]),
     )
 
 
 def lone_strata(samples: Sequence[PairSample]) -> tuple[str, ...]:
-    """The strata of pairs that the plan cuts short, where too few blocks have such a pair to tell their scatter.
+    """The strata of pairs that the plan cuts short, where one block alone has such pairs.
 
-    What a cut run leaves out is measured by those pairs alone: of one pair, anything between none and all of a
-    request's time is taken to be it.
+    What a cut run leaves out is measured by those pairs: of a lone one, anything between none and all of a request's
+    time is taken to be it, and so would a hang of that length.
     """
-    cut = [sample for sample in samples if sample.cut]
-    if len({sample.block for sample in cut}) >= 2:
-        return ()
-    return tuple(sorted({sample.stratum for sample in cut}))
+    return lone_cuts(_pairs(samples))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -324,15 +327,6 @@ def latency_summary(latencies_s: Sequence[float]) -> LatencySummary:
 def _fitted(samples: Sequence[PairSample]) -> Fit:
     """The fit of one campaign. The order of the samples says nothing, so no bit of an estimate depends on it."""
     samples = sorted(samples, key=_place)
-    ranks = {block: rank for rank, block in enumerate(sorted({s.block for s in samples}))}
-    pairs = Pairs(
-        blocks=tuple(ranks[s.block] for s in samples),
-        strata=tuple(s.stratum for s in samples),
-        signs=tuple(-1 if s.baseline_first else 1 for s in samples),
-        cuts=tuple(s.cut for s in samples),
-        planned_s=tuple(s.planned_s for s in samples),
-        shared_s=tuple(s.shared_wait_s for s in samples),
-    )
     baseline = np.array([[s.baseline_s for s in samples]], dtype=np.float64)
     compared = np.array([[s.compared_s for s in samples]], dtype=np.float64)
     if not (np.isfinite(baseline).all() and np.isfinite(compared).all()):
@@ -342,7 +336,19 @@ def _fitted(samples: Sequence[PairSample]) -> Fit:
             got="an infinity or a NaN",
             todo="leave pairs without two measured outcomes out",
         )
-    return fit(pairs, baseline, compared)
+    return fit(_pairs(samples), baseline, compared)
+
+
+def _pairs(samples: Sequence[PairSample]) -> Pairs:
+    ranks = {block: rank for rank, block in enumerate(sorted({s.block for s in samples}))}
+    return Pairs(
+        blocks=tuple(ranks[s.block] for s in samples),
+        strata=tuple(s.stratum for s in samples),
+        signs=tuple(-1 if s.baseline_first else 1 for s in samples),
+        cuts=tuple(s.cut for s in samples),
+        planned_s=tuple(s.planned_s for s in samples),
+        shared_s=tuple(s.shared_wait_s for s in samples),
+    )
 
 
 def _place(sample: PairSample) -> tuple[int, str, bool, int, float, float, float, float]:
