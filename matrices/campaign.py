@@ -29,6 +29,7 @@ from matrices.manifest import (
 from matrices.plan import PlannedCell
 from matrices.profiles import Profile
 from matrices.suites import Suite, load_suite
+from matrices.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -57,6 +58,10 @@ class Options:
     idempotency: bool
     toxiproxy: str | None
     """The API address of a toxiproxy server to use; None: one of our own for each cell."""
+    fault_seeds: int = 1
+    """How many schedules each cell pools, with seeds that count up from the profile's."""
+    sweep: tuple[SweptCell, ...] = ()
+    """Which cells are variants of a profile, and what was set in them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +106,10 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
 def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple[PlannedCell, ...]:
     idempotency = options.idempotency
     aa = plan.plan_aa(suite, runs=options.runs, idempotency=idempotency)
-    rest = [plan.plan_cell(p, suite, runs=options.runs, idempotency=idempotency) for p in profiles]
+    rest = [
+        plan.plan_cell(p, suite, runs=options.runs, idempotency=idempotency, fault_seeds=options.fault_seeds)
+        for p in profiles
+    ]
     return (aa, *rest)
 
 
@@ -155,7 +163,9 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
             "model_dir": options.model_dir,
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
+            "sweep": [cell.to_dict() for cell in options.sweep],
         },
+        fault_seeds=options.fault_seeds,
     )
     partial = campaign.folder / f"{MANIFEST}.partial"
     with partial.open("wb") as file:
@@ -192,6 +202,8 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest]:
         model_dir=manifest.details["model_dir"],
         idempotency=manifest.idempotency,
         toxiproxy=manifest.details["toxiproxy"],
+        fault_seeds=manifest.fault_seeds,
+        sweep=tuple(SweptCell.from_dict(cell) for cell in manifest.details.get("sweep", ())),
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)
@@ -215,7 +227,7 @@ def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
 
 def _manifest_cell(cell: PlannedCell) -> ManifestCell:
     profile = cell.profile
-    dumped = profile.model_dump(mode="json")
+    dumped = profile.model_dump(mode="json", exclude_none=True)
     return ManifestCell(
         name=cell.name,
         profile=profile.name,

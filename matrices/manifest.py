@@ -77,6 +77,8 @@ class ManifestModel:
 class Manifest:
     """The whole campaign as resolved.
 
+    Each cell but the A/A one has `runs` blocks for each of `fault_seeds` schedules, whose seeds count up from the
+    profile's.
     `contamination` maps the name of a block condition to the value above which the block is contaminated;
     `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
     """
@@ -99,6 +101,7 @@ class Manifest:
     side_effect_tools: tuple[str, ...]
     cells: tuple[ManifestCell, ...]
     details: dict[str, Any]
+    fault_seeds: int = 1
 
 
 _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)

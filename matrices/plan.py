@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from chaos import faults
 from chaos.schedule import Prediction, Rule, Schedule, predict
+from chaos.when import Burst, Every, Rate, When
 from matrices.expectation import UNFAULTED, Expectation, ExpectedPair, ExpectedRun, expected_run
-from matrices.profiles import Profile
+from matrices.profiles import Profile, RuleSpec
 from matrices.suites import Suite, Task
 from tools_svc.registry import tool_specs
+from treni.errors import invalid_argument
 
 AA_CELL = "aa"
 INTERNAL = "internal"
@@ -35,18 +37,36 @@ class PlannedPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedCell:
-    """One profile to be run, its two arms (the baseline first) and its pairs in order."""
+    """One profile to be run, its two arms (the baseline first) and its pairs in order.
+
+    The pairs are `fault_seeds` groups of the same tasks, one after the other, each under a fault seed of its own.
+    """
 
     name: str
     profile: Profile
     arms: tuple[str, str]
     pairs: tuple[PlannedPair, ...]
     idempotency: bool
+    fault_seeds: int = 1
 
     @property
     def schedule(self) -> Schedule:
         """The profile's schedule, its faults named after the cell."""
-        return schedule_of(self.profile, prefix=self.name)
+        cycle = len(self.pairs) // self.fault_seeds if self.fault_seeds > 1 else None
+        return schedule_of(self.profile, prefix=self.name, cycle=cycle)
+
+    @property
+    def calls(self) -> tuple[int, ...]:
+        """How many calls each request makes on the hop that the profile faults, if none fails."""
+        # Every tool call is answered by one more turn of the model, and the answer itself is a turn.
+        answer = int(self.profile.faults.hop == "model")
+        return tuple(len(planned.task.expect.calls) + answer for planned in self.pairs)
+
+    @property
+    def timeout_s(self) -> float:
+        """The limit of one attempt on the hop that the profile faults."""
+        policy = self.profile.policy
+        return policy.tool_timeout if self.profile.faults.hop == "tool" else policy.model_timeout
 
     def faulted(self, arm: str) -> bool:
         """Whether the schedule acts on that arm: a hop's faults only where there is a hop."""
@@ -57,30 +77,57 @@ class PlannedCell:
         """What the schedule does to the arm's requests; None for an arm that it does not touch."""
         if not self.faulted(arm):
             return None
-        spec, policy = self.profile.faults, self.profile.policy
         tasks = [planned.task for planned in self.pairs]
-        # Every tool call is answered by one more turn of the model, and the answer itself is a turn.
-        calls = [len(task.expect.calls) + (spec.hop == "model") for task in tasks]
         flags = [[call.name in SIDE_EFFECT_TOOLS for call in task.expect.calls] for task in tasks]
         return predict(
             self.schedule,
-            calls,
-            policy.retries,
-            timeout_s=policy.tool_timeout if spec.hop == "tool" else policy.model_timeout,
-            side_effects=flags if spec.hop == "tool" else None,
+            self.calls,
+            self.profile.policy.retries,
+            timeout_s=self.timeout_s,
+            side_effects=flags if self.profile.faults.hop == "tool" else None,
             idempotency=self.idempotency,
         )
 
+    def by_fault_seed(self) -> tuple[PlannedCell, ...]:
+        """The groups of the cell's pairs as cells of their own, under the seed of each."""
+        size = len(self.pairs) // self.fault_seeds
+        faults = self.profile.faults
+        return tuple(
+            replace(
+                self,
+                profile=self.profile.model_copy(
+                    update={"faults": faults.model_copy(update={"seed": faults.seed + group})}
+                ),
+                pairs=self.pairs[group * size : (group + 1) * size],
+                fault_seeds=1,
+            )
+            for group in range(self.fault_seeds)
+        )
 
-def plan_cell(profile: Profile, suite: Suite, *, runs: int, idempotency: bool = True) -> PlannedCell:
-    """The internal arm against the external one under a profile."""
+
+def plan_cell(
+    profile: Profile, suite: Suite, *, runs: int, idempotency: bool = True, fault_seeds: int = 1
+) -> PlannedCell:
+    """The internal arm against the external one under a profile: `runs` blocks for each fault seed.
+
+    Raises INVALID_ARGUMENT for several fault seeds where no fault depends on one.
+    """
+    faults = profile.faults
+    if fault_seeds > 1 and faults.rules and faults.by == "attempt":
+        raise invalid_argument(
+            "fault_seeds_without_draws",
+            expected=f"a schedule by request in {profile.name} for {fault_seeds} fault seeds",
+            got='by = "attempt", whose faults are the same under every seed',
+            todo='use --fault-seeds 1, or a profile with by = "request"',
+        )
     arms = (INTERNAL, EXTERNAL)
     return PlannedCell(
         name=profile.short,
         profile=profile,
         arms=arms,
-        pairs=_pairs(suite, runs, arms),
+        pairs=_pairs(suite.take(runs) * fault_seeds, arms),
         idempotency=idempotency,
+        fault_seeds=fault_seeds,
     )
 
 
@@ -89,13 +136,17 @@ def plan_aa(suite: Suite, *, runs: int, idempotency: bool = True) -> PlannedCell
     profile = Profile(name=AA_CELL, title="The internal arm against itself: the noise floor")
     arms = (INTERNAL, INTERNAL_AGAIN)
     return PlannedCell(
-        name=AA_CELL, profile=profile, arms=arms, pairs=_pairs(suite, runs, arms), idempotency=idempotency
+        name=AA_CELL,
+        profile=profile,
+        arms=arms,
+        pairs=_pairs(suite.take(runs), arms),
+        idempotency=idempotency,
     )
 
 
-def _pairs(suite: Suite, runs: int, arms: tuple[str, str]) -> tuple[PlannedPair, ...]:
+def _pairs(blocks: Sequence[tuple[Task, ...]], arms: tuple[str, str]) -> tuple[PlannedPair, ...]:
     pairs: list[PlannedPair] = []
-    for block, tasks in enumerate(suite.take(runs)):
+    for block, tasks in enumerate(blocks):
         for position, task in enumerate(tasks):
             # Alternates within a block and from block to block, so that a position in the block is no confound.
             order = arms if (block + position) % 2 == 0 else (arms[1], arms[0])
@@ -135,8 +186,18 @@ def expectation_of(cell: PlannedCell) -> Expectation:
     )
 
 
-def schedule_of(profile: Profile, *, prefix: str) -> Schedule:
-    """The chaos schedule that a profile's `[faults]` describes."""
+def _when(rule: RuleSpec) -> When:
+    if rule.burst is not None:
+        burst = rule.burst
+        return Burst(enter=burst.enter, leave=burst.leave, rate=burst.rate, rate_outside=burst.rate_outside)
+    if rule.rate is not None:
+        return Rate(rate=rule.rate)
+    assert rule.every is not None
+    return Every(every=rule.every)
+
+
+def schedule_of(profile: Profile, *, prefix: str, cycle: int | None = None) -> Schedule:
+    """The chaos schedule that a profile's `[faults]` describes; `cycle` as in `Schedule`."""
     spec = profile.faults
     from_rule: dict[str, Callable[..., faults.Kind]] = {
         "status": lambda rule: faults.Status(code=rule.code),
@@ -155,5 +216,14 @@ def schedule_of(profile: Profile, *, prefix: str) -> Schedule:
         by=spec.by,
         warmup=spec.warmup,
         seed=spec.seed,
-        rules=tuple(Rule(kind=from_rule[rule.kind](rule), every=rule.every) for rule in spec.rules),
+        rules=tuple(
+            Rule(
+                kind=from_rule[rule.kind](rule),
+                when=_when(rule),
+                from_request=rule.from_request,
+                to_request=rule.to_request,
+            )
+            for rule in spec.rules
+        ),
+        cycle=cycle,
     )

@@ -50,7 +50,7 @@ def policy_of(profile: Profile, *, seed: int) -> Policy:
 
 
 def _schedule(config: Config) -> Schedule:
-    return schedule_of(_profile(config), prefix=config["cell"])
+    return schedule_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
 
 
 def _annotate(config: Config) -> Annotate | None:

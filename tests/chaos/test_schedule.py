@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chaos.faults import KINDS, Latency, Reset, Stall, Status, fault_of
 from chaos.schedule import WARMUP_REQUEST, AttemptScheduler, Rule, Schedule, predict
+from chaos.when import Every
 from treni.errors import TreniError
 
 SUITE = [1 if request % 4 == 3 else 0 for request in range(48)]
@@ -29,9 +30,9 @@ class Key:
 def published(fail_every: int | None, stall_every: int | None) -> Schedule:
     rules = []
     if fail_every is not None:
-        rules.append(Rule(kind=Status(), every=fail_every))
+        rules.append(Rule(kind=Status(), when=Every(every=fail_every)))
     if stall_every is not None:
-        rules.append(Rule(kind=Stall(), every=stall_every))
+        rules.append(Rule(kind=Stall(), when=Every(every=stall_every)))
     return Schedule(prefix="p", rules=tuple(rules), warmup=1)
 
 
@@ -103,7 +104,9 @@ calls = st.lists(st.integers(0, 4), max_size=12)
 
 @given(schedule=schedules, calls=calls, retries=st.integers(0, 3), data=st.data())
 @example(
-    schedule=Schedule(prefix="x", rules=(Rule(kind=Stall(direction="response"), every=2),), warmup=1),
+    schedule=Schedule(
+        prefix="x", rules=(Rule(kind=Stall(direction="response"), when=Every(every=2)),), warmup=1
+    ),
     calls=[1, 2, 1],
     retries=1,
     data=None,
@@ -179,7 +182,7 @@ def test_by_request_hits_about_one_in_every_independently_of_seed():
             prefix="x",
             by="request",
             seed=seed,
-            rules=(Rule(kind=Status(), every=4), Rule(kind=Stall(), every=4)),
+            rules=(Rule(kind=Status(), when=Every(every=4)), Rule(kind=Stall(), when=Every(every=4))),
         )
         prediction = predict(schedule, [1] * 8000, 0)
         letters = Counter(request.stratum for request in prediction.requests)
@@ -192,7 +195,10 @@ def test_by_request_hits_about_one_in_every_independently_of_seed():
 def test_digest_and_ids(schedule):
     assert schedule.digest == replace(schedule).digest
     assert replace(schedule, warmup=schedule.warmup + 1).digest != schedule.digest
-    assert replace(schedule, rules=(*schedule.rules, Rule(kind=Status(), every=3))).digest != schedule.digest
+    assert (
+        replace(schedule, rules=(*schedule.rules, Rule(kind=Status(), when=Every(every=3)))).digest
+        != schedule.digest
+    )
     ids = predict(schedule, [3] * 10, 2, timeout_s=0.25).fault_ids
     assert len(set(ids)) == len(ids)
 
@@ -219,20 +225,25 @@ def test_by_attempt_refuses_concurrency():
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: Rule(kind=Status(), every=0), "every"),
-        (lambda: Rule(kind=Status(), every=True), "every"),
+        (lambda: Rule(kind=Status(), when=Every(every=0)), "every"),
+        (lambda: Rule(kind=Status(), when=Every(every=True)), "every"),
         (lambda: Schedule(prefix=""), "prefix"),
         (lambda: Schedule(prefix="x", by="turn"), "by"),
         (lambda: Schedule(prefix="x", site="moon"), "site"),
         (lambda: Schedule(prefix="x", site="tool", hop="model"), "hop"),
-        (lambda: Schedule(prefix="x", site="tool", rules=(Rule(kind=Reset(), every=2),)), "reset"),
+        (
+            lambda: Schedule(prefix="x", site="tool", rules=(Rule(kind=Reset(), when=Every(every=2)),)),
+            "reset",
+        ),
         (lambda: Schedule(prefix="x", warmup=-1), "warmup"),
         (lambda: Schedule(prefix="x", seed=-1), "seed"),
         (lambda: AttemptScheduler(published(2, 3), 0), "start"),
         (lambda: predict(published(2, 3), [1], -1), "retries"),
         (lambda: predict(published(2, 3), [1], 1, side_effects=[[]]), "side_effects"),
         (
-            lambda: predict(Schedule(prefix="x", rules=(Rule(kind=Latency(delay_ms=1), every=1),)), [1], 1),
+            lambda: predict(
+                Schedule(prefix="x", rules=(Rule(kind=Latency(delay_ms=1), when=Every(every=1)),)), [1], 1
+            ),
             "timeout_s",
         ),
     ],
