@@ -72,7 +72,9 @@ class BurstSpec(_Strict):
     rate_outside: float = Field(default=0.0, ge=0, le=1, description="Probability for each attempt outside.")
 
 
-class _Rule(_Strict):
+class TimedRule(_Strict):
+    """When a rule strikes; what it does is its kind's."""
+
     every: int | None = Field(
         default=None,
         ge=1,
@@ -120,7 +122,7 @@ class _Rule(_Strict):
         return [key for key, is_given in given.items() if is_given]
 
 
-class StatusRule(_Rule):
+class StatusRule(TimedRule):
     """The attempt is refused with a gRPC status before the tool runs."""
 
     kind: Literal["status"]
@@ -129,7 +131,7 @@ class StatusRule(_Rule):
     )
 
 
-class StallRule(_Rule):
+class StallRule(TimedRule):
     """The attempt never gets its answer."""
 
     kind: Literal["stall"]
@@ -138,27 +140,27 @@ class StallRule(_Rule):
     )
 
 
-class ResetRule(_Rule):
+class ResetRule(TimedRule):
     """The connection is closed under the attempt, before the tool runs."""
 
     kind: Literal["reset"]
 
 
-class LatencyRule(_Rule):
+class LatencyRule(TimedRule):
     """The attempt's answer is late."""
 
     kind: Literal["latency"]
     delay: Duration = Field(description="By how much; from the hop's timeout on, the attempt fails.")
 
 
-class BandwidthRule(_Rule):
+class BandwidthRule(TimedRule):
     """The attempt's bytes move slowly."""
 
     kind: Literal["bandwidth"]
     rate_kb_s: int = Field(ge=1, description="Kilobytes per second.")
 
 
-class SlicerRule(_Rule):
+class SlicerRule(TimedRule):
     """The attempt's bytes arrive in slices."""
 
     kind: Literal["slicer"]
@@ -169,6 +171,17 @@ class SlicerRule(_Rule):
 RuleSpec = Annotated[
     StatusRule | StallRule | ResetRule | LatencyRule | BandwidthRule | SlicerRule, Field(discriminator="kind")
 ]
+
+
+RULES: dict[str, type[TimedRule]] = {
+    "status": StatusRule,
+    "stall": StallRule,
+    "reset": ResetRule,
+    "latency": LatencyRule,
+    "bandwidth": BandwidthRule,
+    "slicer": SlicerRule,
+}
+"""The rules by the `kind` that names them."""
 
 
 class FaultsSpec(_Strict):
@@ -270,22 +283,12 @@ def _readable(error: pydantic.ValidationError, source: str) -> TreniError:
     )
 
 
-_RULES: dict[str, type[_Strict]] = {
-    "status": StatusRule,
-    "stall": StallRule,
-    "reset": ResetRule,
-    "latency": LatencyRule,
-    "bandwidth": BandwidthRule,
-    "slicer": SlicerRule,
-}
-
-
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     model: type[_Strict] = Profile
     if location[:1] == ("policy",):
         model = PolicySpec
     elif location[:2] == ("faults", "rules"):
-        model = BurstSpec if "burst" in location else _RULES[str(location[3])]
+        model = BurstSpec if "burst" in location else RULES[str(location[3])]
     elif location[:1] == ("faults",):
         model = FaultsSpec
     return list(model.model_fields)
@@ -345,3 +348,9 @@ def _select_one(part: str, bundled: dict[str, Profile]) -> list[Profile]:
         got=repr(part),
         todo="`treni-route profiles` lists them",
     )
+
+
+if __name__ == "__main__":
+    from matrices.profiles_markdown import profiles_markdown
+
+    print(profiles_markdown(), end="")
