@@ -92,12 +92,12 @@ class TimedRule(_Strict):
     from_request: int = Field(
         default=0,
         ge=0,
-        description='First request, counted from 0, that the rule can strike; only with `by = "request"`.',
+        description='First request, counted from 0 under each fault seed, that the rule can strike; only with `by = "request"`.',
     )
     to_request: int | None = Field(
         default=None,
         ge=1,
-        description='First request that it can strike no more; only with `by = "request"`.',
+        description='First request after that which it can strike no more; only with `by = "request"`.',
     )
 
     @model_validator(mode="after")

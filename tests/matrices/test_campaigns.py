@@ -247,6 +247,9 @@ def test_dry_run_prints_the_prediction_and_makes_nothing(tmp_path: Path) -> None
     [
         (["p9"], "p00"),
         (["p04", "--concurrency", "2"], "by request"),
+        (["p04", "--fault-seeds", "2"], "by request"),
+        (["r01", "--set", "policy.retriez=1"], "policy.retries"),
+        (["r01", "--set", "policy.retries=11"], "policy.retries"),
         (["p00", "--suite", "nosuch"], "core"),
         (["p00", "--model", "/nonexistent"], "/nonexistent"),
         ([], "p00..p05"),
