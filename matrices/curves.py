@@ -102,5 +102,4 @@ def _bars(
     widths = [max(map(len, column)) for column in ([r[0] for r in rows], [r[1] for r in rows], texts)]
     for (value, arm, figure), text in zip(rows, texts, strict=True):
         length = round(_BAR * figure / longest) if figure is not None and longest > 0 else 0
-        line = f"  {value:>{widths[0]}}  {arm:{widths[1]}}  {text:>{widths[2]}} |{'#' * length}"
-        yield line
+        yield f"  {value:>{widths[0]}}  {arm:{widths[1]}}  {text:>{widths[2]}} |{'#' * length}"
