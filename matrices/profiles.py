@@ -92,7 +92,8 @@ class TimedRule(_Strict):
     from_request: int = Field(
         default=0,
         ge=0,
-        description='First request, counted from 0 under each fault seed, that the rule can strike; only with `by = "request"`.',
+        description="First request, counted from 0 under each fault seed, that the rule can strike; only with "
+        '`by = "request"`.',
     )
     to_request: int | None = Field(
         default=None,
