@@ -163,9 +163,9 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
             "model_dir": options.model_dir,
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
-            "sweep": [cell.to_dict() for cell in options.sweep],
         },
         fault_seeds=options.fault_seeds,
+        sweep=options.sweep,
     )
     partial = campaign.folder / f"{MANIFEST}.partial"
     with partial.open("wb") as file:
@@ -203,7 +203,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest]:
         idempotency=manifest.idempotency,
         toxiproxy=manifest.details["toxiproxy"],
         fault_seeds=manifest.fault_seeds,
-        sweep=tuple(SweptCell.from_dict(cell) for cell in manifest.details.get("sweep", ())),
+        sweep=manifest.sweep,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)

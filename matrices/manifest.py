@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pydantic
 
 from matrices import strict
+from matrices.sweeps import SweptCell
 
 VERSION = 1
 """Format of the manifest and of the history beside it."""
@@ -78,7 +79,7 @@ class Manifest:
     """The whole campaign as resolved.
 
     Each cell but the A/A one has `runs` blocks for each of `fault_seeds` schedules, whose seeds count up from the
-    profile's.
+    profile's. `sweep` says which cells are variants of a profile, and what was set in them.
     `contamination` maps the name of a block condition to the value above which the block is contaminated;
     `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
     """
@@ -102,6 +103,7 @@ class Manifest:
     cells: tuple[ManifestCell, ...]
     details: dict[str, Any]
     fault_seeds: int = 1
+    sweep: tuple[SweptCell, ...] = ()
 
 
 _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)

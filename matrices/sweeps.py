@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from matrices import strict
 from matrices.profiles import FaultsSpec, PolicySpec, Profile, distinct, validated
 from treni.errors import TreniError, invalid_argument
 
@@ -36,28 +37,11 @@ class Setting:
 class SweptCell:
     """Where a cell comes from: the swept profile's full name, and each key that was set with its value as written."""
 
+    __pydantic_config__ = strict.STRICT
+
     cell: str
     profile: str
     settings: tuple[tuple[str, str], ...]
-
-    def to_dict(self) -> dict[str, object]:
-        """The value as JSON data, as the manifest keeps it."""
-        return {
-            "cell": self.cell,
-            "profile": self.profile,
-            "settings": [list(pair) for pair in self.settings],
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, object]) -> SweptCell:
-        """The inverse of `to_dict`."""
-        pairs = data["settings"]
-        assert isinstance(pairs, list)
-        return cls(
-            cell=str(data["cell"]),
-            profile=str(data["profile"]),
-            settings=tuple((str(key), str(value)) for key, value in pairs),
-        )
 
 
 def parse_setting(text: str) -> Setting:
