@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import psutil
 
 from matrices import chain, plan
 from matrices import events as ev
+from matrices.beat import beat_sentence
 from matrices.expectation import Expectation
 from matrices.history import History, read_history
 from matrices.manifest import (
@@ -90,7 +91,10 @@ class Campaign:
     @property
     def expectations(self) -> tuple[Expectation, ...]:
         """What the checker compares each cell with."""
-        return tuple(plan.expectation_of(cell) for cell in self.cells)
+        return tuple(
+            replace(plan.expectation_of(cell), remark=beat_sentence(cell, cell.arms[1]))
+            for cell in self.cells
+        )
 
 
 def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -> Campaign:
