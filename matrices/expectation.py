@@ -34,13 +34,20 @@ UNFAULTED = ExpectedRun(faults=(), ok=True, retries=0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpectedPair:
-    """One pair of the plan. `runs` is keyed by arm."""
+    """One pair of the plan. `runs` and `waits_s` are keyed by arm.
+
+    `waits_s` are the seconds that the arm waits because plan and seed say so: timeouts of stalls, fixed delays, and
+    backoffs with their jitter.
+    """
 
     pair: int
     block: int
     task_id: str
     stratum: str
+    segment: int
+    order: tuple[str, str]
     runs: dict[str, ExpectedRun]
+    waits_s: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +55,8 @@ class Expectation:
     """One cell of the plan, with its pairs in order.
 
     For each arm, `duplicates` counts ledger entries beyond the first of one call, and `phantoms` calls that left
-    an entry in a run that ends without an answer.
+    an entry in a run that ends without an answer. `remark` is what a reader of the error rates must know of the
+    schedule, "" for nothing.
     """
 
     cell: str
@@ -56,6 +64,7 @@ class Expectation:
     pairs: tuple[ExpectedPair, ...]
     duplicates: dict[str, int]
     phantoms: dict[str, int]
+    remark: str = ""
 
     def errors(self, arm: str) -> int:
         """How many of the arm's runs end without an answer."""

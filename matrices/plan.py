@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from chaos import faults
-from chaos.schedule import Prediction, Rule, Schedule, predict
+from chaos.schedule import PredictedRequest, Prediction, Rule, Schedule, predict
 from chaos.when import Burst, Every, Rate, When
+from controller.policy import Policy
 from matrices.expectation import UNFAULTED, Expectation, ExpectedPair, ExpectedRun, expected_run
+from matrices.order import Place, baseline_first
 from matrices.profiles import Profile, RuleSpec
 from matrices.suites import Suite, Task
 from tools_svc.registry import tool_specs
@@ -24,20 +27,23 @@ SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedPair:
-    """One pair: its task, its block (the run of the suite), and who goes first.
+    """One pair: its task, its block (a run of the suite), the block's segment, its stratum, and who goes first.
 
-    `pair` is its position in the plan and the request index of both its requests.
+    `pair` is its position in the plan and the request index of both its requests. A segment is a group of blocks
+    with processes of their own; a stratum names the faults planned on the pair, "-" for none.
     """
 
     pair: int
     block: int
+    segment: int
     task: Task
+    stratum: str
     order: tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedCell:
-    """One profile to be run, its two arms (the baseline first) and its pairs in order.
+    """One profile to be run, its two arms (the baseline first) and its pairs in order; `seed` is the campaign's.
 
     The pairs are `fault_seeds` groups of the same tasks, one after the other, each under a fault seed of its own.
     """
@@ -46,6 +52,7 @@ class PlannedCell:
     profile: Profile
     arms: tuple[str, str]
     pairs: tuple[PlannedPair, ...]
+    seed: int
     idempotency: bool
     fault_seeds: int = 1
 
@@ -106,11 +113,19 @@ class PlannedCell:
 
 
 def plan_cell(
-    profile: Profile, suite: Suite, *, runs: int, idempotency: bool = True, fault_seeds: int = 1
+    profile: Profile,
+    suite: Suite,
+    *,
+    runs: int,
+    seed: int = 0,
+    restarts: int = 1,
+    idempotency: bool = True,
+    fault_seeds: int = 1,
 ) -> PlannedCell:
     """The internal arm against the external one under a profile: `runs` blocks for each fault seed.
 
-    Raises INVALID_ARGUMENT for several fault seeds where no fault depends on one.
+    `seed` draws who goes first; the blocks lie in `restarts` segments. Raises INVALID_ARGUMENT for several fault
+    seeds where no fault depends on one.
     """
     faults = profile.faults
     if fault_seeds > 1 and faults.rules and faults.by == "attempt":
@@ -121,37 +136,72 @@ def plan_cell(
             todo='use --fault-seeds 1, or a profile with by = "request"',
         )
     arms = (INTERNAL, EXTERNAL)
-    return PlannedCell(
+    cell = PlannedCell(
         name=profile.short,
         profile=profile,
         arms=arms,
-        pairs=_pairs(suite.take(runs) * fault_seeds, arms),
+        pairs=_pairs(suite.take(runs) * fault_seeds, arms, restarts),
+        seed=seed,
         idempotency=idempotency,
         fault_seeds=fault_seeds,
     )
+    return _drawn(cell)
 
 
-def plan_aa(suite: Suite, *, runs: int, idempotency: bool = True) -> PlannedCell:
-    """The internal arm against itself, without faults: what the harness and the machine make of no difference."""
-    profile = Profile(name=AA_CELL, title="The internal arm against itself: the noise floor")
+def plan_aa(
+    suite: Suite, *, runs: int, seed: int = 0, restarts: int = 1, idempotency: bool = True
+) -> PlannedCell:
+    """The internal arm against itself in another process, without faults: what makes a difference that is none."""
     arms = (INTERNAL, INTERNAL_AGAIN)
-    return PlannedCell(
+    cell = PlannedCell(
         name=AA_CELL,
-        profile=profile,
+        profile=Profile(name=AA_CELL, title="The internal arm against itself: the noise floor"),
         arms=arms,
-        pairs=_pairs(suite.take(runs), arms),
+        pairs=_pairs(suite.take(runs), arms, restarts),
+        seed=seed,
         idempotency=idempotency,
+    )
+    return _drawn(cell)
+
+
+def _pairs(
+    blocks: Sequence[tuple[Task, ...]], arms: tuple[str, str], restarts: int
+) -> tuple[PlannedPair, ...]:
+    """The pairs of these blocks, their strata and orders not yet known."""
+    tasks = [(block, task) for block, tasks in enumerate(blocks) for task in tasks]
+    return tuple(
+        PlannedPair(
+            pair=number,
+            block=block,
+            segment=block * restarts // len(blocks),
+            task=task,
+            stratum="-",
+            order=arms,
+        )
+        for number, (block, task) in enumerate(tasks)
     )
 
 
-def _pairs(blocks: Sequence[tuple[Task, ...]], arms: tuple[str, str]) -> tuple[PlannedPair, ...]:
-    pairs: list[PlannedPair] = []
-    for block, tasks in enumerate(blocks):
-        for position, task in enumerate(tasks):
-            # Alternates within a block and from block to block, so that a position in the block is no confound.
-            order = arms if (block + position) % 2 == 0 else (arms[1], arms[0])
-            pairs.append(PlannedPair(pair=len(pairs), block=block, task=task, order=order))
-    return tuple(pairs)
+def _drawn(cell: PlannedCell) -> PlannedCell:
+    """The cell with the stratum of each pair, and with who goes first drawn."""
+    # Twins meet the same faults in both arms, so that one arm's letters name the stratum.
+    prediction = cell.prediction(cell.arms[1])
+    strata = ["-" if prediction is None else prediction.stratum(planned.pair) for planned in cell.pairs]
+    places = [
+        Place(
+            block=planned.block,
+            stratum=stratum,
+            calls=len(planned.task.expect.calls),
+            task=planned.task.id,
+        )
+        for planned, stratum in zip(cell.pairs, strata, strict=True)
+    ]
+    first = baseline_first(places, cell.seed)
+    pairs = (
+        replace(planned, stratum=stratum, order=cell.arms if is_first else cell.arms[::-1])
+        for planned, stratum, is_first in zip(cell.pairs, strata, first, strict=True)
+    )
+    return replace(cell, pairs=tuple(pairs))
 
 
 def expectation_of(cell: PlannedCell) -> Expectation:
@@ -159,22 +209,23 @@ def expectation_of(cell: PlannedCell) -> Expectation:
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
     pairs = []
     for planned in cell.pairs:
-        runs: dict[str, ExpectedRun] = {}
-        strata = []
-        for arm, prediction in predictions.items():
-            if prediction is None:
-                runs[arm] = UNFAULTED
-            else:
-                runs[arm] = expected_run(prediction.requests[planned.pair])
-                strata.append(prediction.stratum(planned.pair))
+        runs: dict[str, ExpectedRun] = {
+            arm: UNFAULTED if prediction is None else expected_run(prediction.requests[planned.pair])
+            for arm, prediction in predictions.items()
+        }
         pairs.append(
             ExpectedPair(
                 pair=planned.pair,
                 block=planned.block,
                 task_id=planned.task.id,
-                # Twins meet the same faults in both arms, so that one arm's letters name the stratum.
-                stratum=strata[0] if strata else "-",
+                stratum=planned.stratum,
+                segment=planned.segment,
+                order=planned.order,
                 runs=runs,
+                waits_s={
+                    arm: 0.0 if of is None else _fixed_wait_s(cell, of.requests[planned.pair], planned.pair)
+                    for arm, of in predictions.items()
+                },
             )
         )
     return Expectation(
@@ -227,3 +278,41 @@ def schedule_of(profile: Profile, *, prefix: str, cycle: int | None = None) -> S
         ),
         cycle=cycle,
     )
+
+
+def policy_of(profile: Profile, *, seed: int) -> Policy:
+    """The controller's policy that a profile's `[policy]` describes."""
+    spec = profile.policy
+    return Policy(
+        run_timeout_s=spec.run_timeout,
+        model_timeout_s=spec.model_timeout,
+        tool_timeout_s=spec.tool_timeout,
+        retries=spec.retries,
+        backoff_initial_s=spec.backoff_initial,
+        backoff_max_s=spec.backoff_max,
+        backoff_multiplier=spec.backoff_multiplier,
+        backoff_jitter=spec.backoff_jitter,
+        seed=seed,
+    )
+
+
+def _fixed_wait_s(cell: PlannedCell, request: PredictedRequest, index: int) -> float:
+    """Seconds that the request at that position waits because plan and seed say so: timeouts, delays and backoffs."""
+    hop, policy = cell.profile.faults.hop, policy_of(cell.profile, seed=cell.seed)
+    waits = []
+    for attempt in request.attempts:
+        kind = None if attempt.fault is None else attempt.fault.kind
+        if attempt.attempt > 0:
+            waits.append(
+                policy.backoff_s(
+                    hop=hop,
+                    request_index=index,
+                    call_index=attempt.call_index,
+                    attempt=attempt.attempt,
+                )
+            )
+        if isinstance(kind, faults.Stall):
+            waits.append(policy.timeout_s(hop))
+        elif isinstance(kind, faults.Latency):
+            waits.append(min(kind.delay_ms / 1000, policy.timeout_s(hop)))
+    return math.fsum(waits)

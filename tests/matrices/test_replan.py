@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from matrices.campaign import HISTORY, Options, load_campaign, plan_campaign, write_campaign
+from matrices.history import HistoryWriter
 from matrices.profiles import select_profiles
 from matrices.sweeps import expand, parse_setting
 from treni.errors import TreniError
@@ -23,6 +24,8 @@ def _options(**changes) -> Options:
         "backend": "numpy",
         "model_dir": None,
         "idempotency": True,
+        "margin": 0.05,
+        "restarts": 1,
         "toxiproxy": None,
     }
     return Options(**{**base, **changes})
@@ -43,10 +46,10 @@ def test_a_folder_gives_back_what_was_planned(
 ) -> None:
     profiles, sweep = expand(select_profiles(selection), [parse_setting(text) for text in settings])
     planned = plan_campaign(tmp_path, _options(fault_seeds=fault_seeds, sweep=sweep), profiles)
-    written = write_campaign(planned, inference_pb2.InfoResponse(model="m"), toxiproxy="2.12.0")
-    (tmp_path / HISTORY).touch()
-    loaded, manifest = load_campaign(tmp_path)
-    assert manifest == written
+    opened = write_campaign(planned, inference_pb2.InfoResponse(model="m"), toxiproxy="2.12.0")
+    HistoryWriter.create(tmp_path / HISTORY, opened).close()
+    loaded, manifest, _ = load_campaign(tmp_path)
+    assert (manifest.fault_seeds, manifest.sweep) == (fault_seeds, sweep)
     assert loaded.options == planned.options
     assert loaded.expectations == planned.expectations
     assert [cell.profile for cell in loaded.cells] == [cell.profile for cell in planned.cells]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from matrices.campaign import HISTORY, load_campaign
+from matrices.campaign import load_campaign
 from matrices.events import Outcome
-from matrices.history import read_history, state_of
+from matrices.history import state_of
 from matrices.plan import PlannedCell
 from tests.matrices import harness as h
 
@@ -76,12 +76,12 @@ def test_every_count_of_every_fault_seed_is_as_predicted(tmp_path: Path, name: s
         *("--concurrency", str(concurrency)),
     )
     assert result.status in (0, 3), result.stdout + result.stderr
-    campaign, manifest = load_campaign(result.folder)
+    campaign, manifest, history = load_campaign(result.folder)
     assert manifest.fault_seeds == FAULT_SEEDS
     (_, cell) = campaign.cells
     assert len(cell.pairs) == 8 * FAULT_SEEDS
     assert len(set(_by_seed(cell))) > 1, "these seeds show nothing"
-    outcomes = state_of(read_history(result.folder / HISTORY).events)[name].completed
+    outcomes = state_of(history.events)[name].completed
     hop = cell.profile.faults.hop
     for arm in cell.arms:
         runs = [outcomes[pair.pair].outcomes[arm] for pair in cell.pairs]
