@@ -24,7 +24,7 @@ from treni import metadata
 from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
-INFO_TIMEOUT_S = 10.0
+INFO_TIMEOUT_S = 120.0
 
 
 class LocalTopology:

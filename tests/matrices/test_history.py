@@ -68,7 +68,7 @@ def _run_to_the_end(path: Path, pairs: int) -> None:
                     writer.append(event)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), max_size=4))
 def test_resuming_after_cuts_anywhere_repeats_no_pair(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[float]
