@@ -26,6 +26,8 @@ MAX_QUOTED_CHARS = 300
 """How much of an answer or a message a finding quotes; the history has it whole."""
 
 FindingKind: TypeAlias = Literal[
+    "campaign_unsealed",
+    "report_differs",
     "cell_missing",
     "cell_unplanned",
     "cell_broken",

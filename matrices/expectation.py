@@ -34,13 +34,20 @@ UNFAULTED = ExpectedRun(faults=(), ok=True, retries=0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpectedPair:
-    """One pair of the plan. `runs` is keyed by arm."""
+    """One pair of the plan. `runs` and `waits_s` are keyed by arm.
+
+    `waits_s` are the seconds that the arm waits because plan and seed say so: timeouts of stalls, fixed delays, and
+    backoffs with their jitter.
+    """
 
     pair: int
     block: int
     task_id: str
     stratum: str
+    segment: int
+    order: tuple[str, str]
     runs: dict[str, ExpectedRun]
+    waits_s: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

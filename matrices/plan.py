@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaos import faults
-from chaos.schedule import Prediction, Rule, Schedule, predict
+from chaos.schedule import PredictedRequest, Prediction, Rule, Schedule, predict
+from controller.policy import Policy
 from matrices.expectation import UNFAULTED, Expectation, ExpectedPair, ExpectedRun, expected_run
+from matrices.order import Place, baseline_first
 from matrices.profiles import Profile
 from matrices.suites import Suite, Task
 from tools_svc.registry import tool_specs
@@ -22,25 +25,29 @@ SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedPair:
-    """One pair: its task, its block (the run of the suite), and who goes first.
+    """One pair: its task, its block (a run of the suite), the block's segment, its stratum, and who goes first.
 
-    `pair` is its position in the plan and the request index of both its requests.
+    `pair` is its position in the plan and the request index of both its requests. A segment is a group of blocks
+    with processes of their own; a stratum names the faults planned on the pair, "-" for none.
     """
 
     pair: int
     block: int
+    segment: int
     task: Task
+    stratum: str
     order: tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedCell:
-    """One profile to be run, its two arms (the baseline first) and its pairs in order."""
+    """One profile to be run, its two arms (the baseline first) and its pairs in order; `seed` is the campaign's."""
 
     name: str
     profile: Profile
     arms: tuple[str, str]
     pairs: tuple[PlannedPair, ...]
+    seed: int
     idempotency: bool
 
     @property
@@ -57,50 +64,77 @@ class PlannedCell:
         """What the schedule does to the arm's requests; None for an arm that it does not touch."""
         if not self.faulted(arm):
             return None
-        spec, policy = self.profile.faults, self.profile.policy
-        tasks = [planned.task for planned in self.pairs]
-        # Every tool call is answered by one more turn of the model, and the answer itself is a turn.
-        calls = [len(task.expect.calls) + (spec.hop == "model") for task in tasks]
-        flags = [[call.name in SIDE_EFFECT_TOOLS for call in task.expect.calls] for task in tasks]
-        return predict(
-            self.schedule,
-            calls,
-            policy.retries,
-            timeout_s=policy.tool_timeout if spec.hop == "tool" else policy.model_timeout,
-            side_effects=flags if spec.hop == "tool" else None,
-            idempotency=self.idempotency,
+        return _predicted(self.profile, self.name, [pair.task for pair in self.pairs], self.idempotency)
+
+
+def plan_cell(
+    profile: Profile, suite: Suite, *, runs: int, seed: int = 0, restarts: int = 1, idempotency: bool = True
+) -> PlannedCell:
+    """The internal arm against the external one under a profile: `runs` blocks in `restarts` segments.
+
+    `seed` draws who goes first.
+    """
+    return _plan(profile, suite, (INTERNAL, EXTERNAL), runs, seed, restarts, idempotency)
+
+
+def plan_aa(
+    suite: Suite, *, runs: int, seed: int = 0, restarts: int = 1, idempotency: bool = True
+) -> PlannedCell:
+    """The internal arm against itself in another process, without faults: what makes a difference that is none."""
+    profile = Profile(name=AA_CELL, title="The internal arm against itself: the noise floor")
+    return _plan(profile, suite, (INTERNAL, INTERNAL_AGAIN), runs, seed, restarts, idempotency)
+
+
+def _plan(
+    profile: Profile,
+    suite: Suite,
+    arms: tuple[str, str],
+    runs: int,
+    seed: int,
+    restarts: int,
+    idempotency: bool,
+) -> PlannedCell:
+    tasks = [(block, task) for block, tasks in enumerate(suite.take(runs)) for task in tasks]
+    strata = ["-"] * len(tasks)
+    if profile.faults.rules:
+        # Twins meet the same faults in both arms, so that one arm's letters name the stratum.
+        predicted = _predicted(profile, profile.short, [task for _, task in tasks], idempotency)
+        strata = [request.stratum for request in predicted.requests]
+    places = [
+        Place(block=block, stratum=stratum, calls=len(task.expect.calls), task=task.id)
+        for (block, task), stratum in zip(tasks, strata, strict=True)
+    ]
+    first = baseline_first(places, seed)
+    pairs = tuple(
+        PlannedPair(
+            pair=number,
+            block=block,
+            segment=block * restarts // runs,
+            task=task,
+            stratum=strata[number],
+            order=arms if first[number] else (arms[1], arms[0]),
         )
-
-
-def plan_cell(profile: Profile, suite: Suite, *, runs: int, idempotency: bool = True) -> PlannedCell:
-    """The internal arm against the external one under a profile."""
-    arms = (INTERNAL, EXTERNAL)
+        for number, (block, task) in enumerate(tasks)
+    )
     return PlannedCell(
-        name=profile.short,
-        profile=profile,
-        arms=arms,
-        pairs=_pairs(suite, runs, arms),
+        name=profile.short, profile=profile, arms=arms, pairs=pairs, seed=seed, idempotency=idempotency
+    )
+
+
+def _predicted(profile: Profile, prefix: str, tasks: Sequence[Task], idempotency: bool) -> Prediction:
+    """What the profile's schedule does to requests with these tasks, one after another."""
+    spec, policy = profile.faults, profile.policy
+    # Every tool call is answered by one more turn of the model, and the answer itself is a turn.
+    calls = [len(task.expect.calls) + (spec.hop == "model") for task in tasks]
+    flags = [[call.name in SIDE_EFFECT_TOOLS for call in task.expect.calls] for task in tasks]
+    return predict(
+        schedule_of(profile, prefix=prefix),
+        calls,
+        policy.retries,
+        timeout_s=policy.tool_timeout if spec.hop == "tool" else policy.model_timeout,
+        side_effects=flags if spec.hop == "tool" else None,
         idempotency=idempotency,
     )
-
-
-def plan_aa(suite: Suite, *, runs: int, idempotency: bool = True) -> PlannedCell:
-    """The internal arm against itself, without faults: what the harness and the machine make of no difference."""
-    profile = Profile(name=AA_CELL, title="The internal arm against itself: the noise floor")
-    arms = (INTERNAL, INTERNAL_AGAIN)
-    return PlannedCell(
-        name=AA_CELL, profile=profile, arms=arms, pairs=_pairs(suite, runs, arms), idempotency=idempotency
-    )
-
-
-def _pairs(suite: Suite, runs: int, arms: tuple[str, str]) -> tuple[PlannedPair, ...]:
-    pairs: list[PlannedPair] = []
-    for block, tasks in enumerate(suite.take(runs)):
-        for position, task in enumerate(tasks):
-            # Alternates within a block and from block to block, so that a position in the block is no confound.
-            order = arms if (block + position) % 2 == 0 else (arms[1], arms[0])
-            pairs.append(PlannedPair(pair=len(pairs), block=block, task=task, order=order))
-    return tuple(pairs)
 
 
 def expectation_of(cell: PlannedCell) -> Expectation:
@@ -108,22 +142,23 @@ def expectation_of(cell: PlannedCell) -> Expectation:
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
     pairs = []
     for planned in cell.pairs:
-        runs: dict[str, ExpectedRun] = {}
-        strata = []
-        for arm, prediction in predictions.items():
-            if prediction is None:
-                runs[arm] = UNFAULTED
-            else:
-                runs[arm] = expected_run(prediction.requests[planned.pair])
-                strata.append(prediction.stratum(planned.pair))
+        runs: dict[str, ExpectedRun] = {
+            arm: UNFAULTED if prediction is None else expected_run(prediction.requests[planned.pair])
+            for arm, prediction in predictions.items()
+        }
         pairs.append(
             ExpectedPair(
                 pair=planned.pair,
                 block=planned.block,
                 task_id=planned.task.id,
-                # Twins meet the same faults in both arms, so that one arm's letters name the stratum.
-                stratum=strata[0] if strata else "-",
+                stratum=planned.stratum,
+                segment=planned.segment,
+                order=planned.order,
                 runs=runs,
+                waits_s={
+                    arm: 0.0 if of is None else _fixed_wait_s(cell, of.requests[planned.pair], planned.pair)
+                    for arm, of in predictions.items()
+                },
             )
         )
     return Expectation(
@@ -157,3 +192,41 @@ def schedule_of(profile: Profile, *, prefix: str) -> Schedule:
         seed=spec.seed,
         rules=tuple(Rule(kind=from_rule[rule.kind](rule), every=rule.every) for rule in spec.rules),
     )
+
+
+def policy_of(profile: Profile, *, seed: int) -> Policy:
+    """The controller's policy that a profile's `[policy]` describes."""
+    spec = profile.policy
+    return Policy(
+        run_timeout_s=spec.run_timeout,
+        model_timeout_s=spec.model_timeout,
+        tool_timeout_s=spec.tool_timeout,
+        retries=spec.retries,
+        backoff_initial_s=spec.backoff_initial,
+        backoff_max_s=spec.backoff_max,
+        backoff_multiplier=spec.backoff_multiplier,
+        backoff_jitter=spec.backoff_jitter,
+        seed=seed,
+    )
+
+
+def _fixed_wait_s(cell: PlannedCell, request: PredictedRequest, index: int) -> float:
+    """Seconds that the request at that position waits because plan and seed say so: timeouts, delays and backoffs."""
+    hop, policy = cell.profile.faults.hop, policy_of(cell.profile, seed=cell.seed)
+    waits = []
+    for attempt in request.attempts:
+        kind = None if attempt.fault is None else attempt.fault.kind
+        if attempt.attempt > 0:
+            waits.append(
+                policy.backoff_s(
+                    hop=hop,
+                    request_index=index,
+                    call_index=attempt.call_index,
+                    attempt=attempt.attempt,
+                )
+            )
+        if isinstance(kind, faults.Stall):
+            waits.append(policy.timeout_s(hop))
+        elif isinstance(kind, faults.Latency):
+            waits.append(min(kind.delay_ms / 1000, policy.timeout_s(hop)))
+    return math.fsum(waits)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrices.check import CellJudgement, FaultAccount, Finding, check
-from matrices.events import Event
+from matrices.events import Event, Sealed
 from matrices.expectation import Expectation
 from matrices.hops import Hops, hops_of, mean_hops
 from matrices.ledger import EffectCounts, Work, work_of
@@ -85,6 +85,25 @@ class ArmFigures:
         return self.requests - self.errors
 
     @property
+    def correct(self) -> int:
+        """Requests that ended with the right answer."""
+        return self.successes - self.wrong_answers
+
+    @property
+    def cost_per_success_s(self) -> float | None:
+        """The time that users spent on all requests, failed ones included, for each right answer; None of none."""
+        if self.latency is None or self.correct == 0:
+            return None
+        return self.latency.mean_s * self.latency.count / self.correct
+
+    @property
+    def attempts_per_success(self) -> float | None:
+        """Attempts on both hops over all requests, failed ones included, for each right answer; None of none."""
+        if self.correct == 0:
+            return None
+        return (self.work.model_attempts + self.work.tool_attempts) / self.correct
+
+    @property
     def error_rate(self) -> float | None:
         """Errors over requests; None of none."""
         return self.errors / self.requests if self.requests else None
@@ -157,6 +176,8 @@ class Figures:
 
 def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]) -> Figures:
     """The report in numbers. Pure; raises `TreniError` for a record in the history that is not one."""
+    events = tuple(events)
+    sealed = bool(events) and isinstance(events[-1], Sealed)
     judged = {judgement.cell: judgement for judgement in check(manifest, events, expectations)}
     mine = {cell.name: judged.pop(cell.name) for cell in manifest.cells}
     arms = {cell.name: cell.arms for cell in manifest.cells}
@@ -177,7 +198,14 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
             for cell in manifest.cells
         ),
         floor=floor,
-        unplanned=tuple(finding for one in judged.values() for finding in one.findings),
+        unplanned=(
+            *(finding for one in judged.values() for finding in one.findings),
+            *(
+                []
+                if sealed
+                else [Finding(kind="campaign_unsealed", cell="", detail="interrupted; resume it")]
+            ),
+        ),
     )
 
 

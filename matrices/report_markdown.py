@@ -142,6 +142,8 @@ def _latencies(cell: CellFigures) -> str:
         ("p95", [latency(arm, "p95_s") for arm in cell.arms]),
         ("p99 (needs 300 requests)", [latency(arm, "p99_s") for arm in cell.arms]),
         ("mean, answered only", [latency(arm, "mean_s", success=True) for arm in cell.arms]),
+        ("time per right answer", [ms(arm.cost_per_success_s) or "-" for arm in cell.arms]),
+        ("attempts per right answer", [number(arm.attempts_per_success, 3) or "-" for arm in cell.arms]),
         ("time to first text, median", [ms(arm.ttft_p50_s) or "-" for arm in cell.arms]),
     ]
     lines = [_by_arm(cell, "latency, ms", rows)]

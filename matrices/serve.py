@@ -17,9 +17,8 @@ import grpc
 
 from chaos.deliveries import DeliveryLog
 from chaos.schedule import AttemptScheduler, Schedule
-from controller.policy import Policy
 from controller.ports import Annotate
-from matrices.plan import schedule_of
+from matrices.plan import policy_of, schedule_of
 from matrices.processes import die_with_parent
 from matrices.profiles import Profile
 from tools_svc.protocol import ToolsConfig
@@ -31,22 +30,6 @@ Config = dict[str, Any]
 
 def _profile(config: Config) -> Profile:
     return Profile.model_validate(config["profile"])
-
-
-def policy_of(profile: Profile, *, seed: int) -> Policy:
-    """The controller's policy that a profile's `[policy]` describes."""
-    spec = profile.policy
-    return Policy(
-        run_timeout_s=spec.run_timeout,
-        model_timeout_s=spec.model_timeout,
-        tool_timeout_s=spec.tool_timeout,
-        retries=spec.retries,
-        backoff_initial_s=spec.backoff_initial,
-        backoff_max_s=spec.backoff_max,
-        backoff_multiplier=spec.backoff_multiplier,
-        backoff_jitter=spec.backoff_jitter,
-        seed=seed,
-    )
 
 
 def _schedule(config: Config) -> Schedule:
@@ -155,6 +138,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
 ROLES: dict[str, Callable[[Config], AbstractAsyncContextManager[str]]] = {
     "tools": _tools,
     "runtime": _runtime,
+    "runtime_b": _runtime,
     "controller": _controller,
 }
 

@@ -17,14 +17,18 @@ from chaos.deliveries import read_deliveries
 from chaos.toxiproxy import ToxiproxyServer
 from matrices import events as ev
 from matrices.campaign import Campaign
-from matrices.plan import EXTERNAL, INTERNAL, PlannedCell
+from matrices.plan import EXTERNAL, INTERNAL, INTERNAL_AGAIN, PlannedCell
 from matrices.processes import Child, start_child
 from tools_svc.ledger_append import read_effects
 from treni import metadata
 from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
-INFO_TIMEOUT_S = 120.0
+INFO_TIMEOUT_S = 60.0
+
+ROLES = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "controller"}
+"""The role that answers for each arm. The A/A cell has a runtime for each of its arms, so that what one process
+differs from another by is part of the noise floor."""
 
 
 class LocalTopology:
@@ -59,7 +63,8 @@ class LocalTopology:
         async with AsyncExitStack() as stack:
             toxiproxy = await stack.enter_async_context(await _toxiproxy(campaign, folder))
             configs = _configs(cell, campaign, counters, folder)
-            children = await _start_roles(configs, ("tools", "runtime"), folder, stack)
+            services = tuple(role for role in configs if role != "controller")
+            children = await _start_roles(configs, services, folder, stack)
             configs["controller"] |= {
                 "model_address": children["runtime"].address,
                 "tools_address": children["tools"].address,
@@ -75,7 +80,7 @@ class LocalTopology:
 
     def address(self, arm: str) -> str:
         """Where the arm's AgentService answers."""
-        return self._children["controller" if arm == EXTERNAL else "runtime"].address
+        return self._children[ROLES[arm]].address
 
     @property
     def pids(self) -> dict[str, int]:
@@ -102,11 +107,11 @@ class LocalTopology:
         return list(self._deaths.values())
 
     def deliveries(self, arm: str) -> tuple[ev.Delivery, ...]:
-        """Every fault that the chaos layer handed to the arm, over all starts of this cell."""
+        """Every fault that the chaos layer handed to the arm, warm-up left out, over all starts of this cell."""
         return tuple(
             ev.Delivery(**asdict(row))
-            for row in read_deliveries(_deliveries_path(self._folder, _side(arm)))
-            if _is_of(row.run_id, arm)
+            for row in read_deliveries(_deliveries_path(self._folder, arm))
+            if not _is_warmup(row.run_id)
         )
 
     def effects(self, arm: str) -> tuple[ev.EffectRow, ...]:
@@ -120,28 +125,22 @@ class LocalTopology:
                 account=row.account,
                 amount=row.amount,
             )
-            for row in read_effects(_ledger_path(self._folder, _side(arm)))
-            if _is_of(row.run_id, arm)
+            for row in read_effects(_ledger_path(self._folder, arm))
+            if not _is_warmup(row.run_id)
         )
 
 
-def _side(arm: str) -> str:
-    """Which of the two hosts of tools the arm uses; both arms of the A/A cell use the internal one."""
-    return EXTERNAL if arm == EXTERNAL else INTERNAL
+def _is_warmup(run_id: str) -> bool:
+    """Whether the runner named it outside the plan: cell/warmup/arm/start."""
+    return run_id.split("/")[1:2] == ["warmup"]
 
 
-def _is_of(run_id: str, arm: str) -> bool:
-    """Whether a planned run of that arm has this id: the runner names runs cell/pair/arm/epoch."""
-    parts = run_id.split("/")
-    return len(parts) == 4 and parts[1] != "warmup" and parts[2] == arm
+def _ledger_path(folder: Path, arm: str) -> Path:
+    return folder / f"ledger-{arm}.sqlite"
 
 
-def _ledger_path(folder: Path, side: str) -> Path:
-    return folder / f"ledger-{side}.sqlite"
-
-
-def _deliveries_path(folder: Path, side: str) -> Path:
-    return folder / f"deliveries-{side}.jsonl"
+def _deliveries_path(folder: Path, arm: str) -> Path:
+    return folder / f"deliveries-{arm}.jsonl"
 
 
 def _configs(
@@ -154,24 +153,25 @@ def _configs(
     """
     options = campaign.options
 
-    def side(name: str) -> dict[str, Any]:
+    def of_arm(arm: str) -> dict[str, Any]:
         return {
             "parent_pid": os.getpid(),
             "cell": cell.name,
             "profile": cell.profile.model_dump(mode="json"),
             "seed": options.seed,
             "concurrency": options.concurrency,
-            "faulted": cell.faulted(name),
-            "start_counter": counters.get(name),
-            "ledger": _ledger_path(folder, name).name,
-            "deliveries": _deliveries_path(folder, name).name,
+            "faulted": cell.faulted(arm),
+            "start_counter": counters.get(arm),
+            "ledger": _ledger_path(folder, arm).name,
+            "deliveries": _deliveries_path(folder, arm).name,
         }
 
-    return {
-        "tools": side(EXTERNAL),
-        "controller": side(EXTERNAL),
-        "runtime": {**side(INTERNAL), "model_dir": options.model_dir, "backend": options.backend},
+    runtimes = {
+        ROLES[arm]: {**of_arm(arm), "model_dir": options.model_dir, "backend": options.backend}
+        for arm in cell.arms
+        if arm != EXTERNAL
     }
+    return {"tools": of_arm(EXTERNAL), **runtimes, "controller": of_arm(EXTERNAL)}
 
 
 async def _toxiproxy(campaign: Campaign, folder: Path) -> ToxiproxyServer:

@@ -116,9 +116,9 @@ def pids_of(out: Path, cell: str) -> dict[str, int]:
     starts = [event for event in events(out) if event["type"] == "cell" and event["cell"] == cell]
     if not starts:
         return {}
-    details = starts[-1]["details"]
-    assert isinstance(details, dict)
-    return dict(details["pids"])
+    pids = starts[-1]["pids"]
+    assert isinstance(pids, dict)
+    return dict(pids)
 
 
 def is_running(pid: int) -> bool:

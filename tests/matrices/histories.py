@@ -193,16 +193,18 @@ def cell_events(
     effects = {} if effects is None else effects
     conditions = {} if conditions is None else conditions
     made: list[ev.Event] = [
-        ev.CellStarted(cell=cell, profile=profile, arms=arms, start_counter={"external": 2}, details={})
+        ev.CellStarted(
+            cell=cell, profile=profile, arms=arms, epoch=0, segment=0, start_counter={"external": 2}, pids={}
+        )
     ]
     blocks: dict[int, list[ev.Event]] = {}
     for pair, events in pairs.items():
         blocks.setdefault(pair // per_block, []).extend(events)
     for block, events in blocks.items():
-        made.append(ev.Block(cell=cell, block=block, phase="start", conditions={"load1": 0.3}))
+        made.append(ev.Block(cell=cell, block=block, phase="start", mono_s=0.0, conditions={"load1": 0.3}))
         made.extend(events)
         end = conditions.get(block, CALM)
-        made.append(ev.Block(cell=cell, block=block, phase="end", conditions=dict(end)))
+        made.append(ev.Block(cell=cell, block=block, phase="end", mono_s=0.0, conditions=dict(end)))
     for arm in arms:
         made.append(ev.Deliveries(cell=cell, arm=arm, faults=deliveries.get(arm, ())))
         made.append(ev.Effects(cell=cell, arm=arm, rows=effects.get(arm, ())))
@@ -238,7 +240,7 @@ def manifest(*cells: mf.ManifestCell, runs: int = 2, per_block: int = 4) -> mf.M
         for n in range(runs * per_block)
     )
     return mf.Manifest(
-        version=1,
+        version=2,
         created_utc=WALL,
         commit="0" * 40,
         versions={"treni-route": "0.1.0"},
@@ -257,6 +259,9 @@ def manifest(*cells: mf.ManifestCell, runs: int = 2, per_block: int = 4) -> mf.M
         seed=1,
         concurrency=1,
         idempotency=True,
+        margin=0.05,
+        restarts=1,
+        fault_seeds=1,
         contamination={"steal_fraction": 0.10, "other_cpu_fraction": 0.25},
         side_effect_tools=("ledger_append",),
         cells=cells,
@@ -375,7 +380,16 @@ def campaign_cell(
             ]
         runs_of = {arm: expected_run(request) for arm, request in of_arm.items()}
         expected.append(
-            ExpectedPair(pair=pair, block=block, task_id=f"task{pair}", stratum=stratum, runs=runs_of)
+            ExpectedPair(
+                pair=pair,
+                block=block,
+                task_id=f"task{pair}",
+                stratum=stratum,
+                order=arms if pair % 2 == 0 else (arms[1], arms[0]),
+                segment=0,
+                runs=runs_of,
+                waits_s=dict.fromkeys(arms, 0.0),
+            )
         )
     events = cell_events(
         name,

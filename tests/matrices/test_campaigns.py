@@ -186,7 +186,7 @@ def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_
     completed = Counter(
         (event["cell"], event["pair"]) for event in h.events(out) if event["type"] == "pair_complete"
     )
-    campaign, _ = load_campaign(folder)
+    campaign, _, _ = load_campaign(folder)
     planned = {(cell.name, pair.pair) for cell in campaign.cells for pair in cell.pairs}
     assert completed == dict.fromkeys(planned, 1)
     assert h.verb("check", folder).returncode == 0
