@@ -20,6 +20,7 @@ from matrices import chain
 from matrices import events as ev
 from matrices import manifest as mf
 from matrices.history import HistoryWriter, parse_history, read_history, state_of
+from tests.limits import HANG_S
 from tests.matrices import histories as h
 from treni.errors import TreniError
 
@@ -217,7 +218,7 @@ except TreniError as error:
     print(error.kind)
 """
     child = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert child.stdout.strip() == "history_full"
     history = read_history(path)
