@@ -55,7 +55,8 @@ class Expectation:
     """One cell of the plan, with its pairs in order.
 
     For each arm, `duplicates` counts ledger entries beyond the first of one call, and `phantoms` calls that left
-    an entry in a run that ends without an answer.
+    an entry in a run that ends without an answer. `remark` is what a reader of the error rates must know of the
+    schedule, "" for nothing.
     """
 
     cell: str
@@ -63,6 +64,7 @@ class Expectation:
     pairs: tuple[ExpectedPair, ...]
     duplicates: dict[str, int]
     phantoms: dict[str, int]
+    remark: str = ""
 
     def errors(self, arm: str) -> int:
         """How many of the arm's runs end without an answer."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
+from chaos.when import Every
 from matrices import events as ev
 from matrices.check import CellJudgement, check
 from matrices.expectation import Expectation, codes_of
@@ -20,7 +21,7 @@ from tests.matrices import histories as h
 
 P04 = Schedule(
     prefix="p04",
-    rules=(Rule(kind=Status(), every=2), Rule(kind=Stall(), every=3)),
+    rules=(Rule(kind=Status(), when=Every(every=2)), Rule(kind=Stall(), when=Every(every=3))),
     warmup=1,
 )
 EVENTS, EXPECTATION = h.campaign_cell("p04", schedule=P04)
@@ -316,7 +317,9 @@ def test_a_tools_own_refusal_is_not_a_fault() -> None:
 @pytest.mark.parametrize("idempotency", [True, False])
 def test_retries_after_a_lost_answer_duplicate_what_the_schedule_predicts(idempotency: bool) -> None:
     """The tool ran and its answer was lost: every 2nd attempt, each call tried once more."""
-    lost = Schedule(prefix="p04", rules=(Rule(kind=Stall(direction="response"), every=2),), warmup=1)
+    lost = Schedule(
+        prefix="p04", rules=(Rule(kind=Stall(direction="response"), when=Every(every=2)),), warmup=1
+    )
     events, expected = h.campaign_cell("p04", schedule=lost, idempotency=idempotency)
     judged = check(MANIFEST, events, [expected])[0]
     assert judged.findings == ()
