@@ -15,12 +15,9 @@ from chaos.faults import Bandwidth, Fault, Kind, Latency, Reset, Slicer, Stall, 
 from chaos.lanes import open_lanes
 from chaos.schedule import Rule, Schedule
 from chaos.toxiproxy import ToxiproxyClient
-<<<<<<< HEAD
+from chaos.when import Every
 from tests.chaos.conftest import CountingUpstream
 from tests.limits import HANG_S, longer_and_longer
-=======
-from chaos.when import Every
->>>>>>> main
 from treni import metadata
 from treni.errors import TreniError, from_rpc_error
 from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc

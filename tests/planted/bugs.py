@@ -124,8 +124,8 @@ RETRIES = (
     Bug(
         name="policy-seed-ignored",
         file="matrices/serve.py",
-        old="        seed=seed,\n",
-        new="        seed=0,\n",
+        old='policy=policy_of(_profile(config), seed=config["seed"])',
+        new="policy=policy_of(_profile(config), seed=0)",
         breaks="a campaign's seed does not reach its backoffs",
         seen_by=Campaign(kinds=("backoff_wrong",), suite="mixed", rules=STATUS, arguments=("--seed", "5")),
     ),
