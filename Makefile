@@ -9,7 +9,7 @@ SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/cuda/,test_ops.py test_prefill.py)
 
-.PHONY: help setup proto stubs-check check fmt test test-gpu soak matrix bench eval train lock clean
+.PHONY: help setup proto stubs-check check fmt test test-loaded planted test-gpu soak matrix bench eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -48,6 +48,12 @@ check: $(STAMP) stubs-check ## lint, format, strict types, stubs, profiles and s
 
 test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU aside
 	$(BIN)/python -m pytest -m "not gpu"
+
+test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
+	$(BIN)/python -m tests.loaded -m "not gpu"
+
+planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
+	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))
 
 # Without the configuration file: its options are for plugins that a machine with a GPU need not have.
 GPU_TESTS = $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -c /dev/null --rootdir=. --import-mode=importlib -m gpu -q

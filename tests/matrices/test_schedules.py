@@ -16,7 +16,7 @@ from matrices.history import state_of
 from matrices.plan import PlannedCell
 from tests.matrices import harness as h
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 FAULT_SEEDS = int(os.environ.get("TRENI_FAULT_SEEDS", "2"))
 
