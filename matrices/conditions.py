@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psutil
@@ -12,12 +12,12 @@ import psutil
 class ConditionsProbe:
     """Reads the machine's conditions as differences between two calls of `read`.
 
-    `pids` are the processes of the experiment itself; processor time that neither they nor this process used,
-    and that was not idle or stolen, counts as other.
+    `pids` says which processes of the experiment run at the moment; processor time that neither they nor this
+    process nor its children that ended used, and that was not idle or stolen, counts as other.
     """
 
-    def __init__(self, pids: Iterable[int]) -> None:
-        self._pids = [os.getpid(), *pids]
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        self._pids = pids
         self._last_cpu = psutil.cpu_times()
         self._last_own_s = self._own_s()
 
@@ -41,8 +41,10 @@ class ConditionsProbe:
         }
 
     def _own_s(self) -> float:
-        total_s = 0.0
-        for pid in self._pids:
+        own = psutil.Process().cpu_times()
+        # What a child used before it died is not lost: a role that crashes and comes back is one of ours all along.
+        total_s = own.user + own.system + own.children_user + own.children_system
+        for pid in self._pids():
             try:
                 times = psutil.Process(pid).cpu_times()
             except psutil.NoSuchProcess:

@@ -175,6 +175,8 @@ class CellState:
     blocks: dict[int, list[ev.Block]] = field(default_factory=dict)
     deliveries: dict[str, tuple[ev.Delivery, ...]] = field(default_factory=dict)
     effects: dict[str, tuple[ev.EffectRow, ...]] = field(default_factory=dict)
+    outages: list[ev.Outage] = field(default_factory=list)
+    restarts: list[ev.Restarted] = field(default_factory=list)
     ended: ev.CellEnded | None = None
 
     def attempts(self, *, arm: str, hop: str) -> int:
@@ -222,6 +224,10 @@ def _fold(cell: CellState, event: ev.Event) -> None:
             cell.deliveries[event.arm] = event.faults
         case ev.Effects():
             cell.effects[event.arm] = event.rows
+        case ev.Outage():
+            cell.outages.append(event)
+        case ev.Restarted():
+            cell.restarts.append(event)
         case ev.CellEnded():
             cell.ended = event
 

@@ -99,8 +99,50 @@ class SlicerRule(_Strict):
     every: int = Field(ge=1)
 
 
+class CrashRule(_Strict):
+    """The tool kills the process that hosts it, before it runs."""
+
+    kind: Literal["crash"]
+    every: int = Field(ge=1)
+
+
+class HangRule(_Strict):
+    """The tool holds its host's interpreter for `duration` before it runs."""
+
+    kind: Literal["hang"]
+    duration: Duration
+    every: int = Field(ge=1)
+
+
+class HogRule(_Strict):
+    """The tool keeps every core busy and holds `memory_mb` MiB for `duration` before it runs."""
+
+    kind: Literal["hog"]
+    duration: Duration = 1.0
+    memory_mb: int = Field(default=256, ge=1)
+    every: int = Field(ge=1)
+
+
+class LeakRule(_Strict):
+    """The tool makes its host larger by `size_mb` MiB for good before it runs."""
+
+    kind: Literal["leak"]
+    size_mb: int = Field(ge=1)
+    every: int = Field(ge=1)
+
+
 RuleSpec = Annotated[
-    StatusRule | StallRule | ResetRule | LatencyRule | BandwidthRule | SlicerRule, Field(discriminator="kind")
+    StatusRule
+    | StallRule
+    | ResetRule
+    | LatencyRule
+    | BandwidthRule
+    | SlicerRule
+    | CrashRule
+    | HangRule
+    | HogRule
+    | LeakRule,
+    Field(discriminator="kind"),
 ]
 
 
@@ -174,6 +216,10 @@ _RULES: dict[str, type[_Strict]] = {
     "latency": LatencyRule,
     "bandwidth": BandwidthRule,
     "slicer": SlicerRule,
+    "crash": CrashRule,
+    "hang": HangRule,
+    "hog": HogRule,
+    "leak": LeakRule,
 }
 
 

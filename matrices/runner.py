@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -15,6 +16,7 @@ from matrices import events as ev
 from matrices.campaign import Campaign, write_campaign
 from matrices.client import AgentClient, Invocation
 from matrices.conditions import ConditionsProbe
+from matrices.host_watch import HostWatch
 from matrices.history import CellState, HistoryWriter, state_of
 from matrices.plan import PlannedCell, PlannedPair
 from matrices.topology import LocalTopology
@@ -39,6 +41,12 @@ class _Cell:
     topology: LocalTopology
     clients: dict[str, AgentClient]
     epoch: int
+    watch: HostWatch | None = None
+
+    async def hold(self) -> None:
+        """Until whatever a fault broke is back, where faults break processes."""
+        if self.watch is not None:
+            await self.watch.hold()
 
 
 class Runner:
@@ -110,14 +118,34 @@ class Runner:
             )
             try:
                 await self._warm_up(cell)
-                await self._run_blocks(cell, state)
+                async with self._watched(cell):
+                    await self._run_blocks(cell, state)
             finally:
                 for client in clients.values():
                     await client.close()
         self._end_cell(cell)
 
-    async def _warm_up(self, cell: _Cell) -> None:
-        """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted."""
+    @asynccontextmanager
+    async def _watched(self, cell: _Cell) -> AsyncIterator[None]:
+        """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
+        if not cell.plan.breaks_hosts:
+            yield
+            return
+
+        async def warm_up() -> bool:
+            return await self._warm_up(cell)
+
+        async with HostWatch.over(
+            cell.topology, cell=cell.plan.name, append=self._append, warm_up=warm_up
+        ) as cell.watch:
+            yield
+
+    async def _warm_up(self, cell: _Cell) -> bool:
+        """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted.
+
+        Whether all were answered.
+        """
+        answered = True
         tasks = [pair.task for pair in cell.plan.pairs if pair.task.side_effects == 0]
         plain = next((task for task in tasks if not task.expect.calls), None)
         calling = next((task for task in tasks if task.expect.calls), None)
@@ -131,10 +159,12 @@ class Runner:
                     tools=task.tools,
                     request_index=WARMUP_REQUEST,
                 )
-                await client.run(request, timeout_s=cell.plan.profile.policy.run_timeout)
+                done = await client.run(request, timeout_s=cell.plan.profile.policy.run_timeout)
+                answered &= done.error is None
+        return answered
 
     async def _run_blocks(self, cell: _Cell, state: CellState) -> None:
-        probe = ConditionsProbe(cell.topology.pids.values())
+        probe = ConditionsProbe(lambda: cell.topology.pids.values())
         concurrency = self._campaign.options.concurrency
         slots = asyncio.Semaphore(concurrency)
         todo = [planned for planned in cell.plan.pairs if planned.pair not in state.completed]
@@ -152,6 +182,8 @@ class Runner:
         self, cell: _Cell, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
     ) -> None:
         conditions = probe.read()
+        if cell.plan.breaks_hosts:
+            conditions["rss_mb"] = cell.topology.rss_mb
         for block in blocks:
             self._append(ev.Block(cell=cell.plan.name, block=block, phase=phase, conditions=conditions))
 
@@ -169,6 +201,7 @@ class Runner:
                 request_index=planned.pair,
                 no_idempotency=not cell.plan.idempotency,
             )
+            await cell.hold()
             self._append(
                 ev.Invoke(
                     cell=name,
@@ -182,6 +215,8 @@ class Runner:
             )
             done = await cell.clients[arm].run(request, timeout_s=cell.plan.profile.policy.run_timeout)
             self._append(_outcome(cell, planned, arm, run_id, done))
+        # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
+        await cell.hold()
         self._append(ev.PairCompleted(cell=name, pair=planned.pair))
         self._progress.pair(name)
 

@@ -73,7 +73,9 @@ async def _tools(config: Config) -> AsyncIterator[str]:
     from tools_svc.server import start
 
     with DeliveryLog(config["deliveries"]) as deliveries:
-        server = await start(_tools_config(config), interceptors=[FaultInjector("tool", deliveries)])
+        server = await start(
+            _tools_config(config), port=config["port"], interceptors=[FaultInjector("tool", deliveries)]
+        )
         try:
             yield server.address
         finally:
@@ -113,7 +115,10 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
                 )
 
             server = await inference.start(
-                core, interceptors=[FaultInjector("model", deliveries)], others=[add_agent]
+                core,
+                port=config["port"],
+                interceptors=[FaultInjector("model", deliveries)],
+                others=[add_agent],
             )
             try:
                 yield server.address
@@ -145,7 +150,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
                 policy=policy_of(_profile(config), seed=config["seed"]),
                 annotate=_annotate(config),
             )
-            server = await start(servicer)
+            server = await start(servicer, port=config["port"])
             try:
                 yield server.address
             finally:
@@ -155,6 +160,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
 ROLES: dict[str, Callable[[Config], AbstractAsyncContextManager[str]]] = {
     "tools": _tools,
     "runtime": _runtime,
+    "model": _runtime,
     "controller": _controller,
 }
 
