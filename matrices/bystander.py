@@ -20,7 +20,11 @@ PROBE_TIMEOUT_S = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gap:
-    """A role that did not answer, from its last good answer before to its first good one after (monotonic clock)."""
+    """A role that did not answer, by the monotonic clock.
+
+    From when the last probe that it answered was sent, so that the role was certainly alive then, to its first good
+    answer after.
+    """
 
     role: str
     start_s: float
@@ -82,18 +86,20 @@ class _Watch:
         self._stub = health_pb2_grpc.HealthStub(self._channel)
         self._hurry = asyncio.Event()
         self._probed = asyncio.Event()
-        self._good_sent_s = float("-inf")
+        self._alive_s = float("-inf")
 
     async def run(self, note: Callable[[Gap], None]) -> None:
         """Probes until cancelled."""
-        answered_s, lost = time.monotonic(), 0
+        since_s, lost = time.monotonic(), 0
         while True:
             sent_s = time.monotonic()
             if await self._probe():
-                now_s = time.monotonic()
                 if lost:
-                    note(Gap(role=self._role, start_s=answered_s, end_s=now_s, probes_lost=lost))
-                answered_s, lost, self._good_sent_s = now_s, 0, sent_s
+                    note(
+                        Gap(role=self._role, start_s=since_s, end_s=time.monotonic(), probes_lost=lost)
+                    )
+                # Not when the answer was read: by then the role may have died.
+                since_s, lost, self._alive_s = sent_s, 0, sent_s
             else:
                 lost += 1
             self._probed.set()
@@ -109,7 +115,7 @@ class _Watch:
 
     def answered_since(self, sent_s: float) -> bool:
         """Whether a probe that was sent at `sent_s` or later was answered."""
-        return self._good_sent_s >= sent_s
+        return self._alive_s >= sent_s
 
     async def progress(self) -> None:
         """Until one more probe has ended, whichever way."""

@@ -200,9 +200,10 @@ class Effects:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outage:
-    """A role of an arm did not answer: from its last good answer before to its first good one after.
+    """A role of an arm did not answer: `probes_lost` probes asked in vain.
 
-    By the harness's monotonic clock, the one that `Invoke` reads too. `probes_lost` asked in between, in vain.
+    From when the last probe before was sent that it answered, to its first good answer after, by the harness's
+    monotonic clock, the one that `Invoke` reads too.
     """
 
     __pydantic_config__ = strict.STRICT
