@@ -95,9 +95,7 @@ class _Watch:
             sent_s = time.monotonic()
             if await self._probe():
                 if lost:
-                    note(
-                        Gap(role=self._role, start_s=since_s, end_s=time.monotonic(), probes_lost=lost)
-                    )
+                    note(Gap(role=self._role, start_s=since_s, end_s=time.monotonic(), probes_lost=lost))
                 # Not when the answer was read: by then the role may have died.
                 since_s, lost, self._alive_s = sent_s, 0, sent_s
             else:

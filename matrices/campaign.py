@@ -17,6 +17,7 @@ import psutil
 
 from matrices import plan
 from matrices.expectation import Expectation
+from matrices.host_rules import refuse_uncertain
 from matrices.manifest import (
     Manifest,
     ManifestCell,
@@ -87,6 +88,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     suite = load_suite(options.suite)
     cells = _cells(profiles, suite, options)
     for cell in cells:
+        refuse_uncertain(cell, concurrency=options.concurrency)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(

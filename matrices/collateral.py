@@ -23,7 +23,10 @@ _HOST_KINDS = frozenset(kind.name for kind in get_args(HostKind))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flight:
-    """One request in flight, by the harness's monotonic clock; `code` and `hop` are "" for one that was answered."""
+    """One request in flight, by the harness's monotonic clock; `code` and `hop` are "" for one that was answered.
+
+    One that was `abandoned` counts for nothing, but the fault that it was put on may have hurt others before.
+    """
 
     run_id: str
     arm: str
@@ -31,6 +34,7 @@ class Flight:
     end_s: float
     code: str
     hop: str
+    abandoned: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +49,14 @@ class Strike:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What a cell's history tells of its hosts. `flights` holds abandoned requests too, but not as hurt ones."""
+    """What a cell's history tells of its hosts."""
 
     flights: tuple[Flight, ...]
     strikes: tuple[Strike, ...]
     outages: tuple[ev.Outage, ...]
     restarts: tuple[ev.Restarted, ...]
     grown_mb: dict[str, float]
-    """By role, how much larger its process was at the end of the last block than at the start of the first."""
+    """By role, how much larger its process became between two starts of the cell, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +76,10 @@ class Harm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArmHarm:
-    """The harms of one arm together: counts are sums, `roles` the longest outage of each role in seconds."""
+    """The harms of one arm together: `roles` are the longest outage of each role in seconds.
+
+    Faults of abandoned requests are left out, but for those of others that they hurt.
+    """
 
     arm: str
     faults: int
@@ -91,7 +98,8 @@ def evidence_of(events: Iterable[ev.Event], cell: str) -> Evidence:
     deliveries: dict[str, tuple[ev.Delivery, ...]] = {}
     outages: list[ev.Outage] = []
     restarts: list[ev.Restarted] = []
-    sizes: list[dict[str, float]] = []
+    grown_mb: dict[str, float] = {}
+    first_mb: dict[str, float] = {}
     last_s = float("-inf")
     for event in events:
         match event:
@@ -113,8 +121,12 @@ def evidence_of(events: Iterable[ev.Event], cell: str) -> Evidence:
                 restarts.append(event)
             case ev.Deliveries(cell=name) if name == cell:
                 deliveries[event.arm] = event.faults
-            case ev.Block(cell=name) if name == cell and "rss_mb" in event.conditions:
-                sizes.append(event.conditions["rss_mb"])
+            case ev.CellStarted(cell=name) if name == cell:
+                first_mb = {}
+            case ev.Block(cell=name) if name == cell:
+                for role, size_mb in event.conditions.get("rss_mb", {}).items():
+                    growth_mb = size_mb - first_mb.setdefault(role, size_mb)
+                    grown_mb[role] = max(growth_mb, grown_mb.get(role, 0.0))
     return Evidence(
         flights=tuple(flights.values()),
         strikes=tuple(
@@ -125,9 +137,7 @@ def evidence_of(events: Iterable[ev.Event], cell: str) -> Evidence:
         ),
         outages=tuple(outages),
         restarts=tuple(restarts),
-        grown_mb={role: sizes[-1][role] - mb for role, mb in sizes[0].items() if role in sizes[-1]}
-        if sizes
-        else {},
+        grown_mb=grown_mb,
     )
 
 
@@ -153,9 +163,13 @@ def unaccounted(evidence: Evidence) -> tuple[str, ...]:
     said = []
     crashes = [strike for strike in evidence.strikes if strike.kind == Crash.name]
     for strike in crashes:
+        if strike.flight.abandoned:
+            continue  # the harness may have died with the host
         outage = _outage_of(strike, evidence)
         if outage is None or not any(_is_of(restart, outage) for restart in evidence.restarts):
-            said.append(f"{strike.fault_id}: no restart of the {TOOL_HOSTS[strike.arm]} in the {strike.arm} arm")
+            said.append(
+                f"{strike.fault_id}: no restart of the {TOOL_HOSTS[strike.arm]} in the {strike.arm} arm"
+            )
     for restart in evidence.restarts:
         claims = (
             outage is not None and _is_of(restart, outage)
@@ -176,7 +190,8 @@ def by_arm(evidence: Evidence, arms: Sequence[str]) -> tuple[ArmHarm, ...]:
     every = harms(evidence)
     rows = []
     for arm in arms:
-        own = [harm for harm in every if harm.strike.arm == arm]
+        hurt = {run_id for harm in every if harm.strike.arm == arm for run_id in harm.hurt}
+        own = [harm for harm in every if harm.strike.arm == arm and not harm.strike.flight.abandoned]
         recoveries_s = [harm.recovery_s for harm in own if harm.recovery_s is not None]
         roles: dict[str, float] = {}
         for harm in own:
@@ -190,7 +205,7 @@ def by_arm(evidence: Evidence, arms: Sequence[str]) -> tuple[ArmHarm, ...]:
                 recovery_max_s=max(recoveries_s, default=None),
                 roles=roles,
                 in_flight=sum(harm.in_flight for harm in own),
-                hurt=len({run_id for harm in own for run_id in harm.hurt}),
+                hurt=len(hurt),
                 host_grown_mb=evidence.grown_mb.get(TOOL_HOSTS[arm]),
             )
         )
@@ -235,9 +250,7 @@ def _overlap(one: Flight | ev.Outage, other: Flight | ev.Outage) -> bool:
 def _is_of(restart: ev.Restarted, outage: ev.Outage) -> bool:
     """Whether the role was down for the restart within the outage."""
     return (
-        restart.role == outage.role
-        and restart.died_s <= outage.end_s
-        and outage.start_s <= restart.serving_s
+        restart.role == outage.role and restart.died_s <= outage.end_s and outage.start_s <= restart.serving_s
     )
 
 
@@ -250,10 +263,17 @@ def _flight(invoke: ev.Invoke, outcome: ev.Outcome) -> Flight:
         end_s=invoke.mono_s + outcome.latency_s,
         code="" if error is None else error.code,
         hop="" if error is None else error.hop,
+        abandoned=False,
     )
 
 
 def _abandoned(invoke: ev.Invoke, until_s: float) -> Flight:
     return Flight(
-        run_id=invoke.run_id, arm=invoke.arm, start_s=invoke.mono_s, end_s=until_s, code="", hop=""
+        run_id=invoke.run_id,
+        arm=invoke.arm,
+        start_s=invoke.mono_s,
+        end_s=until_s,
+        code="",
+        hop="",
+        abandoned=True,
     )

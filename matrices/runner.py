@@ -16,8 +16,8 @@ from matrices import events as ev
 from matrices.campaign import Campaign, write_campaign
 from matrices.client import AgentClient, Invocation
 from matrices.conditions import ConditionsProbe
-from matrices.host_watch import HostWatch
 from matrices.history import CellState, HistoryWriter, state_of
+from matrices.host_watch import HostWatch
 from matrices.plan import PlannedCell, PlannedPair
 from matrices.topology import LocalTopology
 from treni.v1 import agent_pb2, common_pb2
