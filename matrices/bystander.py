@@ -78,7 +78,10 @@ class Bystander:
 
 
 class _Watch:
-    """One role: a probe after the other, `PROBE_PERIOD_S` apart or as soon as somebody is waiting."""
+    """One role: a probe after the other, `PROBE_PERIOD_S` apart or as soon as somebody is waiting.
+
+    `lost` counts those since the last good answer.
+    """
 
     def __init__(self, role: str, address: str) -> None:
         self._role = role
@@ -87,19 +90,21 @@ class _Watch:
         self._hurry = asyncio.Event()
         self._probed = asyncio.Event()
         self._alive_s = float("-inf")
+        self.lost = 0
 
     async def run(self, note: Callable[[Gap], None]) -> None:
         """Probes until cancelled."""
-        since_s, lost = time.monotonic(), 0
+        since_s = time.monotonic()
         while True:
             sent_s = time.monotonic()
             if await self._probe():
-                if lost:
-                    note(Gap(role=self._role, start_s=since_s, end_s=time.monotonic(), probes_lost=lost))
+                if self.lost:
+                    note(Gap(role=self._role, start_s=since_s, end_s=time.monotonic(), probes_lost=self.lost))
                 # Not when the answer was read: by then the role may have died.
-                since_s, lost, self._alive_s = sent_s, 0, sent_s
+                since_s = self._alive_s = sent_s
+                self.lost = 0
             else:
-                lost += 1
+                self.lost += 1
             self._probed.set()
             self._probed.clear()
             with suppress(TimeoutError):
