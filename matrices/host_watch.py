@@ -17,17 +17,74 @@ HOLD_LIMIT_S = 2 * RESTART_LIMIT_S
 """How long new requests wait for a role, after which the cell is broken."""
 
 
+class HostLog:
+    """Writes outages and restarts to the history, an outage always before the restart that ended it.
+
+    A harness that is killed in between leaves an outage whose crash belongs to a request that is not complete, and
+    never a restart that nothing accounts for.
+    """
+
+    def __init__(self, cell: str, append: Callable[[ev.Event], None]) -> None:
+        self.returns = 0
+        self._cell = cell
+        self._append = append
+        self._outage_until_s: dict[str, float] = {}
+        self._waiting: dict[str, ev.Restarted] = {}
+
+    def outage(self, gap: Gap) -> None:
+        """A role answers again."""
+        self._append(
+            ev.Outage(
+                cell=self._cell,
+                role=gap.role,
+                arm=_arm_of(gap.role),
+                start_s=gap.start_s,
+                end_s=gap.end_s,
+                probes_lost=gap.probes_lost,
+            )
+        )
+        self._outage_until_s[gap.role] = gap.end_s
+        if (waiting := self._waiting.pop(gap.role, None)) is not None:
+            self._append(waiting)
+
+    def restart(self, back: Return) -> None:
+        """A role that died serves again."""
+        self.returns += 1
+        event = ev.Restarted(
+            cell=self._cell,
+            role=back.role,
+            arm=_arm_of(back.role),
+            death=back.death,
+            died_s=back.died_s,
+            serving_s=back.serving_s,
+            pid=back.pid,
+        )
+        if self._outage_until_s.get(back.role, float("-inf")) >= back.died_s:
+            self._append(event)
+        else:
+            self._waiting[back.role] = event
+
+    def close(self) -> None:
+        """Writes what still waits for an outage that nobody saw."""
+        for event in self._waiting.values():
+            self._append(event)
+
+
 class HostWatch:
     """The watch over one cell's processes. Use `HostWatch.over`."""
 
     def __init__(
-        self, topology: LocalTopology, bystander: Bystander, warm_up: Callable[[], Awaitable[bool]]
+        self,
+        topology: LocalTopology,
+        bystander: Bystander,
+        log: HostLog,
+        warm_up: Callable[[], Awaitable[bool]],
     ) -> None:
         self._topology = topology
         self._bystander = bystander
+        self._log = log
         self._warm_up = warm_up
         self._holding = asyncio.Lock()
-        self._returns = 0
         self._warm_returns = 0
 
     @classmethod
@@ -44,55 +101,32 @@ class HostWatch:
 
         `warm_up` sends requests that count for nothing and says whether all were answered.
         """
-
-        def on_gap(gap: Gap) -> None:
-            append(
-                ev.Outage(
-                    cell=cell,
-                    role=gap.role,
-                    arm=_arm_of(gap.role),
-                    start_s=gap.start_s,
-                    end_s=gap.end_s,
-                    probes_lost=gap.probes_lost,
-                )
-            )
-
-        def on_return(back: Return) -> None:
-            watch._returns += 1
-            append(
-                ev.Restarted(
-                    cell=cell,
-                    role=back.role,
-                    arm=_arm_of(back.role),
-                    death=back.death,
-                    died_s=back.died_s,
-                    serving_s=back.serving_s,
-                    pid=back.pid,
-                )
-            )
-
-        async with Bystander.watch(topology.addresses, on_gap) as bystander, asyncio.TaskGroup() as group:
-            watch = cls(topology, bystander, warm_up)
-            tasks = [group.create_task(ward.tend(on_return)) for ward in topology.wards.values()]
+        log = HostLog(cell, append)
+        async with (
+            Bystander.watch(topology.addresses, log.outage) as bystander,
+            asyncio.TaskGroup() as group,
+        ):
+            tasks = [group.create_task(ward.tend(log.restart)) for ward in topology.wards.values()]
             try:
-                yield watch
+                yield cls(topology, bystander, log, warm_up)
             finally:
                 for task in tasks:
                     task.cancel()
+        log.close()
 
     async def hold(self) -> None:
         """Until every role answers, and has been warmed up if it is new.
 
-        The outages that end by then are in the history. A role that does not answer for `HOLD_LIMIT_S` is given up,
-        which ends the cell as broken.
+        The outages and restarts that end by then are in the history. A role that does not answer for `HOLD_LIMIT_S`
+        is given up, which ends the cell as broken.
         """
         async with self._holding:
             limit_s = time.monotonic() + HOLD_LIMIT_S
             await self._all_answer()
             # As at the start of a cell: a cold process, or a connection that still backs off, is no finding of the
             # next request's.
-            while self._warm_returns < self._returns and time.monotonic() < limit_s:
-                returns = self._returns
+            while self._warm_returns < self._log.returns and time.monotonic() < limit_s:
+                returns = self._log.returns
                 if await self._warm_up():
                     self._warm_returns = returns
                 await self._all_answer()

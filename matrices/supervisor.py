@@ -61,18 +61,19 @@ class Ward:
             self._accounted = self._crashes()
             death = self._child.death() or ""
             serves = await self._restarted(died_s + RESTART_LIMIT_S)
+            if serves:
+                note(
+                    Return(
+                        role=self._child.name,
+                        death=death,
+                        died_s=died_s,
+                        serving_s=time.monotonic(),
+                        pid=self._child.pid,
+                    )
+                )
             self._settled.set()
             if not serves:
                 return
-            note(
-                Return(
-                    role=self._child.name,
-                    death=death,
-                    died_s=died_s,
-                    serving_s=time.monotonic(),
-                    pid=self._child.pid,
-                )
-            )
 
     async def _restarted(self, limit_s: float) -> bool:
         """Whether the role came up before `limit_s`, by as many starts as it takes."""
