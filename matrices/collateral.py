@@ -23,7 +23,7 @@ _HOST_KINDS = frozenset(kind.name for kind in get_args(HostKind))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flight:
-    """One request in flight, by the harness's monotonic clock; `code` and `hop` are "" for one that was answered.
+    """One request in flight, by the harness's monotonic clock; `code`, `hop` and `fault_id` are its error's, or "".
 
     One that was `abandoned` counts for nothing, but the fault that it was put on may have hurt others before.
     """
@@ -34,6 +34,7 @@ class Flight:
     end_s: float
     code: str
     hop: str
+    fault_id: str
     abandoned: bool
 
 
@@ -142,11 +143,16 @@ def evidence_of(events: Iterable[ev.Event], cell: str) -> Evidence:
 
 
 def culprits(flight: Flight, evidence: Evidence) -> tuple[str, ...]:
-    """The ids of the faults of other requests that may have hurt this one; none if it was answered, or otherwise hurt.
+    """The ids of the faults of other requests that may have hurt this one; none where another cause is known or needed.
 
-    With the tools in a process of their own only a failure at the tool hop can be their host's doing.
+    With the tools in a process of their own only a failure at the tool hop can be their host's doing. A request that
+    ended by the fault that it was put on itself was hurt by no other; one that named its fault, but was never handed
+    it, was.
     """
     if flight.code not in HURT_CODES or (flight.arm == EXTERNAL and flight.hop != "tool"):
+        return ()
+    own = (strike for strike in evidence.strikes if strike.flight.run_id == flight.run_id)
+    if any(strike.kind == Crash.name or strike.fault_id == flight.fault_id for strike in own):
         return ()
     met = [outage for outage in _host_outages(flight.arm, evidence) if _overlap(flight, outage)]
     return tuple(
@@ -263,6 +269,7 @@ def _flight(invoke: ev.Invoke, outcome: ev.Outcome) -> Flight:
         end_s=invoke.mono_s + outcome.latency_s,
         code="" if error is None else error.code,
         hop="" if error is None else error.hop,
+        fault_id="" if error is None else error.fault_id,
         abandoned=False,
     )
 
@@ -275,5 +282,6 @@ def _abandoned(invoke: ev.Invoke, until_s: float) -> Flight:
         end_s=until_s,
         code="",
         hop="",
+        fault_id="",
         abandoned=True,
     )

@@ -26,11 +26,11 @@ def invoke(pair, arm, start_s):
     )
 
 
-def run(pair, arm, start_s, end_s, code="", hop="tool"):
+def run(pair, arm, start_s, end_s, code="", hop="tool", fault_id=""):
     """A request from start to end, answered or failed with `code` at `hop`."""
     error = None
     if code:
-        error = ev.RunError(code=code, kind="k", definite=False, message="", hop=hop, fault_id="")
+        error = ev.RunError(code=code, kind="k", definite=False, message="", hop=hop, fault_id=fault_id)
     outcome = ev.Outcome(
         cell=CELL,
         pair=pair,
@@ -134,6 +134,30 @@ def test_anything_else_has_no_culprit(other):
 
 def test_a_fault_is_no_excuse_for_its_own_request():
     assert culprits(evidence(*CRASHED), 1, "internal") == ()
+
+
+def struck_twice(*faults):
+    """Pair 2 was in flight when pair 1 crashed the tool service, and failed naming the fault planned for itself."""
+    return evidence(
+        run(1, "external", 10.0, 10.5, "UNAVAILABLE", "tool", "f1"),
+        outage("tools", 10.45, 11.2),
+        run(2, "external", 10.2, 10.5, "UNAVAILABLE", "tool", "f2"),
+        deliveries("external", *faults),
+    )
+
+
+def test_a_fault_that_was_never_handed_over_explains_nothing():
+    assert culprits(struck_twice((1, "crash")), 2, "external") == ("f1",)
+    assert culprits(struck_twice((1, "crash"), (2, "hang")), 2, "external") == ()
+
+
+def test_who_went_on_after_a_fault_of_its_own_can_still_be_hurt():
+    found = evidence(
+        *CRASHED[:3],
+        run(2, "internal", 10.2, 10.5, "UNAVAILABLE", "agent"),
+        deliveries("internal", (1, "crash"), (2, "leak")),
+    )
+    assert culprits(found, 2, "internal") == ("f1",)
 
 
 def test_an_outage_that_no_fault_began_excuses_nobody():
