@@ -13,8 +13,9 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 
+from chaos import host_faults
 from chaos.deliveries import DeliveryLog
-from chaos.faults import Fault, Hop, Latency, Stall, Status, decode, fault_of
+from chaos.faults import Crash, Fault, Hang, Hog, Hop, Latency, Leak, Stall, Status, decode, fault_of
 from treni import errors, metadata
 from treni.errors import Code, TreniError
 from treni.v1.common_pb2 import ToolSpec
@@ -28,7 +29,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 async def apply(fault: Fault, run: Callable[[], Awaitable[T]], *, max_stall_s: float = MAX_STALL_S) -> T:
-    """Runs the tool under `fault`: refuses, holds before it, holds after it, or delays its answer.
+    """Runs the tool under `fault`: refuses, holds before it, holds after it, delays its answer, or harms its host.
 
     A stall ends when this task is cancelled, as it is once the caller gives up, or after `max_stall_s` with
     DEADLINE_EXCEEDED. Raises `TreniError` with the fault's id. Only a refusal is definite: whoever waits on a
@@ -46,6 +47,9 @@ async def apply(fault: Fault, run: Callable[[], Awaitable[T]], *, max_stall_s: f
             result = await run()
             await asyncio.sleep(delay_ms / 1000)
             return result
+        case Crash() | Hang() | Hog() | Leak() as kind:
+            await host_faults.strike(kind)
+            return await run()
         case kind:
             raise errors.invalid_argument(
                 "fault_site", expected="a kind that can act at a tool", got=kind.name, todo='use site = "hop"'

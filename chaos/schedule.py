@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, TypeAlias, get_args
 
-from chaos.faults import Fault, Hop, Kind, Latency, Site, kind_to_dict
+from chaos.faults import Fault, Hang, Hop, HostKind, Kind, Latency, Site, kind_to_dict
 from chaos.when import DRAWS, Burst, Chain, Every, Rate, When, invalid
 from treni.errors import invalid_argument
 
@@ -338,15 +338,15 @@ def predict(
 
     A call is tried at most `retries` + 1 times, and a request ends at the first call that exhausts them.
     `start` is the n of the first attempt (default: the schedule's own). `timeout_s`, the hop's timeout per
-    attempt, is needed where the schedule has latency rules. `side_effects[i][c]` says whether call c of
+    attempt, is needed where the schedule has latency or hang rules. `side_effects[i][c]` says whether call c of
     request i has a side effect (default: none has). Raises INVALID_ARGUMENT on arguments that do not fit.
     """
     if retries < 0:
         raise invalid("retries >= 0", str(retries))
     if side_effects is not None and [len(flags) for flags in side_effects] != list(calls_per_request):
         raise invalid("side_effects to have one flag for each call", "other lengths")
-    if timeout_s is None and any(isinstance(kind, Latency) for kind in schedule.kinds):
-        raise invalid("timeout_s, to tell whether a latency fault is an error", "None")
+    if timeout_s is None and any(isinstance(kind, Latency | Hang) for kind in schedule.kinds):
+        raise invalid("timeout_s, to tell whether a late answer is an error", "None")
     limit_s = float("inf") if timeout_s is None else timeout_s
     n = _checked_start(schedule, start)
     requests: list[PredictedRequest] = []
@@ -383,7 +383,7 @@ def _predict_request(
                     n=place,
                     fault=fault,
                     is_error=is_error,
-                    tool_runs=fault is None or fault.kind.tool_runs,
+                    tool_runs=fault is None or _tool_runs(fault.kind, is_error=is_error),
                 )
             )
             if not is_error:
@@ -391,6 +391,11 @@ def _predict_request(
         if attempts[-1].is_error:
             return PredictedRequest(attempts=tuple(attempts), failed=True)
     return PredictedRequest(attempts=tuple(attempts), failed=False)
+
+
+def _tool_runs(kind: Kind, *, is_error: bool) -> bool:
+    """Whether the tool runs under the fault: one that strikes first leaves no tool to run for who gave up."""
+    return kind.tool_runs and not (is_error and isinstance(kind, HostKind))
 
 
 def _checked_start(schedule: Schedule, start: int | None) -> int:

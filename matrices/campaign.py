@@ -20,6 +20,7 @@ from matrices import events as ev
 from matrices.beat import beat_sentence
 from matrices.expectation import Expectation
 from matrices.history import History, read_history
+from matrices.host_rules import refuse_uncertain
 from matrices.manifest import (
     Manifest,
     ManifestCell,
@@ -112,6 +113,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     suite = load_suite(options.suite)
     cells = _cells(profiles, suite, options)
     for cell in cells:
+        refuse_uncertain(cell, concurrency=options.concurrency)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(

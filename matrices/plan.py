@@ -22,6 +22,9 @@ INTERNAL = "internal"
 EXTERNAL = "external"
 INTERNAL_AGAIN = "internal_b"
 
+TOOL_HOSTS = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "tools"}
+"""The role whose process hosts each arm's tools, and so meets the faults of tools that break their host."""
+
 SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if spec.has_side_effects)
 
 
@@ -79,6 +82,11 @@ class PlannedCell:
         """Whether the schedule acts on that arm: a hop's faults only where there is a hop."""
         spec = self.profile.faults
         return bool(spec.rules) and (spec.site == "tool" or arm == EXTERNAL)
+
+    @property
+    def breaks_hosts(self) -> bool:
+        """Whether its faults harm the processes that host tools, and with them whoever else is served there."""
+        return any(isinstance(kind, faults.HostKind) for kind in self.schedule.kinds)
 
     def prediction(self, arm: str) -> Prediction | None:
         """What the schedule does to the arm's requests; None for an arm that it does not touch."""
@@ -259,6 +267,12 @@ def schedule_of(profile: Profile, *, prefix: str, cycle: int | None = None) -> S
         "slicer": lambda rule: faults.Slicer(
             average_size_bytes=rule.average_size, delay_us=max(1, round(rule.delay * 1e6))
         ),
+        "crash": lambda rule: faults.Crash(),
+        "hang": lambda rule: faults.Hang(duration_ms=max(1, round(rule.duration * 1e3))),
+        "hog": lambda rule: faults.Hog(
+            duration_ms=max(1, round(rule.duration * 1e3)), memory_mb=rule.memory_mb
+        ),
+        "leak": lambda rule: faults.Leak(size_mb=rule.size_mb),
     }
     return Schedule(
         prefix=prefix,

@@ -169,8 +169,46 @@ class SlicerRule(TimedRule):
     delay: Duration = Field(description="Time between two slices.")
 
 
+class CrashRule(TimedRule):
+    """The tool kills the process that hosts it, before it runs; only with `site = "tool"` and `by = "request"`."""
+
+    kind: Literal["crash"]
+
+
+class HangRule(TimedRule):
+    """The tool holds its host's interpreter before it runs, so that nothing else in that process does."""
+
+    kind: Literal["hang"]
+    duration: Duration = Field(description="For how long; from the tool's timeout on, the attempt fails.")
+
+
+class HogRule(TimedRule):
+    """The tool keeps every core busy and holds memory before it runs."""
+
+    kind: Literal["hog"]
+    duration: Duration = Field(default=1.0, description="For how long.")
+    memory_mb: int = Field(default=256, ge=1, description="MiB that are touched and held meanwhile.")
+
+
+class LeakRule(TimedRule):
+    """The tool makes its host larger for good, before it runs."""
+
+    kind: Literal["leak"]
+    size_mb: int = Field(ge=1, description="MiB at each strike.")
+
+
 RuleSpec = Annotated[
-    StatusRule | StallRule | ResetRule | LatencyRule | BandwidthRule | SlicerRule, Field(discriminator="kind")
+    StatusRule
+    | StallRule
+    | ResetRule
+    | LatencyRule
+    | BandwidthRule
+    | SlicerRule
+    | CrashRule
+    | HangRule
+    | HogRule
+    | LeakRule,
+    Field(discriminator="kind"),
 ]
 
 
@@ -181,6 +219,10 @@ RULES: dict[str, type[TimedRule]] = {
     "latency": LatencyRule,
     "bandwidth": BandwidthRule,
     "slicer": SlicerRule,
+    "crash": CrashRule,
+    "hang": HangRule,
+    "hog": HogRule,
+    "leak": LeakRule,
 }
 """The rules by the `kind` that names them."""
 

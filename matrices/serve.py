@@ -56,7 +56,9 @@ async def _tools(config: Config) -> AsyncIterator[str]:
     from tools_svc.server import start
 
     with DeliveryLog(config["deliveries"]) as deliveries:
-        server = await start(_tools_config(config), interceptors=[FaultInjector("tool", deliveries)])
+        server = await start(
+            _tools_config(config), port=config["port"], interceptors=[FaultInjector("tool", deliveries)]
+        )
         try:
             yield server.address
         finally:
@@ -97,7 +99,10 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
                 )
 
             server = await inference.start(
-                core, interceptors=[FaultInjector("model", hop_deliveries)], others=[add_agent]
+                core,
+                port=config["port"],
+                interceptors=[FaultInjector("model", hop_deliveries)],
+                others=[add_agent],
             )
             try:
                 yield server.address
@@ -129,7 +134,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
                 policy=policy_of(_profile(config), seed=config["seed"]),
                 annotate=_annotate(config),
             )
-            server = await start(servicer)
+            server = await start(servicer, port=config["port"])
             try:
                 yield server.address
             finally:
@@ -140,6 +145,7 @@ ROLES: dict[str, Callable[[Config], AbstractAsyncContextManager[str]]] = {
     "tools": _tools,
     "runtime": _runtime,
     "runtime_b": _runtime,
+    "model": _runtime,
     "controller": _controller,
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chaos.faults import KINDS, Latency, Reset, Stall, Status, fault_of
+from chaos.faults import KINDS, Crash, Hang, Latency, Leak, Reset, Stall, Status, fault_of
 from chaos.schedule import WARMUP_REQUEST, AttemptScheduler, Rule, Schedule, predict
 from chaos.when import Burst, Every, Rate
 from treni.errors import TreniError
@@ -366,3 +366,19 @@ def test_impossible_arguments_are_refused(build, says):
 
 def test_every_kind_has_a_letter_of_its_own():
     assert len({kind.letter for kind in KINDS.values()}) == len(KINDS)
+
+
+def test_who_gave_up_during_a_hang_gets_no_tool():
+    """A fault that breaks its host strikes first; a late answer, which the tool gave, leaves its effect."""
+    for kind, timeout_s, effects, phantoms in [
+        (Hang(duration_ms=300), 0.2, 0, 0),
+        (Hang(duration_ms=300), 1.0, 1, 0),
+        (Latency(delay_ms=300), 0.2, 1, 1),
+        (Crash(), 1.0, 0, 0),
+        (Leak(size_mb=1), 1.0, 1, 0),
+    ]:
+        schedule = Schedule(prefix="p", site="tool", by="request", rules=(Rule(kind=kind, every=1),))
+        prediction = predict(schedule, [1], 0, timeout_s=timeout_s, side_effects=[[True]])
+        assert (prediction.effects, prediction.phantoms) == (effects, phantoms), kind
+    with pytest.raises(TreniError):
+        predict(Schedule(prefix="p", site="tool", rules=(Rule(kind=Hang(duration_ms=1), every=1),)), [1], 0)
