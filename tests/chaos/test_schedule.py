@@ -377,7 +377,9 @@ def test_who_gave_up_during_a_hang_gets_no_tool():
         (Crash(), 1.0, 0, 0),
         (Leak(size_mb=1), 1.0, 1, 0),
     ]:
-        schedule = Schedule(prefix="p", site="tool", by="request", rules=(Rule(kind=kind, every=1),))
+        schedule = Schedule(
+            prefix="p", site="tool", by="request", rules=(Rule(kind=kind, when=Every(every=1)),)
+        )
         prediction = predict(schedule, [1], 0, timeout_s=timeout_s, side_effects=[[True]])
         assert (prediction.effects, prediction.phantoms) == (effects, phantoms), kind
     with pytest.raises(TreniError):
