@@ -383,4 +383,8 @@ def test_who_gave_up_during_a_hang_gets_no_tool():
         prediction = predict(schedule, [1], 0, timeout_s=timeout_s, side_effects=[[True]])
         assert (prediction.effects, prediction.phantoms) == (effects, phantoms), kind
     with pytest.raises(TreniError):
-        predict(Schedule(prefix="p", site="tool", rules=(Rule(kind=Hang(duration_ms=1), every=1),)), [1], 0)
+        predict(
+            Schedule(prefix="p", site="tool", rules=(Rule(kind=Hang(duration_ms=1), when=Every(every=1)),)),
+            [1],
+            0,
+        )
