@@ -81,6 +81,8 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
     engine = Engine.load(directory, backend=config["backend"])
     with (
         DeliveryLog(config["deliveries"]) as deliveries,
+        # What is delivered at the model's server was meant for whoever has a model hop.
+        DeliveryLog(config["model_hop_deliveries"]) as model_hop_deliveries,
         build_registry(_tools_config(config)) as registry,
     ):
         async with InferenceCore(engine) as core:
@@ -96,7 +98,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
                 )
 
             server = await inference.start(
-                core, interceptors=[FaultInjector("model", deliveries)], others=[add_agent]
+                core, interceptors=[FaultInjector("model", model_hop_deliveries)], others=[add_agent]
             )
             try:
                 yield server.address
@@ -153,7 +155,7 @@ def main() -> int:
     """Exit status 0 after a clean stop, 1 when the role could not be started."""
     role, path = sys.argv[1], Path(sys.argv[2])
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("ledger", "deliveries"):
+    for name in {"ledger", "deliveries", "model_hop_deliveries"} & set(config):
         config[name] = path.parent / config[name]
     die_with_parent(config["parent_pid"])
     try:

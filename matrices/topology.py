@@ -17,7 +17,7 @@ from chaos.deliveries import read_deliveries
 from chaos.toxiproxy import ToxiproxyServer
 from matrices import events as ev
 from matrices.campaign import Campaign
-from matrices.plan import EXTERNAL, INTERNAL, INTERNAL_AGAIN, PlannedCell
+from matrices.plan import EXTERNAL, ROLES, PlannedCell
 from matrices.processes import Child, start_child
 from tools_svc.ledger_append import read_effects
 from treni import metadata
@@ -25,10 +25,6 @@ from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
 INFO_TIMEOUT_S = 60.0
-
-ROLES = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "controller"}
-"""The role that answers for each arm. The A/A cell has a runtime for each of its arms, so that what one process
-differs from another by is part of the noise floor."""
 
 
 class LocalTopology:
@@ -167,7 +163,12 @@ def _configs(
         }
 
     runtimes = {
-        ROLES[arm]: {**of_arm(arm), "model_dir": options.model_dir, "backend": options.backend}
+        ROLES[arm]: {
+            **of_arm(arm),
+            "model_dir": options.model_dir,
+            "backend": options.backend,
+            "model_hop_deliveries": _deliveries_path(folder, EXTERNAL).name,
+        }
         for arm in cell.arms
         if arm != EXTERNAL
     }
