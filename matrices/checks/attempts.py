@@ -28,6 +28,12 @@ def of_attempts(
             first = f"{got.hop} call {got.call_index} attempt {got.attempt}" if want is None else want.where
             yield say("attempt_wrong", f"{detail}; the first one without its like is {first}")
             break
+        place = (want.hop, want.call_index, want.attempt)
+        if place != (got.hop, got.call_index, got.attempt):
+            # Whatever follows has slipped too, and would say the same again.
+            there = f"{got.hop} call {got.call_index} attempt {got.attempt}"
+            yield say("attempt_wrong", differs("attempt", want.where, there))
+            break
         wrong = [
             *_identity(want, got, run.outcome.run_id if idempotency else None),
             *_ending(want, got, hurried=expected.hurried),
@@ -52,9 +58,6 @@ def observed(want: ExpectedAttempt, run: Run, policy: Policy, *, hurried: bool) 
 
 def _identity(want: ExpectedAttempt, got: agent_pb2.Attempt, run_id: str | None) -> Iterator[Wrong]:
     """`run_id` None: no keys are sent."""
-    place = (want.hop, want.call_index, want.attempt)
-    if place != (got.hop, got.call_index, got.attempt):
-        yield "attempt_wrong", differs("place", place, (got.hop, got.call_index, got.attempt))
     if want.name != got.name:
         yield "attempt_wrong", differs("tool", want.name, got.name)
     fault_id = "" if want.fault is None else want.fault.id

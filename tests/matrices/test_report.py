@@ -23,6 +23,7 @@ from matrices.report import ExitStatus, exit_status, render, write_report
 from matrices.report_csv import csv_markdown
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import HEADINGS, ms, number, table_text
+from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,9 +37,9 @@ MANIFEST = h.manifest(*CELLS, runs=12)
 
 
 def _campaign(**delays_s: float) -> tuple[list[ev.Event], list[Expectation]]:
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"))
-    p00, p00_expected = h.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
-    p04, p04_expected = h.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"))
+    p00, p00_expected = f.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
+    p04, p04_expected = f.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
     return [*aa, *p00, *p04, ev.Sealed()], [aa_expected, p00_expected, p04_expected]
 
 
@@ -202,8 +203,8 @@ def test_contaminated_blocks_are_shown_with_and_without() -> None:
 
 def test_too_few_runs_give_no_interval_and_no_verdict() -> None:
     manifest = h.manifest(*CELLS[:2], runs=2)
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
-    p00, p00_expected = h.campaign_cell("p00", runs=2)
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
+    p00, p00_expected = f.campaign_cell("p00", runs=2)
     seen = figures(manifest, [*aa, *p00, ev.Sealed()], [aa_expected, p00_expected])
     assert seen.floor is None
     row = _rows(render(seen)["comparison.csv"])[1]
