@@ -67,6 +67,7 @@ class _Cell:
     expected: Expectation
     planned: dict[int, ExpectedPair]
     runs: dict[int, dict[str, Run]]
+    void: dict[int, str]
     starts: Mapping[tuple[str, int], CellStarted]
     abandoned: Mapping[str, dict[str, int]]
 
@@ -83,12 +84,16 @@ def check(
     walked = structure.structure(manifest, events, expectations)
     states = state_of(events)
     runs = {name: pair_runs(state) for name, state in states.items()}
+    void = {name: _void(of) for name, of in runs.items()}
     found = [
         *plan.of_manifest(manifest, expectations),
         *walked.findings,
         *clock.of_clocks(events, created_utc=manifest.created_utc, concurrency=manifest.concurrency),
         *sameness.of_sameness(
-            {name: [run for pair in of.values() for run in pair.values()] for name, of in runs.items()}
+            {
+                name: [run for pair, arms in of.items() if pair not in void[name] for run in arms.values()]
+                for name, of in runs.items()
+            }
         ),
     ]
     judged = []
@@ -104,6 +109,7 @@ def check(
             expected=expected,
             planned={pair.pair: pair for pair in expected.pairs},
             runs=runs[config.name],
+            void=void[config.name],
             starts=walked.starts,
             abandoned=walked.abandoned.get(config.name, {}),
         )
@@ -113,6 +119,11 @@ def check(
     if of_none := tuple(finding for finding in found if finding.cell == CAMPAIGN):
         judged.append(_empty(CAMPAIGN, of_none))
     return tuple(judged)
+
+
+def _void(runs: Mapping[int, Mapping[str, Run]]) -> dict[int, str]:
+    work = [pair_work(pair, by_arm) for pair, by_arm in runs.items()]
+    return {entry.pair: entry.void for entry in work if entry.void is not None}
 
 
 def _nothing(name: str, kind: FindingKind, arms: Sequence[str] = ()) -> CellJudgement:
@@ -133,9 +144,7 @@ def _empty(name: str, findings: tuple[Finding, ...], arms: Sequence[str] = ()) -
 
 
 def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
-    state, config, limits = cell.state, cell.config, cell.manifest.contamination
-    work = [pair_work(pair, by_arm) for pair, by_arm in cell.runs.items()]
-    void = {entry.pair: entry.void for entry in work if entry.void is not None}
+    state, config, void, limits = cell.state, cell.config, cell.void, cell.manifest.contamination
     findings: list[Finding] = [
         *plan.of_cell(state),
         *plan.of_pairs(state, cell.expected),

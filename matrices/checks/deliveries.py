@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,7 +67,9 @@ def of_deliveries(
     """
     planned = {pair.pair: pair for pair in expected.pairs}
     pair_of = {run.outcome.run_id: pair for pair, run in runs.items()}
-    logged = Counter(rows)
+    logged: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
+    for row in rows:
+        logged[row.run_id, row.fault_id].append(row)
     wanted: set[tuple[str, str]] = set()
 
     def found(kind: FindingKind, pair: int | None, detail: str) -> Finding:
@@ -77,7 +79,7 @@ def of_deliveries(
         of_run = planned[pair].runs[arm]
         for want in deliveries_of(of_run, run_id):
             wanted.add((run_id, want.fault_id))
-            like = [row for row in logged.elements() if (row.run_id, row.fault_id) == (run_id, want.fault_id)]
+            like = logged.get((run_id, want.fault_id), [])
             if not like and run_id not in abandoned:
                 yield found("fault_not_delivered", pair, want.fault_id)
             if len(like) > 1:

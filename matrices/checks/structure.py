@@ -56,7 +56,8 @@ class _Cell:
     """One cell as far as it has come: `begun` has the pairs in progress, `blocks` the blocks that are open.
 
     `batch` is how many pairs the open blocks still have to run, None once the first run of them has ended; `last` is
-    the last pair that began under the present start; `logs` are the logs written so far.
+    the last pair that began under the present start; `logs` are the logs written so far; `most` is how many pairs were
+    told of as too many at once.
     """
 
     config: ManifestCell
@@ -67,6 +68,7 @@ class _Cell:
     batch: int | None = None
     last: int = -1
     logs: list[tuple[str, str]] = field(default_factory=list)
+    most: int = 0
     ended: bool = False
 
 
@@ -227,7 +229,8 @@ class _Walk:
             self._stray(event.cell, f"the pair's block {event.block} is not open", event.pair)
         if event.pair <= cell.last:
             self._stray(event.cell, f"begun after pair {cell.last}", event.pair)
-        if len(cell.begun) >= self.manifest.concurrency:
+        if len(cell.begun) >= max(self.manifest.concurrency, cell.most):
+            cell.most = len(cell.begun) + 1
             self._stray(event.cell, f"begun beside {len(cell.begun)} others", event.pair)
         cell.last = max(cell.last, event.pair)
         cell.begun.setdefault(event.pair, _Pair())

@@ -172,7 +172,7 @@ def test_a_finding_makes_the_row_exploratory_and_the_exit_status_one() -> None:
     assert rows["p00"]["claim_safe"] == "no"
     assert rows["p00"]["gates_failed"] == "check_clean"
     assert rows["p04"]["claim_safe"] == "yes"
-    assert "answer_wrong [p00 external pair 3]" in render(seen)["summary.md"]
+    assert "grade_wrong [p00 external pair 3]" in render(seen)["summary.md"]
 
 
 def test_a_void_pair_is_left_out_and_named() -> None:
