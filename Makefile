@@ -62,6 +62,10 @@ test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper G
 soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
 
+.PHONY: schedules
+schedules: $(STAMP) ## ten drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
+	TRENI_SCHEDULES=10 TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/test_schedules.py
+
 matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table and where the report is
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.
 	$(BIN)/treni-route matrix p00..p05 || test $$? -eq 3

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import psutil
 
 from matrices import chain, plan
 from matrices import events as ev
+from matrices.beat import beat_sentence
 from matrices.expectation import Expectation
 from matrices.history import History, read_history
 from matrices.manifest import (
@@ -31,6 +32,7 @@ from matrices.manifest import (
 from matrices.plan import PlannedCell
 from matrices.profiles import Profile
 from matrices.suites import Suite, load_suite
+from matrices.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -64,10 +66,12 @@ class Options:
     """The share of the baseline's mean latency within which the arms count as equivalent."""
     restarts: int
     """How many groups of blocks have processes of their own; from 2 on, the group is the replicate."""
-    fault_seeds: int
-    """How many schedules each cell pools."""
     toxiproxy: str | None
     """The API address of a toxiproxy server to use; None: one of our own for each cell."""
+    fault_seeds: int = 1
+    """How many schedules each cell pools, with seeds that count up from the profile's."""
+    sweep: tuple[SweptCell, ...] = ()
+    """Which cells are variants of a profile, and what was set in them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +91,10 @@ class Campaign:
     @property
     def expectations(self) -> tuple[Expectation, ...]:
         """What the checker compares each cell with."""
-        return tuple(plan.expectation_of(cell) for cell in self.cells)
+        return tuple(
+            replace(plan.expectation_of(cell), remark=beat_sentence(cell, cell.arms[1]))
+            for cell in self.cells
+        )
 
 
 def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -> Campaign:
@@ -124,7 +131,8 @@ def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple
         "idempotency": options.idempotency,
     }
     aa = plan.plan_aa(suite, **shape)
-    return (aa, *(plan.plan_cell(profile, suite, **shape) for profile in profiles))
+    cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
+    return (aa, *cells)
 
 
 def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str) -> ev.Opened:
@@ -170,7 +178,6 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
         idempotency=options.idempotency,
         margin=options.margin,
         restarts=options.restarts,
-        fault_seeds=options.fault_seeds,
         contamination=CONTAMINATION,
         side_effect_tools=plan.SIDE_EFFECT_TOOLS,
         cells=tuple(_manifest_cell(cell) for cell in campaign.cells),
@@ -179,7 +186,9 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
             "model_dir": options.model_dir,
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
+            "sweep": [cell.to_dict() for cell in options.sweep],
         },
+        fault_seeds=options.fault_seeds,
     )
     written = dump_manifest(manifest)
     partial = campaign.folder / f"{MANIFEST}.partial"
@@ -215,8 +224,9 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         idempotency=manifest.idempotency,
         margin=manifest.margin,
         restarts=manifest.restarts,
-        fault_seeds=manifest.fault_seeds,
         toxiproxy=manifest.details["toxiproxy"],
+        fault_seeds=manifest.fault_seeds,
+        sweep=tuple(SweptCell.from_dict(cell) for cell in manifest.details.get("sweep", ())),
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)
@@ -267,7 +277,7 @@ def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
 
 def _manifest_cell(cell: PlannedCell) -> ManifestCell:
     profile = cell.profile
-    dumped = profile.model_dump(mode="json")
+    dumped = profile.model_dump(mode="json", exclude_none=True)
     return ManifestCell(
         name=cell.name,
         profile=profile.name,

@@ -144,7 +144,8 @@ class Expectation:
     """One cell of the plan, with its pairs in order.
 
     `roles` names for each arm the process that answers. `faulted` are the arms on which the schedule acts, at `hop`;
-    their first attempt there has the number `first_attempt`.
+    their first attempt there has the number `first_attempt`. `remark` is what a reader of the error rates must know of
+    the schedule, "" for nothing.
     """
 
     cell: str
@@ -156,6 +157,7 @@ class Expectation:
     faulted: tuple[str, ...]
     hop: Hop
     first_attempt: int
+    remark: str = ""
 
     def errors(self, arm: str) -> int:
         """How many of the arm's runs end without an answer."""

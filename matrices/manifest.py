@@ -78,7 +78,8 @@ class Manifest:
     """The whole campaign as resolved.
 
     `margin` is the share of the baseline's mean latency within which the arms count as equivalent. `restarts` is how
-    many groups of blocks have processes of their own, `fault_seeds` how many schedules each cell pools.
+    many groups of blocks have processes of their own. Each cell but the A/A one has `runs` blocks for each of
+    `fault_seeds` schedules, whose seeds count up from the profile's.
     `contamination` maps the name of a block condition to the value above which the block is contaminated;
     `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
     """

@@ -63,6 +63,7 @@ def summary(figures: Figures) -> dict[str, Any]:
             "estimate": _plain(figures.floor.estimate),
         },
         "cells": [_cell(figures, cell) for cell in figures.cells],
+        "curves": [_plain(curve) for curve in figures.curves],
         "findings": [_plain(finding) for finding in figures.findings],
     }
 
@@ -76,6 +77,7 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "schedule_hash": cell.config.schedule_hash,
         "complete": cell.complete,
         "sentence": sentence(figures, cell),
+        "remark": cell.remark,
         "verdict": str(cell.comparison.verdict),
         "claim_safe": cell.claim_safe,
         "arms": {arm.arm: _arm(arm) for arm in cell.arms},

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrices.check import CellJudgement, FaultAccount, Finding, check
+from matrices.curves import ArmPoint, Curve, SweptFigures, curves
 from matrices.events import Event, Sealed
 from matrices.expectation import Expectation
 from matrices.hops import Hops, hops_of, mean_hops
@@ -24,6 +25,7 @@ from matrices.statistics import (
     latency_summary,
     paired_difference,
 )
+from matrices.sweeps import SweptCell
 from matrices.verdicts import (
     AA_CONFIDENCE,
     Evidence,
@@ -136,7 +138,7 @@ class CellFigures:
 
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
-    to report).
+    to report). `remark` is what a reader of the error rates must know of the schedule.
     """
 
     config: ManifestCell
@@ -152,6 +154,7 @@ class CellFigures:
     successes: Comparison
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
+    remark: str
 
     @property
     def claim_safe(self) -> bool:
@@ -169,9 +172,32 @@ class Figures:
     unplanned: tuple[Finding, ...]
 
     @property
+    def curves(self) -> tuple[Curve, ...]:
+        """What each swept setting does."""
+        by_name = {cell.config.name: cell for cell in self.cells}
+        swept = (SweptCell.from_dict(one) for one in self.manifest.details.get("sweep", ()))
+        return curves(
+            SweptFigures(
+                profile=one.profile,
+                settings=one.settings,
+                arms=tuple(_point(arm) for arm in by_name[one.cell].arms),
+            )
+            for one in swept
+        )
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything the checker holds against the campaign."""
         return (*self.unplanned, *(finding for cell in self.cells for finding in cell.findings))
+
+
+def _point(arm: ArmFigures) -> ArmPoint:
+    return ArmPoint(
+        arm=arm.arm,
+        error_rate=arm.error_rate,
+        retries_mean_success=arm.retries_mean_success,
+        latency_mean_s=None if arm.latency is None else arm.latency.mean_s,
+    )
 
 
 def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]) -> Figures:
@@ -181,6 +207,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
     judged = {judgement.cell: judgement for judgement in check(manifest, events, expectations)}
     mine = {cell.name: judged.pop(cell.name) for cell in manifest.cells}
     arms = {cell.name: cell.arms for cell in manifest.cells}
+    remarks = {expectation.cell: expectation.remark for expectation in expectations}
     floor, every = _compare({name: _samples(one, arms[name]) for name, one in mine.items()})
     _, clean = _compare({name: _samples(one, arms[name], clean=True) for name, one in mine.items()})
     _, answered = _compare({name: _samples(one, arms[name], answered=True) for name, one in mine.items()})
@@ -194,6 +221,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 every[cell.name],
                 clean[cell.name],
                 answered[cell.name],
+                remarks[cell.name],
             )
             for cell in manifest.cells
         ),
@@ -273,6 +301,7 @@ def _cell(
     every: Comparison,
     clean: Comparison,
     answered: Comparison,
+    remark: str,
 ) -> CellFigures:
     blocks = {run.pair.block for runs in judged.runs.values() for run in runs.values()}
     dirty = [
@@ -294,6 +323,7 @@ def _cell(
         successes=answered,
         findings=judged.findings,
         gates=_gates(judged, config.arms[0], floor, every, clean, len(blocks)),
+        remark=remark,
     )
 
 

@@ -33,7 +33,7 @@ def _profile(config: Config) -> Profile:
 
 
 def _schedule(config: Config) -> Schedule:
-    return schedule_of(_profile(config), prefix=config["cell"])
+    return schedule_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
 
 
 def _annotate(config: Config) -> Annotate | None:

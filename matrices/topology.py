@@ -154,6 +154,7 @@ def _configs(
             "parent_pid": os.getpid(),
             "cell": cell.name,
             "profile": cell.profile.model_dump(mode="json"),
+            "cycle": cell.schedule.cycle,
             "seed": options.seed,
             "concurrency": options.concurrency,
             "faulted": cell.faulted(arm),

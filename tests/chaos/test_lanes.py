@@ -16,6 +16,7 @@ from chaos.faults import Bandwidth, Fault, Kind, Latency, Reset, Slicer, Stall, 
 from chaos.lanes import open_lanes
 from chaos.schedule import Rule, Schedule
 from chaos.toxiproxy import ToxiproxyClient
+from chaos.when import Every
 from treni import metadata
 from treni.errors import TreniError, from_rpc_error
 from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
@@ -27,7 +28,7 @@ TIMEOUT_S = 0.5
 
 
 def schedule_of(*kinds: Kind, hop: str = "tool") -> Schedule:
-    return Schedule(prefix="t", hop=hop, rules=tuple(Rule(kind=kind, every=7) for kind in kinds))
+    return Schedule(prefix="t", hop=hop, rules=tuple(Rule(kind=kind, when=Every(every=7)) for kind in kinds))
 
 
 def marked(key: str, kind: Kind | None, hop: str = "tool") -> tuple[tuple[str, str], ...]:

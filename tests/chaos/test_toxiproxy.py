@@ -18,6 +18,7 @@ from chaos.faults import Fault, Latency
 from chaos.lanes import open_lanes
 from chaos.schedule import Rule, Schedule
 from chaos.toxiproxy import Toxic, ToxiproxyClient, ToxiproxyServer
+from chaos.when import Every
 from treni import metadata
 from treni.errors import TreniError
 from treni.v1 import tools_pb2, tools_pb2_grpc
@@ -153,7 +154,7 @@ async def test_killed_in_mid_call_it_fails_the_call_at_once_and_recovers_fast(
     toxiproxy, toxiproxy_program, upstream, deliveries
 ):
     slow = Latency(delay_ms=20_000)
-    schedule = Schedule(prefix="k", rules=(Rule(kind=slow, every=2),))
+    schedule = Schedule(prefix="k", rules=(Rule(kind=slow, when=Every(every=2)),))
     fault = Fault(id="k:1", site="hop", hop="tool", kind=slow)
     async with open_lanes(
         toxiproxy.address, hop="tool", upstream=upstream.address, schedule=schedule, deliveries=deliveries

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
+from chaos.when import Every
 from matrices import events as ev
 from matrices.check import CellJudgement, check
 from matrices.history import state_of
@@ -21,7 +22,7 @@ from tests.matrices import histories as h
 
 P04 = Schedule(
     prefix="p04",
-    rules=(Rule(kind=Status(), every=2), Rule(kind=Stall(), every=3)),
+    rules=(Rule(kind=Status(), when=Every(every=2)), Rule(kind=Stall(), when=Every(every=3))),
     warmup=1,
 )
 EVENTS, EXPECTATION = f.campaign_cell("p04", schedule=P04)
@@ -427,7 +428,9 @@ def test_a_block_whose_end_an_interruption_swallowed_is_contaminated() -> None:
 @pytest.mark.parametrize("idempotency", [True, False])
 def test_retries_after_a_lost_answer_duplicate_what_the_schedule_predicts(idempotency: bool) -> None:
     """The tool ran and its answer was lost: every 2nd attempt, each call tried once more."""
-    lost = Schedule(prefix="p04", rules=(Rule(kind=Stall(direction="response"), every=2),), warmup=1)
+    lost = Schedule(
+        prefix="p04", rules=(Rule(kind=Stall(direction="response"), when=Every(every=2)),), warmup=1
+    )
     events, expected = f.campaign_cell("p04", schedule=lost, idempotency=idempotency)
     judged = check(MANIFEST, events, [expected])[0]
     assert judged.findings == ()
@@ -437,7 +440,9 @@ def test_retries_after_a_lost_answer_duplicate_what_the_schedule_predicts(idempo
 
 def test_a_fresh_key_for_each_attempt_counts_every_row_beyond_the_first() -> None:
     """The tool ran, its answer was lost, and the retry had a key of its own: the ledger wrote the entry again."""
-    lost = Schedule(prefix="p04", rules=(Rule(kind=Stall(direction="response"), every=2),), warmup=1)
+    lost = Schedule(
+        prefix="p04", rules=(Rule(kind=Stall(direction="response"), when=Every(every=2)),), warmup=1
+    )
     events, expected = f.campaign_cell("p04", schedule=lost)
     twice: list[ev.Event] = []
     for event in events:

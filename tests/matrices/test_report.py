@@ -13,6 +13,7 @@ import pytest
 
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
+from chaos.when import Every
 from matrices import chain
 from matrices import events as ev
 from matrices.events import dump_event
@@ -27,7 +28,11 @@ from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
 GOLDEN = Path(__file__).parent / "golden"
-P04 = Schedule(prefix="p04", rules=(Rule(kind=Status(), every=2), Rule(kind=Stall(), every=3)), warmup=1)
+P04 = Schedule(
+    prefix="p04",
+    rules=(Rule(kind=Status(), when=Every(every=2)), Rule(kind=Stall(), when=Every(every=3))),
+    warmup=1,
+)
 CELLS = (
     h.manifest_cell("aa", profile="aa", arms=("internal", "internal_b")),
     h.manifest_cell("p00", profile="p00_baseline"),
