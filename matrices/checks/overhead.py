@@ -29,6 +29,8 @@ def of_overhead(
             continue
         parts["the way from the client and back"].append(hops.client)
         parts["what nothing explains"].append(hops.unexplained)
+        if run.record is not None:
+            parts["the loop within its attempts"].append(run.record.loop_s - hops.loop)
         wanted = planned[pair].attempts
         if not any(want.fault is not None for want in wanted):
             parts["the loop"].append(hops.loop)

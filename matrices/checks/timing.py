@@ -14,6 +14,9 @@ from treni.v1 import agent_pb2
 
 _STAGES = ("queue_s", "tokenize_s", "prefill_s", "decode_s", "sample_s", "detokenize_s", "route_s", "copy_s")
 
+_OVERHEAD = frozenset({"client", "loop", "unexplained"})
+"""Parts in which nothing is waited for but the machine itself."""
+
 
 def of_times(run: Run, expected: ExpectedRun, run_timeout_s: float, say: Say) -> Iterator[Finding]:
     """Findings about the times of one run."""
@@ -32,9 +35,10 @@ def of_times(run: Run, expected: ExpectedRun, run_timeout_s: float, say: Say) ->
     assert parts is not None, "there is a record"
     for name in ("client", "loop", "backoff", "model_hop", "engine_other", "tool_hop", "unexplained"):
         value_s = getattr(parts, name)
-        # A failed attempt's model time is the engine's only as far as it told of it.
         if not value_s >= -CLOCK_S:
             yield say("hops_negative", f"{name} is {value_s * 1e3:.3f} ms")
+        elif name in _OVERHEAD and not value_s <= LATE_S:
+            yield say("overhead_unlikely", f"{name} is {value_s * 1e3:.3f} ms")
     yield from _of_engine(record, say)
     yield from _of_tools(run, record, say)
 
