@@ -14,8 +14,8 @@ from treni.v1 import agent_pb2
 
 _STAGES = ("queue_s", "tokenize_s", "prefill_s", "decode_s", "sample_s", "detokenize_s", "route_s", "copy_s")
 
-_OVERHEAD = frozenset({"client", "loop", "unexplained"})
-"""Parts in which nothing is waited for but the machine itself."""
+_MOST_S = {"client": LATE_S, "loop": LATE_S, "unexplained": CLOCK_S}
+"""Parts in which only the machine itself is waited for. A run awaits nothing outside of its attempts."""
 
 
 def of_times(run: Run, expected: ExpectedRun, run_timeout_s: float, say: Say) -> Iterator[Finding]:
@@ -37,8 +37,12 @@ def of_times(run: Run, expected: ExpectedRun, run_timeout_s: float, say: Say) ->
         value_s = getattr(parts, name)
         if not value_s >= -CLOCK_S:
             yield say("hops_negative", f"{name} is {value_s * 1e3:.3f} ms")
-        elif name in _OVERHEAD and not value_s <= LATE_S:
+        elif not value_s <= _MOST_S.get(name, math.inf):
             yield say("overhead_unlikely", f"{name} is {value_s * 1e3:.3f} ms")
+    if not record.total_s - record.loop_s - record.backoff_s >= -CLOCK_S:
+        yield say(
+            "hops_negative", f"the loop's {record.loop_s * 1e3:.3f} ms leave no time for what it awaited"
+        )
     yield from _of_engine(record, say)
     yield from _of_tools(run, record, say)
 
@@ -66,13 +70,19 @@ def _of_engine(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
     for what, part_s in (
         ("the stages in sum", math.fsum(stages.values())),
         ("the first token", engine.first_token_s),
-        ("the decode steps in sum", steps.count * steps.mean_s),
+        ("the first token and the steps after it", engine.first_token_s + steps.count * steps.mean_s),
         ("the median step", steps.p50_s),
         ("the slowest steps", steps.p99_s),
     ):
         if not 0 <= part_s <= engine.total_s + CLOCK_S:
             total = f"the engine's total is {engine.total_s * 1e3:.3f} ms"
             yield say("stages_impossible", f"{what}: {part_s * 1e3:.3f} ms, and {total}")
+    prompt_s = engine.tokenize_s + engine.prefill_s
+    if not prompt_s <= engine.first_token_s + CLOCK_S * record.turns:
+        detail = (
+            f"{prompt_s * 1e3:.3f} ms on prompts, and the first token after {engine.first_token_s * 1e3:.3f}"
+        )
+        yield say("stages_impossible", detail)
     if steps.p50_s > steps.p99_s or (steps.count == 0) != (steps.mean_s == 0):
         yield say("stages_impossible", f"{steps.count} steps, {steps.mean_s} {steps.p50_s} {steps.p99_s}")
     if record.turns > 0 and not (engine.total_s > 0 and engine.first_token_s > 0):
