@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -73,7 +74,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self, request: agent_pb2.RunRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         """Streams the run's events; the record is the last one whatever happens."""
-        recorder = Recorder(arm=self._arm)
+        recorder = Recorder(arm=self._arm, pid=os.getpid())
         deadline = Deadline.after(self._run_timeout_s(context.time_remaining()))
         async with Outbox(context.write) as outbox:
             failure = await self._run(request, deadline, recorder, outbox)

@@ -214,6 +214,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     history = read_history(folder / HISTORY)
     manifest = read_manifest(folder / MANIFEST)
     _same_files(folder, history)
+    _same_rules(manifest)
     suite = load_suite(str(folder / SUITE)).model_copy(update={"name": manifest.suite.name})
     options = Options(
         suite=str(manifest.details["suite"]),
@@ -264,9 +265,34 @@ def _same_files(folder: Path, history: History) -> None:
             )
 
 
+def _same_rules(manifest: Manifest) -> None:
+    """A history is judged by limits that nobody chose for it."""
+    for what, written, mine in (
+        ("contamination", manifest.contamination, CONTAMINATION),
+        ("side_effect_tools", manifest.side_effect_tools, plan.SIDE_EFFECT_TOOLS),
+    ):
+        if written != mine:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "rules_changed",
+                expected=f"{what} to be {mine}, as in this version",
+                got=str(written),
+                todo="use the version of treni-route that the manifest names",
+            )
+
+
 def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
     """A schedule that this version reads otherwise than the one that ran would judge the history wrongly."""
     for written, cell in zip(manifest.cells, campaign.cells, strict=True):
+        if written.name != cell.name:
+            raise TreniError(
+                Code.DATA_LOSS,
+                "manifest_inconsistent",
+                expected=f"the cell of {written.profile} to be named {cell.name}",
+                got=written.name,
+                todo="restore the manifest; it was edited",
+                definite=True,
+            )
         if written.schedule_hash != _hashes(cell):
             raise TreniError(
                 Code.FAILED_PRECONDITION,

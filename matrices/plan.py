@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from chaos import faults
-from chaos.schedule import PredictedRequest, Prediction, Rule, Schedule, predict
+from chaos.schedule import Prediction, Rule, Schedule, predict
 from chaos.when import Burst, Every, Rate, When
 from controller.policy import Policy
-from matrices.expectation import UNFAULTED, Expectation, ExpectedPair, ExpectedRun, expected_run
+from matrices.expectation import Expectation, ExpectedPair, ExpectedRun
 from matrices.order import Place, baseline_first
 from matrices.profiles import Profile, RuleSpec
 from matrices.suites import Suite, Task
+from matrices.trace import Arm, expected_run
 from tools_svc.registry import tool_specs
 from treni.errors import invalid_argument
 
@@ -24,6 +24,9 @@ INTERNAL_AGAIN = "internal_b"
 
 TOOL_HOSTS = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "tools"}
 """The role whose process hosts each arm's tools, and so meets the faults of tools that break their host."""
+ROLES = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "controller"}
+"""The role that answers for each arm. The A/A cell has a runtime for each of its arms, so that what one process
+differs from another by is part of the noise floor."""
 
 SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if spec.has_side_effects)
 
@@ -93,7 +96,10 @@ class PlannedCell:
         if not self.faulted(arm):
             return None
         tasks = [planned.task for planned in self.pairs]
-        flags = [[call.name in SIDE_EFFECT_TOOLS for call in task.expect.calls] for task in tasks]
+        flags = [
+            [call.name in SIDE_EFFECT_TOOLS and not call.refused for call in task.expect.calls]
+            for task in tasks
+        ]
         return predict(
             self.schedule,
             self.calls,
@@ -215,33 +221,44 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 def expectation_of(cell: PlannedCell) -> Expectation:
     """What the checker compares the cell's history with."""
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    pairs = []
-    for planned in cell.pairs:
-        runs: dict[str, ExpectedRun] = {
-            arm: UNFAULTED if prediction is None else expected_run(prediction.requests[planned.pair])
-            for arm, prediction in predictions.items()
-        }
-        pairs.append(
-            ExpectedPair(
-                pair=planned.pair,
-                block=planned.block,
-                task_id=planned.task.id,
-                stratum=planned.stratum,
-                segment=planned.segment,
-                order=planned.order,
-                runs=runs,
-                waits_s={
-                    arm: 0.0 if of is None else _fixed_wait_s(cell, of.requests[planned.pair], planned.pair)
-                    for arm, of in predictions.items()
-                },
-            )
+    hop, policy = cell.profile.faults.hop, policy_of(cell.profile, seed=cell.seed)
+
+    def run(arm: str, planned: PlannedPair) -> ExpectedRun:
+        prediction = predictions[arm]
+        return expected_run(
+            planned.task,
+            Arm(
+                has_hops=arm == EXTERNAL,
+                policy=policy,
+                idempotency=cell.idempotency,
+                side_effect_tools=SIDE_EFFECT_TOOLS,
+            ),
+            request_index=planned.pair,
+            hop=hop,
+            request=None if prediction is None else prediction.requests[planned.pair],
         )
+
     return Expectation(
         cell=cell.name,
         arms=cell.arms,
-        pairs=tuple(pairs),
-        duplicates={arm: p.duplicates if p is not None else 0 for arm, p in predictions.items()},
-        phantoms={arm: p.phantoms if p is not None else 0 for arm, p in predictions.items()},
+        roles={arm: ROLES[arm] for arm in cell.arms},
+        pairs=tuple(
+            ExpectedPair(
+                pair=planned.pair,
+                block=planned.block,
+                task=planned.task,
+                stratum=planned.stratum,
+                segment=planned.segment,
+                order=planned.order,
+                runs={arm: run(arm, planned) for arm in cell.arms},
+            )
+            for planned in cell.pairs
+        ),
+        policy=policy,
+        idempotency=cell.idempotency,
+        faulted=tuple(arm for arm in cell.arms if cell.faulted(arm)),
+        hop=hop,
+        first_attempt=cell.schedule.start,
     )
 
 
@@ -308,25 +325,3 @@ def policy_of(profile: Profile, *, seed: int) -> Policy:
         backoff_jitter=spec.backoff_jitter,
         seed=seed,
     )
-
-
-def _fixed_wait_s(cell: PlannedCell, request: PredictedRequest, index: int) -> float:
-    """Seconds that the request at that position waits because plan and seed say so: timeouts, delays and backoffs."""
-    hop, policy = cell.profile.faults.hop, policy_of(cell.profile, seed=cell.seed)
-    waits = []
-    for attempt in request.attempts:
-        kind = None if attempt.fault is None else attempt.fault.kind
-        if attempt.attempt > 0:
-            waits.append(
-                policy.backoff_s(
-                    hop=hop,
-                    request_index=index,
-                    call_index=attempt.call_index,
-                    attempt=attempt.attempt,
-                )
-            )
-        if isinstance(kind, faults.Stall):
-            waits.append(policy.timeout_s(hop))
-        elif isinstance(kind, faults.Latency):
-            waits.append(min(kind.delay_ms / 1000, policy.timeout_s(hop)))
-    return math.fsum(waits)

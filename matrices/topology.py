@@ -20,7 +20,7 @@ from chaos.faults import Crash
 from chaos.toxiproxy import ToxiproxyServer
 from matrices import events as ev
 from matrices.campaign import Campaign
-from matrices.plan import EXTERNAL, INTERNAL, INTERNAL_AGAIN, TOOL_HOSTS, PlannedCell
+from matrices.plan import EXTERNAL, ROLES, TOOL_HOSTS, PlannedCell
 from matrices.processes import Child, start_child
 from matrices.supervisor import Ward
 from tools_svc.ledger_append import read_effects
@@ -29,10 +29,6 @@ from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
 INFO_TIMEOUT_S = 60.0
-
-ROLES = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "controller"}
-"""The role that answers for each arm. The A/A cell has a runtime for each of its arms, so that what one process
-differs from another by is part of the noise floor."""
 
 
 class LocalTopology:

@@ -12,8 +12,13 @@ import pytest
 
 from chaos.deliveries import read_deliveries
 from chaos.faults import Fault, Kind, Latency, Reset, Stall, Status
-from chaos.injector import FaultyTools
+from chaos.injector import FaultInjector, FaultyTools
+from runtime_svc.internal import RegistryTools
 from tests.limits import HANG_S, longer_and_longer
+from tools_svc.pool import BoundedPool
+from tools_svc.protocol import ToolsConfig
+from tools_svc.registry import build_registry
+from tools_svc.server import start as start_tools
 from treni import metadata
 from treni.errors import TreniError, from_rpc_error
 from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
@@ -95,6 +100,36 @@ async def test_a_slow_tool_answers_late(channel, upstream):
     response = await call(channel, encoded(Latency(delay_ms=120)))
     assert time.perf_counter() - begun >= 0.12
     assert response.result_json == "x" * 20
+
+
+@pytest.fixture
+async def refusing(deliveries, tmp_path):
+    """The real tools behind the injector; the ledger refuses an account that it does not have."""
+    config = ToolsConfig(ledger_path=tmp_path / "ledger.sqlite")
+    server = await start_tools(config, interceptors=[FaultInjector("tool", deliveries)])
+    async with grpc.aio.insecure_channel(server.address) as direct:
+        yield tools_pb2_grpc.ToolServiceStub(direct)
+    await server.stop()
+
+
+REFUSED = tools_pb2.CallToolRequest(name="ledger_append", arguments_json='{"account": "nobody", "amount": 1}')
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "least_s"),
+    [
+        (Latency(delay_ms=120), "INVALID_ARGUMENT", 0.12),
+        (Stall(direction="response"), "DEADLINE_EXCEEDED", 0.3),
+        (Status(), "UNAVAILABLE", 0.0),
+    ],
+)
+async def test_a_tools_own_refusal_is_late_or_lost_like_an_answer(refusing, kind, code, least_s):
+    begun = time.perf_counter()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await refusing.Call(REFUSED, timeout=0.3, metadata=((metadata.FAULT, encoded(kind)),))
+    assert time.perf_counter() - begun >= least_s
+    error = from_rpc_error(caught.value, hop="tool")
+    assert (error.code.name, error.kind == "ledger_account_unknown") == (code, code == "INVALID_ARGUMENT")
 
 
 async def test_what_lanes_deliver_passes_through(channel, upstream, deliveries_path):
@@ -196,6 +231,25 @@ async def test_in_process_calls_without_a_fault_of_the_tool_pass(deliveries, del
     assert await tools.specs(timeout_s=1.0) == ()
     assert len(inner.ran) == 3
     assert [row.kind for row in read_deliveries(deliveries_path)] == ["latency"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "least_s"),
+    [
+        (Latency(delay_ms=120), "INVALID_ARGUMENT", 0.12),
+        (Stall(direction="response"), "DEADLINE_EXCEEDED", 0.3),
+    ],
+)
+async def test_in_process_a_refusal_is_late_or_lost_too(deliveries, tmp_path, kind, code, least_s):
+    pool = BoundedPool(workers=1, queue=1)
+    with build_registry(ToolsConfig(ledger_path=tmp_path / "ledger.sqlite")) as registry:
+        tools = FaultyTools(RegistryTools(registry, pool), deliveries)
+        begun = time.monotonic()
+        with pytest.raises(TreniError) as caught:
+            await tools.call(REFUSED, Context(Until(begun + 0.3), {metadata.FAULT: encoded(kind)}))
+        assert time.monotonic() - begun >= least_s - 0.001
+        await pool.close()
+    assert caught.value.code.name == code
 
 
 async def test_cancelling_a_stalled_call_ends_it_at_once(deliveries):

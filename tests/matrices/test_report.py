@@ -24,6 +24,7 @@ from matrices.report import ExitStatus, exit_status, render, write_report
 from matrices.report_csv import csv_markdown
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import HEADINGS, ms, number, table_text
+from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,9 +42,9 @@ MANIFEST = h.manifest(*CELLS, runs=12)
 
 
 def _campaign(**delays_s: float) -> tuple[list[ev.Event], list[Expectation]]:
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"))
-    p00, p00_expected = h.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
-    p04, p04_expected = h.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"))
+    p00, p00_expected = f.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
+    p04, p04_expected = f.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
     return [*aa, *p00, *p04, ev.Sealed()], [aa_expected, p00_expected, p04_expected]
 
 
@@ -176,7 +177,7 @@ def test_a_finding_makes_the_row_exploratory_and_the_exit_status_one() -> None:
     assert rows["p00"]["claim_safe"] == "no"
     assert rows["p00"]["gates_failed"] == "check_clean"
     assert rows["p04"]["claim_safe"] == "yes"
-    assert "answer_wrong [p00 external pair 3]" in render(seen)["summary.md"]
+    assert "grade_wrong [p00 external pair 3]" in render(seen)["summary.md"]
 
 
 def test_a_void_pair_is_left_out_and_named() -> None:
@@ -207,8 +208,8 @@ def test_contaminated_blocks_are_shown_with_and_without() -> None:
 
 def test_too_few_runs_give_no_interval_and_no_verdict() -> None:
     manifest = h.manifest(*CELLS[:2], runs=2)
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
-    p00, p00_expected = h.campaign_cell("p00", runs=2)
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
+    p00, p00_expected = f.campaign_cell("p00", runs=2)
     seen = figures(manifest, [*aa, *p00, ev.Sealed()], [aa_expected, p00_expected])
     assert seen.floor is None
     row = _rows(render(seen)["comparison.csv"])[1]
