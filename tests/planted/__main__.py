@@ -16,7 +16,6 @@ from tests.planted.bug import Bug, Sight
 from tests.planted.bugs import BUGS
 from tests.planted.tree import Tree
 
-
 QUOTED_CHARS = 4000
 
 
