@@ -47,7 +47,8 @@ from treni.errors import Code, TreniError, invalid_argument
 STALL_MS = 10 * 365 * 24 * 3600 * 1000
 """A stall is a latency of ten years. Not `timeout`: removing that closes every connection of the proxy."""
 
-WARM_TIMEOUT_S = 10.0
+WARM_TIMEOUT_S = 120.0
+"""For an upstream that is not there, not for one that is slow."""
 
 _log = logging.getLogger("treni.chaos")
 

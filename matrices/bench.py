@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from matrices.campaign import Options, plan_campaign
+from matrices.campaign import MARGIN, Options, plan_campaign
 from matrices.client import AgentClient
 from matrices.echo import METHOD
 from matrices.plan import EXTERNAL, INTERNAL, PlannedCell
@@ -52,6 +52,8 @@ async def run(model_dir: str, requests: int) -> str:
             backend="numpy",
             model_dir=model_dir,
             idempotency=True,
+            margin=MARGIN,
+            restarts=1,
             toxiproxy=None,
         )
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))

@@ -8,15 +8,18 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from matrices import plan
+from matrices import chain, plan
+from matrices import events as ev
+from matrices.beat import beat_sentence
 from matrices.expectation import Expectation
+from matrices.history import History, read_history
 from matrices.host_rules import refuse_uncertain
 from matrices.manifest import (
     Manifest,
@@ -30,6 +33,7 @@ from matrices.manifest import (
 from matrices.plan import PlannedCell
 from matrices.profiles import Profile
 from matrices.suites import Suite, load_suite
+from matrices.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -39,6 +43,9 @@ HISTORY = "history.jsonl"
 
 CONTAMINATION = {"steal_fraction": 0.10, "other_cpu_fraction": 0.25}
 """Block conditions above which a block is contaminated: fractions of the machine's processor time."""
+
+MARGIN = 0.05
+"""The share of the baseline's mean latency within which arms count as equivalent, if a campaign does not say."""
 
 _PACKAGES = ("treni-route", "grpcio", "protobuf", "numpy", "toxiproxy-python", "tokenizers")
 
@@ -56,8 +63,16 @@ class Options:
     model_dir: str | None
     """A Hugging Face directory; None: the bundled model, wherever the package is."""
     idempotency: bool
+    margin: float
+    """The share of the baseline's mean latency within which the arms count as equivalent."""
+    restarts: int
+    """How many groups of blocks have processes of their own; from 2 on, the group is the replicate."""
     toxiproxy: str | None
     """The API address of a toxiproxy server to use; None: one of our own for each cell."""
+    fault_seeds: int = 1
+    """How many schedules each cell pools, with seeds that count up from the profile's."""
+    sweep: tuple[SweptCell, ...] = ()
+    """Which cells are variants of a profile, and what was set in them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +92,10 @@ class Campaign:
     @property
     def expectations(self) -> tuple[Expectation, ...]:
         """What the checker compares each cell with."""
-        return tuple(plan.expectation_of(cell) for cell in self.cells)
+        return tuple(
+            replace(plan.expectation_of(cell), remark=beat_sentence(cell, cell.arms[1]))
+            for cell in self.cells
+        )
 
 
 def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -> Campaign:
@@ -85,6 +103,13 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
 
     Raises INVALID_ARGUMENT for options that cannot be run.
     """
+    if not 1 <= options.restarts <= options.runs:
+        raise invalid_argument(
+            "restarts_invalid",
+            expected=f"from 1 restart to one for each of the {options.runs} runs",
+            got=str(options.restarts),
+            todo="choose fewer --restarts, or more --runs",
+        )
     suite = load_suite(options.suite)
     cells = _cells(profiles, suite, options)
     for cell in cells:
@@ -101,21 +126,25 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
 
 
 def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple[PlannedCell, ...]:
-    idempotency = options.idempotency
-    aa = plan.plan_aa(suite, runs=options.runs, idempotency=idempotency)
-    rest = [plan.plan_cell(p, suite, runs=options.runs, idempotency=idempotency) for p in profiles]
-    return (aa, *rest)
+    shape: dict[str, Any] = {
+        "runs": options.runs,
+        "seed": options.seed,
+        "restarts": options.restarts,
+        "idempotency": options.idempotency,
+    }
+    aa = plan.plan_aa(suite, **shape)
+    cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
+    return (aa, *cells)
 
 
-def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str) -> Manifest:
-    """Writes manifest and suite into the campaign's folder, the manifest last and whole."""
+def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str) -> ev.Opened:
+    """Writes manifest and suite into the campaign's folder, the manifest last and whole; the history's first line."""
     options = campaign.options
-    (campaign.folder / SUITE).write_text(
-        "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks), encoding="utf-8"
-    )
+    suite = "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks).encode()
+    (campaign.folder / SUITE).write_bytes(suite)
     planned = campaign.cells[0].pairs
     manifest = Manifest(
-        version=1,
+        version=2,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=_commit(),
         versions={
@@ -149,6 +178,8 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
         seed=options.seed,
         concurrency=options.concurrency,
         idempotency=options.idempotency,
+        margin=options.margin,
+        restarts=options.restarts,
         contamination=CONTAMINATION,
         side_effect_tools=plan.SIDE_EFFECT_TOOLS,
         cells=tuple(_manifest_cell(cell) for cell in campaign.cells),
@@ -158,31 +189,32 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
         },
+        fault_seeds=options.fault_seeds,
+        sweep=options.sweep,
     )
+    written = dump_manifest(manifest)
     partial = campaign.folder / f"{MANIFEST}.partial"
     with partial.open("wb") as file:
-        file.write(dump_manifest(manifest))
+        file.write(written)
         file.flush()
         os.fsync(file.fileno())
     partial.rename(campaign.folder / MANIFEST)
-    return manifest
+    return ev.Opened(version=2, manifest_sha256=chain.digest(written), suite_sha256=chain.digest(suite))
 
 
-def load_campaign(folder: Path) -> tuple[Campaign, Manifest]:
-    """The campaign that a folder holds, planned again from its manifest and suite.
+def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
+    """The campaign that a folder holds, planned again from its manifest and suite, and its history so far.
 
-    Raises INVALID_ARGUMENT if the folder holds none, DATA_LOSS if its files are damaged.
+    Raises INVALID_ARGUMENT if the folder holds none, DATA_LOSS if its files are damaged or are not those that the
+    history began with.
     """
     for name in (MANIFEST, SUITE, HISTORY):
         if not (folder / name).is_file():
-            raise invalid_argument(
-                "campaign_missing",
-                expected=f"a campaign's folder with {name}",
-                got=str(folder),
-                todo="name the folder that `treni-route matrix` printed; one that died before its first request "
-                "holds nothing to continue",
-            )
+            raise _missing(folder, name)
+    history = read_history(folder / HISTORY)
     manifest = read_manifest(folder / MANIFEST)
+    _same_files(folder, history)
+    _same_rules(manifest)
     suite = load_suite(str(folder / SUITE)).model_copy(update={"name": manifest.suite.name})
     options = Options(
         suite=str(manifest.details["suite"]),
@@ -193,18 +225,74 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest]:
         backend=str(manifest.details["backend"]),
         model_dir=manifest.details["model_dir"],
         idempotency=manifest.idempotency,
+        margin=manifest.margin,
+        restarts=manifest.restarts,
         toxiproxy=manifest.details["toxiproxy"],
+        fault_seeds=manifest.fault_seeds,
+        sweep=manifest.sweep,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)
     campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
     _same_schedules(manifest, campaign)
-    return campaign, manifest
+    return campaign, manifest, history
+
+
+def _missing(folder: Path, what: str) -> TreniError:
+    return invalid_argument(
+        "campaign_missing",
+        expected=f"a campaign's folder with {what}",
+        got=str(folder),
+        todo="name the folder that `treni-route matrix` printed; one that died before its first request "
+        "holds nothing to continue",
+    )
+
+
+def _same_files(folder: Path, history: History) -> None:
+    """The history begins with the digests of the files beside it."""
+    if history.opened is None:
+        raise _missing(folder, "a first line in history.jsonl")
+    for name, expected in ((MANIFEST, history.opened.manifest_sha256), (SUITE, history.opened.suite_sha256)):
+        got = chain.digest((folder / name).read_bytes())
+        if got != expected:
+            raise TreniError(
+                Code.DATA_LOSS,
+                "campaign_changed",
+                expected=f"{folder / name} to have the digest that {HISTORY} begins with, {expected[:12]}...",
+                got=f"{got[:12]}...",
+                todo="restore the file: it is not the one that the campaign was run with",
+                definite=True,
+            )
+
+
+def _same_rules(manifest: Manifest) -> None:
+    """A history is judged by limits that nobody chose for it."""
+    for what, written, mine in (
+        ("contamination", manifest.contamination, CONTAMINATION),
+        ("side_effect_tools", manifest.side_effect_tools, plan.SIDE_EFFECT_TOOLS),
+    ):
+        if written != mine:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "rules_changed",
+                expected=f"{what} to be {mine}, as in this version",
+                got=str(written),
+                todo="use the version of treni-route that the manifest names",
+            )
 
 
 def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
     """A schedule that this version reads otherwise than the one that ran would judge the history wrongly."""
     for written, cell in zip(manifest.cells, campaign.cells, strict=True):
+        if written.name != cell.name:
+            raise TreniError(
+                Code.DATA_LOSS,
+                "manifest_inconsistent",
+                expected=f"the cell of {written.profile} to be named {cell.name}",
+                got=written.name,
+                todo="restore the manifest; it was edited",
+                definite=True,
+            )
         if written.schedule_hash != _hashes(cell):
             raise TreniError(
                 Code.FAILED_PRECONDITION,
@@ -217,7 +305,7 @@ def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
 
 def _manifest_cell(cell: PlannedCell) -> ManifestCell:
     profile = cell.profile
-    dumped = profile.model_dump(mode="json")
+    dumped = profile.model_dump(mode="json", exclude_none=True)
     return ManifestCell(
         name=cell.name,
         profile=profile.name,

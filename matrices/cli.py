@@ -13,19 +13,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from matrices import doctor as doctor_module
+from matrices.beat import beat_sentence
 from matrices.bench_command import bench
-from matrices.campaign import Campaign, Options, load_campaign, plan_campaign
+from matrices.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
+from matrices.check import Finding
 from matrices.command_line import bundled_checkpoint, errors
 from matrices.compare_command import compare
-from matrices.history import read_history
+from matrices.history import History
 from matrices.make_checkpoint import make_checkpoint
+from matrices.plan_table import plan_table
 from matrices.profiles import bundled_profiles, select_profiles
-from matrices.report import ExitStatus, exit_status, write_report
+from matrices.report import ExitStatus, differing, exit_status, write_report
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import table_text
 from matrices.runner import Runner
 from matrices.simulation import main as simulate
 from matrices.suites import bundled_suites, load_suite
+from matrices.sweeps import expand, parse_setting
+from treni.errors import Code, TreniError
 
 _EPILOG = """\b
 Examples:
@@ -33,6 +38,7 @@ Examples:
   treni-route matrix p01t..p05t            the same faults at the tool itself: both arms meet them
   treni-route matrix p00,p04 --runs 3      a short one
   treni-route matrix mine.toml --suite chains
+  treni-route matrix r01 --fault-seeds 8 --set policy.retries=0..4
   treni-route matrix --resume results/20260101T000000Z
   treni-route check results/20260101T000000Z
 
@@ -77,6 +83,20 @@ def main() -> None:
     help='Pairs at once; over 1 only for schedules by = "request".',
 )
 @click.option(
+    "--fault-seeds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help='Schedules that each cell pools, --runs blocks each; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUES",
+    multiple=True,
+    help="Run each profile once for each value, such as policy.retries=0..4; repeatable, for every combination.",
+)
+@click.option(
     "--backend",
     type=click.Choice(["numpy", "cupy"]),
     default="numpy",
@@ -93,6 +113,20 @@ def main() -> None:
     "--toxiproxy",
     metavar="HOST:PORT",
     help="Use this toxiproxy server instead of starting one for each cell.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=MARGIN,
+    show_default=True,
+    help="Arms within this share of the baseline's mean latency are equivalent; fixed before the run.",
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Groups of blocks with fresh processes; from 3 on, the group is the replicate.",
 )
 @click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")
 @click.option(
@@ -115,9 +149,13 @@ def matrix(
     seed: int,
     topology: str,
     concurrency: int,
+    fault_seeds: int,
+    settings: tuple[str, ...],
     backend: str,
     model_dir: Path | None,
     toxiproxy: str | None,
+    margin: float,
+    restarts: int,
     no_idempotency: bool,
     out: Path,
     resume: Path | None,
@@ -130,11 +168,12 @@ def matrix(
     """
     with errors():
         if resume is not None:
-            campaign, _ = load_campaign(resume)
+            campaign, _, _ = load_campaign(resume)
         elif profiles is None:
             raise click.UsageError("name the profiles to run, such as p00..p05, or --resume a folder")
         else:
             folder = out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            cells, sweep = expand(select_profiles(profiles), [parse_setting(text) for text in settings])
             options = Options(
                 suite=suite,
                 runs=runs,
@@ -144,11 +183,18 @@ def matrix(
                 backend=backend,
                 model_dir=None if model_dir is None else str(model_dir.resolve()),
                 idempotency=not no_idempotency,
+                margin=margin,
+                restarts=restarts,
                 toxiproxy=toxiproxy,
+                fault_seeds=fault_seeds,
+                sweep=sweep,
             )
-            campaign = plan_campaign(folder, options, select_profiles(profiles))
+            campaign = plan_campaign(folder, options, cells)
         if dry_run:
-            _print_plan(campaign)
+            click.echo(plan_table(campaign.cells), nl=False)
+            for cell in campaign.cells:
+                if beat := beat_sentence(cell, cell.arms[1]):
+                    click.echo(f"{cell.name}: {beat}", err=True)
             return
         _run(campaign, resumed=resume is not None)
         _finish(campaign.folder)
@@ -156,14 +202,23 @@ def matrix(
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
-def check(folder: Path) -> None:
-    """Judge the history in FOLDER again, alone: plan against what happened. Prints one finding a line."""
+@click.option("--digest", help="What `matrix` printed at its end: the files must be those of that campaign.")
+def check(folder: Path, digest: str | None) -> None:
+    """Judge the history in FOLDER again, alone: plan against what happened. Prints one finding a line.
+
+    Whoever can write the files can make a history that is consistent in itself; nobody can give it the digest of
+    another, so keep the digest where the files are not.
+    """
     with errors():
-        result = _figures(folder)
-    for finding in result.findings:
+        result, history = _figures(folder)
+        if digest is not None:
+            _same_digest(digest, history)
+        found = [*result.findings, *_differing(folder, result)]
+    for finding in found:
         click.echo(str(finding))
-    click.echo(f"{len(result.findings)} findings in {len(result.cells)} cells", err=True)
-    sys.exit(ExitStatus.FINDINGS if result.findings else ExitStatus.PASS)
+    click.echo(f"{len(found)} findings in {len(result.cells)} cells", err=True)
+    click.echo(f"digest: {history.digest}", err=True)
+    sys.exit(ExitStatus.FINDINGS if found else ExitStatus.PASS)
 
 
 @main.command()
@@ -260,15 +315,38 @@ def _run(campaign: Campaign, *, resumed: bool) -> None:
             sys.exit(130)
 
 
-def _figures(folder: Path) -> Figures:
-    campaign, manifest = load_campaign(folder)
-    history = read_history(campaign.history_path)
-    return figures(manifest, history.events, campaign.expectations)
+def _figures(folder: Path) -> tuple[Figures, History]:
+    campaign, manifest, history = load_campaign(folder)
+    return figures(manifest, history.events, campaign.expectations), history
+
+
+def _differing(folder: Path, result: Figures) -> list[Finding]:
+    return [
+        Finding(
+            kind="report_differs",
+            cell="",
+            detail=f"{name} is not what the history gives: it was changed, or another version wrote it; "
+            "`treni-route report` makes it again",
+        )
+        for name in differing(folder, result)
+    ]
+
+
+def _same_digest(expected: str, history: History) -> None:
+    if expected.strip().lower() != history.digest:
+        raise TreniError(
+            Code.DATA_LOSS,
+            "digest_differs",
+            expected=f"a history that ends with the digest {expected}",
+            got=history.digest,
+            todo="find the files that belong to that digest: these are others, or were changed",
+            definite=True,
+        )
 
 
 def _finish(folder: Path) -> None:
     """Writes the report, prints the table, and ends the process with the campaign's exit status."""
-    result = _figures(folder)
+    result, history = _figures(folder)
     write_report(folder, result)
     click.echo(table_text(result), nl=False)
     for finding in result.findings[:10]:
@@ -276,21 +354,5 @@ def _finish(folder: Path) -> None:
     if len(result.findings) > 10:
         click.echo(f"... and {len(result.findings) - 10} more findings", err=True)
     click.echo(f"report: {folder / 'summary.md'}")
+    click.echo(f"digest: {history.digest}")
     sys.exit(exit_status(result))
-
-
-def _print_plan(campaign: Campaign) -> None:
-    """One line for each cell and arm: what would run, and the counts that the schedule predicts."""
-    click.echo("cell  arm         pairs  faults  errors  error_rate  retries_mean_success  schedule")
-    for cell in campaign.cells:
-        for arm in cell.arms:
-            prediction = cell.prediction(arm)
-            faults, errors, retries, digest = 0, 0, 0.0, "-"
-            if prediction is not None:
-                faults, errors = len(prediction.fault_ids), prediction.errors
-                retries, digest = prediction.retries_mean_success, cell.schedule.digest[:12]
-            pairs = len(cell.pairs)
-            click.echo(
-                f"{cell.name:6}{arm:12}{pairs:5}  {faults:6}  {errors:6}  "
-                f"{errors / pairs:10.4f}  {retries:20.3f}  {digest}"
-            )

@@ -97,14 +97,10 @@ class ArmHarm:
 
 
 def fatal_of(expectation: Expectation) -> frozenset[str]:
-    """The ids of the planned faults whose attempts end in an error."""
-    return frozenset(
-        fault.id
-        for pair in expectation.pairs
-        for run in pair.runs.values()
-        for fault in run.faults
-        if "OK" not in fault.codes
-    )
+    """The ids of the planned faults that end the request they are put on."""
+    failed = (run for pair in expectation.pairs for run in pair.runs.values() if not run.ok)
+    last = (run.attempts[-1].fault for run in failed if run.attempts)
+    return frozenset(fault.id for fault in last if fault is not None)
 
 
 def evidence_of(events: Iterable[ev.Event], cell: str, *, fatal: Collection[str]) -> Evidence:

@@ -10,7 +10,6 @@ import click
 from matrices.agreement import NEAR_TIE, ArmAgreement, Difference, agreement, plans_differ
 from matrices.campaign import load_campaign
 from matrices.command_line import errors
-from matrices.history import read_history
 
 _SHOWN = 20
 _QUOTED = 60
@@ -43,10 +42,10 @@ def compare(first: Path, second: Path, near_tie: float) -> None:
     campaigns do not share a machine's conditions.
     """
     with errors():
-        campaigns = [load_campaign(folder)[0] for folder in (first, second)]
-        if campaigns[0].suite.tasks != campaigns[1].suite.tasks:
+        (plan, _, before), (other, _, after) = load_campaign(first), load_campaign(second)
+        if plan.suite.tasks != other.suite.tasks:
             raise plans_differ(f"the tasks of {first}", f"others in {second}")
-        arms = agreement(*(read_history(campaign.history_path).events for campaign in campaigns))
+        arms = agreement(before.events, after.events)
     click.echo("cell  arm          runs   errors  retries  near ties  different")
     for arm in arms:
         ties = sum(one.is_near_tie(near_tie) for one in arm.differences)

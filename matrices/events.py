@@ -15,11 +15,33 @@ from matrices import strict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CellStarted:
-    """A cell's processes are up; written at each start and each resume of the cell.
+class Opened:
+    """The first line of a history: its format, and the SHA-256, in hex, of the two files beside it."""
 
-    `start_counter` is the schedule's attempt counter for each arm that has one, as the next attempt will see
-    it; `details` is free (addresses, process ids).
+    __pydantic_config__ = strict.STRICT
+
+    version: Literal[2]
+    manifest_sha256: str
+    suite_sha256: str
+    type: Literal["opened"] = "opened"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sealed:
+    """The last line of a history whose every cell has ended; nothing follows it."""
+
+    __pydantic_config__ = strict.STRICT
+
+    type: Literal["sealed"] = "sealed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellStarted:
+    """A cell's processes are up: written at the start of each segment of the cell, and when it is resumed.
+
+    `epoch` counts the starts of the harness on the campaign from 0, `segment` the groups of blocks that have
+    processes of their own. `start_counter` is the schedule's attempt counter for each arm that has one, as the next
+    attempt will see it; `pids` are the process ids by role.
     """
 
     __pydantic_config__ = strict.STRICT
@@ -27,20 +49,26 @@ class CellStarted:
     cell: str
     profile: str
     arms: tuple[str, str]
+    epoch: int
+    segment: int
     start_counter: dict[str, int]
-    details: dict[str, Any]
+    pids: dict[str, int]
     type: Literal["cell"] = "cell"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """The start or end of a block, with the machine's conditions: at the start as found, at the end over the block."""
+    """The start or end of a block, with the machine's conditions: at the start as found, at the end over the block.
+
+    `mono_s` is the harness's monotonic clock, the one that `Invoke` reads too.
+    """
 
     __pydantic_config__ = strict.STRICT
 
     cell: str
     block: int
     phase: Literal["start", "end"]
+    mono_s: float
     conditions: dict[str, Any]
     type: Literal["block"] = "block"
 
@@ -260,7 +288,9 @@ class Resumed:
 
 
 Event = Annotated[
-    CellStarted
+    Opened
+    | Sealed
+    | CellStarted
     | Block
     | PairStarted
     | Invoke
@@ -279,14 +309,14 @@ Event = Annotated[
 _ADAPTER: pydantic.TypeAdapter[Event] = pydantic.TypeAdapter(Event)
 
 
-def parse_event(line: bytes, *, where: str) -> Event:
-    """The event that a line of JSON stands for; `where` (file and line) goes into the error.
+def parse_event(data: bytes, *, where: str) -> Event:
+    """The event that a JSON object stands for; `where` (file and line) goes into the error.
 
     Raises `TreniError` (`history_malformed`) for an unknown type, a missing or unknown key, a wrong type.
     """
-    return strict.parse(_ADAPTER, line, kind="history_malformed", where=where)
+    return strict.parse(_ADAPTER, data, kind="history_malformed", where=where)
 
 
 def dump_event(event: Event) -> bytes:
-    """The event as one line of JSON, newline included. Raises `ValueError` for NaN and infinities."""
-    return strict.dump(event) + b"\n"
+    """The event as a JSON object in one line, without a newline. Raises `ValueError` for NaN and infinities."""
+    return strict.dump(event)

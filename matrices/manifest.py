@@ -11,8 +11,9 @@ from typing import Any, Literal
 import pydantic
 
 from matrices import strict
+from matrices.sweeps import SweptCell
 
-VERSION = 1
+VERSION = 2
 """Format of the manifest and of the history beside it."""
 
 
@@ -77,13 +78,17 @@ class ManifestModel:
 class Manifest:
     """The whole campaign as resolved.
 
+    `margin` is the share of the baseline's mean latency within which the arms count as equivalent. `restarts` is how
+    many groups of blocks have processes of their own. Each cell but the A/A one has `runs` blocks for each of
+    `fault_seeds` schedules, whose seeds count up from the profile's. `sweep` says which cells are variants of a
+    profile, and what was set in them.
     `contamination` maps the name of a block condition to the value above which the block is contaminated;
     `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
     """
 
     __pydantic_config__ = strict.STRICT
 
-    version: Literal[1]
+    version: Literal[2]
     created_utc: str
     commit: str
     versions: dict[str, str]
@@ -95,10 +100,14 @@ class Manifest:
     seed: int
     concurrency: int
     idempotency: bool
+    margin: float
+    restarts: int
+    fault_seeds: int
     contamination: dict[str, float]
     side_effect_tools: tuple[str, ...]
     cells: tuple[ManifestCell, ...]
     details: dict[str, Any]
+    sweep: tuple[SweptCell, ...] = ()
 
 
 _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)

@@ -21,7 +21,8 @@ from typing import Any
 from treni import processes
 from treni.errors import Code, TreniError
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 600.0
+"""For a child that hangs: one that ends is noticed at once, and a large model may take minutes to load."""
 _PR_SET_PDEATHSIG = 1
 
 

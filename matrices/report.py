@@ -12,6 +12,7 @@ from typing import Any
 from matrices.report_csv import comparison_csv, summary_csv
 from matrices.report_figures import AA, ArmFigures, CellFigures, Figures
 from matrices.report_markdown import markdown, sentence
+from matrices.report_tables import UNBOUNDED
 from matrices.verdicts import Verdict
 
 
@@ -40,7 +41,7 @@ def exit_status(figures: Figures) -> ExitStatus:
 
 
 def summary(figures: Figures) -> dict[str, Any]:
-    """The figures as JSON data: seconds, nothing rounded; null where there is no figure or no bound."""
+    """The figures as JSON data: seconds, nothing rounded; null where there is no figure."""
     m = figures.manifest
     return {
         "status": exit_status(figures).name.lower(),
@@ -62,6 +63,7 @@ def summary(figures: Figures) -> dict[str, Any]:
             "estimate": _plain(figures.floor.estimate),
         },
         "cells": [_cell(figures, cell) for cell in figures.cells],
+        "curves": [_plain(curve) for curve in figures.curves],
         "findings": [_plain(finding) for finding in figures.findings],
     }
 
@@ -75,6 +77,7 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "schedule_hash": cell.config.schedule_hash,
         "complete": cell.complete,
         "sentence": sentence(figures, cell),
+        "remark": cell.remark,
         "verdict": str(cell.comparison.verdict),
         "claim_safe": cell.claim_safe,
         "arms": {arm.arm: _arm(arm) for arm in cell.arms},
@@ -92,18 +95,23 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
 
 
 def _arm(arm: ArmFigures) -> dict[str, Any]:
-    rates = {"error_rate": arm.error_rate, "retries_mean_success": arm.retries_mean_success}
+    rates = {
+        "error_rate": arm.error_rate,
+        "retries_mean_success": arm.retries_mean_success,
+        "cost_per_success_s": arm.cost_per_success_s,
+        "attempts_per_success": arm.attempts_per_success,
+    }
     return {key: value for key, value in _plain(arm).items() if key != "arm"} | rates
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, tuples and numbers as JSON has them; an infinity is null."""
+    """Dataclasses, tuples and numbers as JSON has them; an end that the data do not bound is "unbounded"."""
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, float) and math.isinf(value):
+        return UNBOUNDED
     return str(value) if isinstance(value, Verdict) else value
 
 
@@ -115,6 +123,15 @@ def render(figures: Figures) -> dict[str, str]:
         "summary.csv": summary_csv(figures),
         "comparison.csv": comparison_csv(figures),
     }
+
+
+def differing(folder: Path, figures: Figures) -> tuple[str, ...]:
+    """Names of the report's files in the folder that are not what the history gives; absent ones do not count."""
+    return tuple(
+        name
+        for name, text in render(figures).items()
+        if (folder / name).exists() and (folder / name).read_bytes() != text.encode()
+    )
 
 
 def write_report(folder: Path, figures: Figures) -> tuple[Path, ...]:

@@ -141,6 +141,16 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
         lambda r: str(r.arm.effects.superseded),
     ),
     Column("cell", "short name of the profile", lambda r: r.cell.config.name),
+    Column(
+        "cost_per_success_ms",
+        "time spent on all requests, failed ones included, for each right answer",
+        lambda r: ms(r.arm.cost_per_success_s),
+    ),
+    Column(
+        "attempts_per_success",
+        "attempts on both hops over all requests, failed ones included, for each right answer",
+        lambda r: number(r.arm.attempts_per_success, 4),
+    ),
 )
 
 COMPARISON: tuple[Column[CellRow], ...] = (
@@ -156,15 +166,23 @@ COMPARISON: tuple[Column[CellRow], ...] = (
         "mean external latency over mean internal latency, all requests",
         lambda r: _ratio(r.cell.comparison.ratio, "value"),
     ),
-    Column("ratio_ci_low", "lower end of its CI95", lambda r: _ratio(r.cell.comparison.ratio, "low")),
-    Column("ratio_ci_high", "upper end of its CI95", lambda r: _ratio(r.cell.comparison.ratio, "high")),
+    Column(
+        "ratio_ci_low",
+        "lower end of its interval, at the level in `confidence`; `unbounded` where the data do not bound it",
+        lambda r: _ratio(r.cell.comparison.ratio, "low"),
+    ),
+    Column("ratio_ci_high", "upper end of the same", lambda r: _ratio(r.cell.comparison.ratio, "high")),
     Column(
         "delta_ms",
         "mean paired difference, external minus internal, all requests",
         lambda r: _delta(r.cell.comparison.delta, "value"),
     ),
-    Column("delta_ci_low", "lower end of its CI95, ms", lambda r: _delta(r.cell.comparison.delta, "low")),
-    Column("delta_ci_high", "upper end of its CI95, ms", lambda r: _delta(r.cell.comparison.delta, "high")),
+    Column(
+        "delta_ci_low",
+        "lower end of its interval, ms, at the level in `confidence`",
+        lambda r: _delta(r.cell.comparison.delta, "low"),
+    ),
+    Column("delta_ci_high", "upper end of the same, ms", lambda r: _delta(r.cell.comparison.delta, "high")),
     Column(
         "verdict",
         "`external slower`, `external faster`, `parity within the floor` or `inconclusive`",
@@ -206,6 +224,11 @@ COMPARISON: tuple[Column[CellRow], ...] = (
         "p_adjusted",
         "two-sided p of no difference, corrected over all profiles (Holm); the A/A row is not corrected",
         lambda r: _significant(r.cell.comparison.p_adjusted),
+    ),
+    Column(
+        "confidence",
+        "level of the row's intervals: 0.95, and 0.99 in the A/A row, which gates the campaign",
+        lambda r: "" if r.cell.comparison.delta is None else f"{r.cell.comparison.delta.confidence:g}",
     ),
     Column("floor_ms", "the largest difference that the A/A interval allows", lambda r: ms(r.floor_s)),
     Column(

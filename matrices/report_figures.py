@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrices.check import CellJudgement, FaultAccount, Finding, check
-from matrices.events import Event
+from matrices.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.events import Event, Sealed
 from matrices.expectation import Expectation
 from matrices.hops import Hops, hops_of, mean_hops
 from matrices.ledger import EffectCounts, Work, work_of
@@ -85,6 +86,25 @@ class ArmFigures:
         return self.requests - self.errors
 
     @property
+    def correct(self) -> int:
+        """Requests that ended with the right answer."""
+        return self.successes - self.wrong_answers
+
+    @property
+    def cost_per_success_s(self) -> float | None:
+        """The time that users spent on all requests, failed ones included, for each right answer; None of none."""
+        if self.latency is None or self.correct == 0:
+            return None
+        return self.latency.mean_s * self.latency.count / self.correct
+
+    @property
+    def attempts_per_success(self) -> float | None:
+        """Attempts on both hops over all requests, failed ones included, for each right answer; None of none."""
+        if self.correct == 0:
+            return None
+        return (self.work.model_attempts + self.work.tool_attempts) / self.correct
+
+    @property
     def error_rate(self) -> float | None:
         """Errors over requests; None of none."""
         return self.errors / self.requests if self.requests else None
@@ -117,7 +137,7 @@ class CellFigures:
 
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
-    to report).
+    to report). `remark` is what a reader of the error rates must know of the schedule.
     """
 
     config: ManifestCell
@@ -133,6 +153,7 @@ class CellFigures:
     successes: Comparison
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
+    remark: str
 
     @property
     def claim_safe(self) -> bool:
@@ -150,16 +171,41 @@ class Figures:
     unplanned: tuple[Finding, ...]
 
     @property
+    def curves(self) -> tuple[Curve, ...]:
+        """What each swept setting does."""
+        by_name = {cell.config.name: cell for cell in self.cells}
+        return curves(
+            SweptFigures(
+                profile=one.profile,
+                settings=one.settings,
+                arms=tuple(_point(arm) for arm in by_name[one.cell].arms),
+            )
+            for one in self.manifest.sweep
+        )
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything the checker holds against the campaign."""
         return (*self.unplanned, *(finding for cell in self.cells for finding in cell.findings))
 
 
+def _point(arm: ArmFigures) -> ArmPoint:
+    return ArmPoint(
+        arm=arm.arm,
+        error_rate=arm.error_rate,
+        retries_mean_success=arm.retries_mean_success,
+        latency_mean_s=None if arm.latency is None else arm.latency.mean_s,
+    )
+
+
 def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]) -> Figures:
     """The report in numbers. Pure; raises `TreniError` for a record in the history that is not one."""
+    events = tuple(events)
+    sealed = bool(events) and isinstance(events[-1], Sealed)
     judged = {judgement.cell: judgement for judgement in check(manifest, events, expectations)}
     mine = {cell.name: judged.pop(cell.name) for cell in manifest.cells}
     arms = {cell.name: cell.arms for cell in manifest.cells}
+    remarks = {expectation.cell: expectation.remark for expectation in expectations}
     floor, every = _compare({name: _samples(one, arms[name]) for name, one in mine.items()})
     _, clean = _compare({name: _samples(one, arms[name], clean=True) for name, one in mine.items()})
     _, answered = _compare({name: _samples(one, arms[name], answered=True) for name, one in mine.items()})
@@ -173,11 +219,19 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 every[cell.name],
                 clean[cell.name],
                 answered[cell.name],
+                remarks[cell.name],
             )
             for cell in manifest.cells
         ),
         floor=floor,
-        unplanned=tuple(finding for one in judged.values() for finding in one.findings),
+        unplanned=(
+            *(finding for one in judged.values() for finding in one.findings),
+            *(
+                []
+                if sealed
+                else [Finding(kind="campaign_unsealed", cell="", detail="interrupted; resume it")]
+            ),
+        ),
     )
 
 
@@ -245,6 +299,7 @@ def _cell(
     every: Comparison,
     clean: Comparison,
     answered: Comparison,
+    remark: str,
 ) -> CellFigures:
     blocks = {run.pair.block for runs in judged.runs.values() for run in runs.values()}
     dirty = [
@@ -266,6 +321,7 @@ def _cell(
         successes=answered,
         findings=judged.findings,
         gates=_gates(judged, config.arms[0], floor, every, clean, len(blocks)),
+        remark=remark,
     )
 
 

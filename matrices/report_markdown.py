@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from matrices.curves import drawing
 from matrices.hops import NAMES
 from matrices.report_figures import AA, ArmFigures, CellFigures, Figures
 from matrices.report_tables import HEADINGS, cell_rows, ms, number, table_row
@@ -25,6 +26,7 @@ def markdown(figures: Figures) -> str:
     ]
     if figures.unplanned:
         parts.append("\n".join(f"* {finding}" for finding in figures.unplanned))
+    parts += [f"```\n{drawing(curve)}```" for curve in figures.curves]
     parts += [_cell(figures, cell) for cell in figures.cells]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -113,6 +115,7 @@ def _cell(figures: Figures, cell: CellFigures) -> str:
     parts = [
         f"## {cell.config.profile}",
         f"{cell.config.title}. {sentence(figures, cell)} **{cell.comparison.verdict}, {safe}.**",
+        cell.remark,
         "" if cell.complete else "**This cell did not run to its end.**",
         _latencies(cell),
         _faults_and_effects(cell),
@@ -142,6 +145,8 @@ def _latencies(cell: CellFigures) -> str:
         ("p95", [latency(arm, "p95_s") for arm in cell.arms]),
         ("p99 (needs 300 requests)", [latency(arm, "p99_s") for arm in cell.arms]),
         ("mean, answered only", [latency(arm, "mean_s", success=True) for arm in cell.arms]),
+        ("time per right answer", [ms(arm.cost_per_success_s) or "-" for arm in cell.arms]),
+        ("attempts per right answer", [number(arm.attempts_per_success, 3) or "-" for arm in cell.arms]),
         ("time to first text, median", [ms(arm.ttft_p50_s) or "-" for arm in cell.arms]),
     ]
     lines = [_by_arm(cell, "latency, ms", rows)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 
 from rich import box
@@ -11,6 +12,9 @@ from rich.table import Table
 
 from matrices.report_figures import ArmFigures, CellFigures, Figures
 from matrices.statistics import LatencySummary
+
+UNBOUNDED = "unbounded"
+"""How an end of an interval is written that the data do not bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +36,11 @@ class CellRow:
 
 
 def number(value: float | None, digits: int, *, sign: bool = False) -> str:
-    """The value with that many decimals, never "-0"; "" for None."""
+    """The value with that many decimals, never "-0"; "unbounded" for an infinity, "" for None."""
     if value is None:
         return ""
+    if math.isinf(value):
+        return UNBOUNDED
     return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
 
 

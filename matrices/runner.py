@@ -16,7 +16,7 @@ from matrices import events as ev
 from matrices.campaign import Campaign, write_campaign
 from matrices.client import AgentClient, Invocation
 from matrices.conditions import ConditionsProbe
-from matrices.history import CellState, HistoryWriter, state_of
+from matrices.history import CellState, HistoryWriter, read_history, state_of
 from matrices.host_watch import HostWatch
 from matrices.plan import PlannedCell, PlannedPair
 from matrices.topology import LocalTopology
@@ -34,10 +34,11 @@ class Progress(Protocol):
 
 
 @dataclass(kw_only=True)
-class _Cell:
-    """A cell in progress: its plan, its processes, a client for each arm."""
+class _Segment:
+    """A segment of a cell in progress: the cell's plan, the processes, a client for each arm."""
 
     plan: PlannedCell
+    number: int
     topology: LocalTopology
     clients: dict[str, AgentClient]
     epoch: int
@@ -59,32 +60,34 @@ class Runner:
         self._campaign = campaign
         self._progress = progress
         self._expected = {expectation.cell: expectation for expectation in campaign.expectations}
+        self._states: dict[str, CellState] = {}
         self._writer: HistoryWriter | None = None
 
     async def run(self) -> None:
         """Runs a new campaign from the start. Raises TreniError if its folder has a history already."""
         self._campaign.folder.mkdir(parents=True, exist_ok=True)
-        await self._run_cells({}, epoch=0)
+        await self._run_cells(epoch=0)
 
     async def resume(self) -> None:
         """Goes on with an interrupted campaign: complete pairs stay, begun ones are abandoned and run again."""
-        writer, events = HistoryWriter.resume(self._campaign.history_path, wall_time=_wall_time())
-        self._writer = writer
-        states = state_of(events)
-        for state in states.values():
-            for pair, begun in state.begun.items():
+        if read_history(self._campaign.history_path).sealed:
+            return
+        self._writer, events = HistoryWriter.resume(self._campaign.history_path, wall_time=_wall_time())
+        self._states = state_of(events)
+        for state in self._states.values():
+            for pair, begun in list(state.begun.items()):
                 run_ids = tuple(invoke.run_id for invoke in begun.invokes.values())
-                writer.append(ev.Abandon(cell=state.cell, pair=pair, run_ids=run_ids))
-        epoch = sum(isinstance(event, ev.Resumed) for event in events)
-        await self._run_cells(states, epoch=epoch)
+                self._append(ev.Abandon(cell=state.cell, pair=pair, run_ids=run_ids))
+        await self._run_cells(epoch=sum(isinstance(event, ev.Resumed) for event in events))
 
-    async def _run_cells(self, states: dict[str, CellState], *, epoch: int) -> None:
+    async def _run_cells(self, *, epoch: int) -> None:
         try:
             for plan in self._campaign.cells:
-                state = states.get(plan.name, CellState(cell=plan.name))
+                state = self._states.setdefault(plan.name, CellState(cell=plan.name))
                 self._progress.cell(plan.name, len(plan.pairs), len(state.completed))
                 if state.ended is None:
                     await self._run_cell(plan, state, epoch)
+            self._append(ev.Sealed())
         finally:
             if self._writer is not None:
                 self._writer.close()
@@ -93,8 +96,22 @@ class Runner:
     def _append(self, event: ev.Event) -> None:
         assert self._writer is not None
         self._writer.append(event)
+        if not isinstance(event, ev.Opened | ev.Resumed | ev.Sealed):
+            self._states[event.cell].fold(event)
 
     async def _run_cell(self, plan: PlannedCell, state: CellState, epoch: int) -> None:
+        todo = [planned for planned in plan.pairs if planned.pair not in state.completed]
+        # Also with nothing left to do: an interruption before the cell's end has yet to be followed by one.
+        segments = sorted({planned.segment for planned in todo}) or [plan.pairs[-1].segment]
+        deaths: list[str] = []
+        for number in segments:
+            topology = await self._run_segment(plan, state, number, epoch)
+            deaths += topology.deaths
+        self._end_cell(plan, topology, deaths)
+
+    async def _run_segment(
+        self, plan: PlannedCell, state: CellState, number: int, epoch: int
+    ) -> LocalTopology:
         hop = plan.profile.faults.hop
         counters = {
             arm: plan.schedule.start + state.attempts(arm=arm, hop=hop)
@@ -103,55 +120,57 @@ class Runner:
         }
         async with LocalTopology.start(plan, self._campaign, counters) as topology:
             if self._writer is None:
-                write_campaign(self._campaign, topology.info, toxiproxy=topology.toxiproxy_version)
-                self._writer = HistoryWriter.create(self._campaign.history_path)
+                opened = write_campaign(self._campaign, topology.info, toxiproxy=topology.toxiproxy_version)
+                self._writer = HistoryWriter.create(self._campaign.history_path, opened)
             clients = {arm: AgentClient(topology.address(arm)) for arm in plan.arms}
-            cell = _Cell(plan=plan, topology=topology, clients=clients, epoch=epoch)
+            segment = _Segment(plan=plan, number=number, topology=topology, clients=clients, epoch=epoch)
             self._append(
                 ev.CellStarted(
                     cell=plan.name,
                     profile=plan.profile.name,
                     arms=plan.arms,
+                    epoch=epoch,
+                    segment=number,
                     start_counter=counters,
-                    details={"pids": topology.pids, "epoch": epoch},
+                    pids=topology.pids,
                 )
             )
             try:
-                await self._warm_up(cell)
-                async with self._watched(cell):
-                    await self._run_blocks(cell, state)
+                await self._warm_up(segment)
+                async with self._watched(segment):
+                    await self._run_blocks(segment, state)
             finally:
                 for client in clients.values():
                     await client.close()
-        self._end_cell(cell)
+        return topology
 
     @asynccontextmanager
-    async def _watched(self, cell: _Cell) -> AsyncIterator[None]:
+    async def _watched(self, segment: _Segment) -> AsyncIterator[None]:
         """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
-        if not cell.plan.breaks_hosts:
+        if not segment.plan.breaks_hosts:
             yield
             return
 
         async def warm_up() -> bool:
-            return await self._warm_up(cell)
+            return await self._warm_up(segment)
 
         async with HostWatch.over(
-            cell.topology, cell=cell.plan.name, append=self._append, warm_up=warm_up
-        ) as cell.watch:
+            segment.topology, cell=segment.plan.name, append=self._append, warm_up=warm_up
+        ) as segment.watch:
             yield
 
-    async def _warm_up(self, cell: _Cell) -> bool:
+    async def _warm_up(self, segment: _Segment) -> bool:
         """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted.
 
         Whether all were answered.
         """
         answered = True
-        tasks = [pair.task for pair in cell.plan.pairs if pair.task.side_effects == 0]
+        tasks = [pair.task for pair in segment.plan.pairs if pair.task.side_effects == 0]
         plain = next((task for task in tasks if not task.expect.calls), None)
         calling = next((task for task in tasks if task.expect.calls), None)
-        for arm, client in cell.clients.items():
+        for arm, client in segment.clients.items():
             for number, task in enumerate(task for task in (plain, calling) if task is not None):
-                run_id = f"{cell.plan.name}/warmup/{arm}/{cell.epoch}-{number}"
+                run_id = f"{segment.plan.name}/warmup/{arm}/{segment.epoch}-{segment.number}-{number}"
                 request = agent_pb2.RunRequest(
                     run_id=run_id,
                     task_id=task.id,
@@ -159,39 +178,47 @@ class Runner:
                     tools=task.tools,
                     request_index=WARMUP_REQUEST,
                 )
-                done = await client.run(request, timeout_s=cell.plan.profile.policy.run_timeout)
+                done = await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
                 answered &= done.error is None
         return answered
 
-    async def _run_blocks(self, cell: _Cell, state: CellState) -> None:
-        probe = ConditionsProbe(lambda: cell.topology.pids.values())
+    async def _run_blocks(self, segment: _Segment, state: CellState) -> None:
+        probe = ConditionsProbe(lambda: segment.topology.pids.values())
         concurrency = self._campaign.options.concurrency
         slots = asyncio.Semaphore(concurrency)
-        todo = [planned for planned in cell.plan.pairs if planned.pair not in state.completed]
+        todo = [
+            planned
+            for planned in segment.plan.pairs
+            if planned.segment == segment.number and planned.pair not in state.completed
+        ]
         for batch in _batches(todo, concurrency):
             blocks = dict.fromkeys(planned.block for planned in batch)
-            self._mark(cell, blocks, "start", probe)
+            self._mark(segment, blocks, "start", probe)
             async with asyncio.TaskGroup() as group:
                 for planned in batch:
                     await slots.acquire()
-                    task = group.create_task(self._run_pair(cell, planned))
+                    task = group.create_task(self._run_pair(segment, planned))
                     task.add_done_callback(lambda _: slots.release())
-            self._mark(cell, blocks, "end", probe)
+            self._mark(segment, blocks, "end", probe)
 
     def _mark(
-        self, cell: _Cell, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
+        self, segment: _Segment, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
     ) -> None:
-        conditions = probe.read()
-        if cell.plan.breaks_hosts:
-            conditions["rss_mb"] = cell.topology.rss_mb
+        conditions, mono_s = probe.read(), time.monotonic()
+        if segment.plan.breaks_hosts:
+            conditions["rss_mb"] = segment.topology.rss_mb
         for block in blocks:
-            self._append(ev.Block(cell=cell.plan.name, block=block, phase=phase, conditions=conditions))
+            self._append(
+                ev.Block(
+                    cell=segment.plan.name, block=block, phase=phase, mono_s=mono_s, conditions=conditions
+                )
+            )
 
-    async def _run_pair(self, cell: _Cell, planned: PlannedPair) -> None:
-        name = cell.plan.name
-        self._append(self._started(cell.plan, planned))
+    async def _run_pair(self, segment: _Segment, planned: PlannedPair) -> None:
+        name = segment.plan.name
+        self._append(self._started(segment.plan, planned))
         for arm in planned.order:
-            run_id = f"{name}/{planned.pair}/{arm}/{cell.epoch}"
+            run_id = f"{name}/{planned.pair}/{arm}/{segment.epoch}"
             request = agent_pb2.RunRequest(
                 run_id=run_id,
                 task_id=planned.task.id,
@@ -199,9 +226,9 @@ class Runner:
                 tools=planned.task.tools,
                 sampling=common_pb2.Sampling(seed=self._campaign.options.seed),
                 request_index=planned.pair,
-                no_idempotency=not cell.plan.idempotency,
+                no_idempotency=not segment.plan.idempotency,
             )
-            await cell.hold()
+            await segment.hold()
             self._append(
                 ev.Invoke(
                     cell=name,
@@ -213,10 +240,10 @@ class Runner:
                     mono_s=time.monotonic(),
                 )
             )
-            done = await cell.clients[arm].run(request, timeout_s=cell.plan.profile.policy.run_timeout)
-            self._append(_outcome(cell, planned, arm, run_id, done))
+            done = await segment.clients[arm].run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+            self._append(_outcome(segment, planned, arm, run_id, done))
         # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
-        await cell.hold()
+        await segment.hold()
         self._append(ev.PairCompleted(cell=name, pair=planned.pair))
         self._progress.pair(name)
 
@@ -235,23 +262,20 @@ class Runner:
             side_effects=planned.task.side_effects,
         )
 
-    def _end_cell(self, cell: _Cell) -> None:
+    def _end_cell(self, plan: PlannedCell, topology: LocalTopology, deaths: Sequence[str]) -> None:
         """After the processes have ended, so that nothing more can be delivered or take effect."""
-        name = cell.plan.name
-        for arm in cell.plan.arms:
-            self._append(ev.Deliveries(cell=name, arm=arm, faults=cell.topology.deliveries(arm)))
-            self._append(ev.Effects(cell=name, arm=arm, rows=cell.topology.effects(arm)))
-        deaths = cell.topology.deaths
-        self._append(
-            ev.CellEnded(cell=name, status="broken" if deaths else "complete", detail="; ".join(deaths))
-        )
+        for arm in plan.arms:
+            self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=topology.deliveries(arm)))
+            self._append(ev.Effects(cell=plan.name, arm=arm, rows=topology.effects(arm)))
+        status: Literal["broken", "complete"] = "broken" if deaths else "complete"
+        self._append(ev.CellEnded(cell=plan.name, status=status, detail="; ".join(deaths)))
 
 
-def _outcome(cell: _Cell, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:
+def _outcome(segment: _Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:
     error = None
     if done.error is not None:
         # A service that died is the cause behind whatever its peers made of it.
-        message = "; ".join([str(done.error), *cell.topology.note_deaths()])
+        message = "; ".join([str(done.error), *segment.topology.note_deaths()])
         error = ev.RunError(
             code=done.error.code.name,
             kind=done.error.kind,
@@ -261,7 +285,7 @@ def _outcome(cell: _Cell, planned: PlannedPair, arm: str, run_id: str, done: Inv
             fault_id=done.error.fault_id,
         )
     return ev.Outcome(
-        cell=cell.plan.name,
+        cell=segment.plan.name,
         pair=planned.pair,
         arm=arm,
         run_id=run_id,

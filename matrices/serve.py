@@ -17,9 +17,8 @@ import grpc
 
 from chaos.deliveries import DeliveryLog
 from chaos.schedule import AttemptScheduler, Schedule
-from controller.policy import Policy
 from controller.ports import Annotate
-from matrices.plan import schedule_of
+from matrices.plan import policy_of, schedule_of
 from matrices.processes import die_with_parent
 from matrices.profiles import Profile
 from tools_svc.protocol import ToolsConfig
@@ -33,24 +32,8 @@ def _profile(config: Config) -> Profile:
     return Profile.model_validate(config["profile"])
 
 
-def policy_of(profile: Profile, *, seed: int) -> Policy:
-    """The controller's policy that a profile's `[policy]` describes."""
-    spec = profile.policy
-    return Policy(
-        run_timeout_s=spec.run_timeout,
-        model_timeout_s=spec.model_timeout,
-        tool_timeout_s=spec.tool_timeout,
-        retries=spec.retries,
-        backoff_initial_s=spec.backoff_initial,
-        backoff_max_s=spec.backoff_max,
-        backoff_multiplier=spec.backoff_multiplier,
-        backoff_jitter=spec.backoff_jitter,
-        seed=seed,
-    )
-
-
 def _schedule(config: Config) -> Schedule:
-    return schedule_of(_profile(config), prefix=config["cell"])
+    return schedule_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
 
 
 def _annotate(config: Config) -> Annotate | None:
@@ -100,6 +83,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
     engine = Engine.load(directory, backend=config["backend"])
     with (
         DeliveryLog(config["deliveries"]) as deliveries,
+        DeliveryLog(config["hop_deliveries"]) as hop_deliveries,
         build_registry(_tools_config(config)) as registry,
     ):
         async with InferenceCore(engine) as core:
@@ -117,7 +101,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
             server = await inference.start(
                 core,
                 port=config["port"],
-                interceptors=[FaultInjector("model", deliveries)],
+                interceptors=[FaultInjector("model", hop_deliveries)],
                 others=[add_agent],
             )
             try:
@@ -160,6 +144,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
 ROLES: dict[str, Callable[[Config], AbstractAsyncContextManager[str]]] = {
     "tools": _tools,
     "runtime": _runtime,
+    "runtime_b": _runtime,
     "model": _runtime,
     "controller": _controller,
 }
@@ -175,7 +160,7 @@ def main() -> int:
     """Exit status 0 after a clean stop, 1 when the role could not be started."""
     role, path = sys.argv[1], Path(sys.argv[2])
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("ledger", "deliveries"):
+    for name in {"ledger", "deliveries", "hop_deliveries"} & config.keys():
         config[name] = path.parent / config[name]
     die_with_parent(config["parent_pid"])
     try:

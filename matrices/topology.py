@@ -20,7 +20,7 @@ from chaos.faults import Crash
 from chaos.toxiproxy import ToxiproxyServer
 from matrices import events as ev
 from matrices.campaign import Campaign
-from matrices.plan import EXTERNAL, INTERNAL, TOOL_HOSTS, PlannedCell
+from matrices.plan import EXTERNAL, ROLES, TOOL_HOSTS, PlannedCell
 from matrices.processes import Child, start_child
 from matrices.supervisor import Ward
 from tools_svc.ledger_append import read_effects
@@ -28,7 +28,7 @@ from treni import metadata
 from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
-INFO_TIMEOUT_S = 10.0
+INFO_TIMEOUT_S = 60.0
 
 
 class LocalTopology:
@@ -83,7 +83,7 @@ class LocalTopology:
 
     def address(self, arm: str) -> str:
         """Where the arm's AgentService answers."""
-        return self._children["controller" if arm == EXTERNAL else "runtime"].address
+        return self._children[ROLES[arm]].address
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -137,11 +137,11 @@ class LocalTopology:
         return list(self._deaths.values())
 
     def deliveries(self, arm: str) -> tuple[ev.Delivery, ...]:
-        """Every fault that the chaos layer handed to the arm, over all starts of this cell."""
+        """Every fault that the chaos layer handed to the arm, warm-up left out, over all starts of this cell."""
         return tuple(
             ev.Delivery(**asdict(row))
-            for row in read_deliveries(_deliveries_path(self._folder, _side(arm)))
-            if _is_of(row.run_id, arm)
+            for row in read_deliveries(_deliveries_path(self._folder, arm))
+            if not _is_warmup(row.run_id)
         )
 
     def effects(self, arm: str) -> tuple[ev.EffectRow, ...]:
@@ -155,28 +155,22 @@ class LocalTopology:
                 account=row.account,
                 amount=row.amount,
             )
-            for row in read_effects(_ledger_path(self._folder, _side(arm)))
-            if _is_of(row.run_id, arm)
+            for row in read_effects(_ledger_path(self._folder, arm))
+            if not _is_warmup(row.run_id)
         )
 
 
-def _side(arm: str) -> str:
-    """Which of the two hosts of tools the arm uses; both arms of the A/A cell use the internal one."""
-    return EXTERNAL if arm == EXTERNAL else INTERNAL
+def _is_warmup(run_id: str) -> bool:
+    """Whether the runner named it outside the plan: cell/warmup/arm/start."""
+    return run_id.split("/")[1:2] == ["warmup"]
 
 
-def _is_of(run_id: str, arm: str) -> bool:
-    """Whether a planned run of that arm has this id: the runner names runs cell/pair/arm/epoch."""
-    parts = run_id.split("/")
-    return len(parts) == 4 and parts[1] != "warmup" and parts[2] == arm
+def _ledger_path(folder: Path, arm: str) -> Path:
+    return folder / f"ledger-{arm}.sqlite"
 
 
-def _ledger_path(folder: Path, side: str) -> Path:
-    return folder / f"ledger-{side}.sqlite"
-
-
-def _deliveries_path(folder: Path, side: str) -> Path:
-    return folder / f"deliveries-{side}.jsonl"
+def _deliveries_path(folder: Path, arm: str) -> Path:
+    return folder / f"deliveries-{arm}.jsonl"
 
 
 def _configs(
@@ -189,30 +183,32 @@ def _configs(
     """
     options = campaign.options
 
-    def side(name: str) -> dict[str, Any]:
+    def of_arm(arm: str) -> dict[str, Any]:
         return {
             "parent_pid": os.getpid(),
             "cell": cell.name,
             "profile": cell.profile.model_dump(mode="json"),
+            "cycle": cell.schedule.cycle,
             "seed": options.seed,
             "concurrency": options.concurrency,
-            "faulted": cell.faulted(name),
-            "start_counter": counters.get(name),
-            "ledger": _ledger_path(folder, name).name,
-            "deliveries": _deliveries_path(folder, name).name,
+            "faulted": cell.faulted(arm),
+            "start_counter": counters.get(arm),
+            "ledger": _ledger_path(folder, arm).name,
+            "deliveries": _deliveries_path(folder, arm).name,
             "port": 0,
         }
 
-    model = {"model_dir": options.model_dir, "backend": options.backend}
-    configs = {
-        "tools": side(EXTERNAL),
-        "controller": side(EXTERNAL),
-        "runtime": {**side(INTERNAL), **model},
+    model = {
+        # Only the external arm has a hop to the model, so that what a runtime delivers there is that arm's.
+        "hop_deliveries": _deliveries_path(folder, EXTERNAL).name,
+        "model_dir": options.model_dir,
+        "backend": options.backend,
     }
+    configs = {ROLES[arm]: {**of_arm(arm), **model} for arm in cell.arms if arm != EXTERNAL}
     if cell.breaks_hosts:
         # The external arm's model in a process of its own: what breaks the internal arm's host must not hurt it.
-        configs["model"] = {**side(EXTERNAL), **model}
-    return configs
+        configs["model"] = {**of_arm(EXTERNAL), **model}
+    return {**configs, "tools": of_arm(EXTERNAL), "controller": of_arm(EXTERNAL)}
 
 
 def _wards(
@@ -226,7 +222,7 @@ def _wards(
         role = TOOL_HOSTS[arm]
         configs[role]["port"] = int(children[role].address.rsplit(":", 1)[1])
         _write_config(configs, role, folder)
-        wards[role] = Ward(children[role], partial(_crashes, _deliveries_path(folder, _side(arm))))
+        wards[role] = Ward(children[role], partial(_crashes, _deliveries_path(folder, arm)))
     return wards
 
 

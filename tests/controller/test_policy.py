@@ -15,6 +15,19 @@ def test_every_status_code_has_a_disposition() -> None:
     assert set(DISPOSITION) == set(grpc.StatusCode)
 
 
+def test_what_is_tried_again_and_what_the_model_may_correct() -> None:
+    by_disposition = {
+        disposition: {code.name for code, found in DISPOSITION.items() if found is disposition}
+        for disposition in (Disposition.RETRY, Disposition.REFUSED)
+    }
+    assert by_disposition == {
+        Disposition.RETRY: {
+            *("ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE"),
+        },
+        Disposition.REFUSED: {"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE"},
+    }
+
+
 def test_what_a_model_may_correct_certainly_did_not_happen() -> None:
     refused = {code for code, disposition in DISPOSITION.items() if disposition is Disposition.REFUSED}
     assert refused

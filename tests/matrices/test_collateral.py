@@ -86,7 +86,7 @@ def deliveries(arm, *faults):
 
 
 def block(phase, **rss_mb):
-    return ev.Block(cell=CELL, block=0, phase=phase, conditions={"rss_mb": rss_mb})
+    return ev.Block(cell=CELL, block=0, phase=phase, mono_s=0.0, conditions={"rss_mb": rss_mb})
 
 
 def evidence(*events, fatal=("f1",)):
@@ -236,7 +236,15 @@ def test_two_crashes_at_once_share_a_restart():
 
 def test_each_harm_and_the_rows_of_the_arms():
     found = evidence(
-        ev.CellStarted(cell=CELL, profile="b", arms=("internal", "external"), start_counter={}, details={}),
+        ev.CellStarted(
+            cell=CELL,
+            profile="b",
+            arms=("internal", "external"),
+            epoch=0,
+            segment=0,
+            start_counter={},
+            pids={},
+        ),
         block("start", runtime=100.0, tools=50.0),
         *CRASHED,
         run(2, "internal", 10.2, 10.5, "UNAVAILABLE", "agent"),
@@ -269,7 +277,7 @@ def test_each_harm_and_the_rows_of_the_arms():
 
 def test_growth_is_counted_within_one_start():
     start = ev.CellStarted(
-        cell=CELL, profile="b", arms=("internal", "external"), start_counter={}, details={}
+        cell=CELL, profile="b", arms=("internal", "external"), epoch=0, segment=0, start_counter={}, pids={}
     )
     found = evidence(
         start, block("start", tools=50.0), block("end", tools=70.0), start, block("start", tools=40.0),

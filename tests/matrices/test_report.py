@@ -13,6 +13,8 @@ import pytest
 
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
+from chaos.when import Every
+from matrices import chain
 from matrices import events as ev
 from matrices.events import dump_event
 from matrices.expectation import Expectation
@@ -22,10 +24,15 @@ from matrices.report import ExitStatus, exit_status, render, write_report
 from matrices.report_csv import csv_markdown
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import HEADINGS, ms, number, table_text
+from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
 GOLDEN = Path(__file__).parent / "golden"
-P04 = Schedule(prefix="p04", rules=(Rule(kind=Status(), every=2), Rule(kind=Stall(), every=3)), warmup=1)
+P04 = Schedule(
+    prefix="p04",
+    rules=(Rule(kind=Status(), when=Every(every=2)), Rule(kind=Stall(), when=Every(every=3))),
+    warmup=1,
+)
 CELLS = (
     h.manifest_cell("aa", profile="aa", arms=("internal", "internal_b")),
     h.manifest_cell("p00", profile="p00_baseline"),
@@ -35,10 +42,10 @@ MANIFEST = h.manifest(*CELLS, runs=12)
 
 
 def _campaign(**delays_s: float) -> tuple[list[ev.Event], list[Expectation]]:
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"))
-    p00, p00_expected = h.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
-    p04, p04_expected = h.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
-    return [*aa, *p00, *p04], [aa_expected, p00_expected, p04_expected]
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"))
+    p00, p00_expected = f.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
+    p04, p04_expected = f.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
+    return [*aa, *p00, *p04, ev.Sealed()], [aa_expected, p00_expected, p04_expected]
 
 
 EVENTS, EXPECTATIONS = _campaign()
@@ -108,7 +115,8 @@ def test_a_planted_difference_is_found_and_lies_in_its_interval() -> None:
 
 
 def test_the_report_is_the_same_bytes_from_the_files_alone(tmp_path: Path) -> None:
-    data = b"".join(map(dump_event, EVENTS))
+    opened = ev.Opened(version=2, manifest_sha256="", suite_sha256="")
+    data = chain.linked(map(dump_event, [opened, *EVENTS]))
     again = figures(parse_manifest(dump_manifest(MANIFEST)), parse_history(data).events, EXPECTATIONS)
     first = render(_figures())
     assert render(again) == first
@@ -156,7 +164,9 @@ def test_the_summary_says_who_has_no_hop() -> None:
     assert "External routing was slower" in text
     assert "Errors: 4 of 48 external requests, 0 of 48 internal." in text
     only_p00 = replace(MANIFEST, cells=CELLS[:2])
-    calm = render(figures(only_p00, EVENTS[: len(EVENTS) * 2 // 3], EXPECTATIONS[:2]))["summary.md"]
+    calm = render(figures(only_p00, [*EVENTS[: len(EVENTS) * 2 // 3], ev.Sealed()], EXPECTATIONS[:2]))[
+        "summary.md"
+    ]
     assert "no such hop" not in calm
 
 
@@ -167,7 +177,7 @@ def test_a_finding_makes_the_row_exploratory_and_the_exit_status_one() -> None:
     assert rows["p00"]["claim_safe"] == "no"
     assert rows["p00"]["gates_failed"] == "check_clean"
     assert rows["p04"]["claim_safe"] == "yes"
-    assert "answer_wrong [p00 external pair 3]" in render(seen)["summary.md"]
+    assert "grade_wrong [p00 external pair 3]" in render(seen)["summary.md"]
 
 
 def test_a_void_pair_is_left_out_and_named() -> None:
@@ -198,9 +208,9 @@ def test_contaminated_blocks_are_shown_with_and_without() -> None:
 
 def test_too_few_runs_give_no_interval_and_no_verdict() -> None:
     manifest = h.manifest(*CELLS[:2], runs=2)
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
-    p00, p00_expected = h.campaign_cell("p00", runs=2)
-    seen = figures(manifest, [*aa, *p00], [aa_expected, p00_expected])
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
+    p00, p00_expected = f.campaign_cell("p00", runs=2)
+    seen = figures(manifest, [*aa, *p00, ev.Sealed()], [aa_expected, p00_expected])
     assert seen.floor is None
     row = _rows(render(seen)["comparison.csv"])[1]
     assert (row["ratio"], row["delta_ms"], row["verdict"], row["claim_safe"]) == (

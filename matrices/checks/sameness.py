@@ -1,0 +1,47 @@
+"""What one task must give whoever runs it: the same results from the tools, the same number of tokens."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+
+from matrices.checks.finding import Finding, FindingKind, differs
+from matrices.runs import Run
+
+Told = tuple[str, Run, str]
+"""A cell, a run of it, and what it says."""
+
+
+def of_sameness(cells: Mapping[str, Iterable[Run]]) -> Iterator[Finding]:
+    """Findings about runs that say otherwise than most runs of their task; a tie is held against everyone.
+
+    A tool gives the same result for the same call of a task: nothing that the tools read changes. A conversation with
+    the same words in it has the same number of tokens.
+    """
+    results: dict[Hashable, list[Told]] = defaultdict(list)
+    tokens: dict[Hashable, list[Told]] = defaultdict(list)
+    for cell, runs in cells.items():
+        for run in runs:
+            if run.record is None:
+                continue
+            task, uses = run.pair.task_id, run.record.tools
+            for index, use in enumerate(uses):
+                results[task, index, use.name, use.arguments_json].append((cell, run, use.result_json))
+            if run.ok:
+                words = tuple((use.arguments_json, use.result_json) for use in uses)
+                usage = run.record.usage
+                said = f"{usage.prompt_tokens} in, {usage.completion_tokens} out"
+                tokens[task, words, run.outcome.answer].append((cell, run, said))
+    yield from _unlike("result_differs", results.values())
+    yield from _unlike("tokens_differ", tokens.values())
+
+
+def _unlike(kind: FindingKind, groups: Iterable[list[Told]]) -> Iterator[Finding]:
+    for group in groups:
+        (usual, most), *others = Counter(value for _, _, value in group).most_common(2)
+        tie = bool(others) and others[0][1] == most
+        for cell, run, value in group:
+            if value != usual or tie:
+                where = "as often as not another" if tie else "most runs of the task have another"
+                detail = f"task {run.pair.task_id}: {where}: {differs('value', usual, value)}"
+                yield Finding(kind=kind, cell=cell, arm=run.arm, pair=run.pair.pair, detail=detail)
