@@ -26,7 +26,8 @@ from matrices.checks import (
 )
 from matrices.checks.deliveries import NO_FAULTS, FaultAccount
 from matrices.checks.finding import Finding, FindingKind
-from matrices.events import CellStarted, Event
+from matrices.collateral import culprits, evidence_of, unaccounted
+from matrices.events import Event
 from matrices.expectation import Expectation, ExpectedPair
 from matrices.history import CellState, state_of
 from matrices.ledger import NO_EFFECTS, EffectCounts, count_effects, pair_work
@@ -59,7 +60,11 @@ class CellJudgement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Cell:
-    """One cell with all that it is judged by. `abandoned` has the pair of each run that an interruption cut short."""
+    """One cell with all that it is judged by.
+
+    `abandoned` has the pair of each run that an interruption cut short; `hurt` are the runs that a fault of another one
+    hurt, so that they did less than planned.
+    """
 
     manifest: Manifest
     config: ManifestCell
@@ -68,7 +73,8 @@ class _Cell:
     planned: dict[int, ExpectedPair]
     runs: dict[int, dict[str, Run]]
     void: dict[int, str]
-    starts: Mapping[tuple[str, int], CellStarted]
+    walked: structure.Structure
+    hurt: frozenset[str]
     abandoned: Mapping[str, dict[str, int]]
 
 
@@ -111,7 +117,8 @@ def check(
             planned={pair.pair: pair for pair in expected.pairs},
             runs=runs[config.name],
             void=void[config.name],
-            starts=walked.starts,
+            walked=walked,
+            hurt=_hurt(events, expected, found),
             abandoned=walked.abandoned.get(config.name, {}),
         )
         judged.append(_judge(cell, [finding for finding in found if finding.cell == config.name]))
@@ -120,6 +127,17 @@ def check(
     if of_none := tuple(finding for finding in found if finding.cell == CAMPAIGN):
         judged.append(_empty(CAMPAIGN, of_none))
     return tuple(judged)
+
+
+def _hurt(events: Iterable[Event], expected: Expectation, found: list[Finding]) -> frozenset[str]:
+    """The runs of a cell that named faults of others hurt; what no fault accounts for is added to `found`."""
+    if not expected.breaks_hosts:
+        return frozenset()
+    evidence = evidence_of(events, expected.cell)
+    found += [
+        Finding(kind="restart_unaccounted", cell=expected.cell, detail=said) for said in unaccounted(evidence)
+    ]
+    return frozenset(flight.run_id for flight in evidence.flights if culprits(flight, evidence))
 
 
 def _void(runs: Mapping[int, Mapping[str, Run]]) -> dict[int, str]:
@@ -159,12 +177,12 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         mine = {
             pair: by_arm[arm] for pair, by_arm in cell.runs.items() if arm in by_arm and pair in cell.planned
         }
-        gone = cell.abandoned.get(arm, {})
         logged, rows = state.deliveries.get(arm), state.effects.get(arm)
-        faults[arm] = deliveries.account(arm, logged or (), mine, gone, cell.expected)
+        faults[arm] = deliveries.account(arm, logged or (), mine, cell.abandoned.get(arm, {}), cell.expected)
         counts[arm] = NO_EFFECTS
         if rows is not None:
-            counts[arm] = count_effects(rows, mine, gone, cell.expected, arm)
+            whole = {pair: run for pair, run in mine.items() if run.outcome.run_id not in cell.hurt}
+            counts[arm] = count_effects(rows, whole, _gone(cell, arm, mine), cell.expected, arm)
         findings += _of_arm(cell, arm, mine)
         for pair, run in mine.items():
             findings += _of_run(cell, run, cell.planned[pair])
@@ -186,16 +204,17 @@ def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]
     def found(kind: FindingKind, detail: str) -> Finding:
         return Finding(kind=kind, cell=state.cell, arm=arm, detail=detail)
 
+    gone = _gone(cell, arm, runs)
+    runs = {pair: run for pair, run in runs.items() if run.outcome.run_id not in cell.hurt}
+    hurt = {pair for run_id, pair in gone.items() if run_id in cell.hurt}
     errors = sum(not run.ok for run in runs.values())
     retries = sum(run.retries for run in runs.values() if run.ok)
-    if errors != expected.errors(arm):
-        yield found("error_count", f"the schedule predicts {expected.errors(arm)}, the history has {errors}")
-    if retries != expected.retries_of_successes(arm):
-        predicted = expected.retries_of_successes(arm)
+    if errors != (predicted := expected.errors(arm, but=hurt)):
+        yield found("error_count", f"the schedule predicts {predicted}, the history has {errors}")
+    if retries != (predicted := expected.retries_of_successes(arm, but=hurt)):
         yield found("retry_count", f"over successes, the schedule predicts {predicted}, got {retries}")
     if errors and arm not in expected.faulted:
         yield found("internal_error", f"{errors} errors in an arm that the schedule does not touch")
-    gone = cell.abandoned.get(arm, {})
     for what, logs in (("delivery log", state.deliveries), ("ledger of effects", state.effects)):
         if arm not in logs and state.ended is not None:
             yield found("log_missing", f"no {what}")
@@ -207,23 +226,26 @@ def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]
     yield from overhead.of_overhead(arm, runs, expected, cell.manifest.concurrency)
 
 
+def _gone(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> dict[str, int]:
+    """The pairs of the arm's runs that may have done less than planned: cut short, or hurt by another's fault."""
+    hurt = {run.outcome.run_id: pair for pair, run in runs.items() if run.outcome.run_id in cell.hurt}
+    return {**cell.abandoned.get(arm, {}), **hurt}
+
+
 def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
     expected, of_cell = planned.runs[run.arm], cell.expected
 
     def say(kind: FindingKind, detail: str) -> Finding:
         return Finding(kind=kind, cell=of_cell.cell, arm=run.arm, pair=run.pair.pair, detail=detail)
 
-    start = cell.starts.get((of_cell.cell, run.pair.pair))
+    start = cell.walked.starts.get((of_cell.cell, run.pair.pair))
+    pids = cell.walked.pids(of_cell.cell, run.pair.pair, of_cell.roles[run.arm])
+    yield from identity.of_identity(run, start, pids, cell.manifest.model, of_cell, say)
+    if run.outcome.run_id in cell.hurt:
+        return  # it ended by a fault that is not its own, at any point
     yield from answers.of_answer(run, planned.task, expected, say)
     yield from answers.of_error(run, expected, say)
-    yield from identity.of_identity(run, start, cell.manifest.model, of_cell, say)
-    yield from timing.of_times(run, expected, of_cell.policy.run_timeout_s, say)
+    late_s = attempts.late_s(of_cell)
+    yield from timing.of_times(run, expected, of_cell.policy.run_timeout_s, late_s, say)
     if run.record is not None:
-        yield from attempts.of_attempts(
-            run,
-            expected,
-            of_cell.policy,
-            idempotency=of_cell.idempotency,
-            has_hops=run.arm == "external",
-            say=say,
-        )
+        yield from attempts.of_attempts(run, expected, of_cell, has_hops=run.arm == "external", say=say)

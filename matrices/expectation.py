@@ -7,9 +7,10 @@ idempotency keys) is left to whoever knows the id.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from chaos.faults import Bandwidth, Hop, Kind, Latency, Site, Slicer, Stall
+from chaos.faults import Bandwidth, Hang, Hog, Hop, Kind, Latency, Site, Slicer, Stall
 from controller.policy import Policy
 from matrices.suites import ExpectedCall, Task
 
@@ -69,7 +70,7 @@ class ExpectedError:
     code: str
     kind: str
     definite: bool
-    hop: Hop
+    hop: str
     fault_id: str
 
 
@@ -80,7 +81,7 @@ class ExpectedRun:
     `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads; `turns` counts
     completed model calls; `effects` is a multiset; `error` is None for a run that ends with the task's answer.
     `hurried`: the planned waits use up the run's own time, so that its deadline may cut an attempt short and be what
-    it ends with.
+    it ends with. `lost`: the process that would tell of the run dies with it, so that there is no record of it.
     """
 
     attempts: tuple[ExpectedAttempt, ...]
@@ -89,6 +90,7 @@ class ExpectedRun:
     effects: tuple[ExpectedEffect, ...]
     error: ExpectedError | None
     hurried: bool
+    lost: bool
 
     @property
     def ok(self) -> bool:
@@ -144,8 +146,9 @@ class Expectation:
     """One cell of the plan, with its pairs in order.
 
     `roles` names for each arm the process that answers. `faulted` are the arms on which the schedule acts, at `hop`;
-    their first attempt there has the number `first_attempt`. `remark` is what a reader of the error rates must know of
-    the schedule, "" for nothing.
+    their first attempt there has the number `first_attempt`. `breaks_hosts`: the schedule has faults that break the
+    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `remark` is what a
+    reader of the error rates must know of the schedule, "" for nothing.
     """
 
     cell: str
@@ -157,15 +160,19 @@ class Expectation:
     faulted: tuple[str, ...]
     hop: Hop
     first_attempt: int
+    breaks_hosts: bool
+    standstill_s: float
     remark: str = ""
 
-    def errors(self, arm: str) -> int:
-        """How many of the arm's runs end without an answer."""
-        return sum(not pair.runs[arm].ok for pair in self.pairs)
+    def errors(self, arm: str, *, but: Collection[int] = ()) -> int:
+        """How many of the arm's runs end without an answer, those of the pairs `but` left out."""
+        return sum(not pair.runs[arm].ok for pair in self.pairs if pair.pair not in but)
 
-    def retries_of_successes(self, arm: str) -> int:
-        """Retries summed over the arm's runs that end with an answer."""
-        return sum(pair.runs[arm].retries for pair in self.pairs if pair.runs[arm].ok)
+    def retries_of_successes(self, arm: str, *, but: Collection[int] = ()) -> int:
+        """Retries summed over the arm's runs that end with an answer, those of the pairs `but` left out."""
+        return sum(
+            pair.runs[arm].retries for pair in self.pairs if pair.runs[arm].ok and pair.pair not in but
+        )
 
     def duplicates(self, arm: str) -> int:
         """Ledger rows of the arm beyond the first of their call."""
@@ -185,7 +192,7 @@ def held_s(kind: Kind | None, *, timeout_s: float, answer_bytes: int = 0) -> flo
     match kind:
         case Stall():
             return timeout_s
-        case Latency(delay_ms=delay_ms):
+        case Latency(delay_ms=delay_ms) | Hang(duration_ms=delay_ms) | Hog(duration_ms=delay_ms):
             return min(delay_ms / 1000, timeout_s)
         case Bandwidth(rate_kb_s=rate):
             return min(answer_bytes / rate / 1000, timeout_s)

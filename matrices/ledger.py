@@ -102,8 +102,8 @@ class EffectCounts:
 
     `recorded` rows belong to runs that count. `lost`: calls that took effect and left no row. `duplicate`: rows beyond
     the first of one call, under whatever key. `phantom`: calls that left a row in a run that ended without an answer.
-    `stranger`: rows of runs that the history does not know, or of no call of their run. `superseded`: rows of abandoned
-    runs, in no other count.
+    `stranger`: rows of runs that the history does not know, or of no call of their run. `superseded`: rows of runs that
+    were abandoned, or hurt by another run's fault, in no other count.
     """
 
     recorded: int

@@ -259,6 +259,15 @@ def expectation_of(cell: PlannedCell) -> Expectation:
         faulted=tuple(arm for arm in cell.arms if cell.faulted(arm)),
         hop=hop,
         first_attempt=cell.schedule.start,
+        breaks_hosts=cell.breaks_hosts,
+        standstill_s=max(
+            (
+                kind.duration_ms / 1000
+                for kind in cell.schedule.kinds
+                if isinstance(kind, faults.Hang | faults.Hog)
+            ),
+            default=0.0,
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.faults import Fault, Hop, Reset, Status
+from chaos.faults import Crash, Fault, Hop, Reset, Status
 from chaos.schedule import PredictedAttempt, PredictedRequest
 from controller.policy import Policy
 from matrices.expectation import (
@@ -70,6 +70,7 @@ class _Run:
     effects: list[ExpectedEffect] = field(default_factory=list)
     may_have_effects: bool = False
     error: ExpectedError | None = None
+    lost: bool = False
 
     def call(self, hop: Hop, index: int, call: ExpectedCall | None) -> bool:
         """Follows one call over its attempts; whether the run goes on after it."""
@@ -136,8 +137,15 @@ class _Run:
 
     def _fail(self, made: list[ExpectedAttempt]) -> None:
         last = made[-1]
-        definite = all(one.outcome == "fail" for one in made) and not self.may_have_effects
         assert last.fault is not None, "only a fault ends a run that goes as planned"
+        if isinstance(last.fault.kind, Crash) and not self.arm.has_hops:
+            # The loop dies with the tool: the client sees its connection break, and nobody names the fault.
+            self.lost = True
+            self.error = ExpectedError(
+                code=last.code, kind=last.code.lower(), definite=False, hop="agent", fault_id=""
+            )
+            return
+        definite = all(one.outcome == "fail" for one in made) and not self.may_have_effects
         self.error = ExpectedError(
             code=last.code,
             kind=f"{last.hop}_hop_failed",
@@ -156,6 +164,7 @@ class _Run:
             effects=tuple(self.effects),
             error=self.error,
             hurried=waits_s > AMPLE * self.arm.policy.run_timeout_s,
+            lost=self.lost,
         )
 
 
@@ -172,7 +181,7 @@ def _failure(fault: Fault, *, has_hops: bool) -> tuple[str, str, frozenset[str]]
     if isinstance(fault.kind, Status):
         # Whoever refuses knows that nothing happened, whatever the code alone would prove.
         return "fail", fault.kind.code, frozenset({injected})
-    code = Code.UNAVAILABLE if isinstance(fault.kind, Reset) else Code.DEADLINE_EXCEEDED
+    code = Code.UNAVAILABLE if isinstance(fault.kind, Reset | Crash) else Code.DEADLINE_EXCEEDED
     kinds = {code.name.lower()}
     if not has_hops:
         # Two limits of one deadline stand around the tool; either may be the first to strike.

@@ -11,6 +11,9 @@ from matrices.runs import Run
 from matrices.suites import ExpectedCall, Task
 from treni.v1 import agent_pb2
 
+_ERROR = ("code", "kind", "definite", "hop", "fault_id")
+"""What the plan says of a run's error; the message is free text."""
+
 
 def of_answer(run: Run, task: Task, expected: ExpectedRun, say: Say) -> Iterator[Finding]:
     """Findings about the outcome, the answer and the tool calls."""
@@ -23,7 +26,10 @@ def of_answer(run: Run, task: Task, expected: ExpectedRun, say: Say) -> Iterator
         if run.outcome.correct is not correct:
             yield say("grade_wrong", differs("correct", correct, run.outcome.correct))
     if run.record is None:
-        yield say("record_missing", "an answer without a record" if run.ok else "an error without a record")
+        if not expected.lost or run.ok:
+            yield say(
+                "record_missing", "an answer without a record" if run.ok else "an error without a record"
+            )
         return
     yield from _of_calls(run.record, expected, say)
     if run.record.turns != expected.turns:
@@ -88,15 +94,24 @@ def of_error(run: Run, expected: ExpectedRun, say: Say) -> Iterator[Finding]:
     if run.ok and not expected.ok:
         yield say("error_absent", "the schedule predicts an error")
     last = run.attempts[-1] if run.attempts else None
-    if not run.ok and (last is None or last.outcome == "ok" or not last.fault_id):
+    unexplained = last is None or last.outcome == "ok" or not last.fault_id
+    if not run.ok and unexplained and not (expected.lost and is_error(run, expected)):
         yield say("error_unexplained", f"no fault caused it: {said}")
-    if run.retries != expected.retries:
+    if run.retries != expected.retries and not expected.lost:
         yield say("retries_unplanned", f"expected {expected.retries}, got {run.retries}")
     want = expected.error
     if run.ok or error is None or want is None:
         return
     if expected.hurried and error.kind == "deadline_exceeded":
         return
-    for name in ("code", "kind", "definite", "hop", "fault_id"):
+    for name in _ERROR:
         if getattr(want, name) != getattr(error, name):
             yield say("error_wrong", differs(name, getattr(want, name), getattr(error, name)))
+
+
+def is_error(run: Run, expected: ExpectedRun) -> bool:
+    """Whether the run ended with the error that the plan gives."""
+    error, want = run.outcome.error, expected.error
+    if error is None or want is None:
+        return False
+    return all(getattr(want, name) == getattr(error, name) for name in _ERROR)

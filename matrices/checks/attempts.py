@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, zip_longest
 
-from controller.policy import Policy
+from matrices.checks.answers import is_error
 from matrices.checks.finding import Finding, FindingKind, Say, differs
 from matrices.checks.tolerances import CLOCK_S, LATE_S
-from matrices.expectation import ExpectedAttempt, ExpectedRun, held_s
+from matrices.expectation import Expectation, ExpectedAttempt, ExpectedRun, held_s
 from matrices.runs import Run
 from treni.errors import Code
 from treni.v1 import agent_pb2
@@ -18,7 +18,7 @@ Wrong = tuple[FindingKind, str]
 
 
 def of_attempts(
-    run: Run, expected: ExpectedRun, policy: Policy, *, idempotency: bool, has_hops: bool, say: Say
+    run: Run, expected: ExpectedRun, of_cell: Expectation, *, has_hops: bool, say: Say
 ) -> Iterator[Finding]:
     """Findings about the attempts in the run's record, one by one, and about the time between them."""
     made = run.attempts
@@ -35,23 +35,34 @@ def of_attempts(
             yield say("attempt_wrong", differs("attempt", want.where, there))
             break
         wrong = [
-            *_identity(want, got, run.outcome.run_id if idempotency else None),
+            *_identity(want, got, run.outcome.run_id if of_cell.idempotency else None),
             *_ending(want, got, hurried=expected.hurried),
             *_connection(want, got, has_hops=has_hops),
-            *_duration(want, got, run, policy, hurried=expected.hurried),
+            *_duration(want, got, run, of_cell, hurried=expected.hurried),
         ]
         for kind, detail in wrong:
             yield say(kind, f"{want.where}: {detail}")
-    for kind, detail in _between(run, expected.attempts, made):
+    for kind, detail in _between(run, expected.attempts, made, late_s(of_cell)):
         yield say(kind, detail)
 
 
-def observed(want: ExpectedAttempt, run: Run, policy: Policy, *, hurried: bool) -> bool:
-    """Whether the run has an attempt that met the fault of `want` and ended as that fault says: code, kind, time."""
+def late_s(of_cell: Expectation) -> float:
+    """How much later than planned a process of the cell may act."""
+    return LATE_S + of_cell.standstill_s
+
+
+def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Expectation) -> bool:
+    """Whether the run has an attempt that met the fault of `want` and ended as that fault says: code, kind, time.
+
+    A run whose record is lost to its fault shows it by how it ended.
+    """
     assert want.fault is not None
+    hurried = expected.hurried
+    if expected.lost and want is expected.attempts[-1]:
+        return run.record is None and is_error(run, expected)
     return any(
         got.fault_id == want.fault.id
-        and not [*_ending(want, got, hurried=hurried), *_duration(want, got, run, policy, hurried=hurried)]
+        and not [*_ending(want, got, hurried=hurried), *_duration(want, got, run, of_cell, hurried=hurried)]
         for got in run.attempts
     )
 
@@ -90,15 +101,14 @@ def _connection(want: ExpectedAttempt, got: agent_pb2.Attempt, *, has_hops: bool
 
 
 def _duration(
-    want: ExpectedAttempt, got: agent_pb2.Attempt, run: Run, policy: Policy, *, hurried: bool
+    want: ExpectedAttempt, got: agent_pb2.Attempt, run: Run, of_cell: Expectation, *, hurried: bool
 ) -> Iterator[Wrong]:
-    timeout_s = policy.timeout_s(want.hop)
+    timeout_s = of_cell.policy.timeout_s(want.hop)
     kind = None if want.fault is None else want.fault.kind
     least_s = 0.0 if hurried else held_s(kind, timeout_s=timeout_s, answer_bytes=_answer_bytes(want, run))
     if not math.isfinite(got.duration_s) or got.duration_s < least_s - CLOCK_S or got.duration_s < 0:
         yield "attempt_duration", f"expected at least {least_s * 1e3:.3f} ms, got {got.duration_s * 1e3:.3f}"
-    elif got.duration_s > timeout_s + LATE_S:
-        limit_s = timeout_s + LATE_S
+    elif got.duration_s > (limit_s := timeout_s + late_s(of_cell)):
         yield "attempt_duration", f"expected at most {limit_s * 1e3:.0f} ms, got {got.duration_s * 1e3:.3f}"
 
 
@@ -111,8 +121,9 @@ def _answer_bytes(want: ExpectedAttempt, run: Run) -> int:
 
 
 def _between(
-    run: Run, expected: Sequence[ExpectedAttempt], made: Sequence[agent_pb2.Attempt]
+    run: Run, expected: Sequence[ExpectedAttempt], made: Sequence[agent_pb2.Attempt], limit_s: float
 ) -> Iterator[Wrong]:
+    """`limit_s` is how much later than planned a retry may come."""
     if run.record is None:
         return
     for one in made[:1]:
@@ -130,14 +141,14 @@ def _between(
             continue
         gap_s = after.start_s - before.start_s - before.duration_s
         waited_s, retries = waited_s + want.backoff_s, retries + 1
-        if not want.backoff_s - CLOCK_S <= gap_s <= want.backoff_s + LATE_S:
+        if not want.backoff_s - CLOCK_S <= gap_s <= want.backoff_s + limit_s:
             yield (
                 "backoff_wrong",
                 f"{want.where}: expected {want.backoff_s * 1e3:.3f} ms, got {gap_s * 1e3:.3f}",
             )
     told_s = run.record.backoff_s
     if len(made) == len(expected) and not (
-        waited_s - CLOCK_S <= told_s <= waited_s + retries * LATE_S + CLOCK_S
+        waited_s - CLOCK_S <= told_s <= waited_s + retries * limit_s + CLOCK_S
     ):
         yield "backoff_wrong", f"in sum: expected {waited_s * 1e3:.3f} ms, got {told_s * 1e3:.3f}"
     for one in made[-1:]:

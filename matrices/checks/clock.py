@@ -24,7 +24,7 @@ def of_clocks(events: Iterable[ev.Event], *, created_utc: str, concurrency: int)
         match event:
             case ev.Resumed():
                 yield from clock.resume(event)
-            case ev.CellStarted():
+            case ev.CellStarted() | ev.Outage() | ev.Restarted():
                 clock.start()
             case ev.Block():
                 yield from clock.mark(event)

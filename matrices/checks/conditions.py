@@ -42,12 +42,14 @@ def of_conditions(cell: CellState, limits: Mapping[str, float]) -> Iterator[Find
         for mark in marks:
             for name, value in mark.conditions.items():
                 most = ROUNDED if name.endswith("_fraction") else math.inf
-                possible = (
-                    isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < most
-                )
-                if not possible:
+                values = list(value.values()) if isinstance(value, dict) else [value]
+                if not all(_is_number(one) and 0 <= one < most for one in values):
                     detail = f"block {block}, {mark.phase}: {name} {value!r}"
                     yield Finding(kind="conditions_impossible", cell=cell.cell, detail=detail)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _unrecorded(cell: CellState, limits: Mapping[str, float]) -> dict[int, list[str]]:

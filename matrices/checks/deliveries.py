@@ -39,11 +39,7 @@ def account(
     for pair in expected.pairs:
         run = runs.get(pair.pair)
         for want in pair.runs[arm].attempts if run is not None else ():
-            if (
-                run is not None
-                and want.fault is not None
-                and observed(want, run, expected.policy, hurried=pair.runs[arm].hurried)
-            ):
+            if run is not None and want.fault is not None and observed(want, run, pair.runs[arm], expected):
                 seen.append(want.fault.id)
     return FaultAccount(
         planned=tuple(fault.id for pair in expected.pairs for fault in pair.runs[arm].faults),
@@ -100,7 +96,7 @@ def of_observation(arm: str, runs: Mapping[int, Run], expected: Expectation) -> 
         for attempt in planned.attempts if run is not None else ():
             if run is None or attempt.fault is None:
                 continue
-            if not observed(attempt, run, expected.policy, hurried=planned.hurried):
+            if not observed(attempt, run, planned, expected):
                 ended = [
                     f"{one.code} {one.kind} after {one.duration_s * 1e3:.3f} ms"
                     for one in run.attempts

@@ -55,6 +55,7 @@ FindingKind: TypeAlias = Literal[
     "fault_delivered_otherwise",
     "fault_not_planned",
     "fault_not_observed",
+    "restart_unaccounted",
     "log_missing",
     "effect_lost",
     "effect_duplicate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from matrices.checks.finding import Finding, Say, differs
 from matrices.events import CellStarted
@@ -17,9 +17,17 @@ FLOAT32 = 1e-5
 
 
 def of_identity(
-    run: Run, start: CellStarted | None, model: ManifestModel, expected: Expectation, say: Say
+    run: Run,
+    start: CellStarted | None,
+    pids: Collection[int],
+    model: ManifestModel,
+    expected: Expectation,
+    say: Say,
 ) -> Iterator[Finding]:
-    """Findings about a run that ran under `start` (None: under no start that the history has)."""
+    """Findings about a run that ran under `start` (None: under no start that the history has).
+
+    `pids` are the processes that answered for the run's arm under that start.
+    """
     if start is not None:
         run_id = f"{expected.cell}/{run.pair.pair}/{run.arm}/{start.epoch}"
         if run.outcome.run_id != run_id:
@@ -30,9 +38,9 @@ def of_identity(
     routed = "external" if run.arm == "external" else "internal"
     if record.arm != routed:
         yield say("arm_swapped", f"the record says {record.arm!r}")
-    pid = None if start is None else start.pids.get(expected.roles[run.arm])
-    if record.pid != pid:
-        yield say("arm_swapped", differs(f"process of the {expected.roles[run.arm]}", pid, record.pid))
+    if record.pid not in pids:
+        known = ", ".join(map(str, sorted(pids))) or "none"
+        yield say("arm_swapped", differs(f"process of the {expected.roles[run.arm]}", known, record.pid))
     told = (record.model, record.backend, record.device)
     want = (model.name, model.backend, model.device) if record.turns else ("", "", "")
     if told != want:

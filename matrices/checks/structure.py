@@ -15,18 +15,30 @@ SERVICES = frozenset({"runtime", "tools", "controller"})
 
 PROXY = "toxiproxy"
 
+MODEL = "model"
+"""The external arm's model, which has a process of its own where faults break the runtime's."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Structure:
     """What the walk along the events found.
 
     `starts` has for each (cell, pair) the start under which it last ran, `abandoned` for each cell and arm the pair of
-    each run that an interruption cut short.
+    each run that an interruption cut short, `restarted` the processes that came up in a role's place under a start.
     """
 
     findings: list[Finding] = field(default_factory=list)
     abandoned: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     starts: dict[tuple[str, int], ev.CellStarted] = field(default_factory=dict)
+    restarted: dict[tuple[str, int, int, str], set[int]] = field(default_factory=dict)
+
+    def pids(self, cell: str, pair: int, role: str) -> frozenset[int]:
+        """The processes that had the role under the pair's start; none for a pair under no start."""
+        start = self.starts.get((cell, pair))
+        if start is None:
+            return frozenset()
+        later = self.restarted.get((cell, start.epoch, start.segment, role), set())
+        return frozenset({start.pids[role]} if role in start.pids else ()) | later
 
 
 def structure(
@@ -159,6 +171,8 @@ class _Walk:
             for arm in expected.faulted
         }
         roles = SERVICES | set(expected.roles.values())
+        if expected.breaks_hosts:
+            roles |= {MODEL}
         if self.manifest.details.get(PROXY) is None:
             roles |= {PROXY}
         for what, want, got in (
@@ -199,6 +213,11 @@ class _Walk:
                 cell.begun.pop(event.pair, None)
             case ev.Deliveries() | ev.Effects():
                 self._log(cell, event)
+            case ev.Outage() | ev.Restarted() if not self.expected[event.cell].breaks_hosts:
+                self._stray(event.cell, f"{event.type} of the {event.role}, which no fault breaks")
+            case ev.Restarted():
+                key = (event.cell, start.epoch, start.segment, event.role)
+                self.result.restarted.setdefault(key, set()).add(event.pid)
             case ev.CellEnded():
                 wanted = [(kind, arm) for arm in cell.config.arms for kind in ("deliveries", "effects")]
                 if cell.logs != wanted or cell.blocks or cell.begun:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from matrices.checks.finding import Finding, Say
-from matrices.checks.tolerances import CLOCK_S, LATE_S
+from matrices.checks.tolerances import CLOCK_S
 from matrices.expectation import ExpectedRun
 from matrices.hops import hops_of
 from matrices.runs import Run
@@ -14,15 +14,14 @@ from treni.v1 import agent_pb2
 
 _STAGES = ("queue_s", "tokenize_s", "prefill_s", "decode_s", "sample_s", "detokenize_s", "route_s", "copy_s")
 
-_MOST_S = {"client": LATE_S, "loop": LATE_S, "unexplained": CLOCK_S}
-"""Parts in which only the machine itself is waited for. A run awaits nothing outside of its attempts."""
 
-
-def of_times(run: Run, expected: ExpectedRun, run_timeout_s: float, say: Say) -> Iterator[Finding]:
-    """Findings about the times of one run."""
+def of_times(
+    run: Run, expected: ExpectedRun, run_timeout_s: float, late_s: float, say: Say
+) -> Iterator[Finding]:
+    """Findings about the times of one run; `late_s` is how much later than planned a process may act."""
     latency_s, record = run.outcome.latency_s, run.record
     least_s = 0.0 if expected.hurried else expected.waits_s
-    if not max(0.0, least_s - CLOCK_S) < latency_s <= run_timeout_s + LATE_S:
+    if not max(0.0, least_s - CLOCK_S) < latency_s <= run_timeout_s + late_s:
         limits = f"over {least_s * 1e3:.3f} and up to {run_timeout_s * 1e3:.0f} ms"
         yield say("latency_impossible", f"expected {limits}, got {latency_s * 1e3:.3f}")
     yield from _of_first_text(run, say)
@@ -33,11 +32,12 @@ def of_times(run: Run, expected: ExpectedRun, run_timeout_s: float, say: Say) ->
         yield say("latency_impossible", detail)
     parts = hops_of(run)
     assert parts is not None, "there is a record"
+    # In some parts only the machine itself is waited for; a run awaits nothing outside of its attempts.
     for name in ("client", "loop", "backoff", "model_hop", "engine_other", "tool_hop", "unexplained"):
         value_s = getattr(parts, name)
         if not value_s >= -CLOCK_S:
             yield say("hops_negative", f"{name} is {value_s * 1e3:.3f} ms")
-        elif not value_s <= _MOST_S.get(name, math.inf):
+        elif not value_s <= {"client": late_s, "loop": late_s, "unexplained": CLOCK_S}.get(name, math.inf):
             yield say("overhead_unlikely", f"{name} is {value_s * 1e3:.3f} ms")
     if not record.total_s - record.loop_s - record.backoff_s >= -CLOCK_S:
         yield say(
