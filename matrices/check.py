@@ -99,7 +99,8 @@ def check(
             {
                 name: [run for pair, arms in of.items() if pair not in void[name] for run in arms.values()]
                 for name, of in runs.items()
-            }
+            },
+            sequential=manifest.concurrency == 1,
         ),
     ]
     judged = []

@@ -12,11 +12,12 @@ Told = tuple[str, Run, str]
 """A cell, a run of it, and what it says."""
 
 
-def of_sameness(cells: Mapping[str, Iterable[Run]]) -> Iterator[Finding]:
+def of_sameness(cells: Mapping[str, Iterable[Run]], *, sequential: bool) -> Iterator[Finding]:
     """Findings about runs that say otherwise than most runs of their task; a tie is held against everyone.
 
     A tool gives the same result for the same call of a task: nothing that the tools read changes. A conversation with
-    the same words in it has the same number of tokens.
+    the same words in it has the same number of tokens, and where no other takes its place in the KV cache
+    (`sequential`) finds as many of them there, unless an attempt at the model failed and left more.
     """
     results: dict[Hashable, list[Told]] = defaultdict(list)
     tokens: dict[Hashable, list[Told]] = defaultdict(list)
@@ -27,11 +28,14 @@ def of_sameness(cells: Mapping[str, Iterable[Run]]) -> Iterator[Finding]:
             task, uses = run.pair.task_id, run.record.tools
             for index, use in enumerate(uses):
                 results[task, index, use.name, use.arguments_json].append((cell, run, use.result_json))
-            if run.ok:
-                words = tuple((use.arguments_json, use.result_json) for use in uses)
-                usage = run.record.usage
-                said = f"{usage.prompt_tokens} in, {usage.completion_tokens} out"
-                tokens[task, words, run.outcome.answer].append((cell, run, said))
+            words = tuple((use.arguments_json, use.result_json) for use in uses)
+            usage = run.record.usage
+            said = f"{usage.prompt_tokens} in, {usage.completion_tokens} out"
+            first_try = all(one.outcome == "ok" for one in run.attempts if one.hop == "model")
+            if sequential and first_try:
+                said += f", {usage.cached_prompt_tokens} known"
+            key = (task, words, run.record.turns, run.outcome.answer, first_try)
+            tokens[key].append((cell, run, said))
     yield from _unlike("result_differs", results.values())
     yield from _unlike("tokens_differ", tokens.values())
 
