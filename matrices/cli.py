@@ -27,7 +27,7 @@ from matrices.report import ExitStatus, differing, exit_status, write_report
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import table_text
 from matrices.runner import Runner
-from matrices.simulation import main as simulate
+from matrices.simulation.command import main as simulate
 from matrices.suites import bundled_suites, load_suite
 from matrices.sweeps import expand, parse_setting
 from treni.errors import Code, TreniError

@@ -195,6 +195,8 @@ def expectation(
         faulted=(arms[1],) if schedule.rules else (),
         hop="tool",
         first_attempt=schedule.start,
+        breaks_hosts=False,
+        standstill_s=0.0,
     )
 
 
