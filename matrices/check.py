@@ -26,7 +26,7 @@ from matrices.checks import (
 )
 from matrices.checks.deliveries import NO_FAULTS, FaultAccount
 from matrices.checks.finding import Finding, FindingKind
-from matrices.collateral import culprits, evidence_of, unaccounted
+from matrices.collateral import culprits, evidence_of, fatal_of, unaccounted
 from matrices.events import Event
 from matrices.expectation import Expectation, ExpectedPair
 from matrices.history import CellState, state_of
@@ -133,7 +133,7 @@ def _hurt(events: Iterable[Event], expected: Expectation, found: list[Finding]) 
     """The runs of a cell that named faults of others hurt; what no fault accounts for is added to `found`."""
     if not expected.breaks_hosts:
         return frozenset()
-    evidence = evidence_of(events, expected.cell)
+    evidence = evidence_of(events, expected.cell, fatal=fatal_of(expected))
     found += [
         Finding(kind="restart_unaccounted", cell=expected.cell, detail=said) for said in unaccounted(evidence)
     ]

@@ -7,12 +7,13 @@ that the fault was put on was in flight then too. Anything else that went wrong 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from chaos.faults import Crash, HostKind
 from matrices import events as ev
+from matrices.expectation import Expectation
 from matrices.plan import EXTERNAL, TOOL_HOSTS
 
 HURT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
@@ -23,7 +24,7 @@ _HOST_KINDS = frozenset(kind.name for kind in get_args(HostKind))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flight:
-    """One request in flight, by the harness's monotonic clock; `code`, `hop` and `fault_id` are its error's, or "".
+    """One request in flight, by the harness's monotonic clock; `code` and `hop` are its error's, or "".
 
     One that was `abandoned` counts for nothing, but the fault that it was put on may have hurt others before.
     """
@@ -34,17 +35,20 @@ class Flight:
     end_s: float
     code: str
     hop: str
-    fault_id: str
     abandoned: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strike:
-    """A fault that was handed to the host of an arm's tools, and the request that it was put on."""
+    """A fault that was handed to the host of an arm's tools, and the request that it was put on.
+
+    A `fatal` one ends that request by itself.
+    """
 
     fault_id: str
     kind: str
     arm: str
+    fatal: bool
     flight: Flight
 
 
@@ -92,8 +96,18 @@ class ArmHarm:
     host_grown_mb: float | None
 
 
-def evidence_of(events: Iterable[ev.Event], cell: str) -> Evidence:
-    """What the events tell of one cell. Its deliveries, and with them the strikes, are known once it has ended."""
+def fatal_of(expectation: Expectation) -> frozenset[str]:
+    """The ids of the planned faults that end the request they are put on."""
+    failed = (run for pair in expectation.pairs for run in pair.runs.values() if not run.ok)
+    last = (run.attempts[-1].fault for run in failed if run.attempts)
+    return frozenset(fault.id for fault in last if fault is not None)
+
+
+def evidence_of(events: Iterable[ev.Event], cell: str, *, fatal: Collection[str]) -> Evidence:
+    """What the events tell of one cell; `fatal` are the ids of the faults that end the request they are put on.
+
+    The deliveries, and with them the strikes, are known once the cell has ended.
+    """
     invokes: dict[str, ev.Invoke] = {}
     flights: dict[str, Flight] = {}
     deliveries: dict[str, tuple[ev.Delivery, ...]] = {}
@@ -131,7 +145,13 @@ def evidence_of(events: Iterable[ev.Event], cell: str) -> Evidence:
     return Evidence(
         flights=tuple(flights.values()),
         strikes=tuple(
-            Strike(fault_id=row.fault_id, kind=row.kind, arm=arm, flight=flights[row.run_id])
+            Strike(
+                fault_id=row.fault_id,
+                kind=row.kind,
+                arm=arm,
+                fatal=row.fault_id in fatal,
+                flight=flights[row.run_id],
+            )
             for arm, rows in deliveries.items()
             for row in rows
             if row.kind in _HOST_KINDS and row.run_id in flights
@@ -146,13 +166,11 @@ def culprits(flight: Flight, evidence: Evidence) -> tuple[str, ...]:
     """The ids of the faults of other requests that may have hurt this one; none where another cause is known or needed.
 
     With the tools in a process of their own only a failure at the tool hop can be their host's doing. A request that
-    ended by the fault that it was put on itself was hurt by no other; one that named its fault, but was never handed
-    it, was.
+    was handed a fatal fault itself ended by that one.
     """
     if flight.code not in HURT_CODES or (flight.arm == EXTERNAL and flight.hop != "tool"):
         return ()
-    own = (strike for strike in evidence.strikes if strike.flight.run_id == flight.run_id)
-    if any(strike.kind == Crash.name or strike.fault_id == flight.fault_id for strike in own):
+    if any(strike.fatal and strike.flight.run_id == flight.run_id for strike in evidence.strikes):
         return ()
     met = [outage for outage in _host_outages(flight.arm, evidence) if _overlap(flight, outage)]
     return tuple(
@@ -269,7 +287,6 @@ def _flight(invoke: ev.Invoke, outcome: ev.Outcome) -> Flight:
         end_s=invoke.mono_s + outcome.latency_s,
         code="" if error is None else error.code,
         hop="" if error is None else error.hop,
-        fault_id="" if error is None else error.fault_id,
         abandoned=False,
     )
 
@@ -282,6 +299,5 @@ def _abandoned(invoke: ev.Invoke, until_s: float) -> Flight:
         end_s=until_s,
         code="",
         hop="",
-        fault_id="",
         abandoned=True,
     )

@@ -6,6 +6,9 @@ import pytest
 
 from matrices import collateral
 from matrices import events as ev
+from matrices.plan import expectation_of, plan_cell
+from matrices.profiles import bundled_profiles
+from matrices.suites import load_suite
 
 CELL = "b"
 
@@ -26,11 +29,11 @@ def invoke(pair, arm, start_s):
     )
 
 
-def run(pair, arm, start_s, end_s, code="", hop="tool", fault_id=""):
+def run(pair, arm, start_s, end_s, code="", hop="tool"):
     """A request from start to end, answered or failed with `code` at `hop`."""
     error = None
     if code:
-        error = ev.RunError(code=code, kind="k", definite=False, message="", hop=hop, fault_id=fault_id)
+        error = ev.RunError(code=code, kind="k", definite=False, message="", hop=hop, fault_id="")
     outcome = ev.Outcome(
         cell=CELL,
         pair=pair,
@@ -86,9 +89,9 @@ def block(phase, **rss_mb):
     return ev.Block(cell=CELL, block=0, phase=phase, mono_s=0.0, conditions={"rss_mb": rss_mb})
 
 
-def evidence(*events):
+def evidence(*events, fatal=("f1",)):
     flat = [event for item in events for event in (item if isinstance(item, list) else [item])]
-    return collateral.evidence_of(flat, CELL)
+    return collateral.evidence_of(flat, CELL, fatal=fatal)
 
 
 def culprits(found, pair, arm):
@@ -136,28 +139,23 @@ def test_a_fault_is_no_excuse_for_its_own_request():
     assert culprits(evidence(*CRASHED), 1, "internal") == ()
 
 
-def struck_twice(*faults):
-    """Pair 2 was in flight when pair 1 crashed the tool service, and failed naming the fault planned for itself."""
-    return evidence(
-        run(1, "external", 10.0, 10.5, "UNAVAILABLE", "tool", "f1"),
-        outage("tools", 10.45, 11.2),
-        run(2, "external", 10.2, 10.5, "UNAVAILABLE", "tool", "f2"),
-        deliveries("external", *faults),
-    )
+def test_a_fault_of_ones_own_explains_the_end_only_if_it_was_handed_over_and_is_fatal():
+    other = run(2, "internal", 10.2, 10.5, "DEADLINE_EXCEEDED", "tool")
+    for own, fatal, expected in [
+        ([], ["f1", "f2"], ("f1",)),
+        ([(2, "hang")], ["f1", "f2"], ()),
+        ([(2, "hang")], ["f1"], ("f1",)),
+    ]:
+        found = evidence(*CRASHED[:3], other, deliveries("internal", (1, "crash"), *own), fatal=fatal)
+        assert culprits(found, 2, "internal") == expected
 
 
-def test_a_fault_that_was_never_handed_over_explains_nothing():
-    assert culprits(struck_twice((1, "crash")), 2, "external") == ("f1",)
-    assert culprits(struck_twice((1, "crash"), (2, "hang")), 2, "external") == ()
-
-
-def test_who_went_on_after_a_fault_of_its_own_can_still_be_hurt():
-    found = evidence(
-        *CRASHED[:3],
-        run(2, "internal", 10.2, 10.5, "UNAVAILABLE", "agent"),
-        deliveries("internal", (1, "crash"), (2, "leak")),
-    )
-    assert culprits(found, 2, "internal") == ("f1",)
+def test_what_is_fatal_is_what_the_plan_expects_to_fail():
+    for short, fatal in [("b01", 3), ("b02", 3), ("b03", 0), ("b04", 0)]:
+        cell = plan_cell(bundled_profiles()[short], load_suite("core"), runs=12)
+        ids = collateral.fatal_of(expectation_of(cell))
+        assert len(ids) == fatal
+        assert ids <= set(cell.prediction("internal").fault_ids)
 
 
 def test_an_outage_that_no_fault_began_excuses_nobody():

@@ -44,7 +44,8 @@ class Told:
         self.cell = campaign.cells[-1]
         events = read_history(campaign.history_path).events
         self.state: CellState = state_of(events)[self.cell.name]
-        self.evidence = collateral.evidence_of(events, self.cell.name)
+        fatal = collateral.fatal_of(campaign.expectations[-1])
+        self.evidence = collateral.evidence_of(events, self.cell.name, fatal=fatal)
 
     def struck(self, arm: str) -> set[str]:
         return {s.flight.run_id for s in self.evidence.strikes if s.arm == arm and not s.flight.abandoned}

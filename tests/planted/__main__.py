@@ -16,6 +16,8 @@ from tests.planted.bug import Bug, Sight
 from tests.planted.bugs import BUGS
 from tests.planted.tree import Tree
 
+QUOTED_CHARS = 4000
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every bug was noticed, 1 otherwise."""
@@ -43,7 +45,7 @@ def _is_content(tree: Tree, sight: Sight) -> bool:
     """Whether nobody complains of the tree as it is."""
     complaints = tree.complaints(sight)
     if complaints:
-        print(f"without a bug, {sight} complains:\n{complaints}", file=sys.stderr)
+        print(f"without a bug, {sight} complains:\n{complaints[-QUOTED_CHARS:]}", file=sys.stderr)
     return not complaints
 
 
@@ -55,7 +57,7 @@ def _is_noticed(tree: Tree, bug: Bug) -> bool:
     named = tree.names(bug.seen_by, complaints)
     print(f"{bug.name:42}{named or 'NOT NOTICED':60}{time.monotonic() - started_s:6.1f} s", flush=True)
     if not named:
-        print(complaints or "nobody complains", file=sys.stderr)
+        print(complaints[-QUOTED_CHARS:] or "nobody complains", file=sys.stderr)
     return bool(named)
 
 

@@ -44,7 +44,7 @@ KEYS = (
         old='run_id = f"{name}/{planned.pair}/{arm}/{segment.epoch}"',
         new='run_id = f"{name}/0/{arm}/{segment.epoch}"',
         breaks="runs can't be told apart, and their keys clash",
-        seen_by=Campaign(kinds=("effect_lost", "run_id_wrong"), suite="ledger"),
+        seen_by=Campaign(kinds=("run_id_wrong", "error_unplanned"), suite="ledger"),
     ),
 )
 

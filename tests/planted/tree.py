@@ -19,7 +19,6 @@ from tests.planted.campaigns import arguments_of
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = (".git", ".venv", "results", "examples", "build", "dist", "__pycache__", ".*_cache", ".hypothesis")
-QUOTED_CHARS = 4000
 
 
 @dataclass(kw_only=True)
@@ -97,4 +96,4 @@ class Tree:
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": compiled},
         )
-        return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}"[-QUOTED_CHARS:]
+        return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}"
