@@ -72,6 +72,10 @@ soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (m
 schedules: $(STAMP) ## ten drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
 	TRENI_SCHEDULES=all TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/test_schedules.py
 
+.PHONY: honest
+honest: $(STAMP) ## every suite under every profile, killed, concurrent, loaded: the checker must find nothing (half an hour)
+	TRENI_HONEST=1000 $(BIN)/python -m pytest tests/matrices/test_honest.py
+
 matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table and where the report is
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.
 	$(BIN)/treni-route matrix p00..p05 || test $$? -eq 3

@@ -54,7 +54,7 @@ def _of_usage(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
     for what, holds in (
         ("prompt tokens", usage.prompt_tokens > 0 if turns else usage.prompt_tokens == 0),
         ("completion tokens", tokens >= turns if turns else tokens == 0),
-        ("cached prompt tokens", usage.cached_prompt_tokens <= usage.prompt_tokens),
+        ("cached prompt tokens", usage.cached_prompt_tokens <= _most_cached(record)),
         ("decode steps", record.engine.decode_steps.count == tokens - turns),
         ("low-confidence tokens", aware.low_confidence_tokens <= tokens),
         ("mean log-probability", -math.inf < aware.mean_logprob <= FLOAT32),
@@ -70,6 +70,19 @@ def _of_usage(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
     ):
         if not holds:
             yield say("usage_wrong", f"{what}: {turns} turns with {_said(record)}")
+
+
+def _most_cached(record: agent_pb2.RunRecord) -> float:
+    """How many prompt tokens a run can find in the KV cache.
+
+    Its cache key is its own, so that the first turn finds nothing and each later one what the turn before it read and
+    wrote; no turn's prompt is shorter than an earlier one's. A failed attempt may have left what its retry finds.
+    """
+    usage, turns = record.usage, record.turns
+    if turns == 0 or any(one.hop == "model" and one.outcome != "ok" for one in record.attempts):
+        return usage.prompt_tokens
+    later = usage.prompt_tokens * (turns - 1) / turns
+    return later + (usage.completion_tokens if turns > 1 else 0)
 
 
 def _said(record: agent_pb2.RunRecord) -> str:

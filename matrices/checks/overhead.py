@@ -35,7 +35,6 @@ def of_overhead(
         if not any(want.fault is not None for want in wanted):
             parts["the loop"].append(hops.loop)
             parts["the model hop"].append(hops.model_hop)
-            parts["what no stage of the engine claims"].append(hops.engine_other)
             if run.record is not None and len(run.record.tools) > 0:
                 parts["the tool hop"].append(hops.tool_hop)
         for (before, after), want in zip(pairwise(run.attempts), wanted[1:], strict=False):

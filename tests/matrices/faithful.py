@@ -80,7 +80,7 @@ def _generated(turns: int, engine_s: float) -> agent_pb2.RunRecord:
     """What the model's turns leave in a record: 12 tokens each, of which the first takes most of the time."""
     return agent_pb2.RunRecord(
         usage=common_pb2.Usage(
-            prompt_tokens=200 * turns, completion_tokens=12 * turns, cached_prompt_tokens=100 * turns
+            prompt_tokens=200 * turns, completion_tokens=12 * turns, cached_prompt_tokens=100 * (turns - 1)
         ),
         engine=common_pb2.EngineTimings(
             prefill_s=engine_s * 0.5,

@@ -135,7 +135,7 @@ for name, value in (("model", "qwen"), ("backend", "cupy"), ("device", "H200")):
 USAGE: dict[str, dict[str, Any]] = {
     "no tokens": {"prompt_tokens": 0, "completion_tokens": 0, "cached_prompt_tokens": 0},
     "no prompt tokens": {"prompt_tokens": 0},
-    "more cached tokens than tokens": {"cached_prompt_tokens": 10**6},
+    "more cached tokens than a run can find": {"cached_prompt_tokens": 10**6},
     "a token more": {"completion_tokens": 10**4},
 }
 
