@@ -43,8 +43,8 @@ Examples:
   treni-route check results/20260101T000000Z
 
 \b
-Exit status: 0 pass; 1 the checker found something (or an error); 2 usage;
-3 inconclusive: nothing is wrong, and no profile has a verdict."""
+Exit status: 0 some profile has a verdict that is a safe claim; 1 the checker found something (or an error); 2 usage;
+3 inconclusive: nothing is wrong, and nothing can be claimed."""
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
