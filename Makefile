@@ -9,7 +9,7 @@ SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/cuda/,test_ops.py test_prefill.py)
 
-.PHONY: help setup proto stubs-check check fmt test test-gpu soak matrix bench eval train lock clean
+.PHONY: help setup proto stubs-check check fmt test test-loaded planted test-gpu soak matrix bench eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -49,6 +49,12 @@ check: $(STAMP) stubs-check ## lint, format, strict types, stubs, profiles and s
 test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU aside
 	$(BIN)/python -m pytest -m "not gpu"
 
+test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
+	$(BIN)/python -m tests.loaded -m "not gpu"
+
+planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
+	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))
+
 # Without the configuration file: its options are for plugins that a machine with a GPU need not have.
 GPU_TESTS = $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -c /dev/null --rootdir=. --import-mode=importlib -m gpu -q
 test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper GPU, then memcheck and racecheck (GPU_PYTHON= SANITIZER=)
@@ -61,6 +67,14 @@ test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper G
 
 soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
+
+.PHONY: schedules
+schedules: $(STAMP) ## ten drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
+	TRENI_SCHEDULES=all TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/test_schedules.py
+
+.PHONY: honest
+honest: $(STAMP) ## every suite under every profile, killed, concurrent, loaded: the checker must find nothing (half an hour)
+	TRENI_HONEST=1000 $(BIN)/python -m pytest tests/matrices/test_honest.py
 
 matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table and where the report is
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.

@@ -1,8 +1,10 @@
 """The fault kinds, one class each, and a fault: a kind placed on one attempt, as it travels in gRPC metadata.
 
-A kind knows two things a prediction needs: whether the tool runs all the same (`tool_runs`), since that decides
-what a retry duplicates, and whether the caller sees an error (`is_error`). To add a kind, write its class, add it
-to `KINDS` and to `Kind`, and teach the layer that delivers it: `chaos.lanes` (hop), `chaos.injector` (tool).
+A kind knows what a prediction needs: whether the tool runs all the same (`tool_runs`), since that decides what a
+retry duplicates, whether the caller sees an error (`is_error`), and with which status names it may (`error_codes`).
+To add a kind, write its class, add it to `Kind`, and teach the layer that delivers it: `chaos.lanes` (hop),
+`chaos.injector` (tool). Kinds that break the process which hosts the tool (`HostKind`) are done in
+`chaos.host_faults`.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ StatusName: TypeAlias = Literal["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL",
 
 MAX_ENCODED_BYTES = 1024
 """Longer metadata values are refused unread."""
+
+MAX_HOST_FAULT_MS = 60_000
+MAX_HOST_FAULT_MB = 1024
+"""How long and how large one fault that breaks its host may be: a machine is borrowed, not owned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +53,11 @@ class Status:
         """False: the refusal comes first."""
         return False
 
+    @property
+    def error_codes(self) -> frozenset[str]:
+        """The one that it was given."""
+        return frozenset({self.code})
+
     def is_error(self, timeout_s: float) -> bool:
         """Always, whatever the timeout."""
         return True
@@ -62,6 +73,7 @@ class Stall:
     name: ClassVar[str] = "stall"
     letter: ClassVar[str] = "T"
     sites: ClassVar[frozenset[Site]] = frozenset({"hop", "tool"})
+    error_codes: ClassVar[frozenset[str]] = frozenset({"DEADLINE_EXCEEDED"})
 
     direction: Direction = "request"
 
@@ -88,6 +100,7 @@ class Reset:
     name: ClassVar[str] = "reset"
     letter: ClassVar[str] = "R"
     sites: ClassVar[frozenset[Site]] = frozenset({"hop"})
+    error_codes: ClassVar[frozenset[str]] = frozenset({"UNAVAILABLE"})
 
     @property
     def tool_runs(self) -> bool:
@@ -106,6 +119,7 @@ class Latency:
     name: ClassVar[str] = "latency"
     letter: ClassVar[str] = "L"
     sites: ClassVar[frozenset[Site]] = frozenset({"hop", "tool"})
+    error_codes: ClassVar[frozenset[str]] = frozenset({"DEADLINE_EXCEEDED"})
 
     delay_ms: int
 
@@ -129,6 +143,7 @@ class Bandwidth:
     name: ClassVar[str] = "bandwidth"
     letter: ClassVar[str] = "B"
     sites: ClassVar[frozenset[Site]] = frozenset({"hop"})
+    error_codes: ClassVar[frozenset[str]] = frozenset()
 
     rate_kb_s: int
 
@@ -152,6 +167,7 @@ class Slicer:
     name: ClassVar[str] = "slicer"
     letter: ClassVar[str] = "S"
     sites: ClassVar[frozenset[Site]] = frozenset({"hop"})
+    error_codes: ClassVar[frozenset[str]] = frozenset()
 
     average_size_bytes: int
     delay_us: int
@@ -170,7 +186,111 @@ class Slicer:
         return False
 
 
-Kind: TypeAlias = Status | Stall | Reset | Latency | Bandwidth | Slicer
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crash:
+    """The tool kills the process that hosts it (SIGKILL) before it runs.
+
+    The process does nothing else any more: what it was doing for others is lost with it. An external caller sees a
+    broken connection at the tool hop and can record it; in the internal arm the loop and its record die too.
+    """
+
+    name: ClassVar[str] = "crash"
+    letter: ClassVar[str] = "C"
+    sites: ClassVar[frozenset[Site]] = frozenset({"tool"})
+    error_codes: ClassVar[frozenset[str]] = frozenset({"UNAVAILABLE"})
+
+    @property
+    def tool_runs(self) -> bool:
+        """False: the process is gone before."""
+        return False
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Always."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hang:
+    """The tool holds its host's interpreter for `duration_ms` before it runs: no other Python code runs there."""
+
+    name: ClassVar[str] = "hang"
+    letter: ClassVar[str] = "H"
+    sites: ClassVar[frozenset[Site]] = frozenset({"tool"})
+    error_codes: ClassVar[frozenset[str]] = frozenset({"DEADLINE_EXCEEDED"})
+
+    duration_ms: int
+
+    def __post_init__(self) -> None:
+        _up_to("duration_ms", self.duration_ms, MAX_HOST_FAULT_MS)
+
+    @property
+    def tool_runs(self) -> bool:
+        """True where the caller still waits by then; the call of one that gave up is dropped."""
+        return True
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Whether the hang alone uses up the caller's timeout."""
+        return self.duration_ms >= timeout_s * 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hog:
+    """The tool keeps every core of its host's machine busy for `duration_ms` before it runs.
+
+    Meanwhile it holds `memory_mb` MiB, all of it touched, and gives them back. The interpreter stays free: others are
+    slowed, not stopped.
+    """
+
+    name: ClassVar[str] = "hog"
+    letter: ClassVar[str] = "G"
+    sites: ClassVar[frozenset[Site]] = frozenset({"tool"})
+    error_codes: ClassVar[frozenset[str]] = frozenset()
+
+    duration_ms: int
+    memory_mb: int
+
+    def __post_init__(self) -> None:
+        _up_to("duration_ms", self.duration_ms, MAX_HOST_FAULT_MS)
+        _up_to("memory_mb", self.memory_mb, MAX_HOST_FAULT_MB)
+
+    @property
+    def tool_runs(self) -> bool:
+        """True: late."""
+        return True
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Never, as predicted: how much later the tool runs depends on the machine. A timeout is then a finding."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leak:
+    """The tool makes its host's process keep `size_mb` MiB more, touched, until that process ends; then it runs."""
+
+    name: ClassVar[str] = "leak"
+    letter: ClassVar[str] = "M"
+    sites: ClassVar[frozenset[Site]] = frozenset({"tool"})
+    error_codes: ClassVar[frozenset[str]] = frozenset()
+
+    size_mb: int
+
+    def __post_init__(self) -> None:
+        _up_to("size_mb", self.size_mb, MAX_HOST_FAULT_MB)
+
+    @property
+    def tool_runs(self) -> bool:
+        """True: a little later."""
+        return True
+
+    def is_error(self, timeout_s: float) -> bool:
+        """Never, as predicted. A timeout is then a finding."""
+        return False
+
+
+HostKind: TypeAlias = Crash | Hang | Hog | Leak
+"""Kinds that harm the process which hosts the tool, and so whatever else it does. They strike before the tool runs."""
+
+Kind: TypeAlias = Status | Stall | Reset | Latency | Bandwidth | Slicer | HostKind
 KINDS: Mapping[str, type[Kind]] = {kind.name: kind for kind in get_args(Kind)}
 
 
@@ -254,6 +374,12 @@ def _one_of(field: str, value: object, allowed: tuple[str, ...]) -> None:
 def _positive(field: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _invalid(f'"{field}" to be a whole number of at least 1', repr(value))
+
+
+def _up_to(field: str, value: object, most: int) -> None:
+    _positive(field, value)
+    if isinstance(value, int) and value > most:
+        raise _invalid(f'"{field}" to be at most {most}', repr(value))
 
 
 def _invalid(expected: str, got: str) -> Exception:

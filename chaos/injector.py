@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 
+from chaos import host_faults
 from chaos.deliveries import DeliveryLog
-from chaos.faults import Fault, Hop, Latency, Stall, Status, decode, fault_of
+from chaos.faults import Crash, Fault, Hang, Hog, Hop, Latency, Leak, Stall, Status, decode, fault_of
 from treni import errors, metadata
 from treni.errors import Code, TreniError
 from treni.v1.common_pb2 import ToolSpec
@@ -28,7 +30,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 async def apply(fault: Fault, run: Callable[[], Awaitable[T]], *, max_stall_s: float = MAX_STALL_S) -> T:
-    """Runs the tool under `fault`: refuses, holds before it, holds after it, or delays its answer.
+    """Runs the tool under `fault`: refuses, holds before it or after it, delays its answer or refusal, harms its host.
 
     A stall ends when this task is cancelled, as it is once the caller gives up, or after `max_stall_s` with
     DEADLINE_EXCEEDED. Raises `TreniError` with the fault's id. Only a refusal is definite: whoever waits on a
@@ -39,13 +41,22 @@ async def apply(fault: Fault, run: Callable[[], Awaitable[T]], *, max_stall_s: f
             raise _injected(fault, grpc.StatusCode[code])
         case Stall(direction=direction):
             if direction == "response":
-                await run()
+                # A refusal is an answer too, and lost like any other.
+                with suppress(Exception):
+                    await run()
             await asyncio.sleep(max_stall_s)
             raise _injected(fault, Code.DEADLINE_EXCEEDED)
         case Latency(delay_ms=delay_ms):
-            result = await run()
+            try:
+                result = await run()
+            except Exception:
+                await asyncio.sleep(delay_ms / 1000)
+                raise
             await asyncio.sleep(delay_ms / 1000)
             return result
+        case Crash() | Hang() | Hog() | Leak() as kind:
+            await host_faults.strike(kind)
+            return await run()
         case kind:
             raise errors.invalid_argument(
                 "fault_site", expected="a kind that can act at a tool", got=kind.name, todo='use site = "hop"'
@@ -91,12 +102,36 @@ class FaultInjector(grpc.aio.ServerInterceptor):
             return handler
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            held = _HeldContext(context)
             try:
-                return await apply(fault, lambda: behaviour(request, context), max_stall_s=self._max_stall_s)
+                return await apply(fault, lambda: behaviour(request, held), max_stall_s=self._max_stall_s)
+            except _Aborted as aborted:
+                await context.abort_with_status(aborted.status)
             except TreniError as error:
                 await errors.abort(context, error)
 
         return _unary(handler, call)
+
+
+class _Aborted(Exception):
+    """A handler ended its call with `status`, which the caller has not been sent yet."""
+
+    def __init__(self, status: Any) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _HeldContext:
+    """A handler's context whose `abort_with_status` raises `_Aborted`, so that a refusal can be late or lost too."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def abort_with_status(self, status: Any) -> NoReturn:
+        raise _Aborted(status)
 
 
 class CallDeadline(Protocol):

@@ -23,7 +23,22 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chaos.deliveries import DeliveryLog
-from chaos.faults import Bandwidth, Fault, Hop, Kind, Latency, Reset, Slicer, Stall, Status, fault_of
+from chaos.faults import (
+    Bandwidth,
+    Crash,
+    Fault,
+    Hang,
+    Hog,
+    Hop,
+    Kind,
+    Latency,
+    Leak,
+    Reset,
+    Slicer,
+    Stall,
+    Status,
+    fault_of,
+)
 from chaos.schedule import Schedule
 from chaos.toxiproxy import Proxy, Toxic, ToxiproxyClient
 from treni import metadata
@@ -32,7 +47,8 @@ from treni.errors import Code, TreniError, invalid_argument
 STALL_MS = 10 * 365 * 24 * 3600 * 1000
 """A stall is a latency of ten years. Not `timeout`: removing that closes every connection of the proxy."""
 
-WARM_TIMEOUT_S = 10.0
+WARM_TIMEOUT_S = 120.0
+"""For an upstream that is not there, not for one that is slow."""
 
 _log = logging.getLogger("treni.chaos")
 
@@ -40,7 +56,7 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 def toxic_of(kind: Kind) -> Toxic:
-    """The toxic that makes a lane of this kind. Raises INVALID_ARGUMENT for a status, which needs no lane."""
+    """The toxic that makes a lane of this kind. Raises INVALID_ARGUMENT for one that no proxy can deliver."""
     match kind:
         case Stall(direction="request"):
             return Toxic(type="latency", stream="upstream", attributes={"latency": STALL_MS, "jitter": 0})
@@ -55,11 +71,11 @@ def toxic_of(kind: Kind) -> Toxic:
             return Toxic(type="slicer", stream="downstream", attributes=attributes)
         case Reset():
             return Toxic(type="reset_peer", stream="upstream", attributes={"timeout": 0})
-        case Status():
+        case Status() | Crash() | Hang() | Hog() | Leak():
             raise invalid_argument(
-                "status_lane",
+                "kind_without_lane",
                 expected="a kind that a proxy can deliver",
-                got="status",
+                got=kind.name,
                 todo="use chaos.injector",
             )
 

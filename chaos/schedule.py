@@ -1,8 +1,8 @@
 """Which attempts get which fault: a pure function of the schedule, and what follows from it before any run.
 
-Two rules. `by="attempt"` is the published one: a single counter n over the hop's attempts, retries included; it
-is exact only when attempts come one after another. `by="request"` keys each attempt on (request index, call
-index, attempt) and is the same set of faults in any order and at any concurrency.
+Two ways to count. `by="attempt"` is the published one: a single counter n over the hop's attempts, retries included;
+it is exact only when attempts come one after another. `by="request"` keys each attempt on (request index, call
+index, attempt) and is the same set of faults in any order, at any concurrency and whatever was retried before.
 """
 
 from __future__ import annotations
@@ -15,37 +15,61 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, TypeAlias, get_args
 
-from chaos.faults import Fault, Hop, Kind, Latency, Site, kind_to_dict
-from treni.errors import Code, TreniError, invalid_argument
+from chaos.faults import Fault, Hang, Hop, HostKind, Kind, Latency, Site, kind_to_dict
+from chaos.when import DRAWS, Burst, Chain, Every, Rate, When, invalid
+from treni.errors import invalid_argument
 
 By: TypeAlias = Literal["attempt", "request"]
 
 WARMUP_REQUEST = 0xFFFFFFFF
 """The request index of warm-up requests: never faulted, never counted here (`Schedule.warmup` counts them)."""
 
-_U64 = 1 << 64
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """One kind of fault on about one attempt in `every`: each n divisible by it, or with probability 1/every."""
+    """One kind of fault and when it strikes; `from_request` to `to_request` (not included) limit it to a window."""
 
     kind: Kind
-    every: int
+    when: When
+    from_request: int = 0
+    to_request: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
-            raise _invalid("every to be a whole number of at least 1", repr(self.every))
+        if not isinstance(self.when, Every | Rate | Burst):
+            raise invalid("when to be Every, Rate or Burst", repr(self.when))
+        if self.from_request < 0:
+            raise invalid("from_request >= 0", str(self.from_request))
+        if self.to_request is not None and self.to_request <= self.from_request:
+            raise invalid(f"to_request over from_request, {self.from_request}", str(self.to_request))
+
+    @property
+    def needs_requests(self) -> bool:
+        """Whether it can be planned only by request: it has a window, or draws."""
+        return not isinstance(self.when, Every) or self.from_request > 0 or self.to_request is not None
+
+    def in_window(self, place: int) -> bool:
+        """Whether the window holds the request at that place."""
+        return self.from_request <= place and (self.to_request is None or place < self.to_request)
+
+    def to_dict(self) -> dict[str, object]:
+        """The rule as JSON data; an open end of the window is left out."""
+        window: dict[str, object] = {}
+        if self.from_request > 0:
+            window["from_request"] = self.from_request
+        if self.to_request is not None:
+            window["to_request"] = self.to_request
+        return {**self.when.to_dict(), **window, **kind_to_dict(self.kind)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """The faults of one hop in one cell.
 
-    `rules` are tried in order and the first that matches wins. `prefix` begins each fault's id. `warmup` is the
+    `rules` are tried in order and the first that strikes wins. `prefix` begins each fault's id. `warmup` is the
     number of attempts spent before the first counted one, so that counting starts at n = warmup + 1. `seed`
     keys the draws of `by="request"`; independent for each rule, so a later rule's share is what earlier ones
-    leave of 1/every.
+    leave of it. With a `cycle`, requests g * cycle to (g + 1) * cycle - 1 meet what a schedule with the seed
+    `seed` + g has for its requests 0 to cycle - 1: several schedules, one after the other.
     """
 
     prefix: str
@@ -55,6 +79,7 @@ class Schedule:
     rules: tuple[Rule, ...] = ()
     warmup: int = 0
     seed: int = 0
+    cycle: int | None = None
 
     def __post_init__(self) -> None:
         for field, value, allowed in (
@@ -63,18 +88,22 @@ class Schedule:
             ("by", self.by, get_args(By)),
         ):
             if value not in allowed:
-                raise _invalid(f"{field} to be one of {', '.join(allowed)}", repr(value))
+                raise invalid(f"{field} to be one of {', '.join(allowed)}", repr(value))
         if not self.prefix or not self.prefix.isascii() or not self.prefix.isprintable():
-            raise _invalid("a prefix of printable ASCII", repr(self.prefix))
+            raise invalid("a prefix of printable ASCII", repr(self.prefix))
         if self.site == "tool" and self.hop != "tool":
-            raise _invalid('hop "tool" where the site is "tool"', repr(self.hop))
+            raise invalid('hop "tool" where the site is "tool"', repr(self.hop))
         if self.warmup < 0:
-            raise _invalid("warmup >= 0", str(self.warmup))
-        if not 0 <= self.seed < _U64:
-            raise _invalid("0 <= seed < 2^64", str(self.seed))
+            raise invalid("warmup >= 0", str(self.warmup))
+        if not 0 <= self.seed < DRAWS:
+            raise invalid("0 <= seed < 2^64", str(self.seed))
+        if self.cycle is not None and self.cycle < 1:
+            raise invalid("cycle >= 1", str(self.cycle))
         for rule in self.rules:
+            if rule.needs_requests and self.by == "attempt":
+                raise invalid('by = "request" for a rule with a rate, a burst or a window', 'by = "attempt"')
             if self.site not in rule.kind.sites:
-                raise _invalid(
+                raise invalid(
                     f"a kind that can act at site {self.site!r}",
                     f"{rule.kind.name}, only at {sorted(rule.kind.sites)}",
                 )
@@ -87,9 +116,10 @@ class Schedule:
             "site": self.site,
             "hop": self.hop,
             "by": self.by,
-            "rules": [{"every": rule.every, **kind_to_dict(rule.kind)} for rule in self.rules],
+            "rules": [rule.to_dict() for rule in self.rules],
             "warmup": self.warmup,
             "seed": self.seed,
+            **({} if self.cycle is None else {"cycle": self.cycle}),
         }
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -105,23 +135,48 @@ class Schedule:
 
     def fault_at(self, *, n: int, request_index: int, call_index: int, attempt: int) -> Fault | None:
         """The fault of one attempt. `by="attempt"` reads only `n`, `by="request"` only the other three."""
+        by_attempt = self.by == "attempt"
         for index, rule in enumerate(self.rules):
-            if self.by == "attempt":
-                hit, place = n % rule.every == 0, f"n{n}"
+            if by_attempt:
+                strikes = isinstance(rule.when, Every) and n % rule.when.every == 0
             else:
-                draw = self._draw(index, request_index, call_index, attempt)
-                hit, place = draw * rule.every < _U64, f"r{request_index}c{call_index}a{attempt}"
-            if hit:
+                strikes = self._strikes(index, rule, request_index, call_index, attempt)
+            if strikes:
+                place = f"n{n}" if by_attempt else f"r{request_index}c{call_index}a{attempt}"
                 fault_id = f"{self.prefix}:{self.hop}:{place}:{rule.kind.name}"
                 return Fault(id=fault_id, site=self.site, hop=self.hop, kind=rule.kind)
         return None
 
-    def _draw(self, rule_index: int, request_index: int, call_index: int, attempt: int) -> int:
-        """64 uniform bits, a counter-based hash. Site and prefix stay out: twins at another site fault alike."""
-        counter = struct.pack("<5Q", self.seed, rule_index, request_index, call_index, attempt)
-        return int.from_bytes(
-            hashlib.blake2b(counter, digest_size=8, person=self.hop.encode()).digest(), "little"
+    def _strikes(self, index: int, rule: Rule, request_index: int, call_index: int, attempt: int) -> bool:
+        seed, place = self.seed, request_index
+        if self.cycle is not None:
+            group, place = divmod(request_index, self.cycle)
+            seed = (seed + group) % DRAWS
+        if not rule.in_window(place):
+            return False
+        draw = _draw(self.hop, seed, index, place, call_index, attempt)
+        return rule.when.strikes(
+            draw,
+            inside=isinstance(rule.when, Burst) and self._chain(index, rule.when, seed).inside(place),
         )
+
+    def _chain(self, index: int, burst: Burst, seed: int) -> Chain:
+        key = (index, seed)
+        if key not in self._chains:
+            self._chains[key] = Chain(burst, lambda place: _draw(f"{self.hop}-burst", seed, index, place))
+        return self._chains[key]
+
+    @cached_property
+    def _chains(self) -> dict[tuple[int, int], Chain]:
+        """The chains of its bursts as far as they were asked for, by rule and seed."""
+        return {}
+
+
+def _draw(purpose: str, *counters: int) -> int:
+    """64 uniform bits, a counter-based hash. Site and prefix stay out: twins at another site fault alike."""
+    counter = struct.pack(f"<{len(counters)}Q", *counters)
+    digest = hashlib.blake2b(counter, digest_size=8, person=purpose.encode()).digest()
+    return int.from_bytes(digest, "little")
 
 
 class AttemptKey(Protocol):
@@ -283,15 +338,15 @@ def predict(
 
     A call is tried at most `retries` + 1 times, and a request ends at the first call that exhausts them.
     `start` is the n of the first attempt (default: the schedule's own). `timeout_s`, the hop's timeout per
-    attempt, is needed where the schedule has latency rules. `side_effects[i][c]` says whether call c of
+    attempt, is needed where the schedule has latency or hang rules. `side_effects[i][c]` says whether call c of
     request i has a side effect (default: none has). Raises INVALID_ARGUMENT on arguments that do not fit.
     """
     if retries < 0:
-        raise _invalid("retries >= 0", str(retries))
+        raise invalid("retries >= 0", str(retries))
     if side_effects is not None and [len(flags) for flags in side_effects] != list(calls_per_request):
-        raise _invalid("side_effects to have one flag for each call", "other lengths")
-    if timeout_s is None and any(isinstance(kind, Latency) for kind in schedule.kinds):
-        raise _invalid("timeout_s, to tell whether a latency fault is an error", "None")
+        raise invalid("side_effects to have one flag for each call", "other lengths")
+    if timeout_s is None and any(isinstance(kind, Latency | Hang) for kind in schedule.kinds):
+        raise invalid("timeout_s, to tell whether a late answer is an error", "None")
     limit_s = float("inf") if timeout_s is None else timeout_s
     n = _checked_start(schedule, start)
     requests: list[PredictedRequest] = []
@@ -328,7 +383,7 @@ def _predict_request(
                     n=place,
                     fault=fault,
                     is_error=is_error,
-                    tool_runs=fault is None or fault.kind.tool_runs,
+                    tool_runs=fault is None or _tool_runs(fault.kind, is_error=is_error),
                 )
             )
             if not is_error:
@@ -338,13 +393,12 @@ def _predict_request(
     return PredictedRequest(attempts=tuple(attempts), failed=False)
 
 
+def _tool_runs(kind: Kind, *, is_error: bool) -> bool:
+    """Whether the tool runs under the fault: one that strikes first leaves no tool to run for who gave up."""
+    return kind.tool_runs and not (is_error and isinstance(kind, HostKind))
+
+
 def _checked_start(schedule: Schedule, start: int | None) -> int:
     if start is not None and start < 1:
-        raise _invalid("start >= 1", str(start))
+        raise invalid("start >= 1", str(start))
     return schedule.start if start is None else start
-
-
-def _invalid(expected: str, got: str) -> TreniError:
-    return TreniError(
-        Code.INVALID_ARGUMENT, "schedule_invalid", expected=expected, got=got, todo="correct the schedule"
-    )

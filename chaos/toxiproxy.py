@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,10 @@ from chaos.toxiproxy_build import ensure_server
 from treni import processes
 from treni.errors import Code, TreniError
 
-START_TIMEOUT_S = 10.0
-LISTEN_TIMEOUT_S = 3.0
-API_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 120.0
+API_TIMEOUT_S = 30.0
+"""Both for a server that hangs: one that ended, or whose port another has, is noticed by that."""
+
 _POLL_S = 0.02
 _START_TRIES = 5
 
@@ -240,11 +240,11 @@ class ToxiproxyServer:
                 start_new_session=True,
             )
         try:
-            if not await _listens(process, port, program):
-                await processes.stop(process)
-                return None
-            address = f"127.0.0.1:{port}"
             async with asyncio.timeout(START_TIMEOUT_S):
+                if not await _listens(process, port, program):
+                    await processes.stop(process)
+                    return None
+                address = f"127.0.0.1:{port}"
                 attached = await cls.attach(address)
         except BaseException as error:
             await processes.stop(process)
@@ -255,22 +255,36 @@ class ToxiproxyServer:
 
 
 async def _listens(process: asyncio.subprocess.Process, port: int, program: Path) -> bool:
-    """Whether this very process comes to listen on the port.
+    """Waits until this very process listens on the port; False as soon as another one does.
 
     On a taken port the server logs an error and lives on, and another server may well answer there.
     """
-    give_up_at = time.monotonic() + LISTEN_TIMEOUT_S
-    while time.monotonic() < give_up_at:
-        try:
-            connections = psutil.Process(process.pid).net_connections(kind="tcp")
-        except psutil.Error:
-            connections = []
-        if any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in connections):
+    while process.returncode is None:
+        taken = await _answers(port)  # asked before who it is: else ours could come to listen between the two
+        if _is_listening(process.pid, port):
             return True
-        if process.returncode is not None:
-            raise _not_up(program, f"exit status {process.returncode}")
+        if taken:
+            return False
         await asyncio.sleep(_POLL_S)
-    return False
+    raise _not_up(program, f"exit status {process.returncode}")
+
+
+def _is_listening(pid: int, port: int) -> bool:
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.Error:
+        return False
+    return any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in connections)
+
+
+async def _answers(port: int) -> bool:
+    """Whether anybody accepts connections on the loopback port."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _free_port() -> int:

@@ -32,16 +32,18 @@ class Stopwatch:
 class Recorder:
     """Builds one RunRecord. Made when the request arrives: that moment is the record's time zero.
 
+    `arm` and `pid` (the process's id) say who made it.
+
     `hop_wait` and `backoff` time what is awaited. A run does one thing at a time, so their sum is the union of
     all waiting, and what is left of the total is the loop's own.
     """
 
-    def __init__(self, *, arm: str, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, *, arm: str, pid: int = 0, clock: Clock = SYSTEM_CLOCK) -> None:
         self.clock = clock
         self.hop_wait = Stopwatch(clock)
         self.backoff = Stopwatch(clock)
         self._started_s = clock.now()
-        self._record = agent_pb2.RunRecord(arm=arm)
+        self._record = agent_pb2.RunRecord(arm=arm, pid=pid)
         self._generations: list[inference_pb2.GenerateFinish] = []
 
     def elapsed_s(self) -> float:

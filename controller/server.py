@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -33,7 +34,9 @@ MAX_TASK_ID_CHARS = 256
 _MAX_REQUEST_BYTES = 512 * 1024
 
 RECORD_RESERVE_S = 0.02
-"""How much sooner than its caller a run gives up, so that the record still arrives."""
+RECORD_RESERVE_SHARE = 0.02
+"""How much sooner than its caller a run gives up, so that the record still arrives: the larger of the two, since a
+loaded machine is slow at telling too, and who allows more time can spare more of it."""
 
 # On its way a gRPC timeout is rounded up to about two digits: 1.001 s arrives as 1.01 s.
 _TIMEOUT_ROUNDING = 1.01
@@ -71,7 +74,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self, request: agent_pb2.RunRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         """Streams the run's events; the record is the last one whatever happens."""
-        recorder = Recorder(arm=self._arm)
+        recorder = Recorder(arm=self._arm, pid=os.getpid())
         deadline = Deadline.after(self._run_timeout_s(context.time_remaining()))
         async with Outbox(context.write) as outbox:
             failure = await self._run(request, deadline, recorder, outbox)
@@ -103,7 +106,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         """The caller's time less what it takes to tell the caller; the policy's for a caller without a deadline."""
         if remaining_s is None:
             return self._policy.run_timeout_s
-        return remaining_s / _TIMEOUT_ROUNDING - RECORD_RESERVE_S
+        sent_s = remaining_s / _TIMEOUT_ROUNDING
+        return sent_s - max(RECORD_RESERVE_S, RECORD_RESERVE_SHARE * sent_s)
 
     @contextmanager
     def _slot(self, run_id: str) -> Iterator[None]:
@@ -131,7 +135,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
     async def _offered(self, names: Sequence[str], deadline: Deadline) -> Sequence[common_pb2.ToolSpec]:
         """The specs of the tools asked for, in that order; all there are for no names."""
-        specs = await self._tools.specs(timeout_s=deadline.within(self._policy.tool_timeout_s).remaining_s())
+        # By the run's deadline: the tool timeout is for attempts, which are retried, and this is none.
+        specs = await self._tools.specs(timeout_s=deadline.remaining_s())
         if not names:
             return specs
         by_name = {spec.name: spec for spec in specs}

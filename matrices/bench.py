@@ -54,7 +54,6 @@ async def run(model_dir: str, requests: int) -> str:
             idempotency=True,
             margin=MARGIN,
             restarts=1,
-            fault_seeds=1,
             toxiproxy=None,
         )
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import psutil
 
 from matrices import chain, plan
 from matrices import events as ev
+from matrices.beat import beat_sentence
 from matrices.expectation import Expectation
 from matrices.history import History, read_history
+from matrices.host_rules import refuse_uncertain
 from matrices.manifest import (
     Manifest,
     ManifestCell,
@@ -31,6 +33,7 @@ from matrices.manifest import (
 from matrices.plan import PlannedCell
 from matrices.profiles import Profile
 from matrices.suites import Suite, load_suite
+from matrices.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -64,10 +67,12 @@ class Options:
     """The share of the baseline's mean latency within which the arms count as equivalent."""
     restarts: int
     """How many groups of blocks have processes of their own; from 2 on, the group is the replicate."""
-    fault_seeds: int
-    """How many schedules each cell pools."""
     toxiproxy: str | None
     """The API address of a toxiproxy server to use; None: one of our own for each cell."""
+    fault_seeds: int = 1
+    """How many schedules each cell pools, with seeds that count up from the profile's."""
+    sweep: tuple[SweptCell, ...] = ()
+    """Which cells are variants of a profile, and what was set in them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +92,10 @@ class Campaign:
     @property
     def expectations(self) -> tuple[Expectation, ...]:
         """What the checker compares each cell with."""
-        return tuple(plan.expectation_of(cell) for cell in self.cells)
+        return tuple(
+            replace(plan.expectation_of(cell), remark=beat_sentence(cell, cell.arms[1]))
+            for cell in self.cells
+        )
 
 
 def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -> Campaign:
@@ -105,6 +113,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     suite = load_suite(options.suite)
     cells = _cells(profiles, suite, options)
     for cell in cells:
+        refuse_uncertain(cell, concurrency=options.concurrency)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -124,7 +133,8 @@ def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple
         "idempotency": options.idempotency,
     }
     aa = plan.plan_aa(suite, **shape)
-    return (aa, *(plan.plan_cell(profile, suite, **shape) for profile in profiles))
+    cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
+    return (aa, *cells)
 
 
 def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str) -> ev.Opened:
@@ -170,7 +180,6 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
         idempotency=options.idempotency,
         margin=options.margin,
         restarts=options.restarts,
-        fault_seeds=options.fault_seeds,
         contamination=CONTAMINATION,
         side_effect_tools=plan.SIDE_EFFECT_TOOLS,
         cells=tuple(_manifest_cell(cell) for cell in campaign.cells),
@@ -180,6 +189,8 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
         },
+        fault_seeds=options.fault_seeds,
+        sweep=options.sweep,
     )
     written = dump_manifest(manifest)
     partial = campaign.folder / f"{MANIFEST}.partial"
@@ -203,6 +214,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     history = read_history(folder / HISTORY)
     manifest = read_manifest(folder / MANIFEST)
     _same_files(folder, history)
+    _same_rules(manifest)
     suite = load_suite(str(folder / SUITE)).model_copy(update={"name": manifest.suite.name})
     options = Options(
         suite=str(manifest.details["suite"]),
@@ -215,8 +227,9 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         idempotency=manifest.idempotency,
         margin=manifest.margin,
         restarts=manifest.restarts,
-        fault_seeds=manifest.fault_seeds,
         toxiproxy=manifest.details["toxiproxy"],
+        fault_seeds=manifest.fault_seeds,
+        sweep=manifest.sweep,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)
@@ -252,9 +265,34 @@ def _same_files(folder: Path, history: History) -> None:
             )
 
 
+def _same_rules(manifest: Manifest) -> None:
+    """A history is judged by limits that nobody chose for it."""
+    for what, written, mine in (
+        ("contamination", manifest.contamination, CONTAMINATION),
+        ("side_effect_tools", manifest.side_effect_tools, plan.SIDE_EFFECT_TOOLS),
+    ):
+        if written != mine:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "rules_changed",
+                expected=f"{what} to be {mine}, as in this version",
+                got=str(written),
+                todo="use the version of treni-route that the manifest names",
+            )
+
+
 def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
     """A schedule that this version reads otherwise than the one that ran would judge the history wrongly."""
     for written, cell in zip(manifest.cells, campaign.cells, strict=True):
+        if written.name != cell.name:
+            raise TreniError(
+                Code.DATA_LOSS,
+                "manifest_inconsistent",
+                expected=f"the cell of {written.profile} to be named {cell.name}",
+                got=written.name,
+                todo="restore the manifest; it was edited",
+                definite=True,
+            )
         if written.schedule_hash != _hashes(cell):
             raise TreniError(
                 Code.FAILED_PRECONDITION,
@@ -267,7 +305,7 @@ def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
 
 def _manifest_cell(cell: PlannedCell) -> ManifestCell:
     profile = cell.profile
-    dumped = profile.model_dump(mode="json")
+    dumped = profile.model_dump(mode="json", exclude_none=True)
     return ManifestCell(
         name=cell.name,
         profile=profile.name,

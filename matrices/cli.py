@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from matrices import doctor as doctor_module
+from matrices.beat import beat_sentence
 from matrices.bench_command import bench
 from matrices.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
 from matrices.check import Finding
@@ -20,6 +21,7 @@ from matrices.command_line import bundled_checkpoint, errors
 from matrices.compare_command import compare
 from matrices.history import History
 from matrices.make_checkpoint import make_checkpoint
+from matrices.plan_table import plan_table
 from matrices.profiles import bundled_profiles, select_profiles
 from matrices.report import ExitStatus, differing, exit_status, write_report
 from matrices.report_figures import Figures, figures
@@ -27,6 +29,7 @@ from matrices.report_tables import table_text
 from matrices.runner import Runner
 from matrices.simulation.command import main as simulate
 from matrices.suites import bundled_suites, load_suite
+from matrices.sweeps import expand, parse_setting
 from treni.errors import Code, TreniError
 
 _EPILOG = """\b
@@ -35,12 +38,13 @@ Examples:
   treni-route matrix p01t..p05t            the same faults at the tool itself: both arms meet them
   treni-route matrix p00,p04 --runs 3      a short one
   treni-route matrix mine.toml --suite chains
+  treni-route matrix r01 --fault-seeds 8 --set policy.retries=0..4
   treni-route matrix --resume results/20260101T000000Z
   treni-route check results/20260101T000000Z
 
 \b
-Exit status: 0 pass; 1 the checker found something (or an error); 2 usage;
-3 inconclusive: nothing is wrong, and no profile has a verdict."""
+Exit status: 0 some profile has a verdict that is a safe claim; 1 the checker found something (or an error); 2 usage;
+3 inconclusive: nothing is wrong, and nothing can be claimed."""
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,6 +81,20 @@ def main() -> None:
     default=1,
     show_default=True,
     help='Pairs at once; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--fault-seeds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help='Schedules that each cell pools, --runs blocks each; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUES",
+    multiple=True,
+    help="Run each profile once for each value, such as policy.retries=0..4; repeatable, for every combination.",
 )
 @click.option(
     "--backend",
@@ -131,6 +149,8 @@ def matrix(
     seed: int,
     topology: str,
     concurrency: int,
+    fault_seeds: int,
+    settings: tuple[str, ...],
     backend: str,
     model_dir: Path | None,
     toxiproxy: str | None,
@@ -153,6 +173,7 @@ def matrix(
             raise click.UsageError("name the profiles to run, such as p00..p05, or --resume a folder")
         else:
             folder = out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            cells, sweep = expand(select_profiles(profiles), [parse_setting(text) for text in settings])
             options = Options(
                 suite=suite,
                 runs=runs,
@@ -164,12 +185,16 @@ def matrix(
                 idempotency=not no_idempotency,
                 margin=margin,
                 restarts=restarts,
-                fault_seeds=1,
                 toxiproxy=toxiproxy,
+                fault_seeds=fault_seeds,
+                sweep=sweep,
             )
-            campaign = plan_campaign(folder, options, select_profiles(profiles))
+            campaign = plan_campaign(folder, options, cells)
         if dry_run:
-            _print_plan(campaign)
+            click.echo(plan_table(campaign.cells), nl=False)
+            for cell in campaign.cells:
+                if beat := beat_sentence(cell, cell.arms[1]):
+                    click.echo(f"{cell.name}: {beat}", err=True)
             return
         _run(campaign, resumed=resume is not None)
         _finish(campaign.folder)
@@ -331,20 +356,3 @@ def _finish(folder: Path) -> None:
     click.echo(f"report: {folder / 'summary.md'}")
     click.echo(f"digest: {history.digest}")
     sys.exit(exit_status(result))
-
-
-def _print_plan(campaign: Campaign) -> None:
-    """One line for each cell and arm: what would run, and the counts that the schedule predicts."""
-    click.echo("cell  arm         pairs  faults  errors  error_rate  retries_mean_success  schedule")
-    for cell in campaign.cells:
-        for arm in cell.arms:
-            prediction = cell.prediction(arm)
-            faults, errors, retries, digest = 0, 0, 0.0, "-"
-            if prediction is not None:
-                faults, errors = len(prediction.fault_ids), prediction.errors
-                retries, digest = prediction.retries_mean_success, cell.schedule.digest[:12]
-            pairs = len(cell.pairs)
-            click.echo(
-                f"{cell.name:6}{arm:12}{pairs:5}  {faults:6}  {errors:6}  "
-                f"{errors / pairs:10.4f}  {retries:20.3f}  {digest}"
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psutil
@@ -12,18 +12,18 @@ import psutil
 class ConditionsProbe:
     """Reads the machine's conditions as differences between two calls of `read`.
 
-    `pids` are the processes of the experiment itself; processor time that neither they nor this process used,
-    and that was not idle or stolen, counts as other.
+    `pids` says which processes of the experiment run at the moment; processor time that neither they nor this
+    process nor its children that ended used, and that was not idle or stolen, counts as other.
     """
 
-    def __init__(self, pids: Iterable[int]) -> None:
-        self._pids = [os.getpid(), *pids]
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        self._pids = pids
         self._last_cpu = psutil.cpu_times()
-        self._last_own_s = self._own_s()
+        self._last_own_s = own_cpu_s(pids())
 
     def read(self) -> dict[str, Any]:
         """Conditions since the last call (fractions of all processor time) and the load average now."""
-        cpu, own_s = psutil.cpu_times(), self._own_s()
+        cpu, own_s = psutil.cpu_times(), own_cpu_s(self._pids())
         delta = {name: getattr(cpu, name) - getattr(self._last_cpu, name) for name in cpu._fields}
         # guest time is counted in user time already (proc(5)).
         total_s = sum(v for name, v in delta.items() if name not in ("guest", "guest_nice"))
@@ -40,12 +40,16 @@ class ConditionsProbe:
             "other_cpu_fraction": round(other_s / total_s, 4),
         }
 
-    def _own_s(self) -> float:
-        total_s = 0.0
-        for pid in self._pids:
-            try:
-                times = psutil.Process(pid).cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total_s += times.user + times.system
-        return total_s
+
+def own_cpu_s(pids: Iterable[int]) -> float:
+    """The processor seconds of this process, of its children that ended, and of the processes that run."""
+    own = psutil.Process().cpu_times()
+    # What a child used is not lost when it dies: a role that crashes and comes back is one of ours all along.
+    total_s = float(own.user + own.system + own.children_user + own.children_system)
+    for pid in pids:
+        try:
+            times = psutil.Process(pid).cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total_s += times.user + times.system
+    return total_s

@@ -227,6 +227,44 @@ class Effects:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Outage:
+    """A role of an arm did not answer: `probes_lost` probes asked in vain.
+
+    From when the last probe before was sent that it answered, to its first good answer after, by the harness's
+    monotonic clock, the one that `Invoke` reads too.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    cell: str
+    role: str
+    arm: str
+    start_s: float
+    end_s: float
+    probes_lost: int
+    type: Literal["outage"] = "outage"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restarted:
+    """A role that died of a planned fault serves again at the same address, as process `pid`.
+
+    `death` says how it died; both times are by the harness's monotonic clock.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    cell: str
+    role: str
+    arm: str
+    death: str
+    died_s: float
+    serving_s: float
+    pid: int
+    type: Literal["restarted"] = "restarted"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CellEnded:
     """The cell is over: every pair ran ("complete"), or a process of it died ("broken", and `detail` says which)."""
 
@@ -261,6 +299,8 @@ Event = Annotated[
     | Abandon
     | Deliveries
     | Effects
+    | Outage
+    | Restarted
     | CellEnded
     | Resumed,
     pydantic.Field(discriminator="type"),

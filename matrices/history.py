@@ -206,6 +206,8 @@ CellEvent: TypeAlias = (
     | ev.Abandon
     | ev.Deliveries
     | ev.Effects
+    | ev.Outage
+    | ev.Restarted
     | ev.CellEnded
 )
 """What happens within one cell."""
@@ -242,6 +244,8 @@ class CellState:
     blocks: dict[int, list[ev.Block]] = field(default_factory=dict)
     deliveries: dict[str, tuple[ev.Delivery, ...]] = field(default_factory=dict)
     effects: dict[str, tuple[ev.EffectRow, ...]] = field(default_factory=dict)
+    outages: list[ev.Outage] = field(default_factory=list)
+    restarts: list[ev.Restarted] = field(default_factory=list)
     ended: ev.CellEnded | None = None
 
     def fold(self, event: CellEvent) -> None:
@@ -294,6 +298,10 @@ def _fold(cell: CellState, event: CellEvent) -> None:
             cell.deliveries[event.arm] = event.faults
         case ev.Effects():
             cell.effects[event.arm] = event.rows
+        case ev.Outage():
+            cell.outages.append(event)
+        case ev.Restarted():
+            cell.restarts.append(event)
         case ev.CellEnded():
             cell.ended = event
 

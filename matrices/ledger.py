@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from matrices import events as ev
+from matrices.expectation import Expectation
 from matrices.runs import Run
 
 
@@ -24,6 +25,7 @@ class Work:
     turns: int
     tools: tuple[tuple[str, str], ...]
     model_attempts: int
+    model_retries: int
     tool_attempts: int
     retries: int
     new_connections: int
@@ -50,6 +52,7 @@ def work_of(run: Run) -> Work | None:
         turns=record.turns,
         tools=tuple((use.name, _canonical(use.arguments_json)) for use in record.tools),
         model_attempts=sum(attempt.hop == "model" for attempt in record.attempts),
+        model_retries=sum(attempt.hop == "model" and attempt.attempt > 0 for attempt in record.attempts),
         tool_attempts=sum(attempt.hop == "tool" for attempt in record.attempts),
         retries=run.retries,
         new_connections=sum(attempt.connection == "new" for attempt in record.attempts),
@@ -66,7 +69,8 @@ def _canonical(arguments_json: str) -> str:
 def pair_work(pair: int, runs: Mapping[str, Run]) -> PairWork:
     """The pair's entry. It is void only if both arms answered and did different work by one of these rules.
 
-    Tool calls or their arguments differ; prompt or completion tokens differ; tokens found in the KV cache differ.
+    Tool calls or their arguments differ; prompt or completion tokens differ; tokens found in the KV cache differ,
+    unless an attempt at the model failed: its retry may find what it left there.
     An arm that failed did less by design of the experiment, which is a result and not a confound.
     """
     work = {arm: done for arm, run in runs.items() if (done := work_of(run)) is not None}
@@ -80,7 +84,8 @@ def _difference(first: tuple[str, Work], second: tuple[str, Work]) -> str | None
     (one, a), (two, b) = first, second
     if a.tools != b.tools:
         return f"tool calls differ: {one} {_calls(a)}, {two} {_calls(b)}"
-    for name in ("prompt_tokens", "completion_tokens", "cached_prompt_tokens"):
+    cached = [] if a.model_retries or b.model_retries else ["cached_prompt_tokens"]
+    for name in ("prompt_tokens", "completion_tokens", *cached):
         mine, theirs = getattr(a, name), getattr(b, name)
         if mine != theirs:
             return f"{name.replace('_', ' ')} differ: {one} {mine}, {two} {theirs}"
@@ -93,12 +98,12 @@ def _calls(work: Work) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EffectCounts:
-    """The side effects of one arm of a cell, held against what its runs said.
+    """The side effects of one arm of a cell, held against the calls that the plan gives.
 
-    `recorded` rows belong to runs that count. `lost`: calls acknowledged to the model that left no row.
-    `duplicate`: rows beyond the first of one call. `phantom`: calls that left a row in a run that ended without
-    an answer. `stranger`: rows of runs that the history does not know. `superseded`: rows of abandoned runs, in
-    no other count.
+    `recorded` rows belong to runs that count. `lost`: calls that took effect and left no row. `duplicate`: rows beyond
+    the first of one call, under whatever key. `phantom`: calls that left a row in a run that ended without an answer.
+    `stranger`: rows of runs that the history does not know, or of no call of their run. `superseded`: rows of runs that
+    were abandoned, or hurt by another run's fault, in no other count.
     """
 
     recorded: int
@@ -114,66 +119,45 @@ NO_EFFECTS = EffectCounts(recorded=0, lost=0, duplicate=0, phantom=0, stranger=0
 
 def count_effects(
     rows: Iterable[ev.EffectRow],
-    runs: Iterable[Run],
-    *,
-    superseded: Iterable[str],
-    side_effect_tools: Iterable[str],
+    runs: Mapping[int, Run],
+    superseded: Container[str],
+    expected: Expectation,
+    arm: str,
 ) -> EffectCounts:
-    """Accounts for the rows of one arm.
+    """Accounts for the rows of one arm; `runs` are its completed runs by pair.
 
-    A row's call is its idempotency key; where the caller sent none, it is (run, account, amount), and a run that
-    had the same entry acknowledged k times is owed k rows before one is a duplicate.
+    A row's call is told by run, account and amount alone: a key is what the arm says, and a call that is repeated under
+    another key takes effect twice. A run with k calls of the same entry is owed k rows before one is a duplicate.
     """
-    by_id = {run.outcome.run_id: run for run in runs}
-    gone = frozenset(superseded)
-    tools = frozenset(side_effect_tools)
-    rows_of: dict[str, list[ev.EffectRow]] = {}
+    rows_of: dict[str, Counter[tuple[str, int]]] = {run.outcome.run_id: Counter() for run in runs.values()}
     strangers = dropped = 0
     for row in rows:
-        if row.run_id in by_id:
-            rows_of.setdefault(row.run_id, []).append(row)
-        elif row.run_id in gone:
+        if row.run_id in rows_of:
+            rows_of[row.run_id][row.account, row.amount] += 1
+        elif row.run_id in superseded:
             dropped += 1
         else:
             strangers += 1
     lost = duplicate = phantom = 0
-    for run_id, run in by_id.items():
-        acknowledged = _acknowledged(run, tools)
-        left = rows_of.get(run_id, [])
-        calls = _rows_by_call(left, acknowledged)
-        duplicate += len(left) - len(calls)
-        entries = Counter(calls)
-        lost += sum((acknowledged - entries).values())
-        if not run.ok:
-            phantom += len(calls)
+    for pair in expected.pairs:
+        run = runs.get(pair.pair)
+        if run is None:
+            continue
+        calls = {effect.call_index: (effect.account, effect.amount) for effect in pair.runs[arm].effects}
+        owed, left = Counter(calls.values()), rows_of[run.outcome.run_id]
+        lost += (owed - left).total()
+        for entry, count in left.items():
+            real = min(count, max(1, owed[entry]))
+            duplicate += count - real
+            if not run.ok:
+                phantom += real
+            elif owed[entry] == 0:
+                strangers += 1
     return EffectCounts(
-        recorded=sum(map(len, rows_of.values())),
+        recorded=sum(of.total() for of in rows_of.values()),
         lost=lost,
         duplicate=duplicate,
         phantom=phantom,
         stranger=strangers,
         superseded=dropped,
     )
-
-
-Entry = tuple[str, int]
-
-
-def _acknowledged(run: Run, tools: frozenset[str]) -> Counter[Entry]:
-    """The entries that a tool told the run it had made."""
-    entries: Counter[Entry] = Counter()
-    for use in () if run.record is None else run.record.tools:
-        if use.name in tools and not use.is_error:
-            arguments = json.loads(use.arguments_json)
-            entries[(arguments["account"], arguments["amount"])] += 1
-    return entries
-
-
-def _rows_by_call(rows: list[ev.EffectRow], acknowledged: Counter[Entry]) -> list[Entry]:
-    """One entry for each call that left rows."""
-    keyed = {row.idempotency_key: (row.account, row.amount) for row in rows if row.idempotency_key}
-    bare = Counter((row.account, row.amount) for row in rows if not row.idempotency_key)
-    calls = list(keyed.values())
-    for entry, count in bare.items():
-        calls += [entry] * min(count, max(1, acknowledged[entry]))
-    return calls

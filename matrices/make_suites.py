@@ -52,12 +52,13 @@ _LONGEST_ANSWER_WORDS = 22
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A task that might stand in a suite."""
+    """A task that might stand in a suite; `refused` says of each call whether its tool refuses it."""
 
     family: str
     prompt: str
     tools: tuple[str, ...]
     calls: tuple[tuple[str, dict[str, Any]], ...]
+    refused: tuple[bool, ...]
     answer: str
 
     def as_line(self, task_id: str, run: int) -> str:
@@ -70,11 +71,15 @@ class Candidate:
             "tools": list(self.tools),
             "expect": {
                 "answer": self.answer,
-                "calls": [{"name": name, "arguments": arguments} for name, arguments in self.calls],
+                "calls": [
+                    {"name": name, "arguments": arguments, **({"refused": True} if refused else {})}
+                    for (name, arguments), refused in zip(self.calls, self.refused, strict=True)
+                ],
             },
-            # A refused entry has no effect: only the corrected call of a repair counts.
-            "side_effects": len([1 for name, _ in self.calls if name == LEDGER])
-            - (self.family == "ledger_repair"),
+            "side_effects": sum(
+                name == LEDGER and not refused
+                for (name, _), refused in zip(self.calls, self.refused, strict=True)
+            ),
         }
         return json.dumps(task, ensure_ascii=False)
 
@@ -289,7 +294,15 @@ def candidate(draw: Draw, tools: RealTools, family: str) -> Candidate:
                 raise AssertionError(f"{step} is not what the calculator answers: {tools.result(step)}")
         if len(answer.split()) <= _LONGEST_ANSWER_WORDS:
             calls = tuple((step.name, step.arguments) for step in steps)
-            return Candidate(family=family, prompt=prompt, tools=tuple(offered), calls=calls, answer=answer)
+            refused = tuple("error" in tools.result(step) for step in steps)
+            return Candidate(
+                family=family,
+                prompt=prompt,
+                tools=tuple(offered),
+                calls=calls,
+                refused=refused,
+                answer=answer,
+            )
 
 
 def is_right(engine: Engine, tools: RealTools, task: Candidate) -> bool:

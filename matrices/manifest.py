@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pydantic
 
 from matrices import strict
+from matrices.sweeps import SweptCell
 
 VERSION = 2
 """Format of the manifest and of the history beside it."""
@@ -78,7 +79,9 @@ class Manifest:
     """The whole campaign as resolved.
 
     `margin` is the share of the baseline's mean latency within which the arms count as equivalent. `restarts` is how
-    many groups of blocks have processes of their own, `fault_seeds` how many schedules each cell pools.
+    many groups of blocks have processes of their own. Each cell but the A/A one has `runs` blocks for each of
+    `fault_seeds` schedules, whose seeds count up from the profile's. `sweep` says which cells are variants of a
+    profile, and what was set in them.
     `contamination` maps the name of a block condition to the value above which the block is contaminated;
     `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
     """
@@ -104,6 +107,7 @@ class Manifest:
     side_effect_tools: tuple[str, ...]
     cells: tuple[ManifestCell, ...]
     details: dict[str, Any]
+    sweep: tuple[SweptCell, ...] = ()
 
 
 _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)

@@ -131,7 +131,9 @@ def fit(pairs: Pairs, baseline_s: Array, compared_s: Array) -> Fit:
 
 def lone_cuts(pairs: Pairs) -> tuple[str, ...]:
     """The strata of cut pairs where a single block has all of those; none where no pair or more blocks have one."""
-    cut = [(block, name) for block, name, cut in zip(pairs.blocks, pairs.strata, pairs.cuts, strict=True) if cut]
+    cut = [
+        (block, name) for block, name, cut in zip(pairs.blocks, pairs.strata, pairs.cuts, strict=True) if cut
+    ]
     return tuple(sorted({name for _, name in cut})) if len({block for block, _ in cut}) == 1 else ()
 
 

@@ -21,7 +21,8 @@ from typing import Any
 from treni import processes
 from treni.errors import Code, TreniError
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 600.0
+"""For a child that hangs: one that ends is noticed at once, and a large model may take minutes to load."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -39,12 +40,14 @@ def die_with_parent(parent_pid: int) -> None:
 
 @dataclass(kw_only=True)
 class Child:
-    """A running service process."""
+    """A service process: the one that runs, or ran last."""
 
     name: str
+    arguments: tuple[str, ...]
     process: asyncio.subprocess.Process
     ready: dict[str, Any]
     log_path: Path
+    env: dict[str, str] | None = None
 
     @property
     def address(self) -> str:
@@ -65,6 +68,10 @@ class Child:
             return f"{self.name} was killed by {signal.Signals(-code).name}"
         return f"{self.name} exited with status {code}"
 
+    async def restart(self) -> None:
+        """Starts it again, after it ended, with the same arguments. Raises as `start_child` does."""
+        self.process, self.ready = await _start(self.name, self.arguments, self.log_path, self.env)
+
     async def stop(self) -> None:
         """Asks it to end, and kills it if it does not soon."""
         await processes.stop(self.process)
@@ -77,6 +84,15 @@ async def start_child(
 
     Raises UNAVAILABLE with the end of its log if it ends or stays silent for `START_TIMEOUT_S` instead.
     """
+    process, ready = await _start(name, arguments, log_path, env)
+    return Child(
+        name=name, arguments=tuple(arguments), process=process, ready=ready, log_path=log_path, env=env
+    )
+
+
+async def _start(
+    name: str, arguments: Sequence[str], log_path: Path, env: dict[str, str] | None
+) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
     with log_path.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -105,4 +121,4 @@ async def start_child(
             got=f"exit status {process.returncode}; its log ends: {tail.strip() or '(empty)'}",
             todo=f"see {log_path}",
         ) from None
-    return Child(name=name, process=process, ready=ready, log_path=log_path)
+    return process, ready

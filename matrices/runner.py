@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -16,6 +17,7 @@ from matrices.campaign import Campaign, write_campaign
 from matrices.client import AgentClient, Invocation
 from matrices.conditions import ConditionsProbe
 from matrices.history import CellState, HistoryWriter, read_history, state_of
+from matrices.host_watch import HostWatch
 from matrices.plan import PlannedCell, PlannedPair
 from matrices.topology import LocalTopology
 from treni.v1 import agent_pb2, common_pb2
@@ -40,6 +42,12 @@ class _Segment:
     topology: LocalTopology
     clients: dict[str, AgentClient]
     epoch: int
+    watch: HostWatch | None = None
+
+    async def hold(self) -> None:
+        """Until whatever a fault broke is back, where faults break processes."""
+        if self.watch is not None:
+            await self.watch.hold()
 
 
 class Runner:
@@ -129,14 +137,34 @@ class Runner:
             )
             try:
                 await self._warm_up(segment)
-                await self._run_blocks(segment, state)
+                async with self._watched(segment):
+                    await self._run_blocks(segment, state)
             finally:
                 for client in clients.values():
                     await client.close()
         return topology
 
-    async def _warm_up(self, segment: _Segment) -> None:
-        """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted."""
+    @asynccontextmanager
+    async def _watched(self, segment: _Segment) -> AsyncIterator[None]:
+        """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
+        if not segment.plan.breaks_hosts:
+            yield
+            return
+
+        async def warm_up() -> bool:
+            return await self._warm_up(segment)
+
+        async with HostWatch.over(
+            segment.topology, cell=segment.plan.name, append=self._append, warm_up=warm_up
+        ) as segment.watch:
+            yield
+
+    async def _warm_up(self, segment: _Segment) -> bool:
+        """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted.
+
+        Whether all were answered.
+        """
+        answered = True
         tasks = [pair.task for pair in segment.plan.pairs if pair.task.side_effects == 0]
         plain = next((task for task in tasks if not task.expect.calls), None)
         calling = next((task for task in tasks if task.expect.calls), None)
@@ -150,10 +178,12 @@ class Runner:
                     tools=task.tools,
                     request_index=WARMUP_REQUEST,
                 )
-                await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+                done = await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+                answered &= done.error is None
+        return answered
 
     async def _run_blocks(self, segment: _Segment, state: CellState) -> None:
-        probe = ConditionsProbe(segment.topology.pids.values())
+        probe = ConditionsProbe(lambda: segment.topology.pids.values())
         concurrency = self._campaign.options.concurrency
         slots = asyncio.Semaphore(concurrency)
         todo = [
@@ -175,6 +205,8 @@ class Runner:
         self, segment: _Segment, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
     ) -> None:
         conditions, mono_s = probe.read(), time.monotonic()
+        if segment.plan.breaks_hosts:
+            conditions["rss_mb"] = segment.topology.rss_mb
         for block in blocks:
             self._append(
                 ev.Block(
@@ -196,6 +228,7 @@ class Runner:
                 request_index=planned.pair,
                 no_idempotency=not segment.plan.idempotency,
             )
+            await segment.hold()
             self._append(
                 ev.Invoke(
                     cell=name,
@@ -209,6 +242,8 @@ class Runner:
             )
             done = await segment.clients[arm].run(request, timeout_s=segment.plan.profile.policy.run_timeout)
             self._append(_outcome(segment, planned, arm, run_id, done))
+        # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
+        await segment.hold()
         self._append(ev.PairCompleted(cell=name, pair=planned.pair))
         self._progress.pair(name)
 

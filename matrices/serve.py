@@ -33,7 +33,7 @@ def _profile(config: Config) -> Profile:
 
 
 def _schedule(config: Config) -> Schedule:
-    return schedule_of(_profile(config), prefix=config["cell"])
+    return schedule_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
 
 
 def _annotate(config: Config) -> Annotate | None:
@@ -56,7 +56,9 @@ async def _tools(config: Config) -> AsyncIterator[str]:
     from tools_svc.server import start
 
     with DeliveryLog(config["deliveries"]) as deliveries:
-        server = await start(_tools_config(config), interceptors=[FaultInjector("tool", deliveries)])
+        server = await start(
+            _tools_config(config), port=config["port"], interceptors=[FaultInjector("tool", deliveries)]
+        )
         try:
             yield server.address
         finally:
@@ -81,6 +83,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
     engine = Engine.load(directory, backend=config["backend"])
     with (
         DeliveryLog(config["deliveries"]) as deliveries,
+        DeliveryLog(config["hop_deliveries"]) as hop_deliveries,
         build_registry(_tools_config(config)) as registry,
     ):
         async with InferenceCore(engine) as core:
@@ -96,7 +99,10 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
                 )
 
             server = await inference.start(
-                core, interceptors=[FaultInjector("model", deliveries)], others=[add_agent]
+                core,
+                port=config["port"],
+                interceptors=[FaultInjector("model", hop_deliveries)],
+                others=[add_agent],
             )
             try:
                 yield server.address
@@ -128,7 +134,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
                 policy=policy_of(_profile(config), seed=config["seed"]),
                 annotate=_annotate(config),
             )
-            server = await start(servicer)
+            server = await start(servicer, port=config["port"])
             try:
                 yield server.address
             finally:
@@ -139,6 +145,7 @@ ROLES: dict[str, Callable[[Config], AbstractAsyncContextManager[str]]] = {
     "tools": _tools,
     "runtime": _runtime,
     "runtime_b": _runtime,
+    "model": _runtime,
     "controller": _controller,
 }
 
@@ -153,7 +160,7 @@ def main() -> int:
     """Exit status 0 after a clean stop, 1 when the role could not be started."""
     role, path = sys.argv[1], Path(sys.argv[2])
     config = json.loads(path.read_text(encoding="utf-8"))
-    for name in ("ledger", "deliveries"):
+    for name in {"ledger", "deliveries", "hop_deliveries"} & config.keys():
         config[name] = path.parent / config[name]
     die_with_parent(config["parent_pid"])
     try:

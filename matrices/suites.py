@@ -21,10 +21,14 @@ class _Strict(BaseModel):
 
 
 class ExpectedCall(_Strict):
-    """A tool call that the task needs."""
+    """A tool call that the task needs.
+
+    `refused`: the tool refuses these arguments and nothing happens; the model is to read why and repair the call.
+    """
 
     name: str
     arguments: dict[str, Any]
+    refused: bool = False
 
 
 class Expected(_Strict):

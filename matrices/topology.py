@@ -6,29 +6,29 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 
 from chaos.deliveries import read_deliveries
+from chaos.faults import Crash
 from chaos.toxiproxy import ToxiproxyServer
 from matrices import events as ev
 from matrices.campaign import Campaign
-from matrices.plan import EXTERNAL, INTERNAL, INTERNAL_AGAIN, PlannedCell
+from matrices.plan import EXTERNAL, ROLES, TOOL_HOSTS, PlannedCell
 from matrices.processes import Child, start_child
+from matrices.supervisor import Ward
 from tools_svc.ledger_append import read_effects
 from treni import metadata
 from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
 INFO_TIMEOUT_S = 60.0
-
-ROLES = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "controller"}
-"""The role that answers for each arm. The A/A cell has a runtime for each of its arms, so that what one process
-differs from another by is part of the noise floor."""
 
 
 class LocalTopology:
@@ -40,12 +40,14 @@ class LocalTopology:
         folder: Path,
         toxiproxy: ToxiproxyServer,
         children: Mapping[str, Child],
+        wards: Mapping[str, Ward],
         info: inference_pb2.InfoResponse,
     ) -> None:
         self._folder = folder
         self._toxiproxy = toxiproxy
         self._children = children
         self._deaths: dict[str, str] = {}
+        self.wards = wards
         self.info = info
 
     @classmethod
@@ -66,13 +68,14 @@ class LocalTopology:
             services = tuple(role for role in configs if role != "controller")
             children = await _start_roles(configs, services, folder, stack)
             configs["controller"] |= {
-                "model_address": children["runtime"].address,
+                "model_address": children["model" if cell.breaks_hosts else "runtime"].address,
                 "tools_address": children["tools"].address,
                 "toxiproxy_address": toxiproxy.address,
             }
             children |= await _start_roles(configs, ("controller",), folder, stack)
             info = await _info(children["runtime"].address)
-            topology = cls(folder=folder, toxiproxy=toxiproxy, children=children, info=info)
+            wards = _wards(cell, children, configs, folder)
+            topology = cls(folder=folder, toxiproxy=toxiproxy, children=children, wards=wards, info=info)
             try:
                 yield topology
             finally:
@@ -81,6 +84,20 @@ class LocalTopology:
     def address(self, arm: str) -> str:
         """Where the arm's AgentService answers."""
         return self._children[ROLES[arm]].address
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where each role serves; a role that comes back serves there again."""
+        return {role: child.address for role, child in self._children.items()}
+
+    @property
+    def rss_mb(self) -> dict[str, float]:
+        """The resident memory in MiB of each role that runs."""
+        sizes = {}
+        for role, child in self._children.items():
+            with suppress(psutil.Error):
+                sizes[role] = round(psutil.Process(child.pid).memory_info().rss / 2**20, 1)
+        return sizes
 
     @property
     def pids(self) -> dict[str, int]:
@@ -94,12 +111,25 @@ class LocalTopology:
         return self._toxiproxy.version
 
     def note_deaths(self) -> list[str]:
-        """How processes ended that should be running, as far as that is known by now; the first word stands."""
+        """How processes ended that should be running, as far as that is known by now; the first word stands.
+
+        A role that died of a planned fault and is to come back is no such process.
+        """
         deaths = {role: child.death() for role, child in self._children.items()}
         for role, death in {**deaths, "toxiproxy": self._toxiproxy.death()}.items():
-            if death is not None:
+            ward = self.wards.get(role)
+            if death is not None and (ward is None or not ward.excused):
                 self._deaths.setdefault(role, death)
         return self.deaths
+
+    def give_up(self, role: str, why: str) -> None:
+        """Notes that a role is as good as dead."""
+        self._deaths.setdefault(role, f"{role} {why}")
+
+    def is_gone(self, role: str) -> bool:
+        """Whether the role is dead for good."""
+        self.note_deaths()
+        return role in self._deaths
 
     @property
     def deaths(self) -> list[str]:
@@ -158,20 +188,53 @@ def _configs(
             "parent_pid": os.getpid(),
             "cell": cell.name,
             "profile": cell.profile.model_dump(mode="json"),
+            "cycle": cell.schedule.cycle,
             "seed": options.seed,
             "concurrency": options.concurrency,
             "faulted": cell.faulted(arm),
             "start_counter": counters.get(arm),
             "ledger": _ledger_path(folder, arm).name,
             "deliveries": _deliveries_path(folder, arm).name,
+            "port": 0,
         }
 
-    runtimes = {
-        ROLES[arm]: {**of_arm(arm), "model_dir": options.model_dir, "backend": options.backend}
-        for arm in cell.arms
-        if arm != EXTERNAL
+    model = {
+        # Only the external arm has a hop to the model, so that what a runtime delivers there is that arm's.
+        "hop_deliveries": _deliveries_path(folder, EXTERNAL).name,
+        "model_dir": options.model_dir,
+        "backend": options.backend,
     }
-    return {"tools": of_arm(EXTERNAL), **runtimes, "controller": of_arm(EXTERNAL)}
+    configs = {ROLES[arm]: {**of_arm(arm), **model} for arm in cell.arms if arm != EXTERNAL}
+    if cell.breaks_hosts:
+        # The external arm's model in a process of its own: what breaks the internal arm's host must not hurt it.
+        configs["model"] = {**of_arm(EXTERNAL), **model}
+    return {**configs, "tools": of_arm(EXTERNAL), "controller": of_arm(EXTERNAL)}
+
+
+def _wards(
+    cell: PlannedCell, children: Mapping[str, Child], configs: dict[str, dict[str, Any]], folder: Path
+) -> dict[str, Ward]:
+    """A ward for each role that the cell's schedule may kill, told to come back where it serves now."""
+    wards: dict[str, Ward] = {}
+    if not any(isinstance(kind, Crash) for kind in cell.schedule.kinds):
+        return wards
+    for arm in cell.arms:
+        role = TOOL_HOSTS[arm]
+        configs[role]["port"] = int(children[role].address.rsplit(":", 1)[1])
+        _write_config(configs, role, folder)
+        wards[role] = Ward(children[role], partial(_crashes, _deliveries_path(folder, arm)))
+    return wards
+
+
+def _crashes(deliveries: Path) -> int:
+    """How many crashes were handed out, by a delivery log."""
+    return sum(delivery.kind == Crash.name for delivery in read_deliveries(deliveries))
+
+
+def _write_config(configs: Mapping[str, Mapping[str, Any]], role: str, folder: Path) -> Path:
+    path = folder / f"{role}.json"
+    path.write_text(json.dumps(configs[role], indent=2), encoding="utf-8")
+    return path
 
 
 async def _toxiproxy(campaign: Campaign, folder: Path) -> ToxiproxyServer:
@@ -185,9 +248,7 @@ async def _start_roles(
     configs: Mapping[str, Mapping[str, Any]], roles: tuple[str, ...], folder: Path, stack: AsyncExitStack
 ) -> dict[str, Child]:
     async def start(role: str) -> Child:
-        config_path = folder / f"{role}.json"
-        config_path.write_text(json.dumps(configs[role], indent=2), encoding="utf-8")
-        arguments = ["-m", "matrices.serve", role, str(config_path)]
+        arguments = ["-m", "matrices.serve", role, str(_write_config(configs, role, folder))]
         child = await start_child(role, arguments, log_path=folder / f"{role}.log")
         stack.push_async_callback(child.stop)
         return child

@@ -7,7 +7,8 @@ import os
 import signal
 from contextlib import suppress
 
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 30.0
+"""For a process that does not heed the signal; one that winds up on a loaded machine is let do so."""
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:

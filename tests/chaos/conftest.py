@@ -25,13 +25,19 @@ class CountingUpstream(tools_pb2_grpc.ToolServiceServicer, inference_pb2_grpc.In
 
     def __init__(self) -> None:
         self.ran: Counter[str] = Counter()
-        self.ran_one = asyncio.Event()
+        self._ran_one = asyncio.Event()
         self.answer_bytes = 20
         self.address = ""
 
+    async def has_run(self, key: str) -> None:
+        """Returns once a call with that key has."""
+        while not self.ran[key]:
+            self._ran_one.clear()
+            await self._ran_one.wait()
+
     async def Call(self, request, context):
         self.ran[request.idempotency_key] += 1
-        self.ran_one.set()
+        self._ran_one.set()
         return tools_pb2.CallToolResponse(result_json="x" * self.answer_bytes)
 
     async def Generate(self, request, context):

@@ -10,7 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.deliveries import Delivery, DeliveryLog, read_deliveries
-from chaos.faults import Bandwidth, Fault, Latency, Reset, Slicer, Stall, Status, decode, fault_of
+from chaos.faults import (
+    KINDS,
+    Bandwidth,
+    Crash,
+    Fault,
+    Hang,
+    Hog,
+    Latency,
+    Leak,
+    Reset,
+    Slicer,
+    Stall,
+    Status,
+    decode,
+    fault_of,
+)
 from treni import metadata
 from treni.errors import TreniError
 
@@ -23,11 +38,20 @@ kinds = st.one_of(
     st.builds(Bandwidth, rate_kb_s=positive),
     st.builds(Slicer, average_size_bytes=positive, delay_us=positive),
 )
+host_kinds = st.one_of(
+    st.builds(Crash),
+    st.builds(Hang, duration_ms=st.integers(1, 60_000)),
+    st.builds(Hog, duration_ms=st.integers(1, 60_000), memory_mb=st.integers(1, 1024)),
+    st.builds(Leak, size_mb=st.integers(1, 1024)),
+)
 ids = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=80)
 
 
 @given(
-    fault=st.builds(Fault, id=ids, site=st.just("hop"), hop=st.sampled_from(["tool", "model"]), kind=kinds)
+    fault=st.one_of(
+        st.builds(Fault, id=ids, site=st.just("hop"), hop=st.sampled_from(["tool", "model"]), kind=kinds),
+        st.builds(Fault, id=ids, site=st.just("tool"), hop=st.just("tool"), kind=host_kinds),
+    )
 )
 def test_a_fault_survives_its_metadata(fault):
     assert decode(fault.encode()) == fault
@@ -64,6 +88,13 @@ def test_the_wire_form():
         '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":true}',
         '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":0}',
         '{"id":"a","site":"tool","hop":"tool","kind":"reset"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"crash"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"leak","size_mb":1}',
+        '{"id":"a","site":"tool","hop":"tool","kind":"hang"}',
+        '{"id":"a","site":"tool","hop":"tool","kind":"hang","duration_ms":0}',
+        '{"id":"a","site":"tool","hop":"tool","kind":"hang","duration_ms":60001}',
+        '{"id":"a","site":"tool","hop":"tool","kind":"hog","duration_ms":1,"memory_mb":1025}',
+        '{"id":"a","site":"tool","hop":"tool","kind":"leak","size_mb":1025}',
         '{"id":"a","site":"tool","hop":"model","kind":"stall"}',
         '{"id":"","site":"hop","hop":"tool","kind":"reset"}',
         '{"id":7,"site":"hop","hop":"tool","kind":"reset"}',
@@ -85,18 +116,28 @@ def test_no_bytes_raise_anything_but_a_treni_error(junk):
 
 
 def test_what_each_kind_does():
-    # (kind, the tool runs, an error under a timeout of 250 ms)
-    for kind, runs, error in [
-        (Status(), False, True),
-        (Stall(direction="request"), False, True),
-        (Stall(direction="response"), True, True),
-        (Reset(), False, True),
-        (Latency(delay_ms=249), True, False),
-        (Latency(delay_ms=250), True, True),
-        (Bandwidth(rate_kb_s=1), True, False),
-        (Slicer(average_size_bytes=1, delay_us=1), True, False),
+    # (kind, the tool runs, an error under a timeout of 250 ms, the codes of an error)
+    for kind, runs, error, codes in [
+        (Status(), False, True, {"UNAVAILABLE"}),
+        (Status(code="ABORTED"), False, True, {"ABORTED"}),
+        (Stall(direction="request"), False, True, {"DEADLINE_EXCEEDED"}),
+        (Stall(direction="response"), True, True, {"DEADLINE_EXCEEDED"}),
+        (Reset(), False, True, {"UNAVAILABLE"}),
+        (Latency(delay_ms=249), True, False, {"DEADLINE_EXCEEDED"}),
+        (Latency(delay_ms=250), True, True, {"DEADLINE_EXCEEDED"}),
+        (Bandwidth(rate_kb_s=1), True, False, set()),
+        (Slicer(average_size_bytes=1, delay_us=1), True, False, set()),
+        (Crash(), False, True, {"UNAVAILABLE"}),
+        (Hang(duration_ms=249), True, False, {"DEADLINE_EXCEEDED"}),
+        (Hang(duration_ms=250), True, True, {"DEADLINE_EXCEEDED"}),
+        (Hog(duration_ms=9999, memory_mb=1), True, False, set()),
+        (Leak(size_mb=1), True, False, set()),
     ]:
-        assert (kind.tool_runs, kind.is_error(0.25)) == (runs, error), kind
+        assert (kind.tool_runs, kind.is_error(0.25), kind.error_codes) == (runs, error, codes), kind
+
+
+def test_no_two_kinds_share_a_letter():
+    assert len({kind.letter for kind in KINDS.values()}) == len(KINDS)
 
 
 def write_many(path: Path, who: str) -> None:

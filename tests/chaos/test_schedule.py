@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chaos.faults import KINDS, Latency, Reset, Stall, Status, fault_of
+from chaos.faults import KINDS, Crash, Hang, Latency, Leak, Reset, Stall, Status, fault_of
 from chaos.schedule import WARMUP_REQUEST, AttemptScheduler, Rule, Schedule, predict
+from chaos.when import Burst, Every, Rate
 from treni.errors import TreniError
 
 SUITE = [1 if request % 4 == 3 else 0 for request in range(48)]
@@ -29,9 +30,9 @@ class Key:
 def published(fail_every: int | None, stall_every: int | None) -> Schedule:
     rules = []
     if fail_every is not None:
-        rules.append(Rule(kind=Status(), every=fail_every))
+        rules.append(Rule(kind=Status(), when=Every(every=fail_every)))
     if stall_every is not None:
-        rules.append(Rule(kind=Stall(), every=stall_every))
+        rules.append(Rule(kind=Stall(), when=Every(every=stall_every)))
     return Schedule(prefix="p", rules=tuple(rules), warmup=1)
 
 
@@ -89,21 +90,56 @@ def test_the_first_attempts_of_p04_by_hand():
 kinds = st.sampled_from(
     [Status(), Stall(), Stall(direction="response"), Reset(), Latency(delay_ms=100), Latency(delay_ms=400)]
 )
-rules = st.lists(st.builds(Rule, kind=kinds, every=st.integers(1, 9)), max_size=3).map(tuple)
-schedules = st.builds(
+everies = st.builds(Every, every=st.integers(1, 9))
+probabilities = st.floats(0, 1, exclude_min=True)
+whens = st.one_of(
+    everies,
+    st.builds(Rate, rate=probabilities),
+    st.builds(
+        Burst, enter=probabilities, leave=probabilities, rate=probabilities, rate_outside=st.floats(0, 1)
+    ),
+)
+windows = st.one_of(
+    st.just((0, None)),
+    st.integers(0, 6).map(lambda low: (low, None)),
+    st.tuples(st.integers(0, 6), st.integers(1, 6)).map(lambda pair: (pair[0], pair[0] + pair[1])),
+)
+counted_rules = st.lists(st.builds(Rule, kind=kinds, when=everies), max_size=3).map(tuple)
+drawn_rules = st.lists(
+    st.builds(
+        lambda kind, when, window: Rule(kind=kind, when=when, from_request=window[0], to_request=window[1]),
+        kinds,
+        whens,
+        windows,
+    ),
+    max_size=3,
+).map(tuple)
+counted = st.builds(
     Schedule,
     prefix=st.just("x"),
-    by=st.sampled_from(["attempt", "request"]),
-    rules=rules,
+    by=st.just("attempt"),
+    rules=counted_rules,
     warmup=st.integers(0, 5),
     seed=st.integers(0, 2**64 - 1),
 )
+drawn = st.builds(
+    Schedule,
+    prefix=st.just("x"),
+    by=st.just("request"),
+    rules=drawn_rules,
+    warmup=st.integers(0, 5),
+    seed=st.integers(0, 2**64 - 1),
+    cycle=st.one_of(st.none(), st.integers(1, 5)),
+)
+schedules = counted | drawn
 calls = st.lists(st.integers(0, 4), max_size=12)
 
 
 @given(schedule=schedules, calls=calls, retries=st.integers(0, 3), data=st.data())
 @example(
-    schedule=Schedule(prefix="x", rules=(Rule(kind=Stall(direction="response"), every=2),), warmup=1),
+    schedule=Schedule(
+        prefix="x", rules=(Rule(kind=Stall(direction="response"), when=Every(every=2)),), warmup=1
+    ),
     calls=[1, 2, 1],
     retries=1,
     data=None,
@@ -151,26 +187,63 @@ def test_prediction_is_what_the_attempt_loop_does(schedule, calls, retries, data
     assert (keyed.effects, keyed.duplicates) == (len(set(ledger)), 0)
 
 
-@given(schedule=schedules, calls=calls, retries=st.integers(0, 2), cut=st.integers(0, 12))
+@given(schedule=counted, calls=calls, retries=st.integers(0, 2), cut=st.integers(0, 12))
 def test_a_resumed_cell_goes_on_where_it_stopped(schedule, calls, retries, cut):
-    schedule = replace(schedule, by="attempt")
     whole = predict(schedule, calls, retries, timeout_s=1.0)
     first = predict(schedule, calls[:cut], retries, timeout_s=1.0)
     rest = predict(schedule, calls[cut:], retries, first.next_n, timeout_s=1.0)
     assert first.requests + rest.requests == whole.requests
 
 
-@given(rules=rules, seed=st.integers(0, 2**32), order_seed=st.integers(0, 2**32))
-def test_by_request_is_the_same_in_any_order(rules, seed, order_seed):
-    schedule = Schedule(prefix="x", by="request", rules=rules, seed=seed)
-    keys = [Key(request, call, attempt) for request in range(20) for call in range(2) for attempt in range(2)]
-    in_order, shuffled = (
-        AttemptScheduler(schedule, concurrency=16),
-        AttemptScheduler(schedule, 77, concurrency=16),
-    )
-    expected = {key: in_order.annotate(key) for key in keys}
-    random.Random(order_seed).shuffle(keys)
-    assert {key: shuffled.annotate(key) for key in keys} == expected
+@given(schedule=drawn, calls=calls, retries=st.integers(0, 2), order_seed=st.integers(0, 2**32))
+def test_by_request_the_prediction_holds_in_any_order_of_requests(schedule, calls, retries, order_seed):
+    """One scheduler for all requests, which take turns at random, attempt by attempt, as they do at concurrency."""
+    prediction = predict(schedule, calls, retries, timeout_s=0.4)
+    scheduler = AttemptScheduler(replace(schedule), 77, concurrency=16)
+    left = [list(request.attempts) for request in prediction.requests]
+    generator = random.Random(order_seed)
+    while waiting := [index for index, attempts in enumerate(left) if attempts]:
+        request = generator.choice(waiting)
+        attempt = left[request].pop(0)
+        key = Key(request, attempt.call_index, attempt.attempt)
+        assert fault_of(scheduler.annotate(key)) == attempt.fault
+
+
+@given(schedule=drawn, calls=calls, retries=st.integers(0, 3))
+def test_by_request_one_more_retry_never_fails_a_request_that_was_answered(schedule, calls, retries):
+    """What one attempt meets does not depend on the retries made before it."""
+    fewer, more = (predict(schedule, calls, r, timeout_s=0.4) for r in (retries, retries + 1))
+    for with_fewer, with_more in zip(fewer.requests, more.requests, strict=True):
+        assert not with_more.failed or with_fewer.failed
+        if not with_fewer.failed:
+            assert _kinds(with_more) == _kinds(with_fewer)
+
+
+@given(schedule=drawn, cycle=st.integers(1, 6), groups=st.integers(1, 4))
+def test_a_cycle_is_one_schedule_after_the_other_each_under_the_next_seed(schedule, cycle, groups):
+    pooled = predict(replace(schedule, cycle=cycle), [2] * (cycle * groups), 1, timeout_s=0.4)
+    for group in range(groups):
+        alone = replace(schedule, cycle=None, seed=(schedule.seed + group) % 2**64)
+        expected = predict(alone, [2] * cycle, 1, timeout_s=0.4)
+        found = pooled.requests[group * cycle : (group + 1) * cycle]
+        assert [_kinds(request) for request in found] == [_kinds(request) for request in expected.requests]
+    assert len(set(pooled.fault_ids)) == len(pooled.fault_ids)
+
+
+def _kinds(request):
+    return [None if attempt.fault is None else attempt.fault.kind for attempt in request.attempts]
+
+
+@given(schedule=drawn, low=st.integers(0, 10), size=st.integers(1, 10))
+def test_a_window_strikes_inside_and_nowhere_else(schedule, low, size):
+    rules = tuple(replace(rule, from_request=low, to_request=low + size) for rule in schedule.rules)
+    windowed = replace(schedule, rules=rules, cycle=None)
+    everywhere = replace(windowed, rules=tuple(replace(r, from_request=0, to_request=None) for r in rules))
+    for request in range(25):
+        for attempt in range(3):
+            place = {"n": 1, "request_index": request, "call_index": 0, "attempt": attempt}
+            expected = everywhere.fault_at(**place) if low <= request < low + size else None
+            assert windowed.fault_at(**place) == expected
 
 
 def test_by_request_hits_about_one_in_every_independently_of_seed():
@@ -179,7 +252,7 @@ def test_by_request_hits_about_one_in_every_independently_of_seed():
             prefix="x",
             by="request",
             seed=seed,
-            rules=(Rule(kind=Status(), every=4), Rule(kind=Stall(), every=4)),
+            rules=(Rule(kind=Status(), when=Every(every=4)), Rule(kind=Stall(), when=Every(every=4))),
         )
         prediction = predict(schedule, [1] * 8000, 0)
         letters = Counter(request.stratum for request in prediction.requests)
@@ -192,7 +265,11 @@ def test_by_request_hits_about_one_in_every_independently_of_seed():
 def test_digest_and_ids(schedule):
     assert schedule.digest == replace(schedule).digest
     assert replace(schedule, warmup=schedule.warmup + 1).digest != schedule.digest
-    assert replace(schedule, rules=(*schedule.rules, Rule(kind=Status(), every=3))).digest != schedule.digest
+    assert replace(schedule, cycle=(schedule.cycle or 0) + 1).digest != schedule.digest
+    assert (
+        replace(schedule, rules=(*schedule.rules, Rule(kind=Status(), when=Every(every=3)))).digest
+        != schedule.digest
+    )
     ids = predict(schedule, [3] * 10, 2, timeout_s=0.25).fault_ids
     assert len(set(ids)) == len(ids)
 
@@ -200,6 +277,23 @@ def test_digest_and_ids(schedule):
 def test_digest_is_the_same_on_every_machine():
     expected = "4339a29dadd12573f9aa5a0aca482f49da11cdda6c52e4feb43e4bde0ae1d3c3"
     assert published(2, 3).digest == expected
+
+
+def test_every_field_of_a_rule_is_in_the_digest():
+    burst = Burst(enter=0.1, leave=0.2, rate=0.3, rate_outside=0.05)
+    whens = [
+        Every(every=10),
+        Rate(rate=0.1),
+        burst,
+        replace(burst, enter=0.2),
+        replace(burst, leave=0.3),
+        replace(burst, rate=0.4),
+        replace(burst, rate_outside=0.0),
+    ]
+    rules = [Rule(kind=Status(), when=when) for when in whens]
+    rules += [replace(rules[1], from_request=1), replace(rules[1], to_request=1)]
+    digests = {Schedule(prefix="x", by="request", rules=(rule,)).digest for rule in rules}
+    assert len(digests) == len(rules)
 
 
 def test_warm_up_and_other_hops_are_neither_faulted_nor_counted():
@@ -219,20 +313,47 @@ def test_by_attempt_refuses_concurrency():
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: Rule(kind=Status(), every=0), "every"),
-        (lambda: Rule(kind=Status(), every=True), "every"),
+        (lambda: Rule(kind=Status(), when=Every(every=0)), "every"),
+        (lambda: Rule(kind=Status(), when=Every(every=True)), "every"),
+        (lambda: Rule(kind=Status(), when=0.5), "when"),
+        (lambda: Rate(rate=0.0), "rate"),
+        (lambda: Rate(rate=1.01), "rate"),
+        (lambda: Rate(rate=float("nan")), "rate"),
+        (lambda: Rate(rate=True), "rate"),
+        (lambda: Burst(enter=0.0, leave=0.5, rate=1.0), "enter"),
+        (lambda: Burst(enter=0.5, leave=2.0, rate=1.0), "leave"),
+        (lambda: Burst(enter=0.5, leave=0.5, rate=1.0, rate_outside=-0.1), "rate_outside"),
+        (lambda: Rule(kind=Status(), when=Rate(rate=0.5), from_request=-1), "from_request"),
+        (lambda: Rule(kind=Status(), when=Rate(rate=0.5), from_request=3, to_request=3), "to_request"),
+        (lambda: Schedule(prefix="x", rules=(Rule(kind=Status(), when=Rate(rate=0.5)),)), "request"),
+        (
+            lambda: Schedule(
+                prefix="x", rules=(Rule(kind=Status(), when=Burst(enter=0.5, leave=0.5, rate=1.0)),)
+            ),
+            "request",
+        ),
+        (
+            lambda: Schedule(prefix="x", rules=(Rule(kind=Status(), when=Every(every=2), to_request=3),)),
+            "request",
+        ),
+        (lambda: Schedule(prefix="x", cycle=0), "cycle"),
         (lambda: Schedule(prefix=""), "prefix"),
         (lambda: Schedule(prefix="x", by="turn"), "by"),
         (lambda: Schedule(prefix="x", site="moon"), "site"),
         (lambda: Schedule(prefix="x", site="tool", hop="model"), "hop"),
-        (lambda: Schedule(prefix="x", site="tool", rules=(Rule(kind=Reset(), every=2),)), "reset"),
+        (
+            lambda: Schedule(prefix="x", site="tool", rules=(Rule(kind=Reset(), when=Every(every=2)),)),
+            "reset",
+        ),
         (lambda: Schedule(prefix="x", warmup=-1), "warmup"),
         (lambda: Schedule(prefix="x", seed=-1), "seed"),
         (lambda: AttemptScheduler(published(2, 3), 0), "start"),
         (lambda: predict(published(2, 3), [1], -1), "retries"),
         (lambda: predict(published(2, 3), [1], 1, side_effects=[[]]), "side_effects"),
         (
-            lambda: predict(Schedule(prefix="x", rules=(Rule(kind=Latency(delay_ms=1), every=1),)), [1], 1),
+            lambda: predict(
+                Schedule(prefix="x", rules=(Rule(kind=Latency(delay_ms=1), when=Every(every=1)),)), [1], 1
+            ),
             "timeout_s",
         ),
     ],
@@ -245,3 +366,25 @@ def test_impossible_arguments_are_refused(build, says):
 
 def test_every_kind_has_a_letter_of_its_own():
     assert len({kind.letter for kind in KINDS.values()}) == len(KINDS)
+
+
+def test_who_gave_up_during_a_hang_gets_no_tool():
+    """A fault that breaks its host strikes first; a late answer, which the tool gave, leaves its effect."""
+    for kind, timeout_s, effects, phantoms in [
+        (Hang(duration_ms=300), 0.2, 0, 0),
+        (Hang(duration_ms=300), 1.0, 1, 0),
+        (Latency(delay_ms=300), 0.2, 1, 1),
+        (Crash(), 1.0, 0, 0),
+        (Leak(size_mb=1), 1.0, 1, 0),
+    ]:
+        schedule = Schedule(
+            prefix="p", site="tool", by="request", rules=(Rule(kind=kind, when=Every(every=1)),)
+        )
+        prediction = predict(schedule, [1], 0, timeout_s=timeout_s, side_effects=[[True]])
+        assert (prediction.effects, prediction.phantoms) == (effects, phantoms), kind
+    with pytest.raises(TreniError):
+        predict(
+            Schedule(prefix="p", site="tool", rules=(Rule(kind=Hang(duration_ms=1), when=Every(every=1)),)),
+            [1],
+            0,
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaos.toxiproxy_build import VERSION, cached_server, doctor, ensure_server, find_go, find_server
+from tests.limits import HANG_S
 from treni.errors import TreniError
 
 
@@ -93,7 +94,7 @@ def test_several_processes_build_once(bare, tmp_path):
         "from chaos.toxiproxy_build import ensure_server; print(ensure_server())",
     ]
     builders = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [builder.communicate(timeout=60)[0].strip() for builder in builders]
+    said = [builder.communicate(timeout=HANG_S)[0].strip() for builder in builders]
     assert said == [str(cached_server())] * 4
     assert log.read_text().count("\n") == 1
     assert f"github.com/Shopify/toxiproxy/v2/cmd/server@v{VERSION}" in log.read_text()

@@ -19,6 +19,7 @@ from controller.policy import Policy
 from controller.ports import Annotate
 from controller.remote import RemoteModel, RemoteTools, open_channel
 from controller.server import AgentServicer, start
+from tests.limits import HANG_S
 from tools_svc.protocol import ToolsConfig
 from tools_svc.server import start as start_tools
 from treni import metadata
@@ -29,10 +30,12 @@ Reply = Callable[[inference_pb2.GenerateRequest], Sequence["inference_pb2.Genera
 
 
 class Inference(inference_pb2_grpc.InferenceServiceServicer):
-    """Streams `reply(request)`; an error among the chunks ends the call with it, None hangs."""
+    """Streams `reply(request)` once `gate` is open; an error among the chunks ends the call with it, None hangs."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.metadata: list[dict[str, Any]] = []
         self.time_remaining_s: list[float | None] = []
         self.hanging = asyncio.Event()
@@ -41,6 +44,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
     async def Generate(self, request: inference_pb2.GenerateRequest, context: Any) -> None:  # type: ignore[override]
         self.metadata.append(dict(context.invocation_metadata()))
         self.time_remaining_s.append(context.time_remaining())
+        await self.gate.wait()
         try:
             for step in self.reply(request):
                 if step is None:
@@ -166,7 +170,7 @@ class Ran:
         return "".join(event.text.text for event in self.events)
 
 
-async def run_task(address: str, request: agent_pb2.RunRequest, *, timeout_s: float | None = 20.0) -> Ran:
+async def run_task(address: str, request: agent_pb2.RunRequest, *, timeout_s: float | None = HANG_S) -> Ran:
     """Runs one task as any client would."""
     events: list[agent_pb2.RunEvent] = []
     async with open_channel(address) as channel:

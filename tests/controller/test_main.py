@@ -11,6 +11,7 @@ import pytest
 
 from tests.controller.doubles import completion, task
 from tests.controller.servers import Inference, inference, real_tools, run_task
+from tests.limits import HANG_S
 
 
 async def start_process(*arguments: str) -> asyncio.subprocess.Process:
@@ -28,18 +29,19 @@ async def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     model = Inference(lambda request: completion("Hello."))
     async with inference(model) as model_address, real_tools(tmp_path) as tools_address:
         process = await start_process(
-            "--model-address", model_address, "--tools-address", tools_address, "--model-timeout-s", "7.5"
+            *("--model-address", model_address, "--tools-address", tools_address),
+            *("--run-timeout-s", f"{4 * HANG_S}", "--model-timeout-s", f"{2 * HANG_S}"),
         )
         assert process.stdout is not None
-        ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+        ready = json.loads(await asyncio.wait_for(process.stdout.readline(), HANG_S))
         ran = await run_task(ready["address"], task(), timeout_s=None)
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), HANG_S) == 0
     assert ready["service"] == "controller"
     assert ran.answer == "Hello."
     (remaining_s,) = model.time_remaining_s
     assert remaining_s is not None
-    assert 5 < remaining_s < 7.6
+    assert HANG_S < remaining_s < 2.02 * HANG_S
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ async def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 )
 async def test_a_wrong_option_is_named(arguments: list[str], message: str) -> None:
     process = await start_process(*arguments)
-    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    _, errors = await asyncio.wait_for(process.communicate(), HANG_S)
     assert process.returncode not in (0, None)
     assert message in errors.decode()
     assert "Traceback" not in errors.decode()

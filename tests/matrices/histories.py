@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import random
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from google.protobuf import json_format
 
-from chaos.schedule import PredictedRequest, Schedule, predict
 from matrices import events as ev
 from matrices import manifest as mf
-from matrices.expectation import Expectation, ExpectedPair, expected_run
 from treni.v1 import agent_pb2, common_pb2
 
 WALL = "2026-01-01T00:00:00Z"
+PIDS = {"runtime": 11, "runtime_b": 12, "controller": 13, "tools": 14, "toxiproxy": 15}
 CALM = {"load1": 0.3, "steal_fraction": 0.0, "other_cpu_fraction": 0.02}
 
 
@@ -86,9 +85,11 @@ def tool_use(*, amount: int = 5, account: str = "rent", is_error: bool = False) 
     return agent_pb2.ToolUse(
         name="ledger_append",
         arguments_json=f'{{"account": "{account}", "amount": {amount}}}',
-        result_json='{"recorded": {}}',
+        result_json='{"error": "refused"}'
+        if is_error
+        else json.dumps({"recorded": {"account": account, "amount": amount}}),
         is_error=is_error,
-        tool_s=0.001,
+        tool_s=0.0 if is_error else 0.001,
     )
 
 
@@ -124,8 +125,8 @@ def failed(cell: str, pair: int, arm: str, **changes: Any) -> ev.Outcome:
 
 
 def run_id(cell: str, pair: int, arm: str) -> str:
-    """The run id that the builder gives."""
-    return f"{cell}-{pair}-{arm}"
+    """The id of the run in the campaign's first epoch."""
+    return f"{cell}/{pair}/{arm}/0"
 
 
 def pair_events(
@@ -187,14 +188,22 @@ def cell_events(
     deliveries: dict[str, tuple[ev.Delivery, ...]] | None = None,
     effects: dict[str, tuple[ev.EffectRow, ...]] | None = None,
     conditions: dict[int, dict[str, Any]] | None = None,
+    counters: dict[str, int] | None = None,
 ) -> list[ev.Event]:
     """A whole cell: its start, its blocks of pairs, what was delivered and what took effect, its end."""
     deliveries = {} if deliveries is None else deliveries
     effects = {} if effects is None else effects
     conditions = {} if conditions is None else conditions
+    pids = {role: pid for role, pid in PIDS.items() if role != "runtime_b" or "internal_b" in arms}
     made: list[ev.Event] = [
         ev.CellStarted(
-            cell=cell, profile=profile, arms=arms, epoch=0, segment=0, start_counter={"external": 2}, pids={}
+            cell=cell,
+            profile=profile,
+            arms=arms,
+            epoch=0,
+            segment=0,
+            start_counter={} if counters is None else counters,
+            pids=pids,
         )
     ]
     blocks: dict[int, list[ev.Event]] = {}
@@ -234,9 +243,14 @@ def effect(
 
 
 def manifest(*cells: mf.ManifestCell, runs: int = 2, per_block: int = 4) -> mf.Manifest:
-    """A manifest of those cells over `runs` blocks of `per_block` tasks."""
+    """A manifest of those cells over `runs` blocks of `per_block` tasks, the first of a block with a call."""
     tasks = tuple(
-        mf.ManifestTask(id=f"task{n}", family="model", expected_calls=0, side_effects=0)
+        mf.ManifestTask(
+            id=f"task{n}",
+            family="model",
+            expected_calls=int(n % per_block == 0),
+            side_effects=int(n % per_block == 0),
+        )
         for n in range(runs * per_block)
     )
     return mf.Manifest(
@@ -287,123 +301,3 @@ def manifest_cell(
         schedule=None,
         schedule_hash=dict.fromkeys(arms, "0" * 16),
     )
-
-
-def stall_or_status(fault_id: str) -> str:
-    """The status that an attempt under that fault ends with."""
-    return "UNAVAILABLE" if fault_id.endswith(":status") else "DEADLINE_EXCEEDED"
-
-
-def faithful_outcome(
-    cell: str, pair: int, arm: str, request: PredictedRequest, *, noise_s: float = 0.0, calls: int = 0
-) -> ev.Outcome:
-    """The outcome of a run that does exactly what the schedule predicts, on the tool hop."""
-    made = [attempt("model", duration_s=0.004)]
-    for one in request.attempts:
-        fault = "" if one.fault is None else one.fault.id
-        code = stall_or_status(fault) if one.is_error else "OK"
-        duration_s = {"OK": 0.002, "UNAVAILABLE": 0.001, "DEADLINE_EXCEEDED": 0.25}[code]
-        made.append(
-            attempt(
-                "tool", call=one.call_index, nth=one.attempt, fault=fault, code=code, duration_s=duration_s
-            )
-        )
-    told = record(
-        "external" if arm == "external" else "internal",
-        attempts=made,
-        tools=[tool_use() for _ in range(calls if not request.failed else 0)],
-    )
-    latency_s = told["total_s"] + 0.001 + noise_s
-    changes: dict[str, Any] = {"latency_s": latency_s, "record": told}
-    if request.failed:
-        return failed(cell, pair, arm, **changes)
-    return outcome(cell, pair, arm, **changes)
-
-
-NO_FAULTS = Schedule(prefix="none")
-
-
-def campaign_cell(
-    name: str,
-    *,
-    schedule: Schedule = NO_FAULTS,
-    retries: int = 1,
-    runs: int = 12,
-    per_block: int = 4,
-    arms: tuple[str, str] = ("internal", "external"),
-    delay_s: float = 0.0,
-    seed: int = 0,
-    idempotency: bool = True,
-) -> tuple[list[ev.Event], Expectation]:
-    """A cell in which every run does what the schedule predicts, the second arm `delay_s` slower, with noise.
-
-    The first task of each block makes one `ledger_append` call; the schedule acts on the second arm.
-    """
-    rng = random.Random(f"{name} {seed}")
-    calls = [1 if pair % per_block == 0 else 0 for pair in range(runs * per_block)]
-    quiet = predict(NO_FAULTS, calls, retries)
-    faulty = predict(
-        schedule, calls, retries, side_effects=[[True] * count for count in calls], idempotency=idempotency
-    )
-    pairs: dict[int, list[ev.Event]] = {}
-    expected = []
-    deliveries, effects = [], {arm: [] for arm in arms}
-    for pair, count in enumerate(calls):
-        of_arm = {arms[0]: quiet.requests[pair], arms[1]: faulty.requests[pair]}
-        block = pair // per_block
-        noise = {arm: abs(rng.gauss(0, 2e-4)) for arm in arms}
-        noise[arms[1]] += delay_s
-        outcomes = {
-            arm: faithful_outcome(name, pair, arm, request, noise_s=noise[arm], calls=count)
-            for arm, request in of_arm.items()
-        }
-        ids = {arm: request.fault_ids for arm, request in of_arm.items()}
-        stratum = of_arm[arms[1]].stratum
-        pairs[pair] = pair_events(
-            name,
-            pair,
-            block=block,
-            arms=arms,
-            outcomes=outcomes,
-            planned=ids,
-            stratum=stratum,
-            side_effects=count,
-        )
-        deliveries += [delivery(one, run_id(name, pair, arms[1])) for one in ids[arms[1]]]
-        for arm, request in of_arm.items():
-            run = run_id(name, pair, arm)
-            ran = [one.attempt for one in request.attempts if one.tool_runs]
-            # With a key, only the first attempt that runs leaves a row.
-            effects[arm] += [
-                effect(run, key=None if idempotency else "", nth=nth)
-                for nth in ran[: 1 if idempotency else None]
-            ]
-        runs_of = {arm: expected_run(request) for arm, request in of_arm.items()}
-        expected.append(
-            ExpectedPair(
-                pair=pair,
-                block=block,
-                task_id=f"task{pair}",
-                stratum=stratum,
-                order=arms if pair % 2 == 0 else (arms[1], arms[0]),
-                segment=0,
-                runs=runs_of,
-                waits_s=dict.fromkeys(arms, 0.0),
-            )
-        )
-    events = cell_events(
-        name,
-        pairs,
-        per_block=per_block,
-        arms=arms,
-        deliveries={arms[1]: tuple(deliveries)},
-        effects={arm: tuple(rows) for arm, rows in effects.items()},
-    )
-    expectation = Expectation(
-        cell=name,
-        arms=arms,
-        pairs=tuple(expected),
-        duplicates={arms[0]: 0, arms[1]: faulty.duplicates},
-        phantoms={arms[0]: 0, arms[1]: faulty.phantoms},
-    )
-    return events, expectation

@@ -14,11 +14,11 @@ import pytest
 
 from matrices.campaign import load_campaign
 from matrices.plan import plan_cell
-from matrices.profiles import load_profile, select_profiles
+from matrices.profiles import load_profile
 from matrices.suites import load_suite
 from tests.matrices import harness as h
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 KILLS = int(os.environ.get("TRENI_KILLS", "6"))
 """How often the harness is killed; `make soak` kills it 20 times."""
@@ -38,7 +38,7 @@ def _profile(
 ) -> Path:
     path.write_text(
         f'name = "{path.stem}"\ntitle = "a schedule of the tests"\n[policy]\nretries = {retries}\n'
-        f'tool_timeout = "250ms"\nbackoff_initial = "20ms"\n'
+        f'tool_timeout = "{h.TOOL_TIMEOUT}"\nbackoff_initial = "20ms"\n'
         f'[faults]\nsite = "{site}"\nby = "{by}"\nwarmup = {warmup}\n{rules}',
         encoding="utf-8",
     )
@@ -51,7 +51,7 @@ def _rule(kind: str, every: int, more: str = "") -> str:
 
 def test_the_published_matrix(tmp_path: Path) -> None:
     """The main job, whole: every count as published, every fault planned, delivered and observed."""
-    result = h.matrix(tmp_path, "p00..p05")
+    result = h.matrix(tmp_path / "out", h.patient(tmp_path, "p00..p05"))
     assert result.status in (0, 3), result.stderr
     for profile, (error_rate, retries) in PUBLISHED.items():
         external, internal = result.summary(profile, "external"), result.summary(profile, "internal")
@@ -125,7 +125,8 @@ def test_a_schedule_by_request_is_the_same_at_concurrency(tmp_path: Path) -> Non
 
 
 def test_faults_at_the_tool_strike_both_arms_alike(tmp_path: Path) -> None:
-    result = h.matrix(tmp_path, "p04t", "--suite", "tool_only", "--runs", "3")
+    profile = h.patient(tmp_path, "p04t")
+    result = h.matrix(tmp_path / "out", profile, "--suite", "tool_only", "--runs", "3")
     assert result.status in (0, 3), result.stderr
     internal, external = result.summary("p04t", "internal"), result.summary("p04t", "external")
     assert int(internal["errors"]) == int(external["errors"]) > 0
@@ -155,7 +156,8 @@ def test_a_lost_answer_duplicates_an_effect_only_without_keys(tmp_path: Path, id
 
 
 def test_chains_of_calls_are_answered(tmp_path: Path) -> None:
-    result = h.matrix(tmp_path, "p00", "--suite", "chains", "--runs", "3")
+    profile = h.patient(tmp_path, "p00")
+    result = h.matrix(tmp_path / "out", profile, "--suite", "chains", "--runs", "3")
     assert result.status in (0, 3), result.stderr
     assert result.summary("p00", "external")["errors"] == "0"
 
@@ -163,7 +165,7 @@ def test_chains_of_calls_are_answered(tmp_path: Path) -> None:
 def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """kill -9 at random moments, each followed by --resume; then the counts of an uninterrupted run."""
     generator = random.Random(KILLS)
-    arguments = ("p04", "--suite", "tool_only", "--runs", "6")
+    arguments = (h.patient(tmp_path, "p04"), "--suite", "tool_only", "--runs", "6")
     out = tmp_path / "killed"
     process = h.start(*arguments, "--out", str(out))
     h.wait_for(lambda: len(h.events(out)) > 0, process)
@@ -194,22 +196,25 @@ def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_
 
 @pytest.mark.parametrize("role", ["controller", "tools", "toxiproxy", "runtime"])
 def test_a_service_that_is_killed_shows_as_errors_with_their_cause(tmp_path: Path, role: str) -> None:
-    process = h.start("p00", "--suite", "tool_only", "--runs", "3", "--out", str(tmp_path))
-    h.wait_for(lambda: _completed(tmp_path, "p00") >= 2, process)
-    h.kill(h.pids_of(tmp_path, "p00")[role])
-    result = h.finish(process, tmp_path)
+    out = tmp_path / "out"
+    profile = h.patient(tmp_path, "p00")
+    process = h.start(profile, "--suite", "tool_only", "--runs", "3", "--out", str(out))
+    h.wait_for(lambda: _completed(out, "p00") >= 2, process)
+    h.kill(h.pids_of(out, "p00")[role])
+    result = h.finish(process, out)
     assert result.status == 1
-    history = h.events(tmp_path)
+    history = h.events(out)
     errors = [
         event["error"] for event in history if event["type"] == "outcome" and event["error"] is not None
     ]
     assert any("SIGKILL" in str(error) or "status -9" in str(error) for error in errors)
-    assert _completed(tmp_path, "p00") == 12
+    assert "deadline_exceeded" not in [
+        error["kind"] for error in errors
+    ]  # nobody waited for what is not there
+    assert _completed(out, "p00") == 12
     (end,) = [event for event in history if event["type"] == "cell_end" and event["cell"] == "p00"]
     assert (end["status"], role in str(end["detail"])) == ("broken", True)
-    slowest_s = max(float(str(e["latency_s"])) for e in history if e["type"] == "outcome")
-    assert slowest_s < select_profiles("p00")[0].policy.run_timeout + 1
-    assert h.verb("check", h.folder_in(tmp_path)).returncode == 1
+    assert h.verb("check", h.folder_in(out)).returncode == 1
 
 
 def _completed(out: Path, cell: str) -> int:
@@ -217,15 +222,17 @@ def _completed(out: Path, cell: str) -> int:
 
 
 def test_ctrl_c_leaves_a_folder_to_resume_and_no_process(tmp_path: Path) -> None:
-    process = h.start("p00", "--suite", "tool_only", "--runs", "3", "--out", str(tmp_path))
-    h.wait_for(lambda: _completed(tmp_path, "aa") >= 1, process)
-    pids = h.pids_of(tmp_path, "aa")
+    out = tmp_path / "out"
+    process = h.start(h.patient(tmp_path, "p00"), "--suite", "tool_only", "--runs", "3", "--out", str(out))
+    h.wait_for(lambda: _completed(out, "aa") >= 1, process)
+    pids = h.pids_of(out, "aa")
     process.send_signal(signal.SIGINT)
-    stopped = h.finish(process, tmp_path)
+    stopped = h.finish(process, out)
     assert stopped.status == 130
     assert "--resume" in stopped.stderr
     h.wait_gone(pids.values())
-    result = h.resume(stopped.folder.rename(tmp_path / "moved"))
+    (tmp_path / "elsewhere").mkdir()
+    result = h.resume(stopped.folder.rename(tmp_path / "elsewhere" / "moved"))
     assert result.status in (0, 3), result.stderr
     assert json.loads((result.folder / "summary.json").read_text())["findings"] == []
 
@@ -247,6 +254,9 @@ def test_dry_run_prints_the_prediction_and_makes_nothing(tmp_path: Path) -> None
     [
         (["p9"], "p00"),
         (["p04", "--concurrency", "2"], "by request"),
+        (["p04", "--fault-seeds", "2"], "by request"),
+        (["r01", "--set", "policy.retriez=1"], "policy.retries"),
+        (["r01", "--set", "policy.retries=11"], "policy.retries"),
         (["p00", "--suite", "nosuch"], "core"),
         (["p00", "--model", "/nonexistent"], "/nonexistent"),
         ([], "p00..p05"),

@@ -20,6 +20,7 @@ from matrices import chain
 from matrices import events as ev
 from matrices import manifest as mf
 from matrices.history import HistoryWriter, parse_history, read_history, state_of
+from tests.limits import HANG_S
 from tests.matrices import histories as h
 from treni.errors import TreniError
 
@@ -124,7 +125,7 @@ def _run_to_the_end(path: Path, pairs: int) -> None:
                     writer.append(event)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), max_size=4))
 def test_resuming_after_cuts_anywhere_repeats_no_pair(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[float]
@@ -217,7 +218,7 @@ except TreniError as error:
     print(error.kind)
 """
     child = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert child.stdout.strip() == "history_full"
     history = read_history(path)

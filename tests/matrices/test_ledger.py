@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
+from controller.policy import Policy
 from matrices import events as ev
 from matrices.history import state_of
 from matrices.hops import NAMES, hops_of, mean_hops
 from matrices.ledger import EffectCounts, count_effects, pair_work
 from matrices.runs import Run, pair_runs
+from matrices.trace import Arm, expected_run
+from tests.matrices import faithful as f
 from tests.matrices import histories as h
 from treni.errors import TreniError
-
-TOOLS = ("ledger_append",)
 
 
 def _pair(**outcomes: ev.Outcome) -> dict[str, Run]:
@@ -111,47 +112,65 @@ def test_what_was_awaited_outside_of_any_attempt_is_unexplained() -> None:
 
 
 RUN = h.run_id("p00", 0, "external")
-
-
-def _count(outcome: ev.Outcome, *rows: ev.EffectRow, superseded: tuple[str, ...] = ()) -> EffectCounts:
-    run = _pair(external=outcome)["external"]
-    return count_effects(rows, [run], superseded=superseded, side_effect_tools=TOOLS)
-
-
 COUNTS = EffectCounts(recorded=0, lost=0, duplicate=0, phantom=0, stranger=0, superseded=0)
-ONCE = _external(tools=[h.tool_use()])
-TWICE = _external(tools=[h.tool_use(), h.tool_use()])
-BROKE = h.failed("p00", 0, "external")
-BROKE_LATER = h.failed("p00", 0, "external", record=h.record("external", tools=[h.tool_use()]))
+
+
+def _count(calls: int, rows: list[ev.EffectRow], *, answered: bool) -> EffectCounts:
+    """One run that made `calls` entries of 5 to "rent", held against the ledger."""
+    arm = Arm(has_hops=True, policy=Policy(), idempotency=True, side_effect_tools=("ledger_append",))
+    task = f.task(0, calls=calls)
+    planned = f.expectation("p00", runs=1, per_block=1)
+    pair = replace(planned.pairs[0], runs={"external": expected_run(task, arm, request_index=0)})
+    outcome = _external() if answered else h.failed("p00", 0, "external")
+    run = _pair(external=outcome)["external"]
+    return count_effects(rows, {0: run}, {"gone"}, replace(planned, pairs=(pair,)), "external")
 
 
 @pytest.mark.parametrize(
-    ("outcome", "rows", "want"),
+    ("calls", "answered", "rows", "want"),
     [
-        (ONCE, [h.effect(RUN)], {"recorded": 1}),
-        (ONCE, [], {"lost": 1}),
-        (ONCE, [h.effect(RUN, amount=6)], {"recorded": 1, "lost": 1}),
-        (ONCE, [h.effect(RUN, key=""), h.effect(RUN, key="", nth=1)], {"recorded": 2, "duplicate": 1}),
-        (ONCE, [h.effect(RUN), h.effect(RUN, nth=1)], {"recorded": 2, "duplicate": 1}),
-        (TWICE, [h.effect(RUN), h.effect(RUN, key=f"{RUN}/1")], {"recorded": 2}),
-        (TWICE, [h.effect(RUN, key=""), h.effect(RUN, key="")], {"recorded": 2}),
-        (TWICE, [h.effect(RUN, key="")] * 3, {"recorded": 3, "duplicate": 1}),
-        (TWICE, [h.effect(RUN)], {"recorded": 1, "lost": 1}),
-        (_external(tools=[h.tool_use(is_error=True)]), [], {}),
-        (BROKE, [], {}),
-        (BROKE, [h.effect(RUN)], {"recorded": 1, "phantom": 1}),
+        (1, True, [h.effect(RUN)], {"recorded": 1}),
+        (1, True, [], {"lost": 1}),
+        (1, True, [h.effect(RUN, amount=6)], {"recorded": 1, "lost": 1, "stranger": 1}),
+        (1, True, [h.effect(RUN, key=""), h.effect(RUN, key="", nth=1)], {"recorded": 2, "duplicate": 1}),
+        (1, True, [h.effect(RUN), h.effect(RUN, nth=1)], {"recorded": 2, "duplicate": 1}),
         (
-            BROKE,
-            [h.effect(RUN, key=""), h.effect(RUN, key="", nth=1)],
-            {"recorded": 2, "phantom": 1, "duplicate": 1},
+            1,
+            True,
+            [h.effect(RUN, key="a"), h.effect(RUN, key="b"), h.effect(RUN)],
+            {"recorded": 3, "duplicate": 2},
         ),
-        (BROKE_LATER, [h.effect(RUN)], {"recorded": 1, "phantom": 1}),
-        (BROKE_LATER, [], {"lost": 1}),
-        (ONCE, [h.effect(RUN), h.effect("who")], {"recorded": 1, "stranger": 1}),
-        (ONCE, [h.effect(RUN), h.effect("gone"), h.effect("gone")], {"recorded": 1, "superseded": 2}),
+        (2, True, [h.effect(RUN), h.effect(RUN, key=f"{RUN}/1")], {"recorded": 2}),
+        (2, True, [h.effect(RUN, key="")] * 3, {"recorded": 3, "duplicate": 1}),
+        (2, True, [h.effect(RUN)], {"recorded": 1, "lost": 1}),
+        (0, True, [], {}),
+        (0, True, [h.effect(RUN)], {"recorded": 1, "stranger": 1}),
+        (0, False, [], {}),
+        (0, False, [h.effect(RUN)], {"recorded": 1, "phantom": 1}),
+        (0, False, [h.effect(RUN), h.effect(RUN, key="x")], {"recorded": 2, "phantom": 1, "duplicate": 1}),
+        (1, False, [h.effect(RUN)], {"recorded": 1, "phantom": 1}),
+        (1, False, [], {"lost": 1}),
+        (1, True, [h.effect(RUN), h.effect("who")], {"recorded": 1, "stranger": 1}),
+        (1, True, [h.effect(RUN), h.effect("gone"), h.effect("gone")], {"recorded": 1, "superseded": 2}),
     ],
 )
 def test_effects_are_accounted_for(
-    outcome: ev.Outcome, rows: list[ev.EffectRow], want: dict[str, int]
+    calls: int, answered: bool, rows: list[ev.EffectRow], want: dict[str, int]
 ) -> None:
-    assert _count(outcome, *rows, superseded=("gone",)) == replace(COUNTS, **want)
+    assert _count(calls, rows, answered=answered) == replace(COUNTS, **want)
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_call_that_the_tool_refuses_is_owed_no_row(refused: int) -> None:
+    arm = Arm(has_hops=True, policy=Policy(), idempotency=True, side_effect_tools=("ledger_append",))
+    run = expected_run(f.task(0, calls=2, refused=refused), arm, request_index=0)
+    assert [effect.call_index for effect in run.effects] == [0, 1][refused:]
+    assert next(attempt.code for attempt in run.attempts if attempt.hop == "tool") == (
+        "INVALID_ARGUMENT" if refused else "OK"
+    )
+
+
+def test_a_retried_model_call_may_find_more_in_the_cache() -> None:
+    again = [h.attempt(code="DEADLINE_EXCEEDED"), h.attempt(nth=1)]
+    assert pair_work(0, _pair(external=_external(attempts=again, cached=199))).void is None
+    assert pair_work(0, _pair(external=_external(cached=199))).void is not None

@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from matrices.processes import start_child
+from tests.limits import HANG_S
 from treni import processes
 from treni.errors import Code, TreniError
 
@@ -47,12 +48,12 @@ async def test_a_child_runs_until_it_is_stopped(tmp_path):
 
 
 async def test_stop_kills_who_does_not_listen(monkeypatch):
-    monkeypatch.setattr(processes, "STOP_TIMEOUT_S", 0.2)
     deaf = await start(f"{DEAF}; {READY}; signal.pause()")
     polite = await start(f"import signal; {READY}; signal.pause()")
-    for process in (deaf, polite):
+    for process, patience_s in ((deaf, 0.2), (polite, HANG_S)):
         await process.stdout.readline()
-    await asyncio.gather(processes.stop(deaf), processes.stop(polite))
+        monkeypatch.setattr(processes, "STOP_TIMEOUT_S", patience_s)
+        await processes.stop(process)
     assert (deaf.returncode, polite.returncode) == (-signal.SIGKILL, -signal.SIGTERM)
 
 

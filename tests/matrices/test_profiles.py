@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaos.faults import Latency, Reset, Stall, Status
+from chaos.schedule import Rule
+from chaos.when import Burst, Every, Rate
+from matrices.plan import plan_cell, schedule_of
 from matrices.profiles import (
     Profile,
     bundled_profiles,
@@ -9,6 +15,8 @@ from matrices.profiles import (
     parse_duration_s,
     select_profiles,
 )
+from matrices.profiles_markdown import profiles_markdown
+from matrices.suites import load_suite
 from treni.errors import Code, TreniError
 
 PUBLISHED = {
@@ -31,6 +39,52 @@ def test_bundled_profiles_are_the_published_ones():
         for p in select_profiles("p00..p05")
     }
     assert found == PUBLISHED
+
+
+def test_the_published_schedules_are_the_ones_that_were_published():
+    """By digest: a campaign that was run before is judged by the same faults."""
+    digests = {p.short: schedule_of(p, prefix=p.short).digest[:12] for p in select_profiles("p01..p05")}
+    assert digests == {
+        "p01": "b18cecfc0a0a",
+        "p02": "7bdc0fc29635",
+        "p03": "a63147872671",
+        "p04": "e87a6fcdab12",
+        "p05": "2d804595ddbf",
+    }
+
+
+def test_a_rule_says_when_in_every_way(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\ntitle = "t"\n[faults]\nby = "request"\nseed = 3\n'
+        '[[faults.rules]]\nkind = "status"\nevery = 4\nto_request = 8\n'
+        '[[faults.rules]]\nkind = "reset"\nrate = 0.2\nfrom_request = 2\nto_request = 8\n'
+        '[[faults.rules]]\nkind = "latency"\ndelay = "10ms"\n'
+        "burst = { enter = 0.05, leave = 0.3, rate = 0.9, rate_outside = 0.01 }\n"
+        '[[faults.rules]]\nkind = "stall"\ndirection = "request"\n'
+        "burst = { enter = 0.05, leave = 0.3, rate = 1 }\n"
+    )
+    schedule = schedule_of(load_profile(path), prefix="x", cycle=7)
+    assert (schedule.seed, schedule.cycle) == (3, 7)
+    assert schedule.rules == (
+        Rule(kind=Status(), when=Every(every=4), to_request=8),
+        Rule(kind=Reset(), when=Rate(rate=0.2), from_request=2, to_request=8),
+        Rule(kind=Latency(delay_ms=10), when=Burst(enter=0.05, leave=0.3, rate=0.9, rate_outside=0.01)),
+        Rule(kind=Stall(), when=Burst(enter=0.05, leave=0.3, rate=1.0)),
+    )
+
+
+def test_the_drawn_profiles_strike_in_the_default_campaign():
+    suite = load_suite("core")
+    for profile in select_profiles("r01..r05"):
+        prediction = plan_cell(profile, suite, runs=12).prediction("external")
+        assert prediction is not None
+        assert len(prediction.fault_ids) > 0
+
+
+def test_the_docs_are_what_the_models_say():
+    page = Path(__file__).parents[2] / "docs" / "profiles.md"
+    assert page.read_text(encoding="utf-8") == profiles_markdown()
 
 
 def test_twins_differ_only_in_site():
@@ -77,6 +131,33 @@ def test_bad_selection_says_what_is_allowed(selection):
         ('[faults]\nsite = "moon"', ["faults.site", "'hop' or 'tool'"]),
         ("[faults]\nwarmup = 1.5", ["faults.warmup", "integer"]),
         ("[faults", ["TOML"]),
+        (
+            '[[faults.rules]]\nkind = "status"',
+            ["faults.rules.0", "exactly one of every, rate, burst", "none"],
+        ),
+        ('[[faults.rules]]\nkind = "status"\nevery = 2\nrate = 0.1', ["exactly one", "every, rate"]),
+        ('[[faults.rules]]\nkind = "status"\nrate = 0', ["rules.0.status.rate", "greater than 0"]),
+        ('[[faults.rules]]\nkind = "status"\nrate = 1.5', ["rate", "less than or equal to 1"]),
+        ('[[faults.rules]]\nkind = "status"\nrate = true', ["rate", "number"]),
+        ('[[faults.rules]]\nkind = "status"\nrate = nan', ["rate", "got nan"]),
+        (
+            '[[faults.rules]]\nkind = "status"\nburst = {enter = 0.1, leave = 0.5, rat = 1}',
+            ["burst.rate: Field required", "burst.rat", "unknown key", "rate_outside"],
+        ),
+        ('[[faults.rules]]\nkind = "status"\nrate = 0.1', ["rules.0.rate", 'by = "request"']),
+        (
+            '[[faults.rules]]\nkind = "status"\nburst = {enter = 0.1, leave = 0.5, rate = 1}',
+            ["rules.0.burst", 'by = "request"'],
+        ),
+        (
+            '[[faults.rules]]\nkind = "status"\nevery = 2\nfrom_request = 1\nto_request = 9',
+            ["rules.0.from_request, rules.0.to_request", 'by = "request"'],
+        ),
+        (
+            '[faults]\nby = "request"\n[[faults.rules]]\nkind = "status"\nrate = 1\n'
+            "from_request = 9\nto_request = 9",
+            ["to_request", "over from_request, 9"],
+        ),
     ],
 )
 def test_bad_profile_names_file_key_and_what_is_allowed(tmp_path, text, words):

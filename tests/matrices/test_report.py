@@ -13,6 +13,7 @@ import pytest
 
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
+from chaos.when import Every
 from matrices import chain
 from matrices import events as ev
 from matrices.events import dump_event
@@ -23,10 +24,15 @@ from matrices.report import ExitStatus, exit_status, render, write_report
 from matrices.report_csv import csv_markdown
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import HEADINGS, ms, number, table_text
+from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
 GOLDEN = Path(__file__).parent / "golden"
-P04 = Schedule(prefix="p04", rules=(Rule(kind=Status(), every=2), Rule(kind=Stall(), every=3)), warmup=1)
+P04 = Schedule(
+    prefix="p04",
+    rules=(Rule(kind=Status(), when=Every(every=2)), Rule(kind=Stall(), when=Every(every=3))),
+    warmup=1,
+)
 CELLS = (
     h.manifest_cell("aa", profile="aa", arms=("internal", "internal_b")),
     h.manifest_cell("p00", profile="p00_baseline"),
@@ -36,9 +42,9 @@ MANIFEST = h.manifest(*CELLS, runs=12)
 
 
 def _campaign(**delays_s: float) -> tuple[list[ev.Event], list[Expectation]]:
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"))
-    p00, p00_expected = h.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
-    p04, p04_expected = h.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"))
+    p00, p00_expected = f.campaign_cell("p00", delay_s=delays_s.get("p00", 0.0))
+    p04, p04_expected = f.campaign_cell("p04", schedule=P04, delay_s=delays_s.get("p04", 0.0))
     return [*aa, *p00, *p04, ev.Sealed()], [aa_expected, p00_expected, p04_expected]
 
 
@@ -95,7 +101,11 @@ def test_the_rows_hold_the_published_counts() -> None:
     assert compared["p04_mixed_aggressive"]["faults_observed"] == "16"
     assert compared["p04_mixed_aggressive"]["internal_faults_planned"] == "0"
     assert compared["p04_mixed_aggressive"]["pairs_success"] == "44"
-    assert compared["aa"]["verdict"] == "parity within the floor"
+    assert compared["p04_mixed_aggressive"]["reliability"] == "inconclusive"
+    assert compared["p04_mixed_aggressive"]["error_rate_delta"] == "0.0833"
+    assert compared["p00_baseline"]["reliability"] == "same errors"
+    assert compared["aa"]["verdict"] == "equivalent within the margin"
+    assert [row["confidence"] for row in compared.values()] == ["0.99", "0.95", "0.95"]
     assert {row["claim_safe"] for row in compared.values()} == {"yes"}
     assert exit_status(_figures()) is ExitStatus.PASS
 
@@ -138,7 +148,8 @@ def test_the_table_fits_its_width_and_drops_nothing() -> None:
     for cell in CELLS:
         assert any(line.split()[:1] == [cell.name] for line in text.splitlines())
     assert "external slower" in text
-    assert "within the" in text
+    assert "as often" in text
+    assert "unclear" in text
     for heading in HEADINGS:
         assert all(line in text for line in heading)
 
@@ -156,7 +167,8 @@ def test_the_summary_says_who_has_no_hop() -> None:
     text = render(_figures())["summary.md"]
     assert "the internal arm has no such hop" in text
     assert "External routing was slower" in text
-    assert "Errors: 4 of 48 external requests, 0 of 48 internal." in text
+    assert "Errors: 4 of 48 external requests, 0 of 48 internal, +8.3 points" in text
+    assert "**external slower; inconclusive; claim-safe.**" in text
     only_p00 = replace(MANIFEST, cells=CELLS[:2])
     calm = render(figures(only_p00, [*EVENTS[: len(EVENTS) * 2 // 3], ev.Sealed()], EXPECTATIONS[:2]))[
         "summary.md"
@@ -169,9 +181,11 @@ def test_a_finding_makes_the_row_exploratory_and_the_exit_status_one() -> None:
     assert exit_status(seen) is ExitStatus.FINDINGS
     rows = {row["cell"]: row for row in _rows(render(seen)["comparison.csv"])}
     assert rows["p00"]["claim_safe"] == "no"
-    assert rows["p00"]["gates_failed"] == "check_clean"
-    assert rows["p04"]["claim_safe"] == "yes"
-    assert "answer_wrong [p00 external pair 3]" in render(seen)["summary.md"]
+    assert "check_clean" in rows["p00"]["gates_failed"].split()
+    # A finding anywhere is held against every row: no claim is safe where `check` exits with 1.
+    assert {row["claim_safe"] for row in rows.values()} == {"no"}
+    assert rows["p04"]["gates_failed"] == "check_clean"
+    assert "grade_wrong [p00 external pair 3]" in render(seen)["summary.md"]
 
 
 def test_a_void_pair_is_left_out_and_named() -> None:
@@ -202,8 +216,8 @@ def test_contaminated_blocks_are_shown_with_and_without() -> None:
 
 def test_too_few_runs_give_no_interval_and_no_verdict() -> None:
     manifest = h.manifest(*CELLS[:2], runs=2)
-    aa, aa_expected = h.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
-    p00, p00_expected = h.campaign_cell("p00", runs=2)
+    aa, aa_expected = f.campaign_cell("aa", arms=("internal", "internal_b"), runs=2)
+    p00, p00_expected = f.campaign_cell("p00", runs=2)
     seen = figures(manifest, [*aa, *p00, ev.Sealed()], [aa_expected, p00_expected])
     assert seen.floor is None
     row = _rows(render(seen)["comparison.csv"])[1]

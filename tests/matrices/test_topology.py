@@ -19,7 +19,7 @@ def test_the_cause_is_told_when_the_other_start_fails_on_being_called_off(
         if role == "runtime":
             raise TreniError(Code.UNAVAILABLE, "process_not_ready", expected="it", got="nothing", todo="look")
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             raise ProcessLookupError("gone") from None
 

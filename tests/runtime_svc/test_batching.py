@@ -10,6 +10,7 @@ import pytest
 from runtime_svc import server
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
+from tests.runtime_svc.brake import Brake
 from tests.runtime_svc.requests import generate_request
 from treni import metadata
 from treni.errors import Code, TreniError
@@ -74,12 +75,15 @@ async def test_sixteen_streams_and_a_hundred_random_cancellations(engine, over_s
     assert (engine.scheduler.slots.in_use, engine.scheduler.queued) == (0, 0)
 
 
-async def test_the_queue_is_bounded_beyond_the_rows(random_directory, endless):
+async def test_the_queue_is_bounded_beyond_the_rows(random_directory, endless, monkeypatch):
     engine = Engine.load(random_directory, max_rows=2)
+    brake = Brake(engine, monkeypatch)
+    brake.hold(after=50)
     async with InferenceCore(engine, max_queue=3) as core:
         open_ = [core.generate(endless) for _ in range(5)]
         first = [asyncio.ensure_future(anext(chunks)) for chunks in open_]
         await asyncio.wait(first[:2])
+        await brake.standing()
         with pytest.raises(TreniError) as caught:
             await anext(core.generate(endless))
         assert (caught.value.code, caught.value.kind) == (Code.RESOURCE_EXHAUSTED, "queue_full")
@@ -90,17 +94,30 @@ async def test_the_queue_is_bounded_beyond_the_rows(random_directory, endless):
         assert engine.scheduler.queued == 0
         for chunks in open_[:2]:
             await chunks.aclose()
+        brake.release()
 
 
-async def test_streams_go_on_while_texts_are_embedded(engine):
+async def test_streams_go_on_while_texts_are_embedded(engine, monkeypatch):
+    brake, done_by_step = Brake(engine, monkeypatch), []
     async with InferenceCore(engine, flush_interval_s=0.0) as core:
+        embed_one = core._embed_one
+
+        def watched():
+            embed_one()
+            done_by_step.append(brake.launches)
+
+        monkeypatch.setattr(core, "_embed_one", watched)
+        brake.hold(after=0)
+        answer = asyncio.ensure_future(collect(core.generate(generate_request("Hello", max_new_tokens=8))))
+        await brake.standing()
         texts = ["word " * 100] * 120
         embedding = asyncio.ensure_future(core.embed(inference_pb2.EmbedRequest(texts=texts)))
         await asyncio.sleep(0)
-        answer = await collect(core.generate(generate_request("Hello", max_new_tokens=8)))
-        assert answer[-1].finish.usage.completion_tokens == 8
-        assert not embedding.done()
+        brake.release()
+        assert (await answer)[-1].finish.usage.completion_tokens == 8
         assert len((await embedding).embeddings) == len(texts)
+    # One text between two steps, though all had come before the first.
+    assert [done_by_step.count(step) for step in range(1, 7)] == [1] * 6
 
 
 async def test_a_cancelled_embedding_stops_before_its_next_text(engine):
@@ -115,16 +132,20 @@ async def test_a_cancelled_embedding_stops_before_its_next_text(engine):
 
 
 async def test_the_engine_thread_outlives_a_failure_of_the_scheduler_itself(engine, endless, monkeypatch):
+    brake = Brake(engine, monkeypatch)
+    brake.hold(after=50)
     async with InferenceCore(engine, flush_interval_s=0.0) as core:
         open_ = [core.generate(endless) for _ in range(3)]
-        for chunks in open_:
-            await anext(chunks)
+        first = [asyncio.ensure_future(anext(chunks)) for chunks in open_]
+        await asyncio.wait(first)
+        await brake.standing()
 
         def broken(*arguments):
             raise RuntimeError("the sky fell")
 
         with monkeypatch.context() as patched:
             patched.setattr(engine.scheduler.slots, "append", broken)
+            brake.release()
             for chunks in open_:
                 with pytest.raises(TreniError) as caught:
                     await collect(chunks)

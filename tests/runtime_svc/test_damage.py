@@ -101,7 +101,7 @@ SHARDED = ["model.safetensors.index.json", "model-00001-of-00002.safetensors"]
 
 
 @pytest.mark.parametrize("name", SINGLE + SHARDED)
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(what=damage())
 def test_a_damaged_decoder_is_refused_or_answers(decoders, name, what):
     source = decoders / ("one" if name in SINGLE else "two")
@@ -116,7 +116,7 @@ def test_a_damaged_decoder_is_refused_or_answers(decoders, name, what):
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(what=damage())
 def test_a_damaged_encoder_is_refused_or_answers(decoders, name, what):
     target = decoders / "spoilt-bert"
@@ -129,7 +129,7 @@ def test_a_damaged_encoder_is_refused_or_answers(decoders, name, what):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(at=st.integers(0, 2**31), bits=st.sampled_from([0x7F80, 0xFF80, 0x7FC0, 0xFFFF]))
 def test_one_weight_that_is_no_number_names_its_tensor(decoders, at, bits):
     target = decoders / "spoilt"

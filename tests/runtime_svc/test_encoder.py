@@ -69,7 +69,7 @@ def test_minilm_knows_what_is_alike(minilm):
 
 
 @given(texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=2 * BATCH + 1))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_batches_and_padding_change_nothing_but_rounding(small, texts):
     alone = {text: small.embed([text])[0] for text in set(texts)}
     np.testing.assert_allclose(small.embed(texts), [alone[text] for text in texts], atol=1e-5)

@@ -51,7 +51,7 @@ def test_an_answer_is_complete(engine):
     assert finish.awareness.min_margin >= 0
 
 
-def test_stages_sum_to_the_total(engine):
+def test_stages_sum_to_the_total(engine, processor_time):
     finish = run(engine, generate_request("Hello", **SAMPLED))
     t = finish.timings
     stages = [getattr(t, stage) for stage in STAGES]

@@ -16,6 +16,7 @@ from runtime_svc.core import InferenceCore
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
 from runtime_svc.route import NO_TOOL
+from tests.limits import HANG_S
 from tests.runtime_svc.requests import generate_request, message, tool
 from treni import metadata
 from treni.errors import Code, TreniError
@@ -130,7 +131,7 @@ def test_refusals_to_load_end_the_process_with_a_line(random_directory, tmp_path
         [sys.executable, "-m", "runtime_svc", "--model", str(random_directory), "--encoder", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
     assert result.returncode == 1

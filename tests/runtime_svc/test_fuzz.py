@@ -54,7 +54,7 @@ def check(engine, request):
     assert error.definite
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(request=REQUESTS)
 def test_every_request_is_answered_or_refused(engine, request):
     expected = list(engine.generate(PROBE))[-1].finish.tokens
@@ -62,7 +62,7 @@ def test_every_request_is_answered_or_refused(engine, request):
     assert list(engine.generate(PROBE))[-1].finish.tokens == expected
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=200))
 def test_bytes_that_parse_are_answered_or_refused(engine, data):
     request = inference_pb2.GenerateRequest()

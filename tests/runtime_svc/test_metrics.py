@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
 from runtime_svc.metrics import Metrics, table
+from tests.runtime_svc.brake import Brake
 from tests.runtime_svc.processes import runtime
 from tests.runtime_svc.requests import generate_request
 from treni import metadata
@@ -72,8 +73,9 @@ async def test_a_process_is_scraped(random_directory):
     assert value["cold_start_ready_seconds", ""] == info.cold_start.ready_s > info.cold_start.import_s > 0
 
 
-async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_directory, endless):
+async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_directory, endless, monkeypatch):
     engine = Engine.load(random_directory, max_rows=1)
+    brake = Brake(engine, monkeypatch)
     metrics = Metrics()
     engine.observe(metrics)
 
@@ -81,8 +83,10 @@ async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_direct
         return metrics.registry.get_sample_value(f"treni_runtime_{name}", labels)
 
     async with InferenceCore(engine, max_queue=1) as core:
+        brake.hold(after=50)
         running = core.generate(endless)
         await anext(running)
+        await brake.standing()
         waiting = asyncio.ensure_future(anext(core.generate(endless)))
         await asyncio.sleep(0)
         assert (value("queue_depth"), value("slots_in_use")) == (1, 1)
@@ -92,6 +96,7 @@ async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_direct
         waiting.cancel()
         await asyncio.wait([waiting])
         await running.aclose()
+        brake.release()
     assert (value("queue_depth"), value("slots_in_use")) == (0, 0)
     assert value("requests_total", outcome="cancelled") == 2
     assert value("requests_total", outcome="refused") == 1

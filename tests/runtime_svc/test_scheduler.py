@@ -200,7 +200,7 @@ def test_a_long_prompt_holds_running_streams_up_by_one_chunk_a_token(random_dire
     assert running.answer.timings.queue_s > long[0].answer.timings.prefill_s
 
 
-def test_admission_is_in_order_of_arrival(random_directory, decoder):
+def test_admission_is_in_order_of_arrival(random_directory, decoder, processor_time):
     engine = build(random_directory, decoder, rows=3)
     heard = [submit(engine, request) for request in requests(12)]
     begun = []

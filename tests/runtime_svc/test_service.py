@@ -14,6 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from runtime_svc import server
 from runtime_svc.core import IDLE_S, InferenceCore
 from runtime_svc.engine import Engine
+from tests.limits import HANG_S, longer_and_longer
+from tests.runtime_svc.brake import Brake, nobody_asks
 from tests.runtime_svc.requests import generate_request
 from treni import metadata
 from treni.errors import Code, TreniError, from_rpc_error
@@ -24,6 +26,11 @@ from treni.v1 import inference_pb2, inference_pb2_grpc
 def engine(random_directory):
     """One row, so that every second request waits; test_batching.py has several."""
     return Engine.load(random_directory, max_rows=1)
+
+
+@pytest.fixture
+def brake(engine, monkeypatch):
+    return Brake(engine, monkeypatch)
 
 
 @pytest.fixture
@@ -76,32 +83,45 @@ async def test_requests_are_answered_in_order(core):
     assert finished == list(range(10))
 
 
-async def test_queue_time_is_measured(core):
+async def test_queue_time_is_measured(core, brake):
     request = generate_request("Hello", temperature=1.0, seed=3, max_new_tokens=60)
-    answers = await asyncio.gather(*(collect(core.generate(request)) for _ in range(4)))
-    timings = [chunks[-1].finish.timings for chunks in answers]
-    for earlier, later in itertools.pairwise(timings):
-        assert later.queue_s > earlier.queue_s
-        assert later.first_token_s > later.queue_s
+    brake.hold(after=0)
+    waiting = [asyncio.ensure_future(collect(core.generate(request))) for _ in range(4)]
+    await brake.standing()
+    assert core.engine.scheduler.queued == 3
+    brake.release()
+    _, *timings = [chunks[-1].finish.timings for chunks in await asyncio.gather(*waiting)]
+    # All had come before the first went on, and each was served when the one before it was done.
+    served_s = 0.0
+    for timing in timings:
+        assert timing.queue_s >= served_s
+        assert timing.first_token_s > timing.queue_s > 0
+        served_s += timing.total_s - timing.queue_s
 
 
-async def test_a_closed_iterator_frees_the_engine(core, endless):
+async def test_a_closed_iterator_frees_the_engine(core, endless, brake):
+    brake.hold(after=50)
     chunks = core.generate(endless)
     await anext(chunks)
+    await brake.standing()
     await chunks.aclose()
-    answer = await collect(core.generate(generate_request("Hello", max_new_tokens=3)))
-    # The next request waited for the cancelled one to see it, not for it to end.
-    assert answer[-1].finish.timings.queue_s < 0.5 * answer_seconds(core, endless)
+    assert await steps_of_the_next(core.generate, brake) == 0
 
 
-def answer_seconds(core, request):
-    return list(core.engine.generate(request))[-1].finish.timings.total_s
+async def steps_of_the_next(generate, brake):
+    """Lets the engine go on; how many steps it takes beyond those of the next answer. Its first token needs none."""
+    before = brake.launches
+    brake.release()
+    answer = await collect(generate(generate_request("x", max_new_tokens=3)))
+    return brake.launches - before - (answer[-1].finish.usage.completion_tokens - 1)
 
 
-async def test_a_cancelled_waiter_leaves_the_queue(engine, endless):
+async def test_a_cancelled_waiter_leaves_the_queue(engine, endless, brake):
     async with InferenceCore(engine, max_queue=1) as core:
+        brake.hold(after=50)
         running = core.generate(endless)
         await anext(running)
+        await brake.standing()
         waiting = asyncio.ensure_future(anext(core.generate(endless)))
         await asyncio.sleep(0)
         with pytest.raises(TreniError) as caught:
@@ -114,17 +134,22 @@ async def test_a_cancelled_waiter_leaves_the_queue(engine, endless):
         next_in_line = asyncio.ensure_future(collect(core.generate(generate_request("x", max_new_tokens=2))))
         await asyncio.sleep(0)
         await running.aclose()
+        brake.release()
         assert (await next_in_line)[-1].finish.usage.completion_tokens == 2
 
 
-async def test_closing_ends_what_runs_and_refuses_what_comes(engine, endless):
+async def test_closing_ends_what_runs_and_refuses_what_comes(engine, endless, brake):
     core = InferenceCore(engine)
     core.start()
+    brake.hold(after=50)
     running, waiting = core.generate(endless), core.generate(endless)
     await anext(running)
+    await brake.standing()
     waited = asyncio.ensure_future(anext(waiting))
+    closing = asyncio.ensure_future(core.aclose())
     await asyncio.sleep(0)
-    await core.aclose()
+    brake.release()
+    await closing
     for ended, definite in (
         (waited, True),
         (collect(running), False),
@@ -151,7 +176,7 @@ async def test_an_idle_engine_prepares_until_nothing_is_left(engine, monkeypatch
     monkeypatch.setattr(engine.runner, "prepare", prepare)
     async with InferenceCore(engine) as core:
         answers = [await collect(core.generate(generate_request("Hello", max_new_tokens=2)))]
-        assert await asyncio.to_thread(done.wait, 30)
+        assert await asyncio.to_thread(done.wait, HANG_S)
         await asyncio.sleep(4 * IDLE_S)
         answers.append(await collect(core.generate(generate_request("Hello", max_new_tokens=2))))
     assert calls == ["engine"] * (1 if failing else 3)
@@ -179,7 +204,7 @@ async def test_refusals_travel_with_their_details(stub):
     assert from_rpc_error(caught.value, hop="model").kind == "texts_count"
 
 
-async def test_200_at_once_are_answered_or_refused(stub):
+async def test_200_at_once_are_answered_or_refused(stub, brake):
     async def one(index):
         try:
             chunks = await collect(stub.Generate(generate_request(f"{index}", max_new_tokens=5)))
@@ -187,11 +212,13 @@ async def test_200_at_once_are_answered_or_refused(stub):
             return from_rpc_error(error, hop="model")
         return chunks[-1].finish
 
-    outcomes = await asyncio.gather(*(one(index) for index in range(200)))
-    errors = [o for o in outcomes if isinstance(o, TreniError)]
+    brake.hold(after=0)
+    calls = [asyncio.ensure_future(one(index)) for index in range(200)]
+    errors = [await ended for ended in itertools.islice(asyncio.as_completed(calls), 200 - 17)]
     assert {(e.code, e.kind, e.definite) for e in errors} == {(Code.RESOURCE_EXHAUSTED, "queue_full", True)}
-    answered = [o for o in outcomes if not isinstance(o, TreniError)]
-    assert len(answered) >= 17
+    brake.release()
+    answered = [o for o in await asyncio.gather(*calls) if not isinstance(o, TreniError)]
+    assert len(answered) == 17
     assert all(finish.usage.completion_tokens > 0 for finish in answered)
 
 
@@ -207,19 +234,25 @@ async def test_an_expired_deadline_does_no_work(stub):
     assert error.code is Code.DEADLINE_EXCEEDED
 
 
-async def test_a_deadline_in_mid_stream_frees_the_engine(stub, core, endless):
-    error = await status_of(stub.Generate(endless, timeout=0.05))
-    assert error.code is Code.DEADLINE_EXCEEDED
-    answer = await collect(stub.Generate(generate_request("x", max_new_tokens=2)))
-    assert answer[-1].finish.timings.queue_s < 0.5 * answer_seconds(core, endless)
+async def test_a_deadline_in_mid_stream_frees_the_engine(stub, core, endless, brake):
+    brake.hold(after=50)
+    for timeout_s in longer_and_longer(0.05):
+        error = await status_of(stub.Generate(endless, timeout=timeout_s))
+        assert error.code is Code.DEADLINE_EXCEEDED
+        if brake.is_standing:
+            break
+    await nobody_asks(core)
+    assert await steps_of_the_next(stub.Generate, brake) == 0
 
 
-async def test_a_client_that_goes_away_frees_the_engine(stub, core, endless):
+async def test_a_client_that_goes_away_frees_the_engine(stub, core, endless, brake):
+    brake.hold(after=50)
     call = stub.Generate(endless)
     await call.read()
+    await brake.standing()
     call.cancel()
-    answer = await collect(stub.Generate(generate_request("x", max_new_tokens=2)))
-    assert answer[-1].finish.timings.queue_s < 0.5 * answer_seconds(core, endless)
+    await nobody_asks(core)
+    assert await steps_of_the_next(stub.Generate, brake) == 0
 
 
 async def test_bytes_that_are_no_message(core):

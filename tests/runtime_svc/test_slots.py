@@ -71,7 +71,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(operations=OPERATIONS)
 def test_the_table_finds_what_comparing_every_slot_finds(operations):
     table, model = SlotTable(SLOTS), Model()

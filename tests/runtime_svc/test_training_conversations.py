@@ -20,7 +20,7 @@ INDEXES = st.integers(0, 10**6)
 
 
 @given(seed=SEEDS, index=INDEXES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_call_is_of_an_offered_tool_and_fits_its_schema(seed, index):
     read = conversation(seed, index)
     offered = {tool_name(spec): spec["function"]["parameters"] for spec in read.tools}

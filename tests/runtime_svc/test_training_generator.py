@@ -43,7 +43,7 @@ def _families() -> list[Phrasings]:
 
 
 @given(seed=SEEDS, index=INDEXES, split=SPLIT_NAMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_same_seed_index_and_split_give_the_same_dialogue(seed, index, split):
     assert generate(seed, index, split) == generate(seed, index, split)
 
@@ -56,7 +56,7 @@ def test_other_seeds_indexes_and_splits_give_other_dialogues():
 
 
 @given(seed=SEEDS, held=st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_values_come_from_their_own_part(seed, held):
     draw = Draw(rng=random.Random(seed), part=Part(values=held, tools=held))
     drawn = [draw.code(), draw.clock(), draw.date(), draw.decimal(), str(draw.integer(10, 99999))]
@@ -87,7 +87,7 @@ def test_a_held_out_template_with_a_new_word_is_refused():
 
 
 @given(seed=SEEDS, index=INDEXES, split=SPLIT_NAMES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_right_call_is_of_an_offered_tool_and_fits_its_schema(seed, index, split):
     dialogue = generate(seed, index, split)
     offered = {tool_name(spec): spec["function"]["parameters"] for spec in dialogue.tools}
@@ -128,7 +128,7 @@ def test_the_real_tools_are_described_as_the_tool_service_describes_them():
 
 
 @given(seed=SEEDS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_expressions_have_the_calculators_own_value(seed):
     text, value = expression(Draw(rng=random.Random(seed)))
     assert evaluate(text) == value

@@ -1,6 +1,7 @@
 """The bundled suites: expected answers are what the real tools give, and the bundled model gets them right."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,12 @@ def tools(tmp_path_factory):
 def _candidate(task):
     calls = tuple((call.name, call.arguments) for call in task.expect.calls)
     return Candidate(
-        family=task.family, prompt=task.prompt, tools=task.tools, calls=calls, answer=task.expect.answer
+        family=task.family,
+        prompt=task.prompt,
+        tools=task.tools,
+        calls=calls,
+        refused=tuple(call.refused for call in task.expect.calls),
+        answer=task.expect.answer,
     )
 
 
@@ -61,6 +67,7 @@ def test_expected_answers_and_effects_are_the_real_tools_own(name, tools):
         for call in task.expect.calls:
             result = json.loads(tools.respond(call.name, json.dumps(call.arguments)))
             recorded += "recorded" in result
+            assert call.refused == ("error" in result)
         assert task.side_effects == recorded
         if not task.expect.calls:
             continue
@@ -86,10 +93,7 @@ def test_a_wrong_answer_is_not_right(tools):
     engine = Engine.load(CHECKPOINT, backend="numpy")
     task = _candidate(load_suite("core").tasks[0])
     assert is_right(engine, tools, task)
-    other = Candidate(
-        family=task.family, prompt=task.prompt, tools=task.tools, calls=task.calls, answer=task.answer + "!"
-    )
-    assert not is_right(engine, tools, other)
+    assert not is_right(engine, tools, replace(task, answer=task.answer + "!"))
 
 
 @pytest.mark.parametrize("name", sorted(SUITES))

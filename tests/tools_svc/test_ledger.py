@@ -188,7 +188,9 @@ def _feed(
         assert writer.stdout is not None
         # Everything is sent ahead, so that the kill falls anywhere within the work on the next keys.
         writer.stdin.write("".join(f"{key}\n" for key in keys))
-        writer.stdin.close()
+        writer.stdin.flush()
+        if kill_after_lines is None:
+            writer.stdin.close()  # else it waits for more, and ends by the kill alone
         for line in writer.stdout:
             acknowledged.append(line.split()[0])
             if len(acknowledged) == kill_after_lines:

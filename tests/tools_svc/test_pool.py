@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.limits import HANG_S
 from tools_svc.pool import BoundedPool
 from treni.errors import Code, TreniError
 
@@ -19,7 +20,7 @@ class Gate:
 
     def __call__(self) -> str:
         self.began.set()
-        assert self.let_go.wait(10)
+        assert self.let_go.wait(HANG_S)
         return "done"
 
 
@@ -33,7 +34,7 @@ async def pool() -> AsyncIterator[BoundedPool]:
 async def occupy(pool: BoundedPool) -> tuple[Gate, asyncio.Task[str]]:
     gate = Gate()
     running = asyncio.create_task(pool.run(gate, deadline_s=None))
-    await asyncio.to_thread(gate.began.wait, 10)
+    assert await asyncio.to_thread(gate.began.wait, HANG_S)
     return gate, running
 
 
@@ -104,7 +105,7 @@ async def test_every_slot_comes_back(pool: BoundedPool) -> None:
 
     for _ in range(10):
         with pytest.raises(OSError, match="broken"):
-            await pool.run(broken, deadline_s=5.0)
+            await pool.run(broken, deadline_s=HANG_S)
     gate, running = await occupy(pool)
     running.cancel()
     gate.let_go.set()
@@ -112,4 +113,4 @@ async def test_every_slot_comes_back(pool: BoundedPool) -> None:
     gates = [Gate() for _ in range(2)]
     for each in gates:
         each.let_go.set()
-    assert [await pool.run(each, deadline_s=5.0) for each in gates] == ["done", "done"]
+    assert [await pool.run(each, deadline_s=HANG_S) for each in gates] == ["done", "done"]

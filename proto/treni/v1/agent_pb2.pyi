@@ -209,7 +209,7 @@ class Attempt(_message.Message):
     name: _builtins.str
     """tool name on the tool hop"""
     connection: _builtins.str
-    """"reused", "new", "lane" (a fault's own connection) or "none" (in-process)"""
+    """"reused", "new", "faulted" (what its fault chose) or "none" (in-process)"""
     def __init__(
         self,
         *,
@@ -254,6 +254,7 @@ class RunRecord(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     """"internal" or "external" """
     turns: _builtins.int
@@ -267,6 +268,8 @@ class RunRecord(_message.Message):
     """"numpy" or "cupy" """
     device: _builtins.str
     model: _builtins.str
+    pid: _builtins.int
+    """process id of the arm that made this record"""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
     @_builtins.property
@@ -299,10 +302,11 @@ class RunRecord(_message.Message):
         backend: _builtins.str = ...,
         device: _builtins.str = ...,
         model: _builtins.str = ...,
+        pid: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["awareness", b"awareness", "engine", b"engine", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "attempts", b"attempts", "awareness", b"awareness", "backend", b"backend", "backoff_s", b"backoff_s", "device", b"device", "engine", b"engine", "loop_s", b"loop_s", "model", b"model", "tools", b"tools", "total_s", b"total_s", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "attempts", b"attempts", "awareness", b"awareness", "backend", b"backend", "backoff_s", b"backoff_s", "device", b"device", "engine", b"engine", "loop_s", b"loop_s", "model", b"model", "pid", b"pid", "tools", b"tools", "total_s", b"total_s", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

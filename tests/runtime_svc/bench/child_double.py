@@ -6,6 +6,7 @@ import threading
 import time
 
 from runtime_svc.bench.child import serve
+from tests.limits import HANG_S
 
 WAY = sys.argv[2]
 
@@ -35,7 +36,7 @@ class Double:
             sys.stdin.read()  # until the parent has had enough
         if WAY == "stays":
             threading.Thread(
-                target=time.sleep, args=(60,)
+                target=time.sleep, args=(HANG_S,)
             ).start()  # which the interpreter waits for at its end
 
     def decode(self, tokens, limit_s):

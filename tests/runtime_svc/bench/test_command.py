@@ -11,6 +11,7 @@ import pytest
 
 import runtime_svc
 from runtime_svc.bench.record import Report
+from tests.limits import HANG_S
 from tests.runtime_svc.bench.foreign_server import running
 
 ROOT = Path(runtime_svc.__file__ or next(iter(runtime_svc.__path__))).parents[1]
@@ -21,7 +22,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
 
 def bench(*arguments):
     command = [sys.executable, "-m", "runtime_svc.bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=150, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=HANG_S, cwd=ROOT)
 
 
 QUICK = (
@@ -33,6 +34,8 @@ QUICK = (
     "--peer-repeats=2",
     "--cold-repeats=2",
     "--cold-tokens=4",
+    f"--measure-limit-s={HANG_S}",
+    f"--peer-limit-s={HANG_S}",
 )
 
 
@@ -111,11 +114,11 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(random_direc
                 break
         children = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANG_S)
     assert (process.returncode, out) == (130, "")
     assert "interrupted" in err
     assert len(children) == 1
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=HANG_S)[1] == []
     (run,) = Report.read(path).runs
     (ours,) = run.contenders
     assert len(ours.ttft[0].seconds) >= 2
@@ -150,7 +153,7 @@ def test_a_backend_that_is_not_there_is_an_error_and_no_other_takes_its_place(ra
 
 def test_the_group_hands_its_options_on():
     command = [sys.executable, "-m", "matrices", "bench", "runtime", "--help"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, cwd=ROOT)
+    ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=HANG_S, cwd=ROOT)
     assert ended.returncode == 0
     assert "--peer-python" in ended.stdout
     assert "usage: treni-route bench runtime" in ended.stdout
@@ -175,7 +178,12 @@ assert treni.decode(4, 60.0) == 4
 sys.exit(main(["--model", {str(random_directory)!r}, "--format=markdown", *{QUICK!r}]))
 """
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, timeout=150
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        cwd=ROOT,
+        timeout=HANG_S,
     )
     assert ended.returncode == 0, ended.stderr
     assert "| treni |" in ended.stdout

@@ -7,13 +7,14 @@ import pytest
 
 from runtime_svc.bench.contender import Absent, Failed
 from runtime_svc.bench.endpoint import EndpointContender, prompt_text
+from tests.limits import HANG_S
 from tests.runtime_svc.bench import foreign_server
 from tests.runtime_svc.bench.foreign_server import TOKENS_PER_WORD, running
 
 SERVER = Path(foreign_server.__file__)
 
 
-def contender(url, command=None, *, limit_s=60.0, model=None):
+def contender(url, command=None, *, limit_s=HANG_S, model=None):
     return EndpointContender(url, command, model=model, batches=[1, 2], cold_tokens=6, limit_s=limit_s)
 
 

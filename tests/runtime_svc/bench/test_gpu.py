@@ -4,6 +4,7 @@ import sys
 
 from runtime_svc.bench import gpu
 from runtime_svc.bench.record import Report
+from tests.limits import HANG_S
 from tests.runtime_svc.bench.reports import MACHINE, QWEN3_4B, QWEN25_3B, report
 
 
@@ -25,10 +26,12 @@ def test_runs_are_merged_by_model_in_the_order_of_the_shapes(tmp_path):
 
 def test_a_part_is_cut_at_its_limit_and_failures_are_told(capfd):
     assert gpu.run_part(
-        [sys.executable, "-c", "import sys; print('lost'); print('kept', file=sys.stderr)"], 30, "a good part"
+        [sys.executable, "-c", "import sys; print('lost'); print('kept', file=sys.stderr)"],
+        HANG_S,
+        "a good part",
     )
-    assert not gpu.run_part([sys.executable, "-c", "raise SystemExit(3)"], 30, "a bad part")
-    assert not gpu.run_part([sys.executable, "-c", "input()"], 30, "a part without input")
+    assert not gpu.run_part([sys.executable, "-c", "raise SystemExit(3)"], HANG_S, "a bad part")
+    assert not gpu.run_part([sys.executable, "-c", "input()"], HANG_S, "a part without input")
     hang = "import threading; threading.Event().wait()"
     assert not gpu.run_part([sys.executable, "-c", hang], 0.5, "a slow part")
     out, err = capfd.readouterr()
@@ -54,9 +57,9 @@ def test_parts_are_benched_one_by_one_and_a_broken_one_costs_its_own_figures(
         shutil.copytree(random_directory, scratch / shape)
     os.truncate(scratch / "qwen2.5-3b" / "model.safetensors", 100)
     quick = ["--backend=numpy", "--prompt-tokens=8", "--decode-context=8", "--decode-tokens=4", "--batch=1"]
-    quick += ["--repeats=2", "--cold-repeats=1", "--cold-tokens=3"]
+    quick += ["--repeats=2", "--cold-repeats=1", "--cold-tokens=3", f"--measure-limit-s={HANG_S}"]
     status = gpu.main(
-        ["--scratch", str(scratch), "--out", str(out), "--peer=vllm", "--limit-s=120", "--", *quick]
+        ["--scratch", str(scratch), "--out", str(out), "--peer=vllm", f"--limit-s={3 * HANG_S}", "--", *quick]
     )
     shown = capsys.readouterr()
     assert status == 1

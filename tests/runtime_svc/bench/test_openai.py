@@ -3,11 +3,12 @@ import pytest
 
 from runtime_svc.bench import openai
 from runtime_svc.bench.contender import Failed
+from tests.limits import HANG_S
 from tests.runtime_svc.bench.foreign_server import TOKENS_AROUND, TOKENS_PER_WORD, running
 
 
 def client_of(server):
-    return httpx.AsyncClient(base_url=server.url, timeout=20)
+    return httpx.AsyncClient(base_url=server.url, timeout=HANG_S)
 
 
 async def lines(*values):

@@ -8,6 +8,7 @@ import pytest
 from runtime_svc.bench.child import ChildSettings
 from runtime_svc.bench.contender import Absent, Failed
 from runtime_svc.bench.process import PEERS, ChildContender, Kind, prompt_ids
+from tests.limits import HANG_S
 
 SETTINGS = ChildSettings(
     model="none",
@@ -25,14 +26,14 @@ SETTINGS = ChildSettings(
 )
 
 
-def contender(way, *, limit_s=60.0, python=sys.executable, **kind):
+def contender(way, *, limit_s=HANG_S, python=sys.executable, **kind):
     return ChildContender(
         Kind(name="double", module="tests.runtime_svc.bench.child_double", arguments=(way,), **kind),
         SETTINGS,
         python=python,
         vocabulary=100,
         batches=[1, 2],
-        measure_limit_s=5.0,
+        measure_limit_s=HANG_S,
         limit_s=limit_s,
     )
 
@@ -95,12 +96,13 @@ async def test_a_child_that_hangs_is_cut_and_ended():
     await child.aclose()
 
 
-async def test_a_child_is_ended_also_when_the_session_is_interrupted_meanwhile():
+async def test_a_child_is_ended_also_when_the_session_is_interrupted_meanwhile(monkeypatch):
+    monkeypatch.setitem(ChildContender._stop.__kwdefaults__, "grace_s", HANG_S)
     child = contender("stays")
     await child.start()
     process = child._process
     closing = asyncio.create_task(child.aclose())
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0)
     assert process.returncode is None
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):

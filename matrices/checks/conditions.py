@@ -1,0 +1,63 @@
+"""The machine's conditions over a cell's blocks: which blocks are contaminated, and what was not recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from matrices.checks.finding import Finding
+from matrices.history import CellState
+
+ROUNDED = 1.0005
+"""What a share of all processor time can be at most: it is rounded to four places."""
+
+
+def contaminated_blocks(cell: CellState, limits: Mapping[str, float]) -> dict[int, str]:
+    """The blocks over which a condition exceeded its limit, with the condition in words.
+
+    Only a block's end speaks of the block; its start is a reading over next to no time. A block whose end an
+    interruption swallowed, so that its conditions are not known, is contaminated too.
+    """
+    found: dict[int, str] = {}
+    if len(cell.starts) > 1:
+        found = {
+            block: f"{', '.join(names)} not recorded" for block, names in _unrecorded(cell, limits).items()
+        }
+    for block, marks in sorted(cell.blocks.items()):
+        for mark in (mark for mark in marks if mark.phase == "end"):
+            for name, limit in limits.items():
+                value = mark.conditions.get(name)
+                if value is not None and value > limit:
+                    found.setdefault(block, f"{name} {value:g} > {limit:g}")
+    return found
+
+
+def of_conditions(cell: CellState, limits: Mapping[str, float]) -> Iterator[Finding]:
+    """Findings about conditions that are missing, or that no machine can have."""
+    if cell.ended is not None and len(cell.starts) == 1:
+        for block, names in _unrecorded(cell, limits).items():
+            detail = f"block {block}: {', '.join(names)} not recorded"
+            yield Finding(kind="conditions_missing", cell=cell.cell, detail=detail)
+    for block, marks in sorted(cell.blocks.items()):
+        for mark in marks:
+            for name, value in mark.conditions.items():
+                most = ROUNDED if name.endswith("_fraction") else math.inf
+                values = list(value.values()) if isinstance(value, dict) else [value]
+                if not all(_is_number(one) and 0 <= one < most for one in values):
+                    detail = f"block {block}, {mark.phase}: {name} {value!r}"
+                    yield Finding(kind="conditions_impossible", cell=cell.cell, detail=detail)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _unrecorded(cell: CellState, limits: Mapping[str, float]) -> dict[int, list[str]]:
+    """The conditions that each block with a completed pair should have told at its end and did not."""
+    missing = {}
+    for block in sorted({done.started.block for done in cell.completed.values()}):
+        ends = [mark for mark in cell.blocks.get(block, ()) if mark.phase == "end"]
+        known: set[str] = set().union(*(mark.conditions for mark in ends))
+        if names := [name for name in limits if name not in known]:
+            missing[block] = names
+    return missing

@@ -1,0 +1,56 @@
+"""What is mere overhead, over all runs of an arm: it varies with the machine, and is small at least once.
+
+One late wake-up is the machine's doing. Lateness in every run is a policy that was not followed, or figures that were
+changed throughout; the least of several values tells the two apart on a loaded machine too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+from matrices.checks.finding import Finding
+from matrices.checks.tolerances import ENOUGH, QUIET_S
+from matrices.expectation import Expectation, held_s
+from matrices.hops import hops_of
+from matrices.runs import Run
+
+
+def of_overhead(
+    arm: str, runs: Mapping[int, Run], expected: Expectation, concurrency: int
+) -> Iterator[Finding]:
+    """Findings about parts of the arm's times that are never as small as overhead can be."""
+    planned = {pair.pair: pair.runs[arm] for pair in expected.pairs}
+    parts: dict[str, list[float]] = defaultdict(list)
+    for pair, run in runs.items():
+        hops = hops_of(run)
+        if hops is None:
+            continue
+        parts["the way from the client and back"].append(hops.client)
+        parts["what nothing explains"].append(hops.unexplained)
+        if run.record is not None:
+            parts["the loop within its attempts"].append(run.record.loop_s - hops.loop)
+        wanted = planned[pair].attempts
+        if not any(want.fault is not None for want in wanted):
+            parts["the loop"].append(hops.loop)
+            parts["the model hop"].append(hops.model_hop)
+            if run.record is not None and len(run.record.tools) > 0:
+                parts["the tool hop"].append(hops.tool_hop)
+        for (before, after), want in zip(pairwise(run.attempts), wanted[1:], strict=False):
+            late_s = after.start_s - before.start_s - before.duration_s - want.backoff_s
+            parts["a backoff, beyond the policy's" if want.attempt > 0 else "the loop between calls"].append(
+                late_s
+            )
+        for want, got in zip(wanted, run.attempts, strict=False):
+            if want.fault is None or planned[pair].hurried or want.outcome == "ok":
+                continue
+            least_s = held_s(want.fault.kind, timeout_s=expected.policy.timeout_s(want.hop))
+            parts[f"an attempt under a {want.fault.kind.name}, beyond its time"].append(
+                got.duration_s - least_s
+            )
+    limit_s = QUIET_S * concurrency
+    for name, values in parts.items():
+        if len(values) >= ENOUGH and not min(values) <= limit_s:
+            detail = f"{name} is never under {min(values) * 1e3:.3f} ms in {len(values)} runs"
+            yield Finding(kind="overhead_unlikely", cell=expected.cell, arm=arm, detail=detail)

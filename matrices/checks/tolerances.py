@@ -1,0 +1,24 @@
+"""How far times may lie from what plan and clocks say. docs/checker.md has how each was measured."""
+
+from __future__ import annotations
+
+CLOCK_S = 0.001
+"""How far below zero a part of a time may lie: parts are differences of clocks read in different processes."""
+
+LATE_S = 0.5
+"""How much later than planned a process may act: on a machine with more to do than processors, a wake-up waits."""
+
+GAP_S = 5.0
+"""How long the harness may take between two steps of a sequential campaign; a block's end waits for the disk."""
+
+START_S = 600.0
+"""How long a start of processes may take, between the last step before and the first one after."""
+
+QUIET_S = 0.025
+"""What is mere overhead lies under this at least once in `ENOUGH` runs, for each request in flight."""
+
+ENOUGH = 4
+"""From how many values on their least one is judged by `QUIET_S`."""
+
+WALL_STEP_S = 1.0
+"""How far the wall clock may move against the monotonic one between two requests."""

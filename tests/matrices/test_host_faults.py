@@ -1,0 +1,168 @@
+"""What a fault that breaks its host really does to one: the tool service in a process of its own, called over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chaos.deliveries import read_deliveries
+from chaos.faults import Crash, Fault, Hang, Hog, Kind, Leak
+from matrices.processes import Child, start_child
+from tools_svc.ledger_append import read_effects
+from treni import metadata
+from treni.v1 import tools_pb2, tools_pb2_grpc
+
+LIMIT_S = 60.0
+
+
+@dataclass
+class Host:
+    """The process, and how to call its ledger."""
+
+    folder: Path
+    child: Child
+    channel: grpc.aio.Channel
+
+    def call(self, amount: int, kind: Kind | None = None, *, timeout_s: float = LIMIT_S):
+        fault = None if kind is None else Fault(id=f"f:{amount}", site="tool", hop="tool", kind=kind)
+        marks = () if fault is None else tuple(fault.to_metadata().items())
+        return tools_pb2_grpc.ToolServiceStub(self.channel).Call(
+            tools_pb2.CallToolRequest(
+                name="ledger_append",
+                arguments_json=json.dumps({"account": "books", "amount": amount}),
+                run_id=f"r{amount}",
+            ),
+            timeout=timeout_s,
+            metadata=((metadata.RUN_ID, f"r{amount}"), (metadata.ATTEMPT, "0"), *marks),
+        )
+
+    async def answers(self, timeout_s: float) -> bool:
+        try:
+            await health_pb2_grpc.HealthStub(self.channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=timeout_s
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    @property
+    def amounts(self) -> list[int]:
+        return [row.amount for row in read_effects(self.folder / "ledger.sqlite")]
+
+    @property
+    def delivered(self) -> list[str]:
+        return [row.fault_id for row in read_deliveries(self.folder / "deliveries.jsonl")]
+
+    def memory(self, field: str) -> int:
+        """MiB by that field of /proc's status: VmRSS now, VmHWM at most ever."""
+        status = Path(f"/proc/{self.child.pid}/status").read_text(encoding="utf-8")
+        (line,) = [line for line in status.splitlines() if line.startswith(f"{field}:")]
+        return int(line.split()[1]) // 1024
+
+
+def configure(folder: Path, port: int) -> Path:
+    path = folder / "tools.json"
+    config = {
+        "parent_pid": os.getpid(),
+        "ledger": "ledger.sqlite",
+        "deliveries": "deliveries.jsonl",
+        "port": port,
+    }
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    arguments = ["-m", "matrices.serve", "tools", str(configure(tmp_path, 0))]
+    child = await start_child("tools", arguments, log_path=tmp_path / "log")
+    try:
+        async with grpc.aio.insecure_channel(
+            child.address, options=list(metadata.CHANNEL_OPTIONS)
+        ) as channel:
+            yield Host(tmp_path, child, channel)
+    finally:
+        await child.stop()
+
+
+async def code_of(call) -> str:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code().name
+    return "OK"
+
+
+async def test_a_crash_ends_the_process_before_the_tool_runs_and_it_comes_back_where_it_was(host):
+    address = host.child.address
+    await host.call(1)
+    assert await code_of(host.call(2, Crash())) == "UNAVAILABLE"
+    assert await host.child.process.wait() == -signal.SIGKILL
+    assert (host.amounts, host.delivered) == ([1], ["f:2"])
+    assert not await host.answers(LIMIT_S)
+    configure(host.folder, int(address.rsplit(":", 1)[1]))
+    await host.child.restart()
+    assert host.child.address == address
+    while not await host.answers(LIMIT_S):  # the channel has to notice first
+        pass
+    await host.call(3)
+    assert await code_of(host.call(4, Crash())) == "UNAVAILABLE"
+    assert (host.amounts, host.delivered) == ([1, 3], ["f:2", "f:4"])
+
+
+async def test_others_that_a_crash_finds_at_work_are_lost_with_it(host):
+    held = asyncio.ensure_future(code_of(host.call(1, Hog(duration_ms=60_000, memory_mb=1))))
+    while not host.delivered:
+        await host.answers(LIMIT_S)
+    assert await code_of(host.call(2, Crash())) == "UNAVAILABLE"
+    assert await held == "UNAVAILABLE"
+    assert host.amounts == []
+
+
+async def test_a_hang_stops_everything_and_then_the_tool_runs(host):
+    hanging = asyncio.ensure_future(code_of(host.call(1, Hang(duration_ms=3000))))
+    lost = 0
+    while not hanging.done():
+        lost += not await host.answers(0.2)
+    assert lost > 0
+    assert (await hanging, host.amounts, host.child.death()) == ("OK", [1], None)
+    assert await host.answers(LIMIT_S)
+
+
+async def test_who_gave_up_during_a_hang_gets_no_tool(host):
+    await host.call(1)
+    assert await code_of(host.call(2, Hang(duration_ms=4000), timeout_s=2.0)) == "DEADLINE_EXCEEDED"
+    await host.call(3)  # behind the hang
+    assert (host.amounts, host.delivered) == ([1, 3], ["f:2"])
+
+
+async def test_a_hog_takes_memory_and_processor_and_gives_the_memory_back(host):
+    process = psutil.Process(host.child.pid)
+    await host.call(1)
+    rss_mb, used_s = host.memory("VmRSS"), process.cpu_times().user
+    await host.call(2, Hog(duration_ms=1000, memory_mb=200))
+    assert host.memory("VmHWM") >= rss_mb + 200
+    assert host.memory("VmRSS") < rss_mb + 100
+    assert process.cpu_times().user > used_s + 0.1
+    assert host.amounts == [1, 2]
+
+
+async def test_a_leak_stays(host):
+    await host.call(1)
+    rss_mb = host.memory("VmRSS")
+    for number in (1, 2, 3):
+        await host.call(1 + number, Leak(size_mb=40))
+        assert host.memory("VmRSS") >= rss_mb + 40 * number
+    await host.call(9)
+    assert host.memory("VmRSS") >= rss_mb + 120
+    assert host.amounts == [1, 2, 3, 4, 9]
