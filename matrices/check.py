@@ -44,8 +44,9 @@ CAMPAIGN = ""
 class CellJudgement:
     """What the checker says of one cell; `complete` if it ran to its planned end.
 
-    `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block; `runs` are the runs
-    of completed pairs by pair and arm.
+    `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block. `abandoned` has each
+    pair that an interruption cut off and that was run again, once for each time; `runs` are the runs of completed
+    pairs by pair and arm.
     """
 
     cell: str
@@ -55,6 +56,7 @@ class CellJudgement:
     effects: dict[str, EffectCounts]
     void: dict[int, str]
     contaminated: dict[int, str]
+    abandoned: tuple[int, ...]
     runs: dict[int, dict[str, Run]]
 
 
@@ -158,6 +160,7 @@ def _empty(name: str, findings: tuple[Finding, ...], arms: Sequence[str] = ()) -
         effects=dict.fromkeys(arms, NO_EFFECTS),
         void={},
         contaminated={},
+        abandoned=(),
         runs={},
     )
 
@@ -194,6 +197,7 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         effects=counts,
         void=void,
         contaminated=conditions.contaminated_blocks(state, limits),
+        abandoned=tuple(state.abandoned),
         runs=cell.runs,
     )
 

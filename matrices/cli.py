@@ -27,7 +27,7 @@ from matrices.report import ExitStatus, differing, exit_status, write_report
 from matrices.report_figures import Figures, figures
 from matrices.report_tables import table_text
 from matrices.runner import Runner
-from matrices.simulation import main as simulate
+from matrices.simulation.command import main as simulate
 from matrices.suites import bundled_suites, load_suite
 from matrices.sweeps import expand, parse_setting
 from treni.errors import Code, TreniError
@@ -43,8 +43,8 @@ Examples:
   treni-route check results/20260101T000000Z
 
 \b
-Exit status: 0 pass; 1 the checker found something (or an error); 2 usage;
-3 inconclusive: nothing is wrong, and no profile has a verdict."""
+Exit status: 0 some profile has a verdict that is a safe claim; 1 the checker found something (or an error); 2 usage;
+3 inconclusive: nothing is wrong, and nothing can be claimed."""
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

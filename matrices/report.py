@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
+from matrices.report_comparison import AA, Comparison
 from matrices.report_csv import comparison_csv, summary_csv
-from matrices.report_figures import AA, ArmFigures, CellFigures, Figures
+from matrices.report_figures import ArmFigures, CellFigures, Figures
 from matrices.report_markdown import markdown, sentence
 from matrices.report_tables import UNBOUNDED
-from matrices.verdicts import Verdict
 
 
 class ExitStatus(IntEnum):
@@ -27,17 +27,13 @@ class ExitStatus(IntEnum):
 def exit_status(figures: Figures) -> ExitStatus:
     """FINDINGS if the checker holds anything against the campaign.
 
-    INCONCLUSIVE if there is nothing against it and nothing to be said either: no unbiased noise floor, or no
-    profile with a verdict. PASS otherwise.
+    PASS if some profile has a verdict that is a safe claim; a campaign without one has said nothing yet, and is
+    INCONCLUSIVE.
     """
     if figures.findings:
         return ExitStatus.FINDINGS
-    if figures.floor is None or not figures.floor.unbiased:
-        return ExitStatus.INCONCLUSIVE
-    verdicts = [cell.comparison.verdict for cell in figures.cells if cell.config.name != AA]
-    if verdicts and all(verdict is Verdict.INCONCLUSIVE for verdict in verdicts):
-        return ExitStatus.INCONCLUSIVE
-    return ExitStatus.PASS
+    safe = any(cell.claim_safe for cell in figures.cells if cell.config.name != AA)
+    return ExitStatus.PASS if safe else ExitStatus.INCONCLUSIVE
 
 
 def summary(figures: Figures) -> dict[str, Any]:
@@ -79,6 +75,7 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "sentence": sentence(figures, cell),
         "remark": cell.remark,
         "verdict": str(cell.comparison.verdict),
+        "reliability": str(cell.reliability.verdict),
         "claim_safe": cell.claim_safe,
         "arms": {arm.arm: _arm(arm) for arm in cell.arms},
         "pairs": cell.pairs,
@@ -86,20 +83,30 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "blocks": cell.blocks,
         "blocks_contaminated": [{"block": block, "why": why} for block, why in cell.contaminated.items()],
         "pairs_contaminated": cell.pairs_contaminated,
-        "comparison": _plain(cell.comparison),
-        "comparison_without_contaminated": _plain(cell.without_contaminated),
-        "comparison_successes": _plain(cell.successes) | {"verdict": None},
+        "pairs_abandoned": cell.abandoned,
+        "comparison": _comparison(cell.comparison),
+        "comparison_without_contaminated": _comparison(cell.without_contaminated),
+        "comparison_successes": _comparison(cell.successes) | {"verdict": None},
+        "error_rates": _plain(cell.reliability),
+        "harm": [_plain(row) for row in cell.harm],
         "gates": [_plain(gate) for gate in cell.gates],
         "findings": len(cell.findings),
     }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    """The comparison without what is said elsewhere: its difference stands in `latency` too."""
+    plain: dict[str, Any] = _plain(comparison)
+    latency = plain.pop("latency")
+    del plain["judgement"]
+    equivalence = None if latency is None else latency["equivalence"]
+    return plain | {"verdict": str(comparison.verdict), "equivalence": equivalence}
 
 
 def _arm(arm: ArmFigures) -> dict[str, Any]:
     rates = {
         "error_rate": arm.error_rate,
         "retries_mean_success": arm.retries_mean_success,
-        "cost_per_success_s": arm.cost_per_success_s,
-        "attempts_per_success": arm.attempts_per_success,
     }
     return {key: value for key, value in _plain(arm).items() if key != "arm"} | rates
 
@@ -112,7 +119,7 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if isinstance(value, float) and math.isinf(value):
         return UNBOUNDED
-    return str(value) if isinstance(value, Verdict) else value
+    return str(value) if isinstance(value, StrEnum) else value
 
 
 def render(figures: Figures) -> dict[str, str]:

@@ -40,6 +40,11 @@ def _delta(estimate: Estimate | None, name: str) -> str:
     return "" if estimate is None else ms(getattr(estimate, name))
 
 
+def _rate(row: CellRow, name: str) -> str:
+    rates = row.cell.reliability.rates
+    return "" if rates is None else number(getattr(rates, name), 4)
+
+
 def _significant(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
@@ -144,12 +149,12 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
     Column(
         "cost_per_success_ms",
         "time spent on all requests, failed ones included, for each right answer",
-        lambda r: ms(r.arm.cost_per_success_s),
+        lambda r: "" if r.arm.time_per_success is None else ms(r.arm.time_per_success.value),
     ),
     Column(
         "attempts_per_success",
         "attempts on both hops over all requests, failed ones included, for each right answer",
-        lambda r: number(r.arm.attempts_per_success, 4),
+        lambda r: "" if r.arm.attempts_per_success is None else number(r.arm.attempts_per_success.value, 4),
     ),
 )
 
@@ -185,10 +190,14 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     Column("delta_ci_high", "upper end of the same, ms", lambda r: _delta(r.cell.comparison.delta, "high")),
     Column(
         "verdict",
-        "`external slower`, `external faster`, `parity within the floor` or `inconclusive`",
+        "on latency: `external slower`, `external faster`, `equivalent within the margin` or `inconclusive`",
         lambda r: str(r.cell.comparison.verdict),
     ),
-    Column("claim_safe", "`yes` if every gate passed", lambda r: yes(r.cell.claim_safe)),
+    Column(
+        "claim_safe",
+        "`yes` if there is a verdict and every gate passed; never where `check` finds anything",
+        lambda r: yes(r.cell.claim_safe),
+    ),
     Column(
         "faults_planned",
         "faults that the schedule puts on the external arm",
@@ -229,6 +238,42 @@ COMPARISON: tuple[Column[CellRow], ...] = (
         "confidence",
         "level of the row's intervals: 0.95, and 0.99 in the A/A row, which gates the campaign",
         lambda r: "" if r.cell.comparison.delta is None else f"{r.cell.comparison.delta.confidence:g}",
+    ),
+    Column(
+        "margin_ms",
+        "the difference within which the arms count as equivalent, fixed before the run as a share of the mean",
+        lambda r: ms(r.cell.comparison.margin_s),
+    ),
+    Column(
+        "p_equivalent",
+        "the larger p of two one-sided tests that the difference lies outside of the margin",
+        lambda r: (
+            ""
+            if r.cell.comparison.latency is None
+            else _significant(r.cell.comparison.latency.equivalence.p_value)
+        ),
+    ),
+    Column(
+        "reliability",
+        "`external fails more`, `external fails less`, `same errors` or `inconclusive`",
+        lambda r: str(r.cell.reliability.verdict),
+    ),
+    Column("error_rate_delta", "error rate of external less that of internal", lambda r: _rate(r, "value")),
+    Column(
+        "error_rate_delta_ci_low",
+        "lower end of its CI95, for requests like these: what a schedule plans is certain",
+        lambda r: _rate(r, "low"),
+    ),
+    Column("error_rate_delta_ci_high", "upper end of the same", lambda r: _rate(r, "high")),
+    Column(
+        "p_reliability",
+        "two-sided p of equal error rates, corrected over all profiles (Holm)",
+        lambda r: _significant(r.cell.reliability.p_adjusted),
+    ),
+    Column(
+        "pairs_abandoned",
+        "pairs that an interruption cut off, and that were run again",
+        lambda r: str(r.cell.abandoned),
     ),
     Column("floor_ms", "the largest difference that the A/A interval allows", lambda r: ms(r.floor_s)),
     Column(

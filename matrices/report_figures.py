@@ -5,42 +5,37 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matrices.check import CellJudgement, FaultAccount, Finding, check
+from matrices.collateral import ArmHarm, by_arm, evidence_of, fatal_of
 from matrices.curves import ArmPoint, Curve, SweptFigures, curves
 from matrices.events import Event, Sealed
 from matrices.expectation import Expectation
+from matrices.gates import Evidence, Gate, claim_safe, gates
 from matrices.hops import Hops, hops_of, mean_hops
 from matrices.ledger import EffectCounts, Work, work_of
 from matrices.manifest import Manifest, ManifestCell
+from matrices.reliability import CostPerSuccess, RunCost, cost_per_success
+from matrices.report_comparison import (
+    AA,
+    CellSamples,
+    Comparison,
+    Reliability,
+    answered,
+    compare,
+    reliability,
+    samples_of,
+)
 from matrices.runs import Run
-from matrices.statistics import (
-    CONFIDENCE,
-    Estimate,
-    LatencySummary,
-    PairSample,
-    holm,
-    latency_ratio,
-    latency_summary,
-    paired_difference,
-)
-from matrices.verdicts import (
-    AA_CONFIDENCE,
-    Evidence,
-    Floor,
-    Gate,
-    Verdict,
-    claim_safe,
-    gates,
-    judge,
-    judge_aa,
-    measure_floor,
-)
-from treni.errors import TreniError
+from matrices.selection import SELECTIVE_LEVEL, void_selective_p, voids_of
+from matrices.statistics import LatencySummary, latency_summary
+from matrices.verdicts import Floor
 
-AA = "aa"
-"""The name of the cell that runs the internal arm against itself."""
+__all__ = ["AA", "ArmFigures", "CellFigures", "Comparison", "Figures", "Reliability", "figures"]
+
+MIN_RESTARTS = 2
+"""From how many segments on the segment, and not the block, is the replicate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +58,9 @@ class ArmFigures:
     """One arm of one cell.
 
     `latency` is over every request's time to its end, answer or error, `latency_success` over answers only;
-    None of nothing. `hops` are means over the requests that have a record.
+    None of nothing. `hops` are means over the requests that have a record. `time_per_success` are the seconds and
+    `attempts_per_success` the attempts on both hops that all requests took, failed ones included, for each right
+    answer.
     """
 
     arm: str
@@ -76,6 +73,8 @@ class ArmFigures:
     ttft_p50_s: float | None
     hops: Hops | None
     without_record: int
+    time_per_success: CostPerSuccess | None
+    attempts_per_success: CostPerSuccess | None
     work: WorkTotals
     faults: FaultAccount
     effects: EffectCounts
@@ -91,20 +90,6 @@ class ArmFigures:
         return self.successes - self.wrong_answers
 
     @property
-    def cost_per_success_s(self) -> float | None:
-        """The time that users spent on all requests, failed ones included, for each right answer; None of none."""
-        if self.latency is None or self.correct == 0:
-            return None
-        return self.latency.mean_s * self.latency.count / self.correct
-
-    @property
-    def attempts_per_success(self) -> float | None:
-        """Attempts on both hops over all requests, failed ones included, for each right answer; None of none."""
-        if self.correct == 0:
-            return None
-        return (self.work.model_attempts + self.work.tool_attempts) / self.correct
-
-    @property
     def error_rate(self) -> float | None:
         """Errors over requests; None of none."""
         return self.errors / self.requests if self.requests else None
@@ -116,28 +101,13 @@ class ArmFigures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """The second arm against the first: difference in seconds and ratio of means, second over first.
-
-    `unavailable` says why there is no estimate, "" where there is one. `p_adjusted` is Holm's, over all profiles.
-    """
-
-    pairs: int
-    delta: Estimate | None
-    ratio: Estimate | None
-    median_delta_s: float | None
-    p_adjusted: float | None
-    verdict: Verdict
-    unavailable: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CellFigures:
     """One row of the comparison.
 
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
-    to report). `remark` is what a reader of the error rates must know of the schedule.
+    to report). `abandoned` counts the pairs that were begun, cut off by an interruption and run again. `harm` has a
+    row for each arm where faults break hosts. `remark` is what a reader of the error rates must know of the schedule.
     """
 
     config: ManifestCell
@@ -148,9 +118,12 @@ class CellFigures:
     blocks: int
     contaminated: dict[int, str]
     pairs_contaminated: int
+    abandoned: int
     comparison: Comparison
     without_contaminated: Comparison
     successes: Comparison
+    reliability: Reliability
+    harm: tuple[ArmHarm, ...]
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
     remark: str
@@ -201,131 +174,74 @@ def _point(arm: ArmFigures) -> ArmPoint:
 def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]) -> Figures:
     """The report in numbers. Pure; raises `TreniError` for a record in the history that is not one."""
     events = tuple(events)
-    sealed = bool(events) and isinstance(events[-1], Sealed)
+    expected = {expectation.cell: expectation for expectation in expectations}
     judged = {judgement.cell: judgement for judgement in check(manifest, events, expectations)}
     mine = {cell.name: judged.pop(cell.name) for cell in manifest.cells}
-    arms = {cell.name: cell.arms for cell in manifest.cells}
-    remarks = {expectation.cell: expectation.remark for expectation in expectations}
-    floor, every = _compare({name: _samples(one, arms[name]) for name, one in mine.items()})
-    _, clean = _compare({name: _samples(one, arms[name], clean=True) for name, one in mine.items()})
-    _, answered = _compare({name: _samples(one, arms[name], answered=True) for name, one in mine.items()})
-    return Figures(
-        manifest=manifest,
-        cells=tuple(
-            _cell(
-                cell,
-                mine[cell.name],
-                floor,
-                every[cell.name],
-                clean[cell.name],
-                answered[cell.name],
-                remarks[cell.name],
+    by_segment = manifest.restarts >= MIN_RESTARTS
+    samples = {name: samples_of(one, expected[name], by_segment=by_segment) for name, one in mine.items()}
+    mine = {name: _with_selection(one, samples[name]) for name, one in mine.items()}
+    unplanned = tuple(finding for one in judged.values() for finding in one.findings)
+    if not events or not isinstance(events[-1], Sealed):
+        detail = "interrupted; resume it"
+        unplanned += (Finding(kind="campaign_unsealed", cell="", detail=detail),)
+    everything = len(unplanned) + sum(len(one.findings) for one in mine.values())
+    floor, every = compare({name: of.valid for name, of in samples.items()}, manifest.margin)
+    _, clean = compare({name: of.clean for name, of in samples.items()}, manifest.margin)
+    rates = reliability({name: of.every for name, of in samples.items()})
+    cells = []
+    for config in manifest.cells:
+        name, one = config.name, mine[config.name]
+        blocks = {pair.block for pair in expected[name].pairs if pair.pair in one.runs}
+        cells.append(
+            CellFigures(
+                config=config,
+                complete=one.complete,
+                arms=tuple(_arm(one, arm, expected[name]) for arm in config.arms),
+                pairs=len(one.runs),
+                void=one.void,
+                blocks=len(blocks),
+                contaminated=one.contaminated,
+                pairs_contaminated=len(samples[name].valid) - len(samples[name].clean),
+                abandoned=len(one.abandoned),
+                comparison=every[name],
+                without_contaminated=clean[name],
+                successes=answered(samples[name].valid, manifest.margin),
+                reliability=rates[name],
+                harm=_harm(events, expected[name]),
+                findings=one.findings,
+                gates=_gates(
+                    one,
+                    samples[name],
+                    floor,
+                    every[name],
+                    clean[name],
+                    blocks=len(blocks),
+                    elsewhere=everything - len(one.findings),
+                ),
+                remark=expected[name].remark,
             )
-            for cell in manifest.cells
-        ),
-        floor=floor,
-        unplanned=(
-            *(finding for one in judged.values() for finding in one.findings),
-            *(
-                []
-                if sealed
-                else [Finding(kind="campaign_unsealed", cell="", detail="interrupted; resume it")]
-            ),
-        ),
-    )
-
-
-def _samples(
-    judged: CellJudgement, arms: tuple[str, str], *, clean: bool = False, answered: bool = False
-) -> list[PairSample]:
-    samples = []
-    for pair, runs in judged.runs.items():
-        if pair in judged.void or not set(arms) <= set(runs):
-            continue
-        first, second = runs[arms[0]], runs[arms[1]]
-        if clean and first.pair.block in judged.contaminated:
-            continue
-        if answered and not (first.ok and second.ok):
-            continue
-        sample = PairSample(
-            block=first.pair.block,
-            stratum=first.pair.stratum,
-            internal_s=first.outcome.latency_s,
-            external_s=second.outcome.latency_s,
         )
-        samples.append(sample)
-    return samples
+    return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)
 
 
-def _compare(samples: Mapping[str, list[PairSample]]) -> tuple[Floor | None, dict[str, Comparison]]:
-    """The floor, and each cell held against it, the profiles corrected together."""
-    found: dict[str, tuple[Estimate, Estimate]] = {}
-    unavailable: dict[str, str] = {}
-    for cell, pairs in samples.items():
-        try:
-            confidence = AA_CONFIDENCE if cell == AA else CONFIDENCE
-            found[cell] = (
-                paired_difference(pairs, confidence=confidence),
-                latency_ratio(pairs, confidence=confidence),
-            )
-        except TreniError as error:  # too few pairs for an interval; the row says so
-            unavailable[cell] = str(error)
-    floor = measure_floor(samples[AA]) if AA in found else None
-    profiles = [cell for cell in found if cell != AA]
-    adjusted = dict(zip(profiles, holm([found[cell][0].p_value for cell in profiles]), strict=True))
-    compared = {}
-    for cell, pairs in samples.items():
-        delta, ratio = found.get(cell, (None, None))
-        verdict = Verdict.INCONCLUSIVE
-        if floor is not None and delta is not None:
-            verdict = judge_aa(floor) if cell == AA else judge(delta, adjusted[cell], floor)
-        differences = [pair.external_s - pair.internal_s for pair in pairs]
-        compared[cell] = Comparison(
-            pairs=len(pairs),
-            delta=delta,
-            ratio=ratio,
-            median_delta_s=statistics.median(differences) if differences else None,
-            p_adjusted=None if delta is None else adjusted.get(cell, delta.p_value),
-            verdict=verdict,
-            unavailable=unavailable.get(cell, ""),
-        )
-    return floor, compared
+def _harm(events: Iterable[Event], expected: Expectation) -> tuple[ArmHarm, ...]:
+    if not expected.breaks_hosts:
+        return ()
+    return by_arm(evidence_of(events, expected.cell, fatal=fatal_of(expected)), expected.arms)
 
 
-def _cell(
-    config: ManifestCell,
-    judged: CellJudgement,
-    floor: Floor | None,
-    every: Comparison,
-    clean: Comparison,
-    answered: Comparison,
-    remark: str,
-) -> CellFigures:
-    blocks = {run.pair.block for runs in judged.runs.values() for run in runs.values()}
-    dirty = [
-        pair
-        for pair, runs in judged.runs.items()
-        if any(run.pair.block in judged.contaminated for run in runs.values())
-    ]
-    return CellFigures(
-        config=config,
-        complete=judged.complete,
-        arms=tuple(_arm(judged, arm) for arm in config.arms),
-        pairs=len(judged.runs),
-        void=judged.void,
-        blocks=len(blocks),
-        contaminated=judged.contaminated,
-        pairs_contaminated=len(dirty),
-        comparison=every,
-        without_contaminated=clean,
-        successes=answered,
-        findings=judged.findings,
-        gates=_gates(judged, config.arms[0], floor, every, clean, len(blocks)),
-        remark=remark,
-    )
+def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:
+    """The judgement, with a finding where void pairs are those in which one arm was slow, or quick."""
+    p_value = void_selective_p(samples.void, samples.valid)
+    if p_value >= SELECTIVE_LEVEL:
+        return judged
+    detail = f"{len(samples.void)} void pairs took other times than the rest: p {p_value:.2g} by chance"
+    finding = Finding(kind="void_selective", cell=judged.cell, detail=detail)
+    return replace(judged, findings=(*judged.findings, finding))
 
 
-def _arm(judged: CellJudgement, arm: str) -> ArmFigures:
+def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
+    blocks = {pair.pair: pair.block for pair in expected.pairs}
     runs = [by_arm[arm] for by_arm in judged.runs.values() if arm in by_arm]
     answered = [run for run in runs if run.ok]
     parts = [parts for run in runs if (parts := hops_of(run)) is not None]
@@ -341,6 +257,8 @@ def _arm(judged: CellJudgement, arm: str) -> ArmFigures:
         ttft_p50_s=statistics.median(ttfts) if ttfts else None,
         hops=mean_hops(parts),
         without_record=len(runs) - len(parts),
+        time_per_success=_cost(runs, blocks, [run.outcome.latency_s for run in runs]),
+        attempts_per_success=_cost(runs, blocks, [float(len(run.attempts)) for run in runs]),
         work=_totals([work for run in runs if (work := work_of(run)) is not None]),
         faults=judged.faults[arm],
         effects=judged.effects[arm],
@@ -349,6 +267,17 @@ def _arm(judged: CellJudgement, arm: str) -> ArmFigures:
 
 def _latency(runs: Sequence[Run]) -> LatencySummary | None:
     return latency_summary([run.outcome.latency_s for run in runs]) if runs else None
+
+
+def _cost(runs: Sequence[Run], blocks: Mapping[int, int], amounts: Sequence[float]) -> CostPerSuccess | None:
+    if not runs:
+        return None
+    return cost_per_success(
+        [
+            RunCost(block=blocks.get(run.pair.pair, -1), amount=amount, correct=run.outcome.correct is True)
+            for run, amount in zip(runs, amounts, strict=True)
+        ]
+    )
 
 
 def _totals(works: Sequence[Work]) -> WorkTotals:
@@ -367,38 +296,41 @@ def _totals(works: Sequence[Work]) -> WorkTotals:
 
 def _gates(
     judged: CellJudgement,
-    baseline: str,
+    samples: CellSamples,
     floor: Floor | None,
     every: Comparison,
     clean: Comparison,
+    *,
     blocks: int,
+    elsewhere: int,
 ) -> tuple[Gate, ...]:
     if floor is None:
         return (Gate(name="aa_measured", passed=False, why="no noise floor: the A/A cell gives no interval"),)
-    # Void pairs have their own gate, with a share that is allowed.
-    kinds = Counter(finding.kind for finding in judged.findings if finding.kind != "pair_void")
-
-    latency = _arm(judged, baseline).latency
-    internal_mean_s = 0.0 if latency is None else latency.mean_s
+    kinds = Counter(finding.kind for finding in judged.findings)
 
     def ids(part: str) -> frozenset[str]:
         return frozenset(
             f"{arm} {one}" for arm, account in judged.faults.items() for one in getattr(account, part)
         )
 
-    evidence = Evidence(
-        floor=floor,
-        verdict=every.verdict,
-        verdict_clean=None if clean.delta is None else clean.verdict,
-        internal_mean_s=internal_mean_s,
-        unexplained_errors=kinds["error_unexplained"],
-        faults_planned=ids("planned"),
-        faults_delivered=ids("delivered"),
-        faults_observed=ids("observed"),
-        pairs=len(judged.runs),
-        pairs_void=len(judged.void),
-        blocks=blocks,
-        blocks_contaminated=len(judged.contaminated),
-        findings=tuple(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+    return gates(
+        Evidence(
+            floor=floor,
+            margin_s=every.margin_s or 0.0,
+            latency=every.latency,
+            judgement=every.judgement,
+            verdict_clean=None if clean.delta is None else clean.verdict,
+            steadiness=every.steadiness,
+            lone_strata=every.lone_strata,
+            unexplained_errors=kinds["error_unexplained"],
+            faults_planned=ids("planned"),
+            faults_delivered=ids("delivered"),
+            faults_observed=ids("observed"),
+            voids=voids_of(samples.void, samples.valid),
+            pairs_abandoned=len(judged.abandoned),
+            blocks=blocks,
+            blocks_contaminated=len(judged.contaminated),
+            findings=tuple(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+            findings_elsewhere=elsewhere,
+        )
     )
-    return gates(evidence)

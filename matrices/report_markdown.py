@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from matrices.curves import drawing
 from matrices.hops import NAMES
-from matrices.report_figures import AA, ArmFigures, CellFigures, Figures
+from matrices.reliability import CostPerSuccess
+from matrices.report_comparison import AA
+from matrices.report_figures import MIN_RESTARTS, ArmFigures, CellFigures, Figures
 from matrices.report_tables import HEADINGS, cell_rows, ms, number, table_row
 from matrices.statistics import Estimate
-from matrices.verdicts import Verdict
+from matrices.verdicts import Floor, Verdict
 
 MAX_LISTED = 20
 """How many findings or void pairs of one cell are written out; summary.json has them all."""
@@ -20,7 +22,8 @@ def markdown(figures: Figures) -> str:
     parts = [
         _head(figures),
         _table(
-            [" ".join(lines).strip() for lines in HEADINGS], [table_row(row) for row in cell_rows(figures)]
+            [" ".join(lines).strip() for lines in HEADINGS],
+            [[cell.replace("\n", " ") for cell in table_row(row)] for row in cell_rows(figures)],
         ),
         _notes(figures),
     ]
@@ -38,20 +41,32 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _head(figures: Figures) -> str:
     m = figures.manifest
+    under = f" under each of {m.fault_seeds} fault seeds" if m.fault_seeds > 1 else ""
+    under += f" in {m.restarts} groups with processes of their own" if m.restarts > 1 else ""
     return (
         f"# treni-route, {m.created_utc}\n\n"
-        f"Suite `{m.suite.name}`, {m.runs} runs, seed {m.seed}, concurrency {m.concurrency}, topology `{m.topology}`, "
+        f"Suite `{m.suite.name}`, {m.runs} runs{under}, seed {m.seed}, concurrency {m.concurrency}, "
+        f"topology `{m.topology}`, "
         f"idempotency keys {'on' if m.idempotency else 'off'}. Model `{m.model.name}` on {m.model.backend} "
         f"({m.model.device}), checkpoint `{m.model.checkpoint_sha256[:12]}`. Commit `{m.commit[:12]}`."
     )
 
 
 def _notes(figures: Figures) -> str:
+    m = figures.manifest
+    replicate = (
+        "group of blocks with processes of its own" if m.restarts >= MIN_RESTARTS else "run of the suite"
+    )
     notes = [
         "Latency is the client's time to an outcome, answer or error; `ratio` is mean external over mean internal. "
         "Retries are per request that was answered. Faults are planned/delivered/observed over both arms. "
-        "Intervals are CI95 with the run of the suite as the replicate; verdicts are corrected over all profiles "
-        "together (Holm) and held against the floor. The interval of the A/A row is CI99: it gates the campaign.",
+        f"Intervals are CI95 with the {replicate} as the replicate, for this seed and schedule: backoffs with their "
+        "jitter and timeouts of stalls are taken as planned. Verdicts are corrected over all planned profiles together "
+        "(Holm). The interval of the A/A row is CI99: it gates the campaign.",
+        "Two verdicts a row. Latency: slower or faster beyond the floor, or equivalent within the margin of "
+        f"{m.margin:.0%} of the internal mean, which was fixed before the run. Reliability: whether external fails "
+        "more, less, or as often. The arm with more errors is never called faster unless the pairs that both arms "
+        "answered say so too.",
         _floor(figures),
     ]
     if any(cell.config.site == "hop" for cell in figures.cells):
@@ -69,7 +84,7 @@ def _floor(figures: Figures) -> str:
         return "There is no noise floor: the A/A cell gives no interval. Every verdict is inconclusive."
     one = figures.floor.estimate
     return (
-        f"Noise floor: the internal arm against itself differs by {_interval(one)} at "
+        f"Noise floor: the internal arm against itself, on two runtimes, differs by {_interval(one)} at "
         f"{one.confidence:.0%} confidence, so differences up to {ms(figures.floor.bound_s, 2)} ms are noise."
     )
 
@@ -81,44 +96,87 @@ def _interval(delta: Estimate) -> str:
 
 def sentence(figures: Figures, cell: CellFigures) -> str:
     """What the row says, in plain language."""
-    first, second = cell.arms
     compared = cell.comparison
     if compared.delta is None or compared.ratio is None:
         return f"No estimate: {compared.unavailable}."
     if figures.floor is None:
         return f"The difference was {_interval(compared.delta)}; without a noise floor nothing can be said of it."
-    floor = f"{ms(figures.floor.bound_s, 2)} ms"
     difference = _interval(compared.delta)
-    ratio = compared.ratio
-    times = f"{number(ratio.value, 3)} times [{number(ratio.low, 3)}, {number(ratio.high, 3)}]"
     if cell.config.name == AA:
         bias = "no bias" if figures.floor.unbiased else "**a bias of the harness**"
         return f"The internal arm against itself: {difference}, {bias}."
-    errors = (
-        f" Errors: {second.errors} of {second.requests} {second.arm} requests, "
-        f"{first.errors} of {first.requests} {first.arm}."
+    return " ".join(part for part in (_of_latency(figures.floor, cell), _of_errors(cell)) if part)
+
+
+def _of_latency(floor: Floor, cell: CellFigures) -> str:
+    compared = cell.comparison
+    assert compared.delta is not None
+    assert compared.ratio is not None
+    difference, bound = _interval(compared.delta), f"{ms(floor.bound_s, 2)} ms"
+    margin = f"{ms(compared.margin_s, 2)} ms"
+    ratio = compared.ratio
+    times = (
+        f"{number(ratio.value, 3)} times [{number(ratio.low, 3)}, {number(ratio.high, 3)}] the internal mean"
     )
     says = {
-        Verdict.EXTERNAL_SLOWER: f"External routing was slower: {times} the internal mean, {difference}, "
-        f"beyond the floor of {floor}.",
-        Verdict.EXTERNAL_FASTER: f"External routing was faster: {times} the internal mean, {difference}, "
-        f"beyond the floor of {floor}.",
-        Verdict.PARITY: f"Parity: the difference, {difference}, lies within the floor of {floor}.",
-        Verdict.INCONCLUSIVE: f"The data do not support a verdict: the difference, {difference}, is neither "
-        f"clearly beyond the floor of {floor} nor within it.",
+        Verdict.EXTERNAL_SLOWER: f"External routing was slower: {times}, {difference}, beyond the floor of {bound}.",
+        Verdict.EXTERNAL_FASTER: f"External routing was faster: {times}, {difference}, beyond the floor of {bound}.",
+        Verdict.EQUIVALENT: f"Equivalent: the difference, {difference}, lies within the margin of {margin}"
+        + (", and is not zero." if not compared.delta.contains(0.0) else "."),
+        Verdict.INCONCLUSIVE: f"The data do not support a verdict on latency: the difference, {difference}, is neither "
+        f"clearly beyond the floor of {bound} nor shown to lie within the margin of {margin}.",
     }
-    return says[compared.verdict] + errors
+    if compared.judgement.held_back:
+        return (
+            f"Over all requests external routing would be called {_short(compared.judgement.leaning)} ({difference}), "
+            "but the arm that gains fails more, and the pairs that both arms answered do not say the same"
+            + (
+                f" ({_interval(cell.successes.delta)})."
+                if cell.successes.delta is not None
+                else ": there are none."
+            )
+        )
+    return says[compared.verdict] + _of_successes(cell)
+
+
+def _short(verdict: Verdict) -> str:
+    return str(verdict).removeprefix("external ")
+
+
+def _of_successes(cell: CellFigures) -> str:
+    """That the pairs which both arms answered say the opposite, where they do."""
+    every, both = cell.comparison.delta, cell.successes.delta
+    if every is None or both is None or every.value * both.value >= 0:
+        return ""
+    return f" Where both arms answered, the sign is the other: {_interval(both)}."
+
+
+def _of_errors(cell: CellFigures) -> str:
+    first, second = cell.arms
+    counts = (
+        f"Errors: {second.errors} of {second.requests} {second.arm} requests, "
+        f"{first.errors} of {first.requests} {first.arm}"
+    )
+    rates = cell.reliability.rates
+    if rates is None or rates.baseline_errors == rates.compared_errors:
+        return f"{counts}."
+    low, high = number(rates.low * 100, 1, sign=True), number(rates.high * 100, 1, sign=True)
+    return (
+        f"{counts}, {number(rates.value * 100, 1, sign=True)} points [{low}, {high}] for requests like these: "
+        f"{cell.reliability.verdict}."
+    )
 
 
 def _cell(figures: Figures, cell: CellFigures) -> str:
     safe = "claim-safe" if cell.claim_safe else "exploratory"
     parts = [
         f"## {cell.config.profile}",
-        f"{cell.config.title}. {sentence(figures, cell)} **{cell.comparison.verdict}, {safe}.**",
+        f"{cell.config.title}. {sentence(figures, cell)} **{_verdicts(cell)}; {safe}.**",
         cell.remark,
         "" if cell.complete else "**This cell did not run to its end.**",
         _latencies(cell),
         _faults_and_effects(cell),
+        _harm(cell),
         _hops(cell),
         _work(cell),
         _contaminated(cell),
@@ -127,6 +185,12 @@ def _cell(figures: Figures, cell: CellFigures) -> str:
         _findings(cell),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _verdicts(cell: CellFigures) -> str:
+    if cell.config.name == AA:
+        return str(cell.comparison.verdict)
+    return f"{cell.comparison.verdict}; {cell.reliability.verdict}"
 
 
 def _by_arm(cell: CellFigures, name: str, rows: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -145,8 +209,8 @@ def _latencies(cell: CellFigures) -> str:
         ("p95", [latency(arm, "p95_s") for arm in cell.arms]),
         ("p99 (needs 300 requests)", [latency(arm, "p99_s") for arm in cell.arms]),
         ("mean, answered only", [latency(arm, "mean_s", success=True) for arm in cell.arms]),
-        ("time per right answer", [ms(arm.cost_per_success_s) or "-" for arm in cell.arms]),
-        ("attempts per right answer", [number(arm.attempts_per_success, 3) or "-" for arm in cell.arms]),
+        ("time per right answer", [_cost(arm.time_per_success, 1e3) for arm in cell.arms]),
+        ("attempts per right answer", [_cost(arm.attempts_per_success) for arm in cell.arms]),
         ("time to first text, median", [ms(arm.ttft_p50_s) or "-" for arm in cell.arms]),
     ]
     lines = [_by_arm(cell, "latency, ms", rows)]
@@ -162,6 +226,34 @@ def _latencies(cell: CellFigures) -> str:
             )
         )
     return "\n\n".join(lines)
+
+
+def _cost(cost: CostPerSuccess | None, scale: float = 1.0) -> str:
+    if cost is None:
+        return "-"
+    low, high = max(0.0, cost.low * scale), cost.high * scale
+    return f"{number(cost.value * scale, 3)} [{number(low, 3)}, {number(high, 3)}]"
+
+
+def _harm(cell: CellFigures) -> str:
+    if not cell.harm:
+        return ""
+    rows = [
+        ("faults that broke a host", [str(row.faults) for row in cell.harm]),
+        ("recovery, median s", [number(row.recovery_median_s, 3) or "-" for row in cell.harm]),
+        ("recovery, longest s", [number(row.recovery_max_s, 3) or "-" for row in cell.harm]),
+        (
+            "longest outage by role, s",
+            [
+                ", ".join(f"{role} {number(out_s, 3)}" for role, out_s in sorted(row.roles.items())) or "-"
+                for row in cell.harm
+            ],
+        ),
+        ("other requests in flight then", [str(row.in_flight) for row in cell.harm]),
+        ("of these, hurt", [str(row.hurt) for row in cell.harm]),
+        ("host grew by, MiB", [number(row.host_grown_mb, 1) or "-" for row in cell.harm]),
+    ]
+    return _by_arm(cell, "who else was hurt", rows)
 
 
 def _faults_and_effects(cell: CellFigures) -> str:
@@ -214,9 +306,10 @@ def _contaminated(cell: CellFigures) -> str:
 
 
 def _void(cell: CellFigures) -> str:
+    again = f" Cut off by an interruption and run again: {cell.abandoned} pairs." if cell.abandoned else ""
     if not cell.void:
-        return f"No void pair among {cell.pairs}."
-    return _listed("Void pairs:", [f"pair {pair}: {why}" for pair, why in cell.void.items()])
+        return f"No void pair among {cell.pairs}.{again}"
+    return again.lstrip() + _listed("Void pairs:", [f"pair {pair}: {why}" for pair, why in cell.void.items()])
 
 
 def _gates(cell: CellFigures) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from matrices.report_figures import ArmFigures, CellFigures, Figures
 from matrices.statistics import LatencySummary
+from matrices.verdicts import ReliabilityVerdict
 
 UNBOUNDED = "unbounded"
 """How an end of an interval is written that the data do not bound."""
@@ -74,10 +75,22 @@ HEADINGS: tuple[tuple[str, str], ...] = (
     ("error rate", "int / ext"),
     ("external", "retries"),
     ("faults", "p/d/o"),
-    ("verdict", ""),
+    ("latency", "verdict"),
+    ("external", "fails"),
     ("claim", "safe"),
 )
 """Each heading in its two lines."""
+
+_LEFT = {HEADINGS[0], *HEADINGS[-3:]}
+
+
+_FAILS = {
+    ReliabilityVerdict.FAILS_MORE: "more",
+    ReliabilityVerdict.FAILS_LESS: "less",
+    ReliabilityVerdict.SAME: "as often",
+    ReliabilityVerdict.INCONCLUSIVE: "unclear",
+}
+"""The verdict on reliability in the word that fits its column."""
 
 
 def _rate(value: float | None) -> str:
@@ -85,17 +98,20 @@ def _rate(value: float | None) -> str:
 
 
 def table_row(row: CellRow) -> tuple[str, ...]:
-    """The row under `HEADINGS`; "-" where there is no figure. Faults are planned/delivered/observed, both arms."""
+    """The row under `HEADINGS`; "-" where there is no figure, an interval in a line of its own.
+
+    Faults are planned/delivered/observed, both arms.
+    """
     comparison = row.cell.comparison
     ratio = delta = "-"
     if comparison.ratio is not None:
         one = comparison.ratio
-        ratio = f"{number(one.value, 3)} [{number(one.low, 2)}, {number(one.high, 2)}]"
+        ratio = f"{number(one.value, 3)}\n[{number(one.low, 2)}, {number(one.high, 2)}]"
     if comparison.delta is not None:
         one = comparison.delta
         digits = 2 if max(abs(one.low), abs(one.high)) < 0.01 else 1
         low, high = ms(one.low, digits, sign=True), ms(one.high, digits, sign=True)
-        delta = f"{ms(one.value, digits, sign=True)} [{low}, {high}]"
+        delta = f"{ms(one.value, digits, sign=True)}\n[{low}, {high}]"
     parts = ("planned", "delivered", "observed")
     faults = [sum(len(getattr(arm.faults, part)) for arm in row.cell.arms) for part in parts]
     return (
@@ -108,6 +124,7 @@ def table_row(row: CellRow) -> tuple[str, ...]:
         number(row.second.retries_mean_success, 3) or "-",
         "/".join(map(str, faults)),
         str(comparison.verdict),
+        _FAILS[row.cell.reliability.verdict],
         yes(row.cell.claim_safe),
     )
 
@@ -116,10 +133,10 @@ def table_text(figures: Figures, *, width: int = 120) -> str:
     """The table as it stands on the terminal, `width` characters wide, without colour."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for heading in HEADINGS:
-        verdict = heading[0] == "verdict"
+        verdict = heading[0] == "latency"
         table.add_column(
             "\n".join(heading),
-            justify="left" if heading[0] in ("profile", "verdict", "claim") else "right",
+            justify="left" if heading in _LEFT else "right",
             no_wrap=not verdict,
             min_width=len("external slower") if verdict else None,
         )

@@ -23,6 +23,7 @@ FindingKind: TypeAlias = Literal[
     "pair_unfinished",
     "pair_not_as_planned",
     "pair_void",
+    "void_selective",
     "event_stray",
     "outcome_missing",
     "outcome_inconsistent",

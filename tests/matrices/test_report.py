@@ -101,7 +101,11 @@ def test_the_rows_hold_the_published_counts() -> None:
     assert compared["p04_mixed_aggressive"]["faults_observed"] == "16"
     assert compared["p04_mixed_aggressive"]["internal_faults_planned"] == "0"
     assert compared["p04_mixed_aggressive"]["pairs_success"] == "44"
-    assert compared["aa"]["verdict"] == "parity within the floor"
+    assert compared["p04_mixed_aggressive"]["reliability"] == "inconclusive"
+    assert compared["p04_mixed_aggressive"]["error_rate_delta"] == "0.0833"
+    assert compared["p00_baseline"]["reliability"] == "same errors"
+    assert compared["aa"]["verdict"] == "equivalent within the margin"
+    assert [row["confidence"] for row in compared.values()] == ["0.99", "0.95", "0.95"]
     assert {row["claim_safe"] for row in compared.values()} == {"yes"}
     assert exit_status(_figures()) is ExitStatus.PASS
 
@@ -144,7 +148,8 @@ def test_the_table_fits_its_width_and_drops_nothing() -> None:
     for cell in CELLS:
         assert any(line.split()[:1] == [cell.name] for line in text.splitlines())
     assert "external slower" in text
-    assert "within the" in text
+    assert "as often" in text
+    assert "unclear" in text
     for heading in HEADINGS:
         assert all(line in text for line in heading)
 
@@ -162,7 +167,8 @@ def test_the_summary_says_who_has_no_hop() -> None:
     text = render(_figures())["summary.md"]
     assert "the internal arm has no such hop" in text
     assert "External routing was slower" in text
-    assert "Errors: 4 of 48 external requests, 0 of 48 internal." in text
+    assert "Errors: 4 of 48 external requests, 0 of 48 internal, +8.3 points" in text
+    assert "**external slower; inconclusive; claim-safe.**" in text
     only_p00 = replace(MANIFEST, cells=CELLS[:2])
     calm = render(figures(only_p00, [*EVENTS[: len(EVENTS) * 2 // 3], ev.Sealed()], EXPECTATIONS[:2]))[
         "summary.md"
@@ -175,8 +181,10 @@ def test_a_finding_makes_the_row_exploratory_and_the_exit_status_one() -> None:
     assert exit_status(seen) is ExitStatus.FINDINGS
     rows = {row["cell"]: row for row in _rows(render(seen)["comparison.csv"])}
     assert rows["p00"]["claim_safe"] == "no"
-    assert rows["p00"]["gates_failed"] == "check_clean"
-    assert rows["p04"]["claim_safe"] == "yes"
+    assert "check_clean" in rows["p00"]["gates_failed"].split()
+    # A finding anywhere is held against every row: no claim is safe where `check` exits with 1.
+    assert {row["claim_safe"] for row in rows.values()} == {"no"}
+    assert rows["p04"]["gates_failed"] == "check_clean"
     assert "grade_wrong [p00 external pair 3]" in render(seen)["summary.md"]
 
 

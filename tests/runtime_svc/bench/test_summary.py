@@ -30,7 +30,8 @@ def test_quantiles_stay_within_and_in_order(values, a, b):
 def test_tenths_agree_with_the_standard_library(values):
     tenths = statistics.quantiles(values, n=10, method="inclusive")
     found = spread(values)
-    assert (found.p10, found.p90) == (pytest.approx(tenths[0], abs=1e-9), pytest.approx(tenths[-1], abs=1e-9))
+    # Both round where they cut between neighbours, which may lie 2e6 apart.
+    assert (found.p10, found.p90) == (pytest.approx(tenths[0], abs=1e-7), pytest.approx(tenths[-1], abs=1e-7))
 
 
 @given(st.floats(-1e9, 1e9), st.integers(1, 9), SHARES)
