@@ -24,8 +24,12 @@ def of_clocks(events: Iterable[ev.Event], *, created_utc: str, concurrency: int)
         match event:
             case ev.Resumed():
                 yield from clock.resume(event)
-            case ev.CellStarted() | ev.Outage() | ev.Restarted():
+            case ev.CellStarted():
                 clock.start()
+            case ev.Outage():
+                yield from clock.back(event, event.start_s, event.end_s)
+            case ev.Restarted():
+                yield from clock.back(event, event.died_s, event.serving_s)
             case ev.Block():
                 yield from clock.mark(event)
             case ev.Invoke():
@@ -64,6 +68,14 @@ class _Clock:
     def start(self) -> None:
         """Processes come up: what was before does not say when."""
         self.starting, self.last = True, None
+
+    def back(self, event: ev.Outage | ev.Restarted, gone_s: float, back_s: float) -> Iterator[Finding]:
+        """A process is back: how long requests waited for it, nobody says."""
+        if not gone_s <= back_s:
+            detail = f"{event.type}: the {event.role} was back {gone_s - back_s:.3f} s before it was gone"
+            yield Finding(kind="clock_impossible", cell=event.cell, detail=detail)
+        self.now_s = max(back_s, back_s if self.now_s is None else self.now_s)
+        self.start()
 
     def mark(self, event: ev.Block) -> Iterator[Finding]:
         """A block's start or end: after all that came before it."""
