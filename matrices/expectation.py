@@ -147,8 +147,8 @@ class Expectation:
 
     `roles` names for each arm the process that answers. `faulted` are the arms on which the schedule acts, at `hop`;
     their first attempt there has the number `first_attempt`. `breaks_hosts`: the schedule has faults that break the
-    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `remark` is what a
-    reader of the error rates must know of the schedule, "" for nothing.
+    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is how
+    many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
     """
 
     cell: str
@@ -162,6 +162,7 @@ class Expectation:
     first_attempt: int
     breaks_hosts: bool
     standstill_s: float
+    in_flight: int = 1
     remark: str = ""
 
     def errors(self, arm: str, *, but: Collection[int] = ()) -> int:

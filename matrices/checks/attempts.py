@@ -47,8 +47,8 @@ def of_attempts(
 
 
 def late_s(of_cell: Expectation) -> float:
-    """How much later than planned a process of the cell may act."""
-    return LATE_S + of_cell.standstill_s
+    """How much later than planned a process of the cell may act: requests in flight wait for one another."""
+    return LATE_S * of_cell.in_flight + of_cell.standstill_s
 
 
 def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Expectation) -> bool:
