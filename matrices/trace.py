@@ -117,7 +117,11 @@ class _Run:
             code=code,
             kinds=kinds,
             backoff_s=wait_s,
-            held_s=held_s(None if fault is None else fault.kind, timeout_s=policy.timeout_s(hop)),
+            held_s=held_s(
+                None if fault is None else fault.kind,
+                timeout_s=policy.timeout_s(hop),
+                has_hops=self.arm.has_hops,
+            ),
             tool_runs=one is None or one.tool_runs,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,12 +12,15 @@ from matrices.checks.finding import Finding
 from matrices.checks.tolerances import CLOCK_S, ENOUGH, GAP_S, QUIET_S, START_S, WALL_STEP_S
 
 
-def of_clocks(events: Iterable[ev.Event], *, created_utc: str, concurrency: int) -> Iterator[Finding]:
+def of_clocks(
+    events: Iterable[ev.Event], *, created_utc: str, concurrency: int, holding: Collection[str]
+) -> Iterator[Finding]:
     """Findings about the harness's monotonic clock at invokes, block marks and outcomes, and about wall time.
 
-    An outcome tells no time of its own: it came `latency_s` after its invoke.
+    An outcome tells no time of its own: it came `latency_s` after its invoke. In the cells `holding` new requests wait
+    for what a fault broke, so that with others in flight none follows another at once.
     """
-    clock = _Clock(concurrency=concurrency, wall_s=_wall_s(created_utc))
+    clock = _Clock(concurrency=concurrency, holding=holding, wall_s=_wall_s(created_utc))
     if clock.wall_s is None:
         yield Finding(kind="clock_impossible", cell="", detail=f"the campaign was made at {created_utc!r}")
     for event in events:
@@ -51,6 +54,7 @@ class _Clock:
     """
 
     concurrency: int
+    holding: Collection[str]
     wall_s: float | None
     now_s: float | None = None
     offset_s: float | None = None
@@ -87,10 +91,13 @@ class _Clock:
         """A run begins."""
         what = f"the invoke of {event.run_id}"
         # With more requests in flight only the pair's own other run is known to be the step before.
-        before = self.last if self.concurrency == 1 else self.ended.get((event.cell, event.pair))
+        before = self.last if self.concurrency == 1 else self._other(event)
         yield from self._step(event.cell, what, event.mono_s, before)
         yield from self._wall(event.wall_time, event.cell, what, event.mono_s)
         self.invoked_s[event.run_id] = event.mono_s
+
+    def _other(self, event: ev.Invoke) -> tuple[str, float] | None:
+        return None if event.cell in self.holding else self.ended.get((event.cell, event.pair))
 
     def outcome(self, event: ev.Outcome) -> None:
         """A run ended."""
