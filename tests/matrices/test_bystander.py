@@ -9,9 +9,8 @@ import pytest
 
 from matrices import bystander
 from matrices.bystander import Bystander
+from tests.limits import HANG_S
 from treni import serving
-
-LIMIT_S = 60.0
 
 
 async def serve(port: int = 0) -> serving.RunningServer:
@@ -33,11 +32,11 @@ async def test_an_outage_is_noted_whole_before_the_role_counts_as_answering():
     addresses = {"tools": server.address, "runtime": steady.address}
     gaps = []
     async with Bystander.watch(addresses, gaps.append) as watcher:
-        assert await watcher.all_answer(limit_s=LIMIT_S, gone=never) is None
+        assert await watcher.all_answer(limit_s=HANG_S, gone=never) is None
         assert gaps == []
         await server.stop(grace_s=0)
         down_s = time.monotonic()
-        waiting = asyncio.create_task(watcher.all_answer(limit_s=LIMIT_S, gone=never))
+        waiting = asyncio.create_task(watcher.all_answer(limit_s=HANG_S, gone=never))
         await until_lost(watcher, "tools", 2)
         assert not waiting.done()
         up_s = time.monotonic()
@@ -68,7 +67,7 @@ async def test_one_that_is_gone_is_not_waited_for():
     server = await serve()
     await server.stop(grace_s=0)
     async with Bystander.watch({"tools": server.address}, pytest.fail) as watcher:
-        assert await watcher.all_answer(limit_s=LIMIT_S, gone=lambda role: role == "tools") is None
+        assert await watcher.all_answer(limit_s=HANG_S, gone=lambda role: role == "tools") is None
 
 
 async def test_a_history_that_takes_no_more_ends_the_watch():
@@ -80,12 +79,12 @@ async def test_a_history_that_takes_no_more_ends_the_watch():
 
     async def watch() -> None:
         async with Bystander.watch({"tools": server.address}, full) as watcher:
-            await watcher.all_answer(limit_s=LIMIT_S, gone=never)
+            await watcher.all_answer(limit_s=HANG_S, gone=never)
             await server.stop(grace_s=0)
             await until_lost(watcher, "tools", 1)
             back = await serve(port)
             try:
-                await watcher.all_answer(limit_s=LIMIT_S, gone=never)
+                await watcher.all_answer(limit_s=HANG_S, gone=never)
             finally:
                 await back.stop(grace_s=0)
 

@@ -13,7 +13,7 @@ from matrices.campaign import load_campaign
 from matrices.history import CellState, read_history, state_of
 from tests.matrices import harness as h
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 ARMS = ("internal", "external")
 

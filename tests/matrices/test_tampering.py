@@ -18,7 +18,7 @@ from tests.matrices import harness as h
 from tests.matrices.tampering import answers, attempts, effects, identity, manifest, structure, times
 from tests.matrices.tampering.folder import TAMPERINGS, Change, Folder, findings
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
 TOPICS = (answers, attempts, effects, identity, manifest, structure, times)
 
@@ -58,8 +58,9 @@ UNKNOWABLE: dict[str, Change] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A campaign that was killed within a pair of p03, and resumed; nothing is held against it."""
-    out = tmp_path_factory.mktemp("campaign")
-    process = h.start("p03,p04t", "--suite", "chains", "--runs", "2", "--out", str(out))
+    scratch = tmp_path_factory.mktemp("campaign")
+    out = scratch / "out"
+    process = h.start(h.patient(scratch, "p03,p04t"), "--suite", "chains", "--runs", "2", "--out", str(out))
 
     def within_a_pair() -> bool:
         told = h.events(out)

@@ -23,7 +23,7 @@ def another_seed(c: Folder) -> None:
 POLICY: dict[str, tuple[float, tuple[str, ...]]] = {
     "retries": (2, ("attempt_wrong", "error_absent", "retries_unplanned")),
     "retries of none": (0, ("attempt_wrong", "retries_unplanned", "pair_not_as_planned")),
-    "tool_timeout": (0.5, ("attempt_duration", "latency_impossible")),
+    "tool_timeout": (3.0, ("attempt_duration", "latency_impossible")),
     "tool_timeout of less": (0.1, ("overhead_unlikely",)),
     "backoff_initial": (0.2, ("backoff_wrong",)),
     "backoff_initial of less": (0.02, ("overhead_unlikely",)),
