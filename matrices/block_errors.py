@@ -18,9 +18,6 @@ from treni.errors import invalid_argument
 Array = NDArray[np.float64]
 
 FEW_BLOCKS = 6
-FASTEST_WALK = 50.0
-"""The fastest random walk that is reckoned with: the variance of a step over that of a block's noise."""
-
 _LEAST_LEFT = 0.1  # of a residual's variance: what a pair keeps at least of what the model takes out
 _NEGLIGIBLE = 1e-9  # of the estimate's variance: what is left of it is rounding
 
@@ -111,7 +108,7 @@ def carrying_drift(spectrum: Spectrum) -> tuple[Errors, Drift]:
     """The errors if one arm may drift, and what is seen of a drift.
 
     Read off the slowest quarter of the cosines. Where the slow ones are larger, against the rest, than they are in
-    half of all campaigns by chance (in 35 % of those with few blocks), the variance is at least that of noise and a
+    half of all campaigns by chance (in a quarter of those with few blocks), the variance is at least that of noise and a
     random walk from the truth at the pace that explains the excess.
     """
     blocks = spectrum.blocks
@@ -123,14 +120,14 @@ def carrying_drift(spectrum: Spectrum) -> tuple[Errors, Drift]:
     slow_mean, fast_mean = each[:, :slow].mean(axis=1), each[:, slow:].mean(axis=1)
     ratio = np.divide(slow_mean, fast_mean, out=np.where(slow_mean > 0, np.inf, 1.0), where=fast_mean > 0)
     freedom = slow, blocks - 1 - slow
-    excess = np.maximum(ratio / fdtri(*freedom, 0.65 if blocks < FEW_BLOCKS else 0.5), 1.0)
     # A walk whose steps have the variance of a block adds this to a cosine: the inverse spectrum of differences.
     adds = 1 / (4 * np.sin(np.pi * np.arange(1, blocks) / (2 * blocks)) ** 2)
     slow_adds, fast_adds = adds[:slow].mean(), adds[slow:].mean()
-    room = slow_adds - np.minimum(excess, slow_adds / fast_adds) * fast_adds
-    pace = np.divide(excess - 1, room, out=np.full_like(room, FASTEST_WALK), where=room > 0)
-    pace = np.minimum(pace, FASTEST_WALK)
-    walking = np.where(excess > 1, fast_mean / (1 + pace * fast_adds) * (1 + pace * spectrum.walk), 0.0)
+    excess = slow_mean / fdtri(*freedom, 0.75 if blocks < FEW_BLOCKS else 0.5)
+    step = np.maximum(excess - fast_mean, 0.0) / (slow_adds - fast_adds)
+    noise = fast_mean - step * fast_adds
+    step = np.where(noise < 0, excess / slow_adds, step)
+    walking = np.where(step > 0, np.maximum(noise, 0.0) + step * spectrum.walk, 0.0)
     variance = plain.error_s**2
     growth = np.divide(walking, variance, out=np.ones_like(variance), where=variance > 0)
     drift = Drift(

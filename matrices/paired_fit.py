@@ -30,6 +30,8 @@ MIN_BLOCKS = 3
 COMMON_BLOCKS = 3
 COMMON_WAITS = 4
 """In how many blocks pairs have to wait before waiting gets an order effect of its own."""
+LEAST_ORDER_SHARE = 0.25
+"""Of the pairs: with fewer in one of the two orders, an effect of the order cannot be told from the difference."""
 ORDER_EFFECT_LIMIT = 0.5
 """How large an order effect may be when the seconds it is measured by are cleared of it."""
 
@@ -141,7 +143,10 @@ def _model(
     design: _Design, pairs: Pairs, differences: Array, baseline: Array, compared: Array
 ) -> tuple[Array, _Regression]:
     """What the order effect is in proportion to (campaigns, orders, pairs), given both arms' parts, and the fit."""
-    order = np.array(pairs.signs) * (baseline + compared) / 2
+    signs = np.array(pairs.signs) * (
+        min(pairs.signs.count(1), pairs.signs.count(-1)) >= LEAST_ORDER_SHARE * len(pairs.signs)
+    )
+    order = signs * (baseline + compared) / 2
     left_out = _left_out(pairs, baseline.sum(axis=1), compared.sum(axis=1))
     return order, _regression(design.within(differences), design.within(order), design.within(left_out))
 
