@@ -108,8 +108,8 @@ def carrying_drift(spectrum: Spectrum) -> tuple[Errors, Drift]:
     """The errors if one arm may drift, and what is seen of a drift.
 
     Read off the slowest quarter of the cosines. Where the slow ones are larger, against the rest, than they are in
-    half of all campaigns by chance (in a quarter of those with few blocks), the variance is at least that of noise and a
-    random walk from the truth at the pace that explains the excess.
+    half of all campaigns by chance (a quarter of those with few blocks), the variance is at least that of noise and
+    of a random walk from the truth at the pace that explains the excess.
     """
     blocks = spectrum.blocks
     slow = max(1, blocks // 6)

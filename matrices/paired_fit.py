@@ -32,8 +32,10 @@ COMMON_WAITS = 4
 """In how many blocks pairs have to wait before waiting gets an order effect of its own."""
 LEAST_ORDER_SHARE = 0.25
 """Of the pairs: with fewer in one of the two orders, an effect of the order cannot be told from the difference."""
-ORDER_EFFECT_LIMIT = 0.5
-"""How large an order effect may be when the seconds it is measured by are cleared of it."""
+ORDER_EFFECT_LIMIT = 0.2
+"""Of a pair's time: an order effect beyond it is no effect of the order."""
+LONGEST_PART = 3.0
+"""Of the median pair: how long a pair counts at most where an order effect is measured, so that none decides alone."""
 
 _NEGLIGIBLE = 1e-12  # of a sum of squares: what is left of it is rounding
 
@@ -86,9 +88,11 @@ class _Design:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Regression:
-    """Slopes within groups: `effects` (campaigns, orders) are `effect_of` (campaigns, orders, pairs) times the values.
+    """Slopes within groups, and what they leave.
 
-    `removed` (campaigns, slopes, pairs) are orthonormal vectors that span what was fitted, zero for none.
+    `effects` (campaigns, orders) are `effect_of` (campaigns, orders, pairs) times the values, held within
+    `ORDER_EFFECT_LIMIT`. `removed` (campaigns, slopes, pairs) are orthonormal vectors that span what was fitted,
+    zero for none.
     """
 
     effects: Array
@@ -111,7 +115,7 @@ def fit(pairs: Pairs, baseline_s: Array, compared_s: Array) -> Fit:
     baseline, compared = _parts(pairs, baseline_s, compared_s)
     order, model = _model(design, pairs, differences, baseline, compared)
     # Who went first also shows in the seconds that its effect is measured by: again without it.
-    half = signs * np.clip(model.effects, -ORDER_EFFECT_LIMIT, ORDER_EFFECT_LIMIT)[:, :, None] / 2
+    half = signs * model.effects[:, :, None] / 2
     order, model = _model(design, pairs, differences, baseline * (1 + half), compared * (1 - half))
     lean = order.mean(axis=2)
     weights = 1.0 / len(signs) - (lean[:, :, None] * model.effect_of).sum(axis=1)
@@ -164,7 +168,8 @@ def _regression(y: Array, z: Array, w: Array) -> _Regression:
     slopes = np.concatenate([z, w_fitted[:, None, :]], axis=1)
     root = _inverse_root(slopes)
     effect_of = (root @ root @ slopes)[:, : z.shape[1]]
-    effects = (effect_of @ y[:, :, None])[:, :, 0]
+    limits = ORDER_EFFECT_LIMIT * scales[:, :, 0]
+    effects = np.clip((effect_of @ y[:, :, None])[:, :, 0], -limits, limits)
     return _Regression(
         effects=_quotient(effects, scales[:, :, 0]),
         effect_of=_quotient(effect_of, scales),
@@ -178,12 +183,13 @@ def _parts(pairs: Pairs, baseline_s: Array, compared_s: Array) -> tuple[Array, A
 
     Where pairs that wait are common, working and waiting are two parts: who goes first may change how fast a machine
     works and leave a timer alone. A run that hangs must not explain itself by who went first, so that an arm's work
-    counts up to twice the other's.
+    counts up to twice the other's, and up to `LONGEST_PART` times the median pair's.
     """
     planned, shared = np.array(pairs.planned_s), np.array(pairs.shared_s)
     waits = np.stack([shared + np.maximum(-planned, 0.0), shared + np.maximum(planned, 0.0)])[:, None, :]
     work = np.stack([baseline_s, compared_s]) - waits
     work = np.minimum(work, 2 * work[::-1])
+    work = np.minimum(work, LONGEST_PART * np.median(work.mean(axis=0), axis=1)[:, None])
     is_waiting = (waits.sum(axis=(0, 1)) > 0).tolist()
     if (
         len({block for block, waiting in zip(pairs.blocks, is_waiting, strict=True) if waiting})

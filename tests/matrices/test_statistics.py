@@ -88,9 +88,7 @@ def test_one_stratum_in_three_equal_blocks_is_students_t_on_block_means() -> Non
 def test_blocks_that_move_as_a_whole_are_students_t_on_block_means() -> None:
     """Every pair of a block alike: nothing is left that who goes first could explain."""
     means = np.random.default_rng(2).normal(0.01, 0.02, 3)
-    estimate = paired_difference(
-        samples_of(np.repeat(means, 4), np.repeat(range(3), 4)), carry_drift=False
-    )
+    estimate = paired_difference(samples_of(np.repeat(means, 4), np.repeat(range(3), 4)), carry_drift=False)
     error = means.std(ddof=1) / math.sqrt(3)
     assert estimate.value == pytest.approx(means.mean(), abs=1e-3)
     assert estimate.error == pytest.approx(error, rel=0.02)
@@ -122,7 +120,7 @@ def test_a_walk_of_one_arm_widens_the_interval_by_much_more_than_its_scatter() -
     assert first < middle < last
 
 
-@given(campaigns(), st.integers(0, 10), st.booleans(), st.sampled_from([5.0, 30.0, 600.0]))
+@given(campaigns(), st.integers(0, 10), st.booleans(), st.sampled_from([30.0, 600.0]))
 def test_one_hang_never_gives_a_narrow_interval(
     samples: list[PairSample], which: int, in_baseline: bool, hang_s: float
 ) -> None:
@@ -226,10 +224,9 @@ def test_the_interval_surrounds_the_value_and_agrees_with_the_p_value(samples: l
 @given(campaigns())
 def test_the_ratio_excludes_one_exactly_when_the_difference_excludes_zero(samples: list[PairSample]) -> None:
     difference, ratio = paired_difference(samples), latency_ratio(samples)
-    assume(math.isfinite(ratio.high))
-    assume(min(abs(difference.low), abs(difference.high)) > 1e-9)
-    assert ratio.contains(1.0) == difference.contains(0.0)
     assert ratio.low <= ratio.value <= ratio.high
+    if math.isfinite(ratio.high) and min(abs(difference.low), abs(difference.high)) > 1e-9:
+        assert ratio.contains(1.0) == difference.contains(0.0)
 
 
 @given(campaigns(), st.floats(0.001, 1.0))
@@ -343,11 +340,28 @@ def test_samples_that_cannot_give_an_interval_are_refused(kind: str, samples: li
 
 def test_pairs_that_the_model_takes_up_are_refused() -> None:
     """Three pairs, one of them cut: a mean, an order effect and the work left out leave nothing to scatter."""
-    samples = samples_of([0.1, 0.25, -0.02], [0, 1, 2])
-    samples[2] = replace(samples[2], cut=1)
+    samples = [
+        PairSample(block=0, stratum="-", baseline_s=0.2, compared_s=0.25, planned_s=0.0, baseline_first=True),
+        PairSample(
+            block=1, stratum="-", baseline_s=0.2, compared_s=0.26, planned_s=0.0, baseline_first=False
+        ),
+        PairSample(
+            block=2, stratum="F", baseline_s=0.2, compared_s=0.15, planned_s=0.0, baseline_first=True, cut=1
+        ),
+    ]
     with pytest.raises(TreniError) as caught:
         paired_difference(samples)
     assert caught.value.kind == "difference_in_pairs"
+
+
+def test_one_long_task_does_not_decide_what_the_order_is_worth() -> None:
+    """Its own difference is 30 times that of the others, and stays in the estimate and in the scatter."""
+    noise = np.random.default_rng(10).normal(0, 0.0004, 48)
+    samples = samples_of(noise, np.repeat(range(12), 4), base_s=0.02)
+    long = replace(samples[20], baseline_s=2.0, compared_s=2.5)
+    estimate = paired_difference([*samples[:20], long, *samples[21:]])
+    assert estimate.value == pytest.approx(0.5 / 48, rel=0.3)
+    assert estimate.high - estimate.low > 0.5 / 48
 
 
 def test_a_ratio_over_nothing_is_refused() -> None:

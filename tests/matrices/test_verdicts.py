@@ -1,26 +1,27 @@
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrices.statistics import Estimate, PairSample
+from matrices.reliability import RateDifference
+from matrices.statistics import Equivalence, Estimate, PairSample
 from matrices.verdicts import (
     AA_CONFIDENCE,
     ALPHA,
-    CONTAMINATED_LIMIT,
-    FLOOR_LIMIT,
-    VOID_LIMIT,
-    Evidence,
     Floor,
+    Latency,
+    ReliabilityVerdict,
+    Row,
     Verdict,
-    claim_safe,
-    gates,
+    adjusted,
     judge,
     judge_aa,
+    judge_reliability,
     measure_floor,
 )
+
+MARGIN_S = 0.010
 
 
 def estimate_of(low: float, high: float) -> Estimate:
@@ -29,168 +30,235 @@ def estimate_of(low: float, high: float) -> Estimate:
         low=low,
         high=high,
         p_value=0.5,
+        error=(high - low) / 4,
         dof=11,
+        spent=1.0,
         blocks=12,
         pairs=48,
         confidence=0.95,
     )
 
 
-milliseconds = st.integers(-100, 100).map(lambda ms: ms / 1e3)
-estimates = st.tuples(milliseconds, milliseconds).map(lambda ends: estimate_of(min(ends), max(ends)))
-floors = estimates.map(lambda estimate: Floor(estimate=estimate))
+def latency_of(low: float, high: float, margin_s: float = MARGIN_S) -> Latency:
+    """A difference with that interval; equivalent where all of it lies within the margin."""
+    inside = -margin_s < low and high < margin_s
+    tested = Equivalence(margin_s=margin_s, p_value=0.01 if inside else 0.5, low=low, high=high)
+    return Latency(difference=estimate_of(low, high), equivalence=tested)
+
+
+def row_of(
+    low_ms: float,
+    high_ms: float,
+    p: float = 0.001,
+    *,
+    floor_ms: tuple[float, float] = (-5, 3),
+    errors: tuple[int, int] = (0, 0),
+    answered: Latency | None = None,
+) -> Row:
+    return Row(
+        every=latency_of(low_ms / 1e3, high_ms / 1e3),
+        answered=answered,
+        adjusted_p=p,
+        floor=Floor(estimate=estimate_of(floor_ms[0] / 1e3, floor_ms[1] / 1e3)),
+        baseline_errors=errors[0],
+        compared_errors=errors[1],
+    )
+
+
+ends_ms = st.tuples(st.integers(-60, 60), st.integers(-60, 60)).map(sorted)
 p_values = st.one_of(st.floats(0, 1), st.floats(0, 0.06))
+latencies = ends_ms.map(lambda ends: latency_of(ends[0] / 1e3, ends[1] / 1e3))
+rows = st.builds(
+    Row,
+    every=latencies,
+    answered=st.one_of(st.none(), latencies),
+    adjusted_p=p_values,
+    floor=ends_ms.map(lambda ends: Floor(estimate=estimate_of(ends[0] / 1e3, ends[1] / 1e3))),
+    baseline_errors=st.integers(0, 3),
+    compared_errors=st.integers(0, 3),
+)
 
 
-@given(estimates, p_values, floors)
-def test_no_direction_whose_interval_includes_zero(delta: Estimate, p: float, floor: Floor) -> None:
-    if judge(delta, p, floor).is_direction:
-        assert not delta.contains(0.0)
-
-
-@given(estimates, p_values, floors)
-def test_a_direction_needs_a_small_p_and_an_estimate_beyond_the_floor(
-    delta: Estimate, p: float, floor: Floor
-) -> None:
-    verdict = judge(delta, p, floor)
+@given(rows)
+def test_a_direction_needs_its_interval_its_p_and_to_lie_beyond_the_floor(row: Row) -> None:
+    verdict = judge(row).verdict
     if verdict.is_direction:
-        assert p < ALPHA
-        assert abs(delta.value) > floor.bound_s
-        assert (verdict is Verdict.EXTERNAL_SLOWER) == (delta.value > 0)
+        difference = row.every.difference
+        assert not difference.contains(0.0)
+        assert row.adjusted_p < ALPHA
+        assert abs(difference.value) > row.floor.bound_s
+        assert (verdict is Verdict.EXTERNAL_SLOWER) == (difference.value > 0)
+        assert not row.every.equivalence.shown
 
 
-@given(estimates, p_values, floors)
-def test_parity_needs_an_interval_around_zero_within_the_floor(
-    delta: Estimate, p: float, floor: Floor
-) -> None:
-    if judge(delta, p, floor) is Verdict.PARITY:
-        assert -floor.bound_s <= delta.low <= 0 <= delta.high <= floor.bound_s
+@given(rows)
+def test_equivalence_needs_the_margin_and_a_floor_no_coarser(row: Row) -> None:
+    if judge(row).verdict is Verdict.EQUIVALENT:
+        assert row.every.equivalence.shown
+        assert row.floor.bound_s <= row.every.equivalence.margin_s
 
 
-@given(estimates, p_values, floors)
-def test_inconclusive_only_where_nothing_else_holds(delta: Estimate, p: float, floor: Floor) -> None:
-    if judge(delta, p, floor) is Verdict.INCONCLUSIVE:
-        excludes_zero, bound = not delta.contains(0.0), floor.bound_s
-        assert not (excludes_zero and p < ALPHA and abs(delta.value) > bound)
-        assert excludes_zero or max(abs(delta.low), abs(delta.high)) > bound
+@given(rows)
+def test_no_arm_with_more_errors_is_faster_unless_the_answered_pairs_say_so(row: Row) -> None:
+    verdict = judge(row).verdict
+    excess = row.compared_errors - row.baseline_errors
+    wins_by_failing = (verdict is Verdict.EXTERNAL_FASTER and excess > 0) or (
+        verdict is Verdict.EXTERNAL_SLOWER and excess < 0
+    )
+    if wins_by_failing:
+        assert row.answered is not None
+        assert not row.answered.difference.contains(0.0)
+        assert (row.answered.difference.value > 0) == (verdict is Verdict.EXTERNAL_SLOWER)
+    if verdict is Verdict.EQUIVALENT and excess:
+        assert row.answered is not None
+        assert row.answered.equivalence.shown
 
 
-@given(estimates, p_values, floors)
-def test_swapping_the_arms_mirrors_the_verdict(delta: Estimate, p: float, floor: Floor) -> None:
+def mirrored(latency: Latency) -> Latency:
+    return latency_of(-latency.difference.high, -latency.difference.low, latency.equivalence.margin_s)
+
+
+@given(rows)
+def test_swapping_the_arms_mirrors_the_verdict(row: Row) -> None:
     mirror = {
         Verdict.EXTERNAL_SLOWER: Verdict.EXTERNAL_FASTER,
         Verdict.EXTERNAL_FASTER: Verdict.EXTERNAL_SLOWER,
     }
-    verdict = judge(delta, p, floor)
-    assert judge(estimate_of(-delta.high, -delta.low), p, floor) is mirror.get(verdict, verdict)
+    swapped = replace(
+        row,
+        every=mirrored(row.every),
+        answered=None if row.answered is None else mirrored(row.answered),
+        baseline_errors=row.compared_errors,
+        compared_errors=row.baseline_errors,
+    )
+    one, other = judge(row), judge(swapped)
+    assert other.verdict is mirror.get(one.verdict, one.verdict)
+    assert other.held_back == one.held_back
 
 
 @pytest.mark.parametrize(
-    ("low_ms", "high_ms", "p", "verdict"),
+    ("row", "verdict"),
     [
-        (20, 30, 0.001, Verdict.EXTERNAL_SLOWER),
-        (-30, -20, 0.001, Verdict.EXTERNAL_FASTER),
-        (20, 30, 0.05, Verdict.INCONCLUSIVE),  # resolved alone, not among the profiles
-        (1, 9, 0.001, Verdict.INCONCLUSIVE),  # resolved, but no more than the harness itself can make
-        (-3, 4, 0.8, Verdict.PARITY),
-        (-3, 6, 0.8, Verdict.INCONCLUSIVE),
-        (1, 4, 0.001, Verdict.INCONCLUSIVE),
+        (row_of(20, 30), Verdict.EXTERNAL_SLOWER),
+        (row_of(-30, -20), Verdict.EXTERNAL_FASTER),
+        (row_of(20, 30, p=0.05), Verdict.INCONCLUSIVE),  # resolved alone, not among the profiles
+        (row_of(1, 12), Verdict.EXTERNAL_SLOWER),
+        (row_of(1, 12, floor_ms=(-7, 7)), Verdict.INCONCLUSIVE),  # no more than the harness itself can make
+        (row_of(-3, 4, p=0.8), Verdict.EQUIVALENT),
+        (row_of(2, 4), Verdict.EQUIVALENT),  # resolved, and within the margin
+        (row_of(-3, 4, p=0.8, floor_ms=(-11, 3)), Verdict.INCONCLUSIVE),  # a coarse floor
+        (row_of(-3, 11, p=0.8), Verdict.INCONCLUSIVE),
+        # An arm that fails 24 of 24 requests at once, and answers none that could be compared.
+        (row_of(-300, -200, errors=(0, 24)), Verdict.INCONCLUSIVE),
+        (row_of(-30, -20, errors=(0, 4), answered=latency_of(0.001, 0.004)), Verdict.INCONCLUSIVE),
+        (row_of(-30, -20, errors=(0, 4), answered=latency_of(-0.02, -0.01)), Verdict.EXTERNAL_FASTER),
+        (row_of(-30, -20, errors=(4, 0), answered=None), Verdict.EXTERNAL_FASTER),
+        (row_of(20, 30, errors=(0, 4), answered=latency_of(-0.02, -0.01)), Verdict.EXTERNAL_SLOWER),
+        (row_of(20, 30, errors=(4, 0), answered=latency_of(-0.001, 0.001)), Verdict.INCONCLUSIVE),
+        (row_of(-3, 4, errors=(0, 2), answered=latency_of(0.02, 0.03)), Verdict.INCONCLUSIVE),
+        (row_of(-3, 4, errors=(0, 2), answered=latency_of(-0.003, 0.004)), Verdict.EQUIVALENT),
     ],
 )
-def test_verdicts_over_a_floor_of_five_milliseconds(
-    low_ms: int, high_ms: int, p: float, verdict: Verdict
-) -> None:
-    floor = Floor(estimate=estimate_of(-0.005, 0.003))
-    assert judge(estimate_of(low_ms / 1e3, high_ms / 1e3), p, floor) is verdict
+def test_latency_verdicts_over_a_margin_of_ten_milliseconds(row: Row, verdict: Verdict) -> None:
+    assert judge(row).verdict is verdict
+
+
+def test_what_failures_held_back_is_told() -> None:
+    judgement = judge(row_of(-300, -200, errors=(0, 24)))
+    assert (judgement.leaning, judgement.held_back) == (Verdict.EXTERNAL_FASTER, True)
+    assert not judge(row_of(-30, -20)).held_back
+    assert not judge(row_of(-30, 20, errors=(0, 24))).held_back, "nothing to hold back"
+
+
+def rates_of(baseline: int, compared: int, low: float, high: float) -> RateDifference:
+    return RateDifference(
+        pairs=48,
+        baseline_errors=baseline,
+        compared_errors=compared,
+        baseline_alone=baseline,
+        compared_alone=compared,
+        value=(compared - baseline) / 48,
+        low=low,
+        high=high,
+        p_value=0.5,
+        confidence=0.95,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rates", "p", "verdict"),
+    [
+        (rates_of(0, 12, 0.1, 0.4), 0.001, ReliabilityVerdict.FAILS_MORE),
+        (rates_of(12, 0, -0.4, -0.1), 0.001, ReliabilityVerdict.FAILS_LESS),
+        (rates_of(0, 12, 0.1, 0.4), 0.06, ReliabilityVerdict.INCONCLUSIVE),
+        (rates_of(0, 1, -0.03, 0.1), 1.0, ReliabilityVerdict.INCONCLUSIVE),
+        (rates_of(3, 3, -0.1, 0.1), 1.0, ReliabilityVerdict.SAME),
+        (rates_of(0, 0, -0.07, 0.07), 1.0, ReliabilityVerdict.SAME),
+    ],
+)
+def test_reliability_verdicts(rates: RateDifference, p: float, verdict: ReliabilityVerdict) -> None:
+    assert judge_reliability(rates, p) is verdict
+
+
+@given(st.integers(0, 48), st.integers(0, 48), p_values)
+def test_rates_that_differ_are_never_the_same_errors(baseline: int, compared: int, p: float) -> None:
+    value = (compared - baseline) / 48
+    verdict = judge_reliability(rates_of(baseline, compared, value - 0.1, value + 0.1), p)
+    assert (verdict is ReliabilityVerdict.SAME) == (baseline == compared)
 
 
 def test_verdicts_read_as_published() -> None:
     assert [str(verdict) for verdict in Verdict] == [
         "external slower",
         "external faster",
-        "parity within the floor",
+        "equivalent within the margin",
+        "inconclusive",
+    ]
+    assert [str(verdict) for verdict in ReliabilityVerdict] == [
+        "external fails more",
+        "external fails less",
+        "same errors",
         "inconclusive",
     ]
 
 
-@given(floors)
-def test_the_aa_row_is_parity_exactly_when_its_interval_contains_zero(floor: Floor) -> None:
-    verdict = judge_aa(floor)
-    assert (verdict is Verdict.PARITY) == floor.estimate.contains(0.0) == floor.unbiased
-    assert verdict is not Verdict.INCONCLUSIVE
+def test_rows_without_an_estimate_count_in_holms_family() -> None:
+    assert adjusted([0.01, None, 0.02]) == pytest.approx((0.03, 1.0, 0.04))
+    assert adjusted([0.01, None, None])[0] > adjusted([0.01])[0]
+
+
+@given(ends_ms)
+def test_the_aa_row_is_a_direction_exactly_when_its_interval_excludes_zero(ends: list[int]) -> None:
+    floor = Floor(estimate=estimate_of(ends[0] / 1e3, ends[1] / 1e3))
+    verdict = judge_aa(floor, MARGIN_S).verdict
+    assert verdict.is_direction == (not floor.unbiased)
+    assert (verdict is Verdict.EQUIVALENT) == (floor.unbiased and floor.bound_s <= MARGIN_S)
 
 
 def aa_samples(bias_s: float) -> list[PairSample]:
-    wobble_s = [0.001, -0.002, 0.0015, -0.0005, 0.001, -0.001]
+    wobble_s = [0.001, -0.002, 0.0015, -0.0005, 0.001, -0.001] * 4
     return [
-        PairSample(block=block, stratum="-", internal_s=0.2, external_s=0.2 + bias_s + wobble_s[block])
-        for block in range(6)
+        PairSample(
+            block=number // 4,
+            stratum="-",
+            baseline_s=0.2,
+            compared_s=0.2 + bias_s + wobble_s[number],
+            planned_s=0.0,
+            baseline_first=number % 4 in (0, 3),
+        )
+        for number in range(24)
     ]
 
 
 def test_a_biased_harness_fails_its_own_aa_row() -> None:
-    assert judge_aa(measure_floor(aa_samples(0.0))) is Verdict.PARITY
-    assert judge_aa(measure_floor(aa_samples(0.05))) is Verdict.EXTERNAL_SLOWER
-    assert judge_aa(measure_floor(aa_samples(-0.05))) is Verdict.EXTERNAL_FASTER
+    assert judge_aa(measure_floor(aa_samples(0.0)), MARGIN_S).verdict is Verdict.EQUIVALENT
+    assert judge_aa(measure_floor(aa_samples(0.05)), MARGIN_S).verdict is Verdict.EXTERNAL_SLOWER
+    assert judge_aa(measure_floor(aa_samples(-0.05)), MARGIN_S).verdict is Verdict.EXTERNAL_FASTER
 
 
 def test_the_floor_is_the_far_end_of_the_aa_interval() -> None:
     floor = measure_floor(aa_samples(0.001))
     assert floor.estimate.confidence == AA_CONFIDENCE
+    assert floor.estimate.spent == 1.0, "exact for independent blocks"
     assert floor.bound_s == floor.estimate.high > -floor.estimate.low
-
-
-CLEAN = Evidence(
-    floor=Floor(estimate=estimate_of(-0.005, 0.003)),
-    verdict=Verdict.EXTERNAL_SLOWER,
-    verdict_clean=Verdict.EXTERNAL_SLOWER,
-    internal_mean_s=0.005 / FLOOR_LIMIT,
-    unexplained_errors=0,
-    faults_planned=frozenset({"p04:tool:n2:status"}),
-    faults_delivered=frozenset({"p04:tool:n2:status"}),
-    faults_observed=frozenset({"p04:tool:n2:status"}),
-    pairs=48,
-    pairs_void=int(48 * VOID_LIMIT),
-    blocks=12,
-    blocks_contaminated=int(12 * CONTAMINATED_LIMIT),
-    findings=(),
-)
-
-
-def test_a_clean_row_is_claim_safe() -> None:
-    checked = gates(CLEAN)
-    assert claim_safe(checked)
-    assert len({gate.name for gate in checked}) == len(checked)
-
-
-@pytest.mark.parametrize(
-    ("gate", "change"),
-    [
-        ("aa_unbiased", {"floor": Floor(estimate=estimate_of(0.001, 0.003))}),
-        ("floor_fine", {"internal_mean_s": 0.004 / FLOOR_LIMIT}),
-        ("floor_fine", {"internal_mean_s": 0.0}),
-        ("errors_explained", {"unexplained_errors": 1}),
-        ("faults_delivered", {"faults_delivered": frozenset()}),
-        ("faults_delivered", {"faults_delivered": CLEAN.faults_planned | {"p04:tool:n9:status"}}),
-        ("faults_observed", {"faults_observed": frozenset()}),
-        ("pairs_valid", {"pairs_void": int(48 * VOID_LIMIT) + 1}),
-        ("pairs_valid", {"pairs": 0, "pairs_void": 0}),
-        ("blocks_clean", {"blocks_contaminated": int(12 * CONTAMINATED_LIMIT) + 1}),
-        ("contamination_harmless", {"verdict_clean": Verdict.INCONCLUSIVE}),
-        ("contamination_harmless", {"verdict_clean": None}),
-        ("check_clean", {"findings": ("pair 3: the arms called different tools",)}),
-    ],
-)
-def test_each_gate_alone_makes_a_row_unsafe(gate: str, change: dict[str, Any]) -> None:
-    checked = gates(replace(CLEAN, **change))
-    assert [g.name for g in checked if not g.passed] == [gate]
-    assert not claim_safe(checked)
-
-
-def test_no_gates_is_not_safe() -> None:
-    assert not claim_safe([])
-
-
-def test_a_failed_fault_gate_names_the_faults() -> None:
-    (failed,) = (gate for gate in gates(replace(CLEAN, faults_observed=frozenset())) if not gate.passed)
-    assert "p04:tool:n2:status" in failed.why
+    assert measure_floor(aa_samples(0.001), confidence=0.9).bound_s < floor.bound_s
