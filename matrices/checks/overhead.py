@@ -34,9 +34,12 @@ def of_overhead(
         wanted = planned[pair].attempts
         if not any(want.fault is not None for want in wanted):
             parts["the loop"].append(hops.loop)
-            parts["the model hop"].append(hops.model_hop)
-            if run.record is not None and len(run.record.tools) > 0:
-                parts["the tool hop"].append(hops.tool_hop)
+            at_model = sum(one.hop == "model" for one in run.attempts)
+            at_tools = len(run.attempts) - at_model
+            if at_model > 0:
+                parts["a trip to the model and back"].append(hops.model_hop / at_model)
+            if at_tools > 0:
+                parts["a trip to a tool and back"].append(hops.tool_hop / at_tools)
         for (before, after), want in zip(pairwise(run.attempts), wanted[1:], strict=False):
             late_s = after.start_s - before.start_s - before.duration_s - want.backoff_s
             parts["a backoff, beyond the policy's" if want.attempt > 0 else "the loop between calls"].append(

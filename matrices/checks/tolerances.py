@@ -16,7 +16,7 @@ GAP_S = 5.0
 START_S = 600.0
 """How long a start of processes may take, between the last step before and the first one after."""
 
-QUIET_S = 0.025
+QUIET_S = 0.04
 """What is mere overhead lies under this at least once in `ENOUGH` runs, for each request in flight."""
 
 ENOUGH = 4

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.matrices.tampering.answers import answered
+from tests.matrices.tampering.attempts import shift
 from tests.matrices.tampering.folder import Data, Folder, add, tampers
 
 SLOW = "latency_impossible"
@@ -102,9 +103,10 @@ def the_loop_of_an_arm_never_waited(c: Folder) -> None:
 def every_call_of_an_arm_is_50_ms_longer_on_its_hop(c: Folder) -> None:
     for outcome in c.outcomes(cell="aa", arm="internal_b"):
         record = outcome["record"]
-        record["attempts"][-1]["duration_s"] += 0.05
-        record["total_s"] += 0.05
-        slower(c, outcome, 0.05)
+        for place, attempt in enumerate(record["attempts"]):
+            attempt["duration_s"] += 0.05
+            shift(record, place + 1, 0.05)
+        slower(c, outcome, 0.05 * len(record["attempts"]))
 
 
 @tampers("clock_impossible", SLOW)
