@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pydantic
 
 from matrices import chain, plan
 from matrices import events as ev
@@ -93,7 +95,11 @@ class Campaign:
     def expectations(self) -> tuple[Expectation, ...]:
         """What the checker compares each cell with."""
         return tuple(
-            replace(plan.expectation_of(cell), remark=beat_sentence(cell, cell.arms[1]))
+            replace(
+                plan.expectation_of(cell),
+                in_flight=self.options.concurrency,
+                remark=beat_sentence(cell, cell.arms[1]),
+            )
             for cell in self.cells
         )
 
@@ -216,6 +222,8 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     _same_files(folder, history)
     _same_rules(manifest)
     suite = load_suite(str(folder / SUITE)).model_copy(update={"name": manifest.suite.name})
+    if missing := {"suite", "backend", "model_dir", "toxiproxy"} - set(manifest.details):
+        raise _inconsistent(f"details with {', '.join(sorted(missing))}", ", ".join(sorted(manifest.details)))
     options = Options(
         suite=str(manifest.details["suite"]),
         runs=manifest.runs,
@@ -234,7 +242,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)
     campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
-    _same_schedules(manifest, campaign)
+    _same_cells(manifest, campaign)
     return campaign, manifest, history
 
 
@@ -281,26 +289,36 @@ def _same_rules(manifest: Manifest) -> None:
             )
 
 
-def _same_schedules(manifest: Manifest, campaign: Campaign) -> None:
+def _same_cells(manifest: Manifest, campaign: Campaign) -> None:
     """A schedule that this version reads otherwise than the one that ran would judge the history wrongly."""
-    for written, cell in zip(manifest.cells, campaign.cells, strict=True):
-        if written.name != cell.name:
-            raise TreniError(
-                Code.DATA_LOSS,
-                "manifest_inconsistent",
-                expected=f"the cell of {written.profile} to be named {cell.name}",
-                got=written.name,
-                todo="restore the manifest; it was edited",
-                definite=True,
-            )
-        if written.schedule_hash != _hashes(cell):
+    planned = tuple(_manifest_cell(cell) for cell in campaign.cells)
+    names = [cell.name for cell in planned]
+    if names != [cell.name for cell in manifest.cells]:
+        raise _inconsistent(f"the cells {', '.join(names)}", ", ".join(cell.name for cell in manifest.cells))
+    for written, mine in zip(manifest.cells, planned, strict=True):
+        if written.schedule_hash != mine.schedule_hash:
             raise TreniError(
                 Code.FAILED_PRECONDITION,
                 "schedule_changed",
-                expected=f"the schedule of {cell.name} to hash to {written.schedule_hash}",
-                got=str(_hashes(cell)),
+                expected=f"the schedule of {mine.name} to hash to {written.schedule_hash}",
+                got=str(mine.schedule_hash),
                 todo="use the version of treni-route that the manifest names",
             )
+        for field in dataclasses.fields(ManifestCell):
+            want, got = getattr(mine, field.name), getattr(written, field.name)
+            if want != got:
+                raise _inconsistent(f"{field.name} of {mine.name} to be {want}", str(got))
+
+
+def _inconsistent(expected: str, got: str) -> TreniError:
+    return TreniError(
+        Code.DATA_LOSS,
+        "manifest_inconsistent",
+        expected=expected,
+        got=got,
+        todo="restore the manifest; it was edited",
+        definite=True,
+    )
 
 
 def _manifest_cell(cell: PlannedCell) -> ManifestCell:
@@ -319,9 +337,15 @@ def _manifest_cell(cell: PlannedCell) -> ManifestCell:
 
 
 def _profile(cell: ManifestCell) -> Profile:
-    return Profile.model_validate(
-        {"name": cell.profile, "title": cell.title, "policy": cell.policy, "faults": cell.schedule}
-    )
+    data = {"name": cell.profile, "title": cell.title, "policy": cell.policy, "faults": cell.schedule}
+    try:
+        return Profile.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _inconsistent(
+            f"the profile of {cell.name}: {where}: {first['msg']}", repr(first["input"])
+        ) from None
 
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:

@@ -96,7 +96,12 @@ def check(
     found = [
         *plan.of_manifest(manifest, expectations),
         *walked.findings,
-        *clock.of_clocks(events, created_utc=manifest.created_utc, concurrency=manifest.concurrency),
+        *clock.of_clocks(
+            events,
+            created_utc=manifest.created_utc,
+            concurrency=manifest.concurrency,
+            holding={expected.cell for expected in expectations if expected.breaks_hosts},
+        ),
         *sameness.of_sameness(
             {
                 name: [run for pair, arms in of.items() if pair not in void[name] for run in arms.values()]

@@ -147,8 +147,8 @@ class Expectation:
 
     `roles` names for each arm the process that answers. `faulted` are the arms on which the schedule acts, at `hop`;
     their first attempt there has the number `first_attempt`. `breaks_hosts`: the schedule has faults that break the
-    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `remark` is what a
-    reader of the error rates must know of the schedule, "" for nothing.
+    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is how
+    many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
     """
 
     cell: str
@@ -162,6 +162,7 @@ class Expectation:
     first_attempt: int
     breaks_hosts: bool
     standstill_s: float
+    in_flight: int = 1
     remark: str = ""
 
     def errors(self, arm: str, *, but: Collection[int] = ()) -> int:
@@ -183,15 +184,18 @@ class Expectation:
         return sum(pair.runs[arm].phantoms for pair in self.pairs)
 
 
-def held_s(kind: Kind | None, *, timeout_s: float, answer_bytes: int = 0) -> float:
+def held_s(kind: Kind | None, *, timeout_s: float, has_hops: bool = True, answer_bytes: int = 0) -> float:
     """How long an attempt under a fault of that kind lasts at least, where its answer has `answer_bytes` bytes.
 
     Toxiproxy's `bandwidth` waits a millisecond for each `rate_kb_s` bytes, its `slicer` after each slice but one that
-    the connection's end may cut off. No attempt is held beyond its timeout.
+    the connection's end may cut off. No attempt is held beyond its timeout, but by a hang in the caller's own process
+    (where the arm does not have hops): it stops the clock that would end the attempt.
     """
     match kind:
         case Stall():
             return timeout_s
+        case Hang(duration_ms=duration_ms) if not has_hops:
+            return duration_ms / 1000
         case Latency(delay_ms=delay_ms) | Hang(duration_ms=delay_ms) | Hog(duration_ms=delay_ms):
             return min(delay_ms / 1000, timeout_s)
         case Bandwidth(rate_kb_s=rate):

@@ -84,7 +84,7 @@ class HostWatch:
         self._bystander = bystander
         self._log = log
         self._warm_up = warm_up
-        self._holding = asyncio.Lock()
+        self._warming = asyncio.Lock()
         self._warm_returns = 0
 
     @classmethod
@@ -120,16 +120,16 @@ class HostWatch:
         The outages and restarts that end by then are in the history. A role that does not answer for `HOLD_LIMIT_S`
         is given up, which ends the cell as broken.
         """
-        async with self._holding:
-            limit_s = time.monotonic() + HOLD_LIMIT_S
-            await self._all_answer()
-            # As at the start of a cell: a cold process, or a connection that still backs off, is no finding of the
-            # next request's.
-            while self._warm_returns < self._log.returns and time.monotonic() < limit_s:
+        limit_s = time.monotonic() + HOLD_LIMIT_S
+        await self._all_answer()
+        # As at the start of a cell: a cold process, or a connection that still backs off, is no finding of the next
+        # request's.
+        while self._warm_returns < self._log.returns and time.monotonic() < limit_s:
+            async with self._warming:
                 returns = self._log.returns
-                if await self._warm_up():
+                if self._warm_returns < returns and await self._warm_up():
                     self._warm_returns = returns
-                await self._all_answer()
+            await self._all_answer()
 
     async def _all_answer(self) -> None:
         silent = await self._bystander.all_answer(limit_s=HOLD_LIMIT_S, gone=self._topology.is_gone)

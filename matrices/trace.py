@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.faults import Crash, Fault, Hop, Reset, Status
+from grpc import StatusCode
+
+from chaos.faults import Crash, Fault, Hop, Status
 from chaos.schedule import PredictedAttempt, PredictedRequest
 from controller.policy import Policy
 from matrices.expectation import (
@@ -115,7 +117,11 @@ class _Run:
             code=code,
             kinds=kinds,
             backoff_s=wait_s,
-            held_s=held_s(None if fault is None else fault.kind, timeout_s=policy.timeout_s(hop)),
+            held_s=held_s(
+                None if fault is None else fault.kind,
+                timeout_s=policy.timeout_s(hop),
+                has_hops=self.arm.has_hops,
+            ),
             tool_runs=one is None or one.tool_runs,
         )
 
@@ -181,9 +187,9 @@ def _failure(fault: Fault, *, has_hops: bool) -> tuple[str, str, frozenset[str]]
     if isinstance(fault.kind, Status):
         # Whoever refuses knows that nothing happened, whatever the code alone would prove.
         return "fail", fault.kind.code, frozenset({injected})
-    code = Code.UNAVAILABLE if isinstance(fault.kind, Reset | Crash) else Code.DEADLINE_EXCEEDED
-    kinds = {code.name.lower()}
+    (name,) = fault.kind.error_codes
+    kinds = {name.lower()}
     if not has_hops:
         # Two limits of one deadline stand around the tool; either may be the first to strike.
         kinds.add(injected)
-    return "fail" if DEFINITE[code] else "unknown", code.name, frozenset(kinds)
+    return "fail" if DEFINITE[StatusCode[name]] else "unknown", name, frozenset(kinds)

@@ -47,8 +47,8 @@ def of_attempts(
 
 
 def late_s(of_cell: Expectation) -> float:
-    """How much later than planned a process of the cell may act."""
-    return LATE_S + of_cell.standstill_s
+    """How much later than planned a process of the cell may act: requests in flight wait for one another."""
+    return LATE_S * of_cell.in_flight + of_cell.standstill_s
 
 
 def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Expectation) -> bool:
@@ -105,7 +105,8 @@ def _duration(
 ) -> Iterator[Wrong]:
     timeout_s = of_cell.policy.timeout_s(want.hop)
     kind = None if want.fault is None else want.fault.kind
-    least_s = 0.0 if hurried else held_s(kind, timeout_s=timeout_s, answer_bytes=_answer_bytes(want, run))
+    slowed_s = held_s(kind, timeout_s=timeout_s, answer_bytes=_answer_bytes(want, run))
+    least_s = 0.0 if hurried else max(want.held_s, slowed_s)
     if not math.isfinite(got.duration_s) or got.duration_s < least_s - CLOCK_S or got.duration_s < 0:
         yield "attempt_duration", f"expected at least {least_s * 1e3:.3f} ms, got {got.duration_s * 1e3:.3f}"
     elif got.duration_s > (limit_s := timeout_s + late_s(of_cell)):

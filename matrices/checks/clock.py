@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -12,20 +12,27 @@ from matrices.checks.finding import Finding
 from matrices.checks.tolerances import CLOCK_S, ENOUGH, GAP_S, QUIET_S, START_S, WALL_STEP_S
 
 
-def of_clocks(events: Iterable[ev.Event], *, created_utc: str, concurrency: int) -> Iterator[Finding]:
+def of_clocks(
+    events: Iterable[ev.Event], *, created_utc: str, concurrency: int, holding: Collection[str]
+) -> Iterator[Finding]:
     """Findings about the harness's monotonic clock at invokes, block marks and outcomes, and about wall time.
 
-    An outcome tells no time of its own: it came `latency_s` after its invoke.
+    An outcome tells no time of its own: it came `latency_s` after its invoke. In the cells `holding` new requests wait
+    for what a fault broke, so that with others in flight none follows another at once.
     """
-    clock = _Clock(concurrency=concurrency, wall_s=_wall_s(created_utc))
+    clock = _Clock(concurrency=concurrency, holding=holding, wall_s=_wall_s(created_utc))
     if clock.wall_s is None:
         yield Finding(kind="clock_impossible", cell="", detail=f"the campaign was made at {created_utc!r}")
     for event in events:
         match event:
             case ev.Resumed():
                 yield from clock.resume(event)
-            case ev.CellStarted() | ev.Outage() | ev.Restarted():
+            case ev.CellStarted():
                 clock.start()
+            case ev.Outage():
+                yield from clock.back(event, event.start_s, event.end_s)
+            case ev.Restarted():
+                yield from clock.back(event, event.died_s, event.serving_s)
             case ev.Block():
                 yield from clock.mark(event)
             case ev.Invoke():
@@ -47,6 +54,7 @@ class _Clock:
     """
 
     concurrency: int
+    holding: Collection[str]
     wall_s: float | None
     now_s: float | None = None
     offset_s: float | None = None
@@ -65,6 +73,14 @@ class _Clock:
         """Processes come up: what was before does not say when."""
         self.starting, self.last = True, None
 
+    def back(self, event: ev.Outage | ev.Restarted, gone_s: float, back_s: float) -> Iterator[Finding]:
+        """A process is back: how long requests waited for it, nobody says."""
+        if not gone_s <= back_s:
+            detail = f"{event.type}: the {event.role} was back {gone_s - back_s:.3f} s before it was gone"
+            yield Finding(kind="clock_impossible", cell=event.cell, detail=detail)
+        self.now_s = max(back_s, back_s if self.now_s is None else self.now_s)
+        self.start()
+
     def mark(self, event: ev.Block) -> Iterator[Finding]:
         """A block's start or end: after all that came before it."""
         what = f"the {event.phase} of block {event.block}"
@@ -75,10 +91,13 @@ class _Clock:
         """A run begins."""
         what = f"the invoke of {event.run_id}"
         # With more requests in flight only the pair's own other run is known to be the step before.
-        before = self.last if self.concurrency == 1 else self.ended.get((event.cell, event.pair))
+        before = self.last if self.concurrency == 1 else self._other(event)
         yield from self._step(event.cell, what, event.mono_s, before)
         yield from self._wall(event.wall_time, event.cell, what, event.mono_s)
         self.invoked_s[event.run_id] = event.mono_s
+
+    def _other(self, event: ev.Invoke) -> tuple[str, float] | None:
+        return None if event.cell in self.holding else self.ended.get((event.cell, event.pair))
 
     def outcome(self, event: ev.Outcome) -> None:
         """A run ended."""

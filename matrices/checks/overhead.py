@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from matrices.checks.finding import Finding
 from matrices.checks.tolerances import ENOUGH, QUIET_S
-from matrices.expectation import Expectation, held_s
+from matrices.expectation import Expectation
 from matrices.hops import hops_of
 from matrices.runs import Run
 
@@ -45,9 +45,8 @@ def of_overhead(
         for want, got in zip(wanted, run.attempts, strict=False):
             if want.fault is None or planned[pair].hurried or want.outcome == "ok":
                 continue
-            least_s = held_s(want.fault.kind, timeout_s=expected.policy.timeout_s(want.hop))
             parts[f"an attempt under a {want.fault.kind.name}, beyond its time"].append(
-                got.duration_s - least_s
+                got.duration_s - want.held_s
             )
     limit_s = QUIET_S * concurrency
     for name, values in parts.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from matrices.checks.finding import Finding, differs
 from matrices.expectation import Expectation, ExpectedPair
@@ -23,7 +24,11 @@ def of_manifest(manifest: Manifest, expectations: Sequence[Expectation]) -> Iter
         )
         for pair in (() if first is None else first.pairs)
     )
-    claims: list[tuple[str, object, object]] = [("tasks of the suite", tasks, manifest.suite.tasks)]
+    claims: list[tuple[str, object, object]] = [
+        ("tasks of the suite", tasks, manifest.suite.tasks),
+        ("name of the suite", PurePath(str(manifest.details.get("suite"))).stem, manifest.suite.name),
+        ("backend asked for", manifest.model.backend, manifest.details.get("backend")),
+    ]
     names = [cell.name for cell in manifest.cells]
     claims.append(("cells", [expectation.cell for expectation in expectations], names))
     for cell, expected in zip(manifest.cells, expectations, strict=False):

@@ -215,6 +215,10 @@ class _Walk:
                 self._log(cell, event)
             case ev.Outage() | ev.Restarted() if not self.expected[event.cell].breaks_hosts:
                 self._stray(event.cell, f"{event.type} of the {event.role}, which no fault breaks")
+            case ev.Restarted() if event.pid < 2 or event.pid in start.pids.values():
+                self._found(
+                    "start_not_as_planned", event.cell, f"the {event.role} is back as process {event.pid}"
+                )
             case ev.Restarted():
                 key = (event.cell, start.epoch, start.segment, event.role)
                 self.result.restarted.setdefault(key, set()).add(event.pid)

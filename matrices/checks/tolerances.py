@@ -6,7 +6,9 @@ CLOCK_S = 0.001
 """How far below zero a part of a time may lie: parts are differences of clocks read in different processes."""
 
 LATE_S = 0.5
-"""How much later than planned a process may act: on a machine with more to do than processors, a wake-up waits."""
+"""How much later than planned a process may act: on a machine with more to do than processors, a wake-up waits.
+
+For each request in flight: they wait for one another too."""
 
 GAP_S = 5.0
 """How long the harness may take between two steps of a sequential campaign; a block's end waits for the disk."""

@@ -31,6 +31,7 @@ _DIRECT_TASKS_S = np.array([0.150, 0.170, 0.190, 0.210])  # by place in the bloc
 _TOOL_TASK_S = 0.240
 _TASK_SPREAD_S = 0.012
 _LAST_TURN_SHARE = 0.4  # of a task's latency: what a request that fails at its tool does not spend
+_LEAST_SHARE = 0.1  # of what a request would take without noise: none ends before it begins
 _MACHINE_SPREAD = 0.05  # of the latency, both arms alike
 _MACHINE_MEMORY = 0.6  # correlation of one block's state of the machine with the next
 
@@ -51,7 +52,7 @@ class Batch:
     """Campaigns of one plan: seconds (campaigns, pairs) and the truth of each (campaigns,).
 
     `answered` says of which pairs both arms answer, `without_order_s` has the same seconds (arms, campaigns, pairs)
-    before who goes first changed them.
+    before who goes first changed them, None where that changes nothing.
     """
 
     pairs: Pairs
@@ -60,7 +61,7 @@ class Batch:
     compared_errors: int
     baseline_s: Array
     compared_s: Array
-    without_order_s: Array
+    without_order_s: Array | None
     difference_s: Array
     ratio: Array
 
@@ -90,6 +91,7 @@ def draw(rng: np.random.Generator, setting: Setting, campaigns: int, plan_seed: 
     truth[1] += compared * (setting.planted_s + disturbed.own_warm_up_s)
     seconds = truth + disturbed.noise_s
     seconds[1] += compared * disturbed.one_arm_s
+    seconds = np.maximum(seconds, _LEAST_SHARE * truth)
     half = disturbed.order_effect / 2 * np.array(plan.pairs.signs)
     ordered = seconds * (1 + np.stack([-half, half])[:, None, :])
     means = truth.mean(axis=2)
@@ -100,7 +102,7 @@ def draw(rng: np.random.Generator, setting: Setting, campaigns: int, plan_seed: 
         compared_errors=int(plan.fails[1].sum()),
         baseline_s=ordered[0],
         compared_s=ordered[1],
-        without_order_s=seconds,
+        without_order_s=seconds if disturbed.order_effect else None,
         difference_s=means[1] - means[0],
         ratio=means[1] / means[0],
     )

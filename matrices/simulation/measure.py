@@ -138,7 +138,9 @@ def _outcomes(setting: Setting, campaigns: int, seed: int, plan: int) -> _Outcom
         covered=estimates.contain(batch.difference_s),
         ratio_covered=ratios(fitted, pairs).contain(batch.ratio),
         width_s=estimates.high - estimates.low,
-        moved_s=fitted.value_s - fit(batch.pairs, *batch.without_order_s).value_s,
+        moved_s=np.zeros(campaigns)
+        if batch.without_order_s is None
+        else fitted.value_s - fit(batch.pairs, *batch.without_order_s).value_s,
         direction=np.array([verdict.is_direction for verdict, _ in judged]),
         wrong=np.array(
             [

@@ -279,7 +279,7 @@ def manifest(*cells: mf.ManifestCell, runs: int = 2, per_block: int = 4) -> mf.M
         contamination={"steal_fraction": 0.10, "other_cpu_fraction": 0.25},
         side_effect_tools=("ledger_append",),
         cells=cells,
-        details={},
+        details={"suite": "core", "backend": "numpy", "model_dir": None, "toxiproxy": None},
     )
 
 

@@ -21,7 +21,7 @@ from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
-CAMPAIGNS = int(os.environ.get("TRENI_HONEST", "3"))
+CAMPAIGNS = int(os.environ.get("TRENI_HONEST", "2"))
 """How many of the campaigns run; `make honest` runs them all."""
 
 HOGS = 2
@@ -67,12 +67,15 @@ def _runs(suite: str, runs: int, *options: str) -> tuple[str, ...]:
 
 def _every() -> dict[str, Honest]:
     made = {
-        "refused calls under faults": Honest(profiles=("p03", "tool_slows"), options=_runs("chains", 3)),
+        "refused calls under faults": Honest(profiles=("p03",), options=_runs("chains", 3)),
+        "concurrent, on a loaded machine": Honest(
+            profiles=("by_request",), options=_runs("chains", 2, "--concurrency", "6"), loaded=True
+        ),
         "killed, every kind of fault on the tool hop": Honest(
             profiles=("tool_hop_slows",), options=_runs("chains", 2), killed=True
         ),
-        "concurrent, on a loaded machine": Honest(
-            profiles=("by_request", "r03"), options=_runs("chains", 2, "--concurrency", "6"), loaded=True
+        "refused calls that are slow, or whose refusal is lost": Honest(
+            profiles=("tool_slows",), options=_runs("chains", 3)
         ),
         "lost answers without keys": Honest(
             profiles=("answers_lost", "tool_slows"), options=_runs("tool_only", 2, "--no-idempotency")

@@ -40,6 +40,7 @@ class Told:
     """What the history of a campaign's last cell tells."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         campaign, _ = load_campaign(folder)
         self.cell = campaign.cells[-1]
         events = read_history(campaign.history_path).events
@@ -79,6 +80,8 @@ class Told:
             assert not met - planned
             assert struck - set(failed) == set() or prediction.errors == 0
         assert collateral.unaccounted(self.evidence) == ()
+        checked = h.verb("check", self.folder)
+        assert checked.returncode == 0, checked.stdout
 
     def rows_of_failed(self, arm: str) -> list[str]:
         return [row.run_id for row in self.state.effects[arm] if row.run_id in self.failed(arm)]

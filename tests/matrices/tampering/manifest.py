@@ -153,3 +153,28 @@ def the_campaign_was_made_after_it_ran(c: Folder) -> None:
 @tampers("manifest_malformed")
 def an_unknown_key(c: Folder) -> None:
     c.manifest["colour"] = "red"
+
+
+@tampers("manifest_inconsistent")
+def the_a_a_cell_has_another_policy(c: Folder) -> None:
+    cell(c, "aa")["policy"]["tool_timeout"] = 9.0
+
+
+@tampers("manifest_inconsistent")
+def a_rule_that_no_profile_can_have(c: Folder) -> None:
+    cell(c)["schedule"]["rules"][0]["kind"] = "gremlin"
+
+
+@tampers("manifest_inconsistent")
+def another_backend_was_asked_for(c: Folder) -> None:
+    c.manifest["details"]["backend"] = "cupy"
+
+
+@tampers("manifest_inconsistent")
+def another_suite_was_asked_for(c: Folder) -> None:
+    c.manifest["details"]["suite"] = "core"
+
+
+@tampers("manifest_inconsistent")
+def nobody_knows_what_was_asked_for(c: Folder) -> None:
+    c.manifest["details"] = {}
