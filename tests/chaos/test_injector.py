@@ -116,17 +116,17 @@ REFUSED = tools_pb2.CallToolRequest(name="ledger_append", arguments_json='{"acco
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "least_s"),
+    ("kind", "code", "timeout_s", "least_s"),
     [
-        (Latency(delay_ms=120), "INVALID_ARGUMENT", 0.12),
-        (Stall(direction="response"), "DEADLINE_EXCEEDED", 0.3),
-        (Status(), "UNAVAILABLE", 0.0),
+        (Latency(delay_ms=120), "INVALID_ARGUMENT", HANG_S, 0.12),
+        (Stall(direction="response"), "DEADLINE_EXCEEDED", 0.3, 0.3),
+        (Status(), "UNAVAILABLE", HANG_S, 0.0),
     ],
 )
-async def test_a_tools_own_refusal_is_late_or_lost_like_an_answer(refusing, kind, code, least_s):
+async def test_a_tools_own_refusal_is_late_or_lost_like_an_answer(refusing, kind, code, timeout_s, least_s):
     begun = time.perf_counter()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await refusing.Call(REFUSED, timeout=0.3, metadata=((metadata.FAULT, encoded(kind)),))
+        await refusing.Call(REFUSED, timeout=timeout_s, metadata=((metadata.FAULT, encoded(kind)),))
     assert time.perf_counter() - begun >= least_s
     error = from_rpc_error(caught.value, hop="tool")
     assert (error.code.name, error.kind == "ledger_account_unknown") == (code, code == "INVALID_ARGUMENT")

@@ -8,20 +8,19 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tests:
-    """pytest on `nodes`: one of them, by its whole node id without parameters, must fail."""
+    """pytest on `nodes`, whole node ids without parameters."""
 
     nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Campaign:
-    """A campaign of one profile, then `check` on its folder: a finding of one of the kinds must be printed.
+    """A campaign of one profile, then `check` on its folder.
 
     `rules` are the profile's fault rules in TOML and `suite` the name of one of `campaigns.SUITES`; `arguments` go
     to `matrix`.
     """
 
-    kinds: tuple[str, ...]
     suite: str
     rules: str = ""
     site: str = "hop"
@@ -29,16 +28,20 @@ class Campaign:
     arguments: tuple[str, ...] = ()
 
 
-Sight: TypeAlias = Tests | Campaign
+Command: TypeAlias = Tests | Campaign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bug:
-    """`old`, which stands exactly once in `file`, replaced by `new`. `breaks` says what it does, for the table."""
+    """`old`, which stands exactly once in `file`, replaced by `new`; `breaks` says what that does.
+
+    `seen_by` notices it by a test among its nodes that fails, or a finding of one of `kinds` that it prints.
+    """
 
     name: str
     file: str
     old: str
     new: str
     breaks: str
-    seen_by: Sight
+    seen_by: Command
+    kinds: tuple[str, ...] = ()

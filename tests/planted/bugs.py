@@ -20,7 +20,8 @@ KEYS = (
         old="                    idempotency_key=key,\n",
         new='                    idempotency_key=f"{key}/{context.key.attempt}" if key else "",\n',
         breaks="a retry is a new effect, and the record still says one key",
-        seen_by=Campaign(kinds=("effect_duplicate",), suite="ledger", rules=LOST_ANSWER),
+        seen_by=Campaign(suite="ledger", rules=LOST_ANSWER),
+        kinds=("effect_duplicate",),
     ),
     Bug(
         name="key-shared-by-calls",
@@ -44,7 +45,8 @@ KEYS = (
         old='run_id = f"{name}/{planned.pair}/{arm}/{segment.epoch}"',
         new='run_id = f"{name}/0/{arm}/{segment.epoch}"',
         breaks="runs can't be told apart, and their keys clash",
-        seen_by=Campaign(kinds=("run_id_wrong", "error_unplanned"), suite="ledger"),
+        seen_by=Campaign(suite="ledger"),
+        kinds=("run_id_wrong", "error_unplanned"),
     ),
 )
 
@@ -55,7 +57,8 @@ RETRIES = (
         old="len(self._errors) > policy.retries",
         new="len(self._errors) > policy.retries + 1",
         breaks="requests succeed that the policy gives up",
-        seen_by=Campaign(kinds=("error_count", "retry_count"), suite="mixed", rules=STATUS, retries=0),
+        seen_by=Campaign(suite="mixed", rules=STATUS, retries=0),
+        kinds=("error_count", "retry_count"),
     ),
     Bug(
         name="one-retry-too-few",
@@ -63,7 +66,8 @@ RETRIES = (
         old="len(self._errors) > policy.retries",
         new="len(self._errors) >= policy.retries",
         breaks="requests fail that the policy tries again",
-        seen_by=Campaign(kinds=("error_count", "error_unplanned"), suite="mixed", rules=STATUS),
+        seen_by=Campaign(suite="mixed", rules=STATUS),
+        kinds=("error_count", "error_unplanned"),
     ),
     Bug(
         name="fatal-status-tried-again",
@@ -119,7 +123,8 @@ RETRIES = (
         old="await hops.deadline.clock.sleep(wait_s)",
         new="await hops.deadline.clock.sleep(0.0)",
         breaks="a failing hop is hammered",
-        seen_by=Campaign(kinds=("backoff_wrong",), suite="mixed", rules=STATUS),
+        seen_by=Campaign(suite="mixed", rules=STATUS),
+        kinds=("backoff_wrong",),
     ),
     Bug(
         name="policy-seed-ignored",
@@ -127,7 +132,8 @@ RETRIES = (
         old='policy=policy_of(_profile(config), seed=config["seed"])',
         new="policy=policy_of(_profile(config), seed=0)",
         breaks="a campaign's seed does not reach its backoffs",
-        seen_by=Campaign(kinds=("backoff_wrong",), suite="mixed", rules=STATUS, arguments=("--seed", "5")),
+        seen_by=Campaign(suite="mixed", rules=STATUS, arguments=("--seed", "5")),
+        kinds=("backoff_wrong",),
     ),
 )
 
@@ -146,7 +152,8 @@ TIME = (
         old="self._hops.policy.timeout_s(self._key.hop)",
         new="self._hops.policy.timeout_s(self._key.hop) / 2",
         breaks="a stall costs half of what the policy says",
-        seen_by=Campaign(kinds=("attempt_duration", "fault_not_observed"), suite="mixed", rules=LOST_REQUEST),
+        seen_by=Campaign(suite="mixed", rules=LOST_REQUEST),
+        kinds=("attempt_duration", "fault_not_observed"),
     ),
     Bug(
         name="deadline-put-off",
@@ -162,7 +169,8 @@ TIME = (
         old="        latency_s = time.perf_counter() - started\n",
         new="        latency_s = ttft_s or time.perf_counter() - started\n",
         breaks="an arm that begins early looks fast",
-        seen_by=Campaign(kinds=("hops_negative",), suite="mixed"),
+        seen_by=Campaign(suite="mixed"),
+        kinds=("hops_negative",),
     ),
     Bug(
         name="failures-take-no-time",
@@ -170,7 +178,8 @@ TIME = (
         old="            latency_s=latency_s,\n",
         new="            latency_s=latency_s if error is None else 0.0,\n",
         breaks="an arm that fails looks fast",
-        seen_by=Campaign(kinds=("latency_impossible",), suite="mixed", rules=STATUS, retries=0),
+        seen_by=Campaign(suite="mixed", rules=STATUS, retries=0),
+        kinds=("latency_impossible",),
     ),
 )
 
@@ -181,7 +190,8 @@ ORDER = (
         old="for arm in planned.order:",
         new="for arm in reversed(planned.order):",
         breaks="who goes first is not who was drawn",
-        seen_by=Campaign(kinds=("pair_not_as_planned",), suite="mixed"),
+        seen_by=Campaign(suite="mixed"),
+        kinds=("pair_not_as_planned",),
     ),
     Bug(
         name="order-not-drawn",
@@ -208,7 +218,8 @@ EFFECTS = (
         old='" VALUES (?, ?, ?, ?, ?, ?)",',
         new="\" VALUES (?1, ?2, ?3, ?4, ?5, ?6), (?1, ?2, ?3, ?4 || '+', ?5, ?6)\",",
         breaks="one call writes two rows, the second under another key",
-        seen_by=Campaign(kinds=("effect_duplicate",), suite="ledger"),
+        seen_by=Campaign(suite="ledger"),
+        kinds=("effect_duplicate",),
     ),
     Bug(
         name="effect-before-refusal",
@@ -216,7 +227,8 @@ EFFECTS = (
         old="        self._check(account, amount)\n",
         new="        self._append(account, amount, info)\n        self._check(account, amount)\n",
         breaks="a call that the tool refuses writes all the same",
-        seen_by=Campaign(kinds=("effect_stranger", "effect_duplicate", "effect_phantom"), suite="repaired"),
+        seen_by=Campaign(suite="repaired"),
+        kinds=("effect_stranger", "effect_duplicate", "effect_phantom"),
     ),
     Bug(
         name="effect-not-written",
@@ -224,7 +236,8 @@ EFFECTS = (
         old="            if not replayed:\n",
         new="            if replayed:\n",
         breaks="the caller is told of an entry that is not there",
-        seen_by=Campaign(kinds=("effect_lost",), suite="ledger"),
+        seen_by=Campaign(suite="ledger"),
+        kinds=("effect_lost",),
     ),
     Bug(
         name="effect-of-another-amount",
@@ -232,7 +245,8 @@ EFFECTS = (
         old="info.idempotency_key, account, amount),\n",
         new="info.idempotency_key, account, amount + 1),\n",
         breaks="the entry is not the one that was asked for",
-        seen_by=Campaign(kinds=("effect_lost", "effect_altered"), suite="ledger"),
+        seen_by=Campaign(suite="ledger"),
+        kinds=("effect_lost", "effect_altered"),
     ),
     Bug(
         name="effect-not-committed",
@@ -240,7 +254,8 @@ EFFECTS = (
         old='self._database.execute("COMMIT")',
         new='self._database.execute("ROLLBACK")',
         breaks="every entry is taken back before it is acknowledged",
-        seen_by=Campaign(kinds=("effect_lost",), suite="ledger"),
+        seen_by=Campaign(suite="ledger"),
+        kinds=("effect_lost",),
     ),
 )
 
@@ -251,7 +266,8 @@ FAULTS = (
         old="            if fault is None:\n",
         new="            if fault is None or fault.id:\n",
         breaks="a faulted attempt falls through to the clean lane",
-        seen_by=Campaign(kinds=("fault_not_delivered",), suite="mixed", rules=LOST_REQUEST),
+        seen_by=Campaign(suite="mixed", rules=LOST_REQUEST),
+        kinds=("fault_not_delivered",),
     ),
     Bug(
         name="fault-logged-but-not-delivered",
@@ -259,7 +275,8 @@ FAULTS = (
         old="make(channel)(request, metadata=pairs, **options)",
         new="clean(request, metadata=pairs, **options)",
         breaks="the log says that a fault struck, and none did",
-        seen_by=Campaign(kinds=("fault_not_observed",), suite="mixed", rules=LOST_REQUEST),
+        seen_by=Campaign(suite="mixed", rules=LOST_REQUEST),
+        kinds=("fault_not_observed",),
     ),
     Bug(
         name="fault-delivered-but-not-logged",
@@ -267,7 +284,8 @@ FAULTS = (
         old='            self._deliveries.append_for(fault, "lane", dict(pairs))\n',
         new="",
         breaks="a fault strikes of which the log says nothing",
-        seen_by=Campaign(kinds=("fault_not_delivered",), suite="mixed", rules=LOST_REQUEST),
+        seen_by=Campaign(suite="mixed", rules=LOST_REQUEST),
+        kinds=("fault_not_delivered",),
     ),
     Bug(
         name="delivery-logged-twice",
@@ -275,7 +293,8 @@ FAULTS = (
         old="os.write(self._descriptor, line)",
         new="os.write(self._descriptor, line * 2)",
         breaks="the log says that a fault struck twice",
-        seen_by=Campaign(kinds=("fault_delivered_twice",), suite="mixed", rules=STATUS),
+        seen_by=Campaign(suite="mixed", rules=STATUS),
+        kinds=("fault_delivered_twice",),
     ),
     Bug(
         name="fault-on-the-retry-too",
@@ -283,7 +302,8 @@ FAULTS = (
         old="        self._next_n += 1\n",
         new="        self._next_n += 2\n",
         breaks="faults strike attempts that the schedule leaves alone",
-        seen_by=Campaign(kinds=("fault_not_planned",), suite="mixed", rules=STATUS),
+        seen_by=Campaign(suite="mixed", rules=STATUS),
+        kinds=("fault_not_planned",),
     ),
     Bug(
         name="warm-up-counted",
@@ -291,7 +311,8 @@ FAULTS = (
         old="if key.hop != self._schedule.hop or key.request_index == WARMUP_REQUEST:",
         new="if key.hop != self._schedule.hop:",
         breaks="the warm-up moves the schedule on by an attempt",
-        seen_by=Campaign(kinds=("fault_not_planned",), suite="mixed", rules=STATUS),
+        seen_by=Campaign(suite="mixed", rules=STATUS),
+        kinds=("fault_not_planned",),
     ),
     Bug(
         name="stall-in-the-other-direction",
@@ -300,11 +321,11 @@ FAULTS = (
         new='case Stall(direction="response"):',
         breaks="the tool runs where it should not, and does not where it should",
         seen_by=Campaign(
-            kinds=("effect_duplicate", "effect_lost"),
             suite="ledger",
             rules=LOST_ANSWER,
             arguments=_WITHOUT_KEYS,
         ),
+        kinds=("effect_duplicate", "effect_lost"),
     ),
     Bug(
         name="stall-of-the-tool-in-the-other-direction",
@@ -313,12 +334,12 @@ FAULTS = (
         new='if direction == "request":',
         breaks="the same at the tool, in both arms",
         seen_by=Campaign(
-            kinds=("effect_duplicate", "effect_lost"),
             suite="ledger",
             rules=LOST_ANSWER,
             site="tool",
             arguments=_WITHOUT_KEYS,
         ),
+        kinds=("effect_duplicate", "effect_lost"),
     ),
     Bug(
         name="refused-after-the-tool-ran",
@@ -327,12 +348,12 @@ FAULTS = (
         new="            await run()\n            raise _injected(fault, grpc.StatusCode[code])\n",
         breaks="a status that says nothing happened, after it did, in the internal arm",
         seen_by=Campaign(
-            kinds=("effect_duplicate", "effect_phantom"),
             suite="ledger",
             rules=STATUS,
             site="tool",
             arguments=_WITHOUT_KEYS,
         ),
+        kinds=("effect_duplicate", "effect_phantom"),
     ),
 )
 
@@ -343,7 +364,8 @@ RECORDS = (
         old='arm="internal", model=',
         new='arm="external", model=',
         breaks="a record claims to be of the other arm",
-        seen_by=Campaign(kinds=("arm_swapped",), suite="mixed"),
+        seen_by=Campaign(suite="mixed"),
+        kinds=("arm_swapped",),
     ),
     Bug(
         name="external-arm-called-internal",
@@ -351,7 +373,8 @@ RECORDS = (
         old='arm="external",',
         new='arm="internal",',
         breaks="a record claims to be of the other arm",
-        seen_by=Campaign(kinds=("arm_swapped",), suite="mixed"),
+        seen_by=Campaign(suite="mixed"),
+        kinds=("arm_swapped",),
     ),
     Bug(
         name="arms-swapped",
@@ -359,7 +382,8 @@ RECORDS = (
         old="AgentClient(topology.address(arm)) for arm in plan.arms",
         new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]])) for arm in plan.arms",
         breaks="each arm's requests go to the other one",
-        seen_by=Campaign(kinds=("arm_swapped",), suite="mixed"),
+        seen_by=Campaign(suite="mixed"),
+        kinds=("arm_swapped",),
     ),
     Bug(
         name="error-swallowed-by-the-client",
@@ -367,7 +391,8 @@ RECORDS = (
         old='            error = from_rpc_error(failure, hop="agent")\n',
         new='            answer = ""\n',
         breaks="a failed request is an answer, if an empty one",
-        seen_by=Campaign(kinds=("error_absent", "answer_wrong"), suite="mixed", rules=STATUS, retries=0),
+        seen_by=Campaign(suite="mixed", rules=STATUS, retries=0),
+        kinds=("error_absent", "answer_wrong"),
     ),
     Bug(
         name="error-swallowed-by-the-loop",
@@ -375,7 +400,8 @@ RECORDS = (
         old="        except HopFailed:\n",
         new="        except KeyboardInterrupt:\n",
         breaks="a failed hop is told to the model, which answers something",
-        seen_by=Campaign(kinds=("error_absent",), suite="mixed", rules=STATUS, retries=0),
+        seen_by=Campaign(suite="mixed", rules=STATUS, retries=0),
+        kinds=("error_absent",),
     ),
     Bug(
         name="definite-flipped",
@@ -399,7 +425,8 @@ RECORDS = (
         old='"ok" if error is None else "fail" if error.definite else "unknown"',
         new='"ok" if error is None else "fail"',
         breaks="an outcome that nobody knows is recorded as certain",
-        seen_by=Campaign(kinds=("outcome_inconsistent",), suite="mixed", rules=LOST_REQUEST, retries=0),
+        seen_by=Campaign(suite="mixed", rules=LOST_REQUEST, retries=0),
+        kinds=("outcome_inconsistent",),
     ),
 )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.limits import HANG_S
-from tests.planted.bug import Bug, Campaign, Sight, Tests
+from tests.planted.bug import Bug, Campaign, Command, Tests
 from tests.planted.campaigns import arguments_of
 
 ROOT = Path(__file__).parents[2]
@@ -54,23 +54,13 @@ class Tree:
             path.write_text(sound, encoding="utf-8")
             self.generation += 1
 
-    def complaints(self, sight: Sight) -> str:
+    def complaints(self, command: Command) -> str:
         """What the command prints that is not content with the tree; "" if it is content."""
-        match sight:
+        match command:
             case Tests(nodes=nodes):
                 return self._run(["pytest", "-q", "-x", "-p", "no:cacheprovider", *nodes])
             case Campaign():
-                return self._campaign(sight)
-
-    def names(self, sight: Sight, complaints: str) -> str:
-        """Which test or finding names the bug in what was printed; "" where none of those that should does."""
-        match sight:
-            case Tests(nodes=nodes):
-                failed = re.findall(r"^FAILED (\S+?)(?:\[.*?)?(?: - |$)", complaints, flags=re.MULTILINE)
-                return next((node for node in nodes if node in failed), "")
-            case Campaign(kinds=kinds):
-                found = re.findall(r"^(\w+) \[", complaints, flags=re.MULTILINE)
-                return next((f"{kind}, {found.count(kind)} times" for kind in kinds if kind in found), "")
+                return self._campaign(command)
 
     def _campaign(self, campaign: Campaign) -> str:
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
@@ -97,3 +87,12 @@ class Tree:
             env=os.environ | {"PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": compiled},
         )
         return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}"
+
+
+def named(bug: Bug, complaints: str) -> str:
+    """Which of the tests or findings that are to name the bug does so in what was printed; "" for none."""
+    if isinstance(bug.seen_by, Tests):
+        failed = re.findall(r"^FAILED (\S+?)(?:\[.*?)?(?: - |$)", complaints, flags=re.MULTILINE)
+        return next((node for node in bug.seen_by.nodes if node in failed), "")
+    found = re.findall(r"^(\w+) \[", complaints, flags=re.MULTILINE)
+    return next((f"{kind}, {found.count(kind)} times" for kind in bug.kinds if kind in found), "")
