@@ -68,7 +68,7 @@ class Spectrum:
     @property
     def blocks(self) -> int:
         """How many blocks there are."""
-        return self.squares.shape[1] + 1
+        return int(self.squares.shape[1]) + 1
 
 
 def spectrum_of(in_block: Array, weights: Array, taken: Array, residuals: Array) -> Spectrum:

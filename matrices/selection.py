@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matrices.statistics import PairSample
 
@@ -88,11 +89,12 @@ def _doubled_ranks(values: Sequence[float]) -> list[int]:
     return [first[value] + last[value] for value in values]
 
 
-def _rank_sums(ranks: Sequence[int], drawn: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _rank_sums(ranks: Sequence[int], drawn: int) -> NDArray[np.float64]:
     """In how many of the ways to draw that many of the ranks each sum comes up, over all sums from 0."""
     ways = np.zeros((drawn + 1, sum(sorted(ranks)[-drawn:]) + 1))
     ways[0, 0] = 1.0
     for rank in ranks:
         for count in range(drawn, 0, -1):
             ways[count, rank:] += ways[count - 1, : ways.shape[1] - rank]
-    return ways[drawn]
+    sums: NDArray[np.float64] = ways[drawn]
+    return sums
