@@ -17,8 +17,8 @@ def of_clocks(
 ) -> Iterator[Finding]:
     """Findings about the harness's monotonic clock at invokes, block marks and outcomes, and about wall time.
 
-    An outcome tells no time of its own: it came `latency_s` after its invoke. In the cells `holding` new requests wait
-    for what a fault broke, so that with others in flight none follows another at once.
+    An outcome tells no time of its own: it came `latency_s` after its invoke. In the cells `holding` each step waits
+    until every process has answered once more, so that none follows another at once.
     """
     clock = _Clock(concurrency=concurrency, holding=holding, wall_s=_wall_s(created_utc))
     if clock.wall_s is None:
@@ -91,13 +91,11 @@ class _Clock:
         """A run begins."""
         what = f"the invoke of {event.run_id}"
         # With more requests in flight only the pair's own other run is known to be the step before.
-        before = self.last if self.concurrency == 1 else self._other(event)
+        other = self.ended.get((event.cell, event.pair))
+        before = self.last if self.concurrency == 1 else other
         yield from self._step(event.cell, what, event.mono_s, before)
         yield from self._wall(event.wall_time, event.cell, what, event.mono_s)
         self.invoked_s[event.run_id] = event.mono_s
-
-    def _other(self, event: ev.Invoke) -> tuple[str, float] | None:
-        return None if event.cell in self.holding else self.ended.get((event.cell, event.pair))
 
     def outcome(self, event: ev.Outcome) -> None:
         """A run ended."""
@@ -115,10 +113,10 @@ class _Clock:
             detail = f"{what} is {(before_s - mono_s) * 1e3:.3f} ms before the end of the step before it"
             yield Finding(kind="clock_impossible", cell=cell, detail=detail)
         followed_s = before_s if self.concurrency == 1 else None
-        if run is not None:
+        if run is not None and cell not in self.holding:
             arm, followed_s = run
             self.after.setdefault((cell, arm), []).append(mono_s - followed_s)
-        limit_s = START_S if self.starting else GAP_S
+        limit_s = START_S if self.starting or cell in self.holding else GAP_S
         if followed_s is not None and not mono_s - followed_s <= limit_s:
             detail = f"{what} is {mono_s - followed_s:.3f} s after the end of the step before it"
             yield Finding(kind="clock_impossible", cell=cell, detail=detail)
