@@ -106,7 +106,10 @@ def test_the_rows_hold_the_published_counts() -> None:
     assert compared["p00_baseline"]["reliability"] == "same errors"
     assert compared["aa"]["verdict"] == "equivalent within the margin"
     assert [row["confidence"] for row in compared.values()] == ["0.99", "0.95", "0.95"]
-    assert {row["claim_safe"] for row in compared.values()} == {"yes"}
+    assert compared["p04_mixed_aggressive"]["claim_safe"] == "yes"
+    # Shown at 5 %, and not at the level that a claim has to meet: the row says which gate.
+    assert compared["p00_baseline"]["verdict"] == "equivalent within the margin"
+    assert compared["p00_baseline"]["gates_failed"] in ("", "beyond_chance")
     assert exit_status(_figures()) is ExitStatus.PASS
 
 
