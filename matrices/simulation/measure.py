@@ -130,7 +130,8 @@ def _outcomes(setting: Setting, campaigns: int, seed: int, plan: int) -> _Outcom
         fit(aa.pairs, aa.baseline_s, aa.compared_s), pairs, confidence=AA_CONFIDENCE, carry_drift=False
     )
     answered = _answered(batch)
-    judged = [_judge(batch, fitted, estimates, answered, floors, index) for index in range(campaigns)]
+    lone = lone_cuts(batch.pairs)
+    judged = [_judge(batch, fitted, estimates, answered, floors, lone, index) for index in range(campaigns)]
     truth_s = batch.difference_s.tolist()
     margins_s = (MARGIN * fitted.baseline_s).tolist()
     return _Outcomes(
@@ -158,6 +159,7 @@ def _judge(
     estimates: Estimates,
     answered: Estimates | None,
     floors: Estimates,
+    lone: tuple[str, ...],
     index: int,
 ) -> tuple[Verdict, bool]:
     """A campaign's verdict, and if a claim of it would be safe: everything but the statistics is in order there."""
@@ -188,7 +190,7 @@ def _judge(
         judgement=judgement,
         verdict_clean=judgement.verdict,
         steadiness=steadiness_at(fitted, index),
-        lone_strata=lone_cuts(batch.pairs),
+        lone_strata=lone,
         unexplained_errors=0,
         faults_planned=frozenset(),
         faults_delivered=frozenset(),
