@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, zip_longest
 
+from chaos.faults import Kind, Reset, Status
 from matrices.checks.answers import is_error
 from matrices.checks.finding import Finding, FindingKind, Say, differs
 from matrices.checks.tolerances import CLOCK_S, LATE_S
@@ -109,8 +110,13 @@ def _duration(
     least_s = 0.0 if hurried else max(want.held_s, slowed_s)
     if not math.isfinite(got.duration_s) or got.duration_s < least_s - CLOCK_S or got.duration_s < 0:
         yield "attempt_duration", f"expected at least {least_s * 1e3:.3f} ms, got {got.duration_s * 1e3:.3f}"
-    elif got.duration_s > (limit_s := timeout_s + late_s(of_cell)):
+    elif got.duration_s > (limit_s := _most_s(kind, timeout_s) + late_s(of_cell)):
         yield "attempt_duration", f"expected at most {limit_s * 1e3:.0f} ms, got {got.duration_s * 1e3:.3f}"
+
+
+def _most_s(kind: Kind | None, timeout_s: float) -> float:
+    """How long an attempt may last: nothing is waited for where it is refused or reset."""
+    return 0.0 if isinstance(kind, Status | Reset) else timeout_s
 
 
 def _answer_bytes(want: ExpectedAttempt, run: Run) -> int:
