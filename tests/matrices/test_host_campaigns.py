@@ -41,7 +41,7 @@ class Told:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        campaign, _ = load_campaign(folder)
+        campaign = load_campaign(folder)[0]
         self.cell = campaign.cells[-1]
         events = read_history(campaign.history_path).events
         self.state: CellState = state_of(events)[self.cell.name]
