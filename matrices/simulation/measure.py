@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, fields, replace
 
@@ -27,6 +28,8 @@ COVERAGE_LIMITS = (0.93, 0.99)
 FALSE_DIFFERENCE_LIMIT = 0.05
 SAFE_AND_WRONG_LIMIT = 0.01
 ORDER_MOVE_LIMIT = 0.10
+CHANCE = 2.33
+"""Standard errors: of rows whose true figure lies at a limit, one in a hundred is measured further beyond it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,21 +57,33 @@ class Measured:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """Which of its figures are out of limits."""
+        """Which of its figures are out of limits by more than chance makes of so many campaigns."""
         low, high = COVERAGE_LIMITS
         if self.setting.family in DRIFTING:
-            checks = {"carried": self.carried >= low}
+            checks = {"carried": self._reaches(self.carried, low)}
         else:
             checks = {
-                "difference covered": low <= self.covered <= high,
-                "ratio covered": low <= self.ratio_covered <= high,
+                "difference covered": self._within(self.covered, low, high),
+                "ratio covered": self._within(self.ratio_covered, low, high),
             }
         checks |= {
-            "called a difference": self.truth_s != 0 or self.directions <= FALSE_DIFFERENCE_LIMIT,
-            "claim-safe and wrong": self.safe_and_wrong <= SAFE_AND_WRONG_LIMIT,
+            "called a difference": self.truth_s != 0 or self._keeps(self.directions, FALSE_DIFFERENCE_LIMIT),
+            "claim-safe and wrong": self._keeps(self.safe_and_wrong, SAFE_AND_WRONG_LIMIT),
             "moved by the order": self.order_move <= ORDER_MOVE_LIMIT,
         }
         return tuple(name for name, holds in checks.items() if not holds)
+
+    def _within(self, share: float, low: float, high: float) -> bool:
+        return self._reaches(share, low) and self._keeps(share, high)
+
+    def _reaches(self, share: float, limit: float) -> bool:
+        return share >= limit - self._chance(limit)
+
+    def _keeps(self, share: float, limit: float) -> bool:
+        return share <= limit + self._chance(limit)
+
+    def _chance(self, limit: float) -> float:
+        return CHANCE * math.sqrt(limit * (1 - limit) / self.campaigns)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
