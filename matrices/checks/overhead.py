@@ -20,7 +20,12 @@ from matrices.runs import Run
 def of_overhead(
     arm: str, runs: Mapping[int, Run], expected: Expectation, concurrency: int
 ) -> Iterator[Finding]:
-    """Findings about parts of the arm's times that are never as small as overhead can be."""
+    """Findings about parts of the arm's times that are never as small as overhead can be.
+
+    None where faults break hosts: after each of them a process is cold and connections are made anew.
+    """
+    if expected.breaks_hosts:
+        return
     planned = {pair.pair: pair.runs[arm] for pair in expected.pairs}
     parts: dict[str, list[float]] = defaultdict(list)
     for pair, run in runs.items():
