@@ -77,15 +77,18 @@ class Tree:
         """`python -m MODULE` on the copy; what it printed, unless its exit status is 0."""
         paths = os.pathsep.join([str(self.folder), str(self.folder / "proto")])
         compiled = str(self.scratch / "compiled" / str(self.generation))
-        done = subprocess.run(
-            [sys.executable, "-m", *module],
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-            check=False,
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": compiled},
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", *module],
+                capture_output=True,
+                text=True,
+                timeout=HANG_S,
+                check=False,
+                cwd=self.folder,
+                env=os.environ | {"PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": compiled},
+            )
+        except subprocess.TimeoutExpired:
+            return f"{' '.join(module)} does not end"
         return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}"
 
 

@@ -75,6 +75,7 @@ async def test_time_that_is_up_is_refused_without_waiting(pool: BoundedPool) -> 
 async def test_time_that_runs_out_in_the_queue_never_runs(pool: BoundedPool) -> None:
     gate, running = await occupy(pool)
     late = Gate()
+    late.let_go.set()
     waiting = await submitted(pool, late, 1e-9)
     gate.let_go.set()
     assert await running == "done"
@@ -87,6 +88,7 @@ async def test_time_that_runs_out_in_the_queue_never_runs(pool: BoundedPool) -> 
 async def test_a_cancelled_caller_takes_its_waiting_work_along(pool: BoundedPool) -> None:
     gate, running = await occupy(pool)
     left = Gate()
+    left.let_go.set()
     waiting = await submitted(pool, left, None)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
