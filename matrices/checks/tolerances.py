@@ -5,7 +5,7 @@ from __future__ import annotations
 CLOCK_S = 0.001
 """How far below zero a part of a time may lie: parts are differences of clocks read in different processes."""
 
-LATE_S = 1.0
+LATE_S = 0.8
 """How much later than planned a process may act: on a machine with more to do than processors, a wake-up waits.
 
 For each request in flight: they wait for one another too."""
