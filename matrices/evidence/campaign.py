@@ -350,7 +350,7 @@ def _profile(cell: ManifestCell) -> Profile:
 
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:
-    return {arm: cell.schedule.digest if cell.faulted(arm) else "" for arm in cell.arms}
+    return {arm: cell.digest(arm) for arm in cell.arms}
 
 
 def _commit() -> str:
