@@ -188,7 +188,17 @@ def _rule_of(kind: type[FaultKind]) -> type[RuleSpec]:
     return rule
 
 
-RULES: dict[str, type[RuleSpec]] = {name: _rule_of(kind) for name, kind in FAULTS.items()}
+def _rules() -> dict[str, type[RuleSpec]]:
+    rules = {}
+    for name, kind in list(FAULTS.items()):
+        try:
+            rules[name] = _rule_of(kind)
+        except Exception as error:  # whatever pydantic makes of a package's keys
+            FAULTS.reject(name, f"{type(error).__name__}: {error}")
+    return rules
+
+
+RULES: dict[str, type[RuleSpec]] = _rules()
 """The rules by the `kind` that names them."""
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._accepts = accepts
 
     def __getitem__(self, name: str) -> T:
-        if name in self.broken:
+        if name not in self._usable and name in self.broken:
             raise self.broken[name]
         return self._usable[name]
 
@@ -41,6 +41,14 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._usable
+
+    def reject(self, name: str, why: str) -> None:
+        """Takes an entry of a package out again, which turned out not to be what it was taken for."""
+        if name in self._ours:
+            raise ValueError(f"{name} is ours: {why}")
+        del self._usable[name]
+        (point,) = entry_points(group=self._group, name=name)
+        self.broken[name] = self._unusable(_where(point), why)
 
     @cached_property
     def broken(self) -> dict[str, TreniError]:
@@ -56,7 +64,7 @@ class Registry(Mapping[str, T], Generic[T]):
         usable: dict[str, T] = {}
         broken: dict[str, TreniError] = {}
         for point in entry_points(group=self._group):
-            where = f"the entry point {point.name} of {_package(point)} ({point.value})"
+            where = _where(point)
             if point.name in self._ours or point.name in usable:
                 broken[point.name] = self._unusable(where, "a name that another has already")
                 continue
@@ -81,5 +89,6 @@ class Registry(Mapping[str, T], Generic[T]):
         )
 
 
-def _package(point: EntryPoint) -> str:
-    return "a package" if point.dist is None else point.dist.name
+def _where(point: EntryPoint) -> str:
+    package = "a package" if point.dist is None else point.dist.name
+    return f"the entry point {point.name} of {package} ({point.value})"
