@@ -16,9 +16,9 @@ from typing import Self
 import pydantic
 from pydantic import Field, model_validator
 
-from chaos.faults import FAULTS, Hop, Site
+from chaos.faults import Hop, Site
 from chaos.schedule import By
-from matrices.spec.rules import RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
+from matrices.spec.rules import BROKEN, RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
 from treni.errors import TreniError, invalid_argument
 
 
@@ -194,7 +194,7 @@ def _readable(error: pydantic.ValidationError, source: str) -> TreniError:
             # Our own messages say what they got, and a whole table says nothing that the message does not.
             told = item["type"] == "value_error" or isinstance(item["input"], dict)
             problems.append(f"{key}: {said}" + ("" if told else f"; got {_shown(item['input'])}"))
-            broken = FAULTS.broken.get(str(item.get("ctx", {}).get("tag")))
+            broken = BROKEN.get(str(item.get("ctx", {}).get("tag")))
             problems += [] if broken is None else [str(broken)]
     return invalid_argument(
         "profile_invalid",

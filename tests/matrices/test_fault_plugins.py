@@ -175,16 +175,16 @@ def test_its_keys_are_checked_like_those_of_ours(tmp_path: Path, package: Path) 
     ("source", "says"),
     [
         ("raise RuntimeError('not on a Monday')", "RuntimeError: not on a Monday"),
-        ("Detour = 3", "got 3"),
+        ("Detour = 3", "got a int"),
         (
             KIND.replace('letter: ClassVar[str] = "D"', 'letter: ClassVar[str] = "F"'),
-            "its letter and keys its own",
+            "the letter F, which another has",
         ),
         (
             KIND.replace("each_way_ms", "rate_ms").replace('"each_way"', '"rate"'),
-            "its letter and keys its own",
+            "the keys rate, which are every rule's",
         ),
-        (KIND.replace("    def ending", "    def beginning"), "a whole subclass"),
+        (KIND.replace("    def ending", "    def beginning"), "does not say ending"),
         (
             KIND.replace("        ge=1, le=10_000,", '        default="soon",'),
             "TypeError: unsupported operand",
@@ -207,15 +207,17 @@ def test_a_package_that_is_broken_is_told_where_its_kind_is_asked_for_and_costs_
     profile.write_text(PROFILE, encoding="utf-8")
     done = run("matrix", str(profile), "--dry-run")
     assert done.returncode == 2, done.stderr
-    assert "the entry point detour of detours (detours:Detour)" in done.stderr
+    assert "detour" in done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert run("matrix", "p04", "--dry-run").returncode == 0
 
 
-def test_a_name_of_ours_is_not_taken(tmp_path: Path, package: Path) -> None:
+def test_a_name_of_ours_is_not_taken_unseen(tmp_path: Path, package: Path) -> None:
     (package / "detours-1.0.dist-info" / "entry_points.txt").write_text(
         "[treni_route.faults]\nstall = detours:Detour\n", encoding="utf-8"
     )
-    with_it = run("matrix", "p02", "--dry-run")
-    assert with_it.returncode == 0, with_it.stderr
+    done = run("matrix", "p02", "--dry-run")
+    assert done.returncode == 2
+    assert "detours" in done.stderr
+    assert "the name 'stall', which the project itself has" in done.stderr
