@@ -27,15 +27,15 @@ class _Errors:
     independent: float
 
 
-def independent_error_rate(cell: PlannedCell) -> float:
-    """The expected share of failed requests if each rule struck with probability 1/every, whatever was before.
+def independent_error_rate(cell: PlannedCell, arm: str) -> float:
+    """The share of the arm's requests that would fail on average if each rule struck with probability 1/every.
 
-    An attempt fails with the probability q that the first rule that strikes makes it fail; for rules that all do,
-    q = 1 - prod(1 - 1/every). A call fails with all its attempts, q^(retries + 1), and a request with any call, each
-    on its own hop. For cells whose rules all say `every`.
+    Whatever was before makes no difference then. An attempt fails with the probability q that the first rule that
+    strikes makes it fail; for rules that all do, q = 1 - prod(1 - 1/every). A call fails with all its attempts,
+    q^(retries + 1), and a request with any call, each on its own hop. For cells whose rules all say `every`.
     """
     fails: dict[Hop, float] = {}
-    for schedule in cell.schedules:
+    for schedule in cell.schedules_on(arm):
         struck = Struck(timeout_s=cell.timeouts_s[schedule.hop])
         fails[schedule.hop], clean = 0.0, 1.0
         for rule in schedule.rules:
@@ -98,7 +98,7 @@ def _errors(cell: PlannedCell, arm: str, retries: int) -> _Errors:
     prediction = changed.prediction(arm)
     assert prediction is not None
     return _Errors(
-        planned=prediction.errors, independent=independent_error_rate(changed) * len(changed.pairs)
+        planned=prediction.errors, independent=independent_error_rate(changed, arm) * len(changed.pairs)
     )
 
 
