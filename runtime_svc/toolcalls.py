@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import NoReturn
@@ -10,6 +11,10 @@ from typing import NoReturn
 from treni.v1 import common_pb2
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_MAX_DIGITS = 308
+"""What a double can hold: a longer integer is a number to no other JSON parser."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -43,14 +48,36 @@ def parse_tool_calls(text: str) -> ParsedCalls:
 
 
 def parse_object(text: str) -> dict[str, object]:
-    """A JSON object, strictly: no NaN, no repeated key. Raises ValueError that says what is wrong."""
+    """A JSON object, strictly: numbers are finite, text is Unicode, no key comes twice.
+
+    Raises ValueError that says what is wrong.
+    """
     try:
         value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError(f"{_json_type(value)} where an object belongs")  # noqa: TRY004
+    if "\\u" in text:
+        _check_unicode(value)
     return value
+
+
+def _check_unicode(value: dict[str, object]) -> None:
+    """Raises ValueError for half of a surrogate pair: an escape can write what no UTF-8 can hold."""
+    pending: list[tuple[str, object]] = [("", value)]
+    while pending:
+        path, item = pending.pop()
+        if isinstance(item, str):
+            if _SURROGATE.search(item):
+                raise ValueError(f"half a surrogate pair at {path or '/'}: {item[:40]!a}")
+        elif isinstance(item, dict):
+            for key, member in item.items():
+                if _SURROGATE.search(key):
+                    raise ValueError(f"half a surrogate pair in a key at {path or '/'}: {key[:40]!a}")
+                pending.append((f"{path}/{key}", member))
+        elif isinstance(item, list):
+            pending += [(f"{path}/{index}", member) for index, member in enumerate(item)]
 
 
 def _parse_call(block: str) -> common_pb2.ToolCall:
@@ -94,6 +121,19 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:40]} is too large for a number")
+    return value
+
+
+def _integer(number: str) -> int:
+    if len(number) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(number)} digits, over {_MAX_DIGITS}")
+    return int(number)
+
+
 def _json_type(value: object) -> str:
     if value is None:
         return "null"
@@ -101,4 +141,6 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "an object")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
+)
