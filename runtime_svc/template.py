@@ -92,6 +92,8 @@ def _message(message: common_pb2.Message) -> dict[str, Any]:
         "role": written(message.role),
         "content": Traced(message.content, SPOKEN) if spoken else message.content,
     }
+    if message.thinking:
+        value["reasoning_content"] = Traced(message.thinking, SPOKEN)
     if message.tool_name:
         value["name"] = message.tool_name
     if message.tool_calls:

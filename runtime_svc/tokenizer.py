@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,14 +12,13 @@ from runtime_svc.errors import unsupported
 from runtime_svc.provenance import SPOKEN, WRITTEN, origin_of
 from runtime_svc.tokenizer_file import TokenizerFile
 from treni.errors import invalid_argument
+from treni.markup import CALL, END_CALL, END_THINK, THINK
 
-MARKERS = frozenset(
-    {"<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"}
-)
+MARKERS = frozenset({CALL, END_CALL, "<tool_response>", "</tool_response>", THINK, END_THINK})
 """Added tokens that are part of what the model says, however the checkpoint flags them."""
 
-_DELIMITED = re.compile(r"<[|\uff5c].*[|\uff5c]>", re.DOTALL)
-"""How families that do not flag all their control tokens as special write them."""
+_TAG = re.compile(r"<[|\uff5c].*[|\uff5c]>|</?\w+>", re.DOTALL)
+"""How control tokens that are not flagged as special are written."""
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -55,7 +54,7 @@ class Tokenizer:
         structure = {
             token.content: i
             for i, token in added.items()
-            if token.special or token.content in MARKERS or _DELIMITED.fullmatch(token.content)
+            if token.special or token.content in MARKERS or _TAG.fullmatch(token.content)
         }
         self._structure_ids = frozenset(structure.values())
         # The longest first: of two that begin at one place the library takes that one.
@@ -89,6 +88,21 @@ class Tokenizer:
     def misplaced(self, text: str) -> list[str]:
         """Whatever in the text looks like a control token or a marker, and is going to be encoded as text."""
         return [match[1] for match in self._foreign(text, origin_of(text))]
+
+    def opens_thought(self, prompt: Sequence[int]) -> bool:
+        """Whether a completion of this prompt begins in the middle of a thought, which the template has opened."""
+        opening, closing = self.markers.get(THINK), self.markers.get(END_THINK)
+        turn: list[int] = []
+        for token in reversed(prompt):
+            if token in self._control_ids or token in (opening, closing):
+                break
+            turn.append(token)
+        else:
+            token = -1
+        if opening is not None:
+            return token == opening
+        text = b"".join(map(self._bytes_of, reversed(turn)))
+        return text.rstrip().endswith(THINK.encode())
 
     def stream(self) -> TextStream:
         """A decoder for one completion."""

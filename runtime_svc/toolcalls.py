@@ -1,16 +1,17 @@
-"""Finds the tool calls that a model wrote into its text. Never guesses and never raises."""
+"""Reads the tool calls that a model wrote. Never guesses and never raises."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from treni.markup import END_CALL, Block, read
 from treni.v1 import common_pb2
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _MAX_DIGITS = 308
 """What a double can hold: a longer integer is a number to no other JSON parser."""
 
@@ -27,20 +28,26 @@ class ParsedCalls:
 
 
 def parse_tool_calls(text: str) -> ParsedCalls:
-    """Every `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` of a completion.
+    """Every `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` that a completion spells; see `parse_blocks`.
+
+    What the model only thought or quoted is none.
+    """
+    return parse_blocks(read(text).blocks)
+
+
+def parse_blocks(blocks: Iterable[Block]) -> ParsedCalls:
+    """The calls in the blocks of a completion.
 
     `arguments_json` is the object's text exactly as written. The first block that is not such a call is
     described in `malformed`; the others still count.
     """
     calls: list[common_pb2.ToolCall] = []
     malformed = ""
-    # Text before the first opening is no call; each later piece is one block and what follows it.
-    for number, piece in enumerate(text.split(_OPEN)[1:], start=1):
-        block, close, _ = piece.partition(_CLOSE)
+    for number, block in enumerate(blocks, start=1):
         try:
-            if not close:
-                raise ValueError(f"no {_CLOSE} follows")
-            calls.append(_parse_call(block))
+            if block.inside is None:
+                raise ValueError(f"no {END_CALL} follows")
+            calls.append(_parse_call(block.inside))
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             malformed = malformed or f"tool call {number}: {reason}"

@@ -62,6 +62,7 @@ def _texts(request: inference_pb2.GenerateRequest) -> Iterator[str]:
     """Every text that will stand in the prompt."""
     for message in request.messages:
         yield message.content
+        yield message.thinking
         yield message.tool_name
         for call in message.tool_calls:
             yield call.name
@@ -91,6 +92,10 @@ def _check_message(at: str, message: common_pb2.Message) -> None:
     if message.tool_calls and message.role != "assistant":
         raise invalid_argument(
             "tool_calls_misplaced", expected=f"tool calls in assistant turns only ({at})", got=message.role
+        )
+    if message.thinking and message.role != "assistant":
+        raise invalid_argument(
+            "thinking_misplaced", expected=f"thinking in assistant turns only ({at})", got=message.role
         )
     for index, call in enumerate(message.tool_calls):
         where = f"{at}.tool_calls[{index}]"

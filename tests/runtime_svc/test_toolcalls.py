@@ -11,9 +11,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-# A closing tag inside a string ends the block: the tags are tokens of the model's own, not text.
-ARGUMENTS = st.dictionaries(st.text(), JSON, max_size=4).filter(lambda v: "tool_call>" not in json.dumps(v))
-NAMES = st.text(min_size=1).filter(lambda name: "tool_call>" not in name)
+WORDS = st.text() | st.sampled_from(["</tool_call>", "<tool_call>{}", "</think>", "`", "```"])
+ARGUMENTS = st.dictionaries(WORDS, JSON | WORDS, max_size=4)
+NAMES = WORDS.filter(bool)
 
 
 def block(text):
@@ -42,7 +42,7 @@ def test_what_was_written_is_what_is_parsed(calls, arguments_first, indent):
 @given(st.text(alphabet='<>/_{}":,[]\\ \n019.-eEtoolcallnamearguments\x00é', max_size=200))
 def test_no_text_raises(text):
     parsed = parse_tool_calls(text)
-    assert bool(parsed.malformed) or len(parsed.calls) == text.count("<tool_call>")
+    assert len(parsed.calls) <= text.count("<tool_call>")
 
 
 @given(st.text(max_size=60))
