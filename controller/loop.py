@@ -135,8 +135,9 @@ class _Run:
                         if chunk is None:
                             break
                         if chunk.HasField("finish"):
-                            finish = chunk.finish  # which tells what the last text is
-                            continue
+                            finish = chunk.finish
+                            if not finish.HasField("content"):
+                                continue  # the whole turn tells what its last text is
                         text = gate.feed(chunk.text)
                         if text:
                             attempt.forwarded = True
