@@ -43,7 +43,7 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 check: $(STAMP) stubs-check ## lint, format, strict types, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices proto/treni/errors.py proto/treni/malformed.py proto/treni/metadata.py proto/treni/packages.py proto/treni/processes.py proto/treni/serving.py
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices proto/treni/channels.py proto/treni/errors.py proto/treni/guard.py proto/treni/limits.py proto/treni/metadata.py proto/treni/packages.py proto/treni/processes.py proto/treni/serving.py
 	$(BIN)/treni-route profiles --validate
 
 test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU aside

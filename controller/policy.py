@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from controller.ports import MODEL_HOP, TOOL_HOP
-from treni.errors import Code, invalid_argument
+from treni.errors import Code, TreniError, invalid_argument
 
 
 class Disposition(Enum):
@@ -48,6 +48,29 @@ DISPOSITION: dict[Code, Disposition] = {
     Code.DATA_LOSS: Disposition.FATAL,
     Code.UNAUTHENTICATED: Disposition.FATAL,
 }
+
+
+_WHERE_NOTHING_HAPPENED = frozenset({Code.RESOURCE_EXHAUSTED, Code.ABORTED})
+"""Worth a retry from a server that is too busy; said of a call that may have happened, they mean something else."""
+
+_LOST_HOP = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+"""What becomes of a call whose hop fails, whoever says so."""
+
+
+def disposition_of(error: TreniError, *, effects: bool) -> Disposition:
+    """What an attempt that ended in `error` means for its call, whose repeat has `effects` that users see or none.
+
+    The code decides, but only a definite error is a refusal. A status that no service of ours made is no reason to
+    do again what has effects, unless it says that the hop was lost: that is what retries are there for.
+    """
+    disposition = DISPOSITION[error.code]
+    if not error.definite and (
+        disposition is Disposition.REFUSED
+        or error.code in _WHERE_NOTHING_HAPPENED
+        or (effects and error.foreign and error.code not in _LOST_HOP)
+    ):
+        return Disposition.FATAL
+    return disposition
 
 
 _POSITIVE = ("a finite number over 0", lambda value: 0 < value < math.inf)
@@ -111,7 +134,12 @@ class Policy:
 
     def backoff_s(self, *, hop: str, request_index: int, call_index: int, attempt: int) -> float:
         """The wait before try `attempt` (from 1) of a call: a pure function of the seed and these counters."""
-        base_s = min(self.backoff_max_s, self.backoff_initial_s * self.backoff_multiplier ** (attempt - 1))
+        try:
+            base_s = min(
+                self.backoff_max_s, self.backoff_initial_s * self.backoff_multiplier ** (attempt - 1)
+            )
+        except OverflowError:  # of the power alone, and nothing times it is still nothing
+            base_s = self.backoff_max_s if self.backoff_initial_s > 0 else 0.0
         counter = struct.pack("<4Q", self.seed, request_index, call_index, attempt)
         digest = hashlib.blake2b(counter, digest_size=8, person=hop.encode()).digest()
         uniform = int.from_bytes(digest, "little") / 2**64
