@@ -41,7 +41,7 @@ from chaos.faults import (
 )
 from chaos.schedule import Schedule
 from chaos.toxiproxy import Proxy, Toxic, ToxiproxyClient
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import Code, TreniError, invalid_argument
 
 STALL_MS = 10 * 365 * 24 * 3600 * 1000
@@ -156,7 +156,7 @@ class LaneChannel(grpc.aio.Channel):
             if fault is None:
                 return clean(request, metadata=pairs, **options)
             lane = self._lanes[fault.kind]
-            channel = _open_channel(lane.address) if lane.channel is None else lane.channel
+            channel = _open_faulty(lane.address) if lane.channel is None else lane.channel
             self._deliveries.append_for(fault, "lane", dict(pairs))
             started = make(channel)(request, metadata=pairs, **options)
             if lane.channel is None:
@@ -231,7 +231,7 @@ async def _open_lane(
         # RST, not FIN, needs a connection that was opened after the toxic.
         await asyncio.to_thread(client.add_toxic, name, toxic_of(kind))
         return _Lane(address=proxy.listen, channel=None)
-    channel = _open_channel(proxy.listen)
+    channel = open_channel(proxy.listen) if kind is None else _open_faulty(proxy.listen)
     channels.push_async_callback(channel.close)
     await _warm(channel, proxy)
     if kind is not None:
@@ -239,8 +239,9 @@ async def _open_lane(
     return _Lane(address=proxy.listen, channel=channel)
 
 
-def _open_channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS))
+def _open_faulty(address: str) -> grpc.aio.Channel:
+    # A stall holds the answer to a keepalive too: the connection would be given up, and a new one never come about.
+    return open_channel(address, keepalive=False)
 
 
 async def _warm(channel: grpc.aio.Channel, proxy: Proxy) -> None:
