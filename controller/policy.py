@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from controller.ports import MODEL_HOP, TOOL_HOP
-from treni.errors import Code, invalid_argument
+from treni.errors import Code, TreniError, invalid_argument
 
 
 class Disposition(Enum):
@@ -77,6 +77,29 @@ _COUNT = (
     f"a whole number from 0 to {MAX_COUNT}",
     lambda value: _is_count(value) and 0 <= value <= MAX_COUNT,
 )
+_WHERE_NOTHING_HAPPENED = frozenset({Code.RESOURCE_EXHAUSTED, Code.ABORTED})
+"""Worth a retry from a server that is too busy; said of a call that may have happened, they mean something else."""
+
+_LOST_HOP = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+"""What becomes of a call whose hop fails, whoever says so."""
+
+
+def disposition_of(error: TreniError, *, effects: bool) -> Disposition:
+    """What an attempt that ended in `error` means for its call, whose repeat has `effects` that users see or none.
+
+    The code decides, but only a definite error is a refusal. A status that no service of ours made is no reason to
+    do again what has effects, unless it says that the hop was lost: that is what retries are there for.
+    """
+    disposition = DISPOSITION[error.code]
+    if not error.definite and (
+        disposition is Disposition.REFUSED
+        or error.code in _WHERE_NOTHING_HAPPENED
+        or (effects and error.foreign and error.code not in _LOST_HOP)
+    ):
+        return Disposition.FATAL
+    return disposition
+
+
 
 _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "run_timeout_s": _DURATION,
