@@ -100,7 +100,6 @@ def disposition_of(error: TreniError, *, effects: bool) -> Disposition:
     return disposition
 
 
-
 _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "run_timeout_s": _DURATION,
     "model_timeout_s": _DURATION,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from runtime_svc.awareness import awareness
-from runtime_svc.observer import Observer
 from runtime_svc.completion import Completion
+from runtime_svc.observer import Observer
 from runtime_svc.ops import Sampled
 from runtime_svc.scheduler import Prompt
 from runtime_svc.stages import Stages
