@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from runtime_svc.awareness import awareness
 from runtime_svc.completion import Completion
+from runtime_svc.observer import Observer
 from runtime_svc.ops import Sampled
 from runtime_svc.scheduler import Prompt
 from runtime_svc.stages import Stages
@@ -16,9 +17,6 @@ from runtime_svc.toolcalls import parse_blocks
 from runtime_svc.validate import sampling_params
 from treni.errors import TreniError
 from treni.v1 import common_pb2, inference_pb2
-
-if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -56,7 +54,7 @@ class Generation:
         listener: Listener,
         arrived_s: float,
         route: Callable[[inference_pb2.GenerateRequest], common_pb2.RouteAwareness] | None = None,
-        metrics: Metrics | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.stages = Stages(arrived_s)
         self.cancelled: TreniError | None = None
@@ -68,7 +66,7 @@ class Generation:
         self._route = route
         self._stamp = stamp
         self._listener = listener
-        self._metrics = metrics
+        self._observer = observer
         self._tokenizer = tokenizer
         self._completion = Completion(tokenizer, thinking=False)
         self._prompt_tokens = 0
@@ -138,15 +136,15 @@ class Generation:
         finish.MergeFrom(self._stamp)
         self.stages.since("detokenize_s", before_s)
         finish.timings.CopyFrom(self.stages.timings())
-        if self._metrics is not None:
-            self._metrics.answered(finish)
+        if self._observer is not None:
+            self._observer.answered(finish)
         self.over = True
         self._listener.finish(finish, completed.rest)
 
     def fail(self, error: TreniError) -> None:
         """Tells why there is no answer: the cancellation, where there was one."""
         reason = error if self.cancelled is None else self.cancelled
-        if self._metrics is not None:
-            self._metrics.ended(reason)
+        if self._observer is not None:
+            self._observer.ended(reason)
         self.over = True
         self._listener.fail(reason)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrices.cli import main
+from matrices.cli.main import main
 from runtime_svc import random_shards
 from runtime_svc.checkpoint import read_config
 from runtime_svc.engine import Engine
