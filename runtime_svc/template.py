@@ -17,6 +17,10 @@ from treni.errors import TreniError, invalid_argument
 from treni.v1 import common_pb2
 
 
+_MAX_QUOTED_CHARS = 200
+"""Of what a template says of a conversation: it may quote all of it, and details travel in headers."""
+
+
 class ChatTemplate:
     """A checkpoint's template: from `chat_template.jinja`, or from `tokenizer_config.json`.
 
@@ -64,7 +68,7 @@ class ChatTemplate:
             raise invalid_argument(
                 "conversation_refused",
                 expected="a conversation that the chat template accepts",
-                got=str(error) or type(error).__name__,
+                got=(str(error) or type(error).__name__)[:_MAX_QUOTED_CHARS],
             ) from None
         assert isinstance(prompt, Traced)
         return prompt

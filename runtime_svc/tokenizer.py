@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from runtime_svc.added_tokens import declare
+from runtime_svc.alternatives import any_of
 from runtime_svc.errors import unsupported
 from runtime_svc.provenance import SPOKEN, WRITTEN, origin_of
 from runtime_svc.tokenizer_file import TokenizerFile
@@ -60,8 +61,7 @@ class Tokenizer:
             if i in special or token.content in MARKERS or _TAG.fullmatch(token.content)
         }
         self._structure_ids = frozenset(structure.values())
-        # The longest first: of two that begin at one place the library takes that one.
-        names = "|".join(map(re.escape, sorted(structure, key=len, reverse=True))) or r"(?!)"
+        names = any_of(structure)
         self._structure, self._structure_anywhere = re.compile(names), re.compile(f"(?=({names}))")
         self.size = max(self._file.size, *(i + 1 for i in added)) if added else self._file.size
 
