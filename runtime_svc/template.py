@@ -16,7 +16,6 @@ from runtime_svc.toolcalls import parse_object
 from treni.errors import TreniError, invalid_argument
 from treni.v1 import common_pb2
 
-
 _MAX_QUOTED_CHARS = 200
 """Of what a template says of a conversation: it may quote all of it, and details travel in headers."""
 
