@@ -9,9 +9,10 @@ from copy import copy
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.checkpoint import ModelConfig, Weights
+from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.models.rope import turns
 from runtime_svc.ops import Array, Ops
-from runtime_svc.rope import turns
+from runtime_svc.weights_numpy import Weights
 
 CHUNK = 128
 """Tokens prefilled at once: keeps activations in a core's cache, and a cancellation from waiting long."""

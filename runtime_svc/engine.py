@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime_svc import checkpoint, decoder
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc import decoder
+from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import Generation, Listener
+from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.route import RouteStage
 from runtime_svc.runner import Runner
 from runtime_svc.runner_numpy import NumpyRunner
@@ -23,6 +24,7 @@ from runtime_svc.scheduler import Scheduler
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from runtime_svc.validate import check_embed, check_generate
+from runtime_svc.weights.digest import sha256
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -111,7 +113,8 @@ class Engine:
         path = Path(directory)
         if backend not in ("numpy", "cupy"):
             raise _no_backend(backend, "no such backend")
-        config = checkpoint.read_config(path)
+        checkpoint = open_checkpoint(path)
+        config = checkpoint.config
         tokenizer = Tokenizer(path)
         template = ChatTemplate(path)
         if tokenizer.size > config.vocabulary:
@@ -131,11 +134,11 @@ class Engine:
             slots = _slots_that_fit(config, capacity, element_bytes=4 if backend == "numpy" else 2)
         runner: Runner
         if backend == "numpy":
-            runner = NumpyRunner.load(path, config, slots=slots, capacity=capacity, max_rows=max_rows)
+            runner = NumpyRunner.load(checkpoint, slots=slots, capacity=capacity, max_rows=max_rows)
         else:
             from runtime_svc.cuda.runner import CudaRunner
 
-            runner = CudaRunner.load(path, config, slots=slots, capacity=capacity)
+            runner = CudaRunner.load(checkpoint, slots=slots, capacity=capacity)
         engine = cls(
             directory=path,
             runner=runner,
@@ -160,7 +163,7 @@ class Engine:
             context_length=config.context_length,
             vocabulary=config.vocabulary,
             dtype=runner.stored_dtype,
-            checkpoint_sha256=checkpoint.sha256(self._directory),
+            checkpoint_sha256=sha256(self._directory),
             slots=runner.slots,
             slot_tokens=runner.capacity,
             max_rows=self.scheduler.max_rows,
@@ -304,7 +307,7 @@ class _Heard:
 
 def _slots_that_fit(config: ModelConfig, capacity: int, *, element_bytes: int) -> int:
     """`SLOTS`, or as many as fit `KV_BUDGET_BYTES` when all are full; at least one a row."""
-    slot_bytes = config.layers * 2 * config.kv_heads * config.head_dim * capacity * element_bytes
+    slot_bytes = config.state.slot_bytes(config, capacity, element_bytes)
     return max(MAX_ROWS, min(SLOTS, KV_BUDGET_BYTES // slot_bytes))
 
 

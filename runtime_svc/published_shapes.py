@@ -1,10 +1,12 @@
-"""Shapes of published decoders, as their `config.json` has them, and the tensors that such a config asks for."""
+"""Shapes of published decoders, as their `config.json` has them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from runtime_svc.models import ARCHITECTURES
+from runtime_svc.models.architecture import ModelConfig
 
 _QWEN25: dict[str, Any] = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -92,33 +94,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 """`config.json` by shape: the three published ones, and one for tests."""
 
 
-def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a Qwen2.5 or Qwen3 checkpoint by its name, in the order of the layers; (outputs, inputs)."""
-    hidden, ffn, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    head_dim = config.get("head_dim") or hidden // config["num_attention_heads"]
-    q, kv = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
-    for layer in range(config["num_hidden_layers"]):
-        at = f"model.layers.{layer}."
-        shapes[at + "input_layernorm.weight"] = (hidden,)
-        for name, width in (("q", q), ("k", kv), ("v", kv)):
-            shapes[at + f"self_attn.{name}_proj.weight"] = (width, hidden)
-            if config["model_type"] == "qwen2":
-                shapes[at + f"self_attn.{name}_proj.bias"] = (width,)
-        if config["model_type"] == "qwen3":
-            shapes[at + "self_attn.q_norm.weight"] = (head_dim,)
-            shapes[at + "self_attn.k_norm.weight"] = (head_dim,)
-        shapes[at + "self_attn.o_proj.weight"] = (hidden, q)
-        shapes[at + "post_attention_layernorm.weight"] = (hidden,)
-        shapes[at + "mlp.gate_proj.weight"] = (ffn, hidden)
-        shapes[at + "mlp.up_proj.weight"] = (ffn, hidden)
-        shapes[at + "mlp.down_proj.weight"] = (hidden, ffn)
-    shapes["model.norm.weight"] = (hidden,)
-    if not config["tie_word_embeddings"]:
-        shapes["lm_head.weight"] = (vocabulary, hidden)
-    return shapes
-
-
-def parameters(config: Mapping[str, Any]) -> int:
-    """How many weights the config asks for; a tied head counts once."""
-    return sum(math.prod(shape) for shape in tensor_shapes(config).values())
+def config_of(shape: str) -> ModelConfig:
+    """The decoder that a shape's config describes."""
+    raw = SHAPES[shape]
+    ends = frozenset({raw["eos_token_id"]})
+    return ARCHITECTURES[raw["architectures"][0]].read(Path("config.json"), raw, ends)

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from runtime_svc.published_shapes import tensor_shapes
+from runtime_svc.models import ARCHITECTURES
+from runtime_svc.models.architecture import Architecture, ModelConfig
 from runtime_svc.safetensor import write_file
+from treni.errors import invalid_argument
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
@@ -50,9 +52,9 @@ CHAT_TEMPLATE = """\
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """A decoder to make up. `family` is "qwen2" or "qwen3", `dtype` "bfloat16", "float16" or "float32"."""
+    """A decoder to make up, of an architecture's `model_type`. `dtype` is "bfloat16", "float16" or "float32"."""
 
-    family: str = "qwen3"
+    model_type: str = "qwen3"
     layers: int = 2
     hidden: int = 32
     heads: int = 4
@@ -99,20 +101,37 @@ def random_tensors(shape: Shape, seed: int) -> dict[str, npt.NDArray[np.float32]
     """The weights by their Hugging Face names, (outputs, inputs), scaled to keep activations near 1."""
     generator = np.random.default_rng(seed)
     tensors: dict[str, npt.NDArray[np.float32]] = {}
-    for name, size in tensor_shapes(_config(shape)).items():
-        values = generator.standard_normal(size, np.float32)
-        if len(size) == 2:
-            values /= np.float32(size[1]) ** 0.5
+    for spec in config_of(shape).tensors:
+        values = generator.standard_normal(spec.shape, np.float32)
+        if len(spec.shape) == 2:
+            values /= np.float32(spec.shape[1]) ** 0.5
         else:
-            values = 0.1 * values + (0.0 if name.endswith("bias") else 1.0)
-        tensors[name] = values.astype(np.float32)
+            values = 0.1 * values + (0.0 if spec.name.endswith("bias") else 1.0)
+        tensors[spec.name] = values.astype(np.float32)
     return tensors
+
+
+def config_of(shape: Shape) -> ModelConfig:
+    """The decoder that a shape describes."""
+    ends = frozenset({_END_OF_TURN, _END_OF_TEXT})
+    return _architecture(shape).read(Path("config.json"), _config(shape), ends)
+
+
+def _architecture(shape: Shape) -> Architecture:
+    found = ARCHITECTURES.of_type(shape.model_type)
+    if found is None:
+        raise invalid_argument(
+            "architecture_unknown",
+            expected=f"a model_type of {', '.join(ARCHITECTURES)}",
+            got=repr(shape.model_type),
+        )
+    return found
 
 
 def _config(shape: Shape) -> dict[str, Any]:
     return {
-        "architectures": ["Qwen3ForCausalLM" if shape.family == "qwen3" else "Qwen2ForCausalLM"],
-        "model_type": shape.family,
+        "architectures": [_architecture(shape).name],
+        "model_type": shape.model_type,
         "hidden_act": "silu",
         "hidden_size": shape.hidden,
         "intermediate_size": shape.ffn,

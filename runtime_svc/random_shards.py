@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
@@ -13,7 +12,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.published_shapes import SHAPES, parameters, tensor_shapes
+from runtime_svc.models.tensors import TensorSpec
+from runtime_svc.published_shapes import SHAPES, config_of
 from runtime_svc.random_checkpoint import CHAT_TEMPLATE, byte_tokenizer
 from runtime_svc.safetensor import to_bfloat16
 from treni.errors import Code, TreniError, invalid_argument
@@ -47,7 +47,8 @@ def write_random_shards(
     config = SHAPES.get(shape)
     if config is None:
         raise invalid_argument("shape_unknown", expected=f"one of {', '.join(SHAPES)}", got=repr(shape))
-    _claim(directory, 2 * parameters(config))
+    tensors = config_of(shape).tensors
+    _claim(directory, 2 * tensors.parameters)
     first_control = config["bos_token_id"]
     byte_tokenizer(first_control).save(str(directory / "tokenizer.json"))
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
@@ -65,7 +66,7 @@ def write_random_shards(
         directory / "generation_config.json",
         {"eos_token_id": [end_of_turn, end_of_text], "pad_token_id": end_of_text},
     )
-    _write_shards(directory, tensor_shapes(config), seed, max_shard_bytes, progress)
+    _write_shards(directory, list(tensors), seed, max_shard_bytes, progress)
     _write_json(directory / "config.json", config)
     return directory
 
@@ -92,25 +93,25 @@ def _claim(directory: Path, size: int) -> None:
 
 def _write_shards(
     directory: Path,
-    shapes: Mapping[str, tuple[int, ...]],
+    tensors: Sequence[TensorSpec],
     seed: int,
     max_shard_bytes: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    shards = _split(shapes, max_shard_bytes)
-    total = sum(2 * math.prod(shape) for shape in shapes.values())
-    numbers = {name: number for number, name in enumerate(shapes)}
+    shards = _split(tensors, max_shard_bytes)
+    total = sum(2 * spec.elements for spec in tensors)
+    numbers = {spec.name: number for number, spec in enumerate(tensors)}
     placed: dict[str, str] = {}
     done = 0
-    for index, names in enumerate(shards):
+    for index, specs in enumerate(shards):
         file = "model.safetensors"
         if len(shards) > 1:
             file = f"model-{index + 1:05d}-of-{len(shards):05d}.safetensors"
-        placed |= dict.fromkeys(names, file)
+        placed |= dict.fromkeys((spec.name for spec in specs), file)
         with (directory / file).open("wb") as out:
-            out.write(_header({name: shapes[name] for name in names}))
-            for name in names:
-                for chunk in _values(name, shapes[name], (seed, numbers[name])):
+            out.write(_header(specs))
+            for spec in specs:
+                for chunk in _values(spec, (seed, numbers[spec.name])):
                     out.write(chunk.data)
                     done += chunk.nbytes
                     progress(done, total)
@@ -121,42 +122,42 @@ def _write_shards(
         )
 
 
-def _split(shapes: Mapping[str, tuple[int, ...]], max_shard_bytes: int) -> list[list[str]]:
-    """Names by shard, in order; a tensor larger than a shard has one of its own."""
-    shards: list[list[str]] = [[]]
+def _split(tensors: Sequence[TensorSpec], max_shard_bytes: int) -> list[list[TensorSpec]]:
+    """Tensors by shard, in order; one larger than a shard has one of its own."""
+    shards: list[list[TensorSpec]] = [[]]
     room = max_shard_bytes
-    for name, shape in shapes.items():
-        size = 2 * math.prod(shape)
+    for spec in tensors:
+        size = 2 * spec.elements
         if size > room and shards[-1]:
             shards.append([])
             room = max_shard_bytes
-        shards[-1].append(name)
+        shards[-1].append(spec)
         room -= size
     return shards
 
 
-def _header(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+def _header(tensors: Sequence[TensorSpec]) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
-    for name, shape in shapes.items():
-        end = at + 2 * math.prod(shape)
-        entries[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, end]}
+    for spec in tensors:
+        end = at + 2 * spec.elements
+        entries[spec.name] = {"dtype": "BF16", "shape": list(spec.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data begin at a whole eight bytes
     return len(text).to_bytes(8, "little") + text
 
 
-def _values(name: str, shape: tuple[int, ...], seed: tuple[int, int]) -> Iterator[npt.NDArray[np.uint16]]:
+def _values(spec: TensorSpec, seed: tuple[int, int]) -> Iterator[npt.NDArray[np.uint16]]:
     """The tensor's bfloat16 bits, chunk by chunk.
 
     Sixteen random bits choose one of 65,536 equally likely quantiles of the distribution from a table in which the
     rounding is done already.
     """
-    mean, deviation = _distribution(name, shape)
+    mean, deviation = _distribution(spec)
     table = to_bfloat16((mean + deviation * _quantiles()).astype(np.float32))
     generator = np.random.SFC64(np.random.SeedSequence(seed))
-    left = math.prod(shape)
+    left = spec.elements
     while left > 0:
         count = min(left, _CHUNK)
         bits = generator.random_raw(-(-count // 4)).view(np.uint16)[:count]
@@ -171,10 +172,10 @@ def _quantiles() -> npt.NDArray[np.float64]:
     return np.array([inverse((i + 0.5) / (1 << 16)) for i in range(1 << 16)])
 
 
-def _distribution(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-    if len(shape) == 2:
-        return 0.0, shape[1] ** -0.5
-    return (0.0 if name.endswith("bias") else 1.0), 0.1
+def _distribution(spec: TensorSpec) -> tuple[float, float]:
+    if len(spec.shape) == 2:
+        return 0.0, spec.shape[1] ** -0.5
+    return (0.0 if spec.name.endswith("bias") else 1.0), 0.1
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Sampled, SamplingParams
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-from runtime_svc import checkpoint
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.checkpoint import Checkpoint
 from runtime_svc.decoder import Decoder
+from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Array, Sampled, SamplingParams
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.runner import Pending, Row
+from runtime_svc.weights_numpy import read_weights
 from treni.errors import TreniError
 
 
@@ -55,12 +55,10 @@ class NumpyRunner:
         self._caches = [decoder.new_cache() for _ in range(slots)]
 
     @classmethod
-    def load(
-        cls, path: Path, config: ModelConfig, *, slots: int, capacity: int, max_rows: int
-    ) -> NumpyRunner:
-        """The runner for a checkpoint directory. Raises `TreniError` naming file and tensor when it is damaged."""
+    def load(cls, checkpoint: Checkpoint, *, slots: int, capacity: int, max_rows: int) -> NumpyRunner:
+        """The runner for a checkpoint. Raises `TreniError` naming file and tensor when it is damaged."""
         before_s = time.perf_counter()
-        decoder = Decoder(config, checkpoint.read_weights(path, config), NumpyOps())
+        decoder = Decoder(checkpoint.config, read_weights(checkpoint), NumpyOps())
         loading_s = {"weights": time.perf_counter() - before_s}
         return cls(decoder, slots=slots, capacity=capacity, max_rows=max_rows, loading_s=loading_s)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from runtime_svc.directory import refuse_pointer
 from runtime_svc.errors import damaged, missing, unsupported
 
 _STORED: dict[str, np.dtype[np.generic]] = {
@@ -85,6 +86,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
     Format: eight bytes of little-endian header length, a JSON header, the tensors' bytes.
     """
+    refuse_pointer(path)
     size = path.stat().st_size
     if size < 8:
         raise damaged(path, "header", expected="a safetensors file", got=f"{size} bytes")
@@ -182,6 +184,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _read_index(path: Path) -> dict[str, str]:
+    refuse_pointer(path)
     try:
         placed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)["weight_map"]
         shards = {str(name): str(shard) for name, shard in placed.items()}

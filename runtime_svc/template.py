@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runtime_svc.directory import read_json
+from runtime_svc.directory import read_json, refuse_pointer
 from runtime_svc.errors import damaged, missing
 from treni.errors import invalid_argument
 from treni.v1 import common_pb2
@@ -152,6 +152,7 @@ def _sources(directory: Path, settings: Path, config: Mapping[str, Any]) -> dict
 
 
 def _text(path: Path) -> str:
+    refuse_pointer(path)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from runtime_svc.directory import refuse_pointer
 from runtime_svc.errors import damaged, missing
 
 _PROBE = "A probe: é, 漢, 😀 1/2\n"
@@ -23,6 +24,7 @@ class TokenizerFile:
         self.path = directory / "tokenizer.json"
         if not self.path.is_file():
             raise missing(directory, "tokenizer.json")
+        refuse_pointer(self.path)
         with self._errors():
             self.library = Tokenizer.from_file(str(self.path))
             self.library.no_truncation()

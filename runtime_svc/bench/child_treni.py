@@ -33,21 +33,20 @@ class Treni:
     """Prompts go to slots 0, 1, ...; steps are launched as far ahead as the runner says is worth it."""
 
     def __init__(self, settings: ChildSettings, stages: Stages) -> None:
-        from runtime_svc.checkpoint import read_config
+        from runtime_svc.checkpoint import open_checkpoint
         from runtime_svc.ops import SamplingParams
 
-        path = Path(settings.model)
-        config = read_config(path)
+        checkpoint = open_checkpoint(Path(settings.model))
         self._runner: Runner
         if settings.backend == "cupy":
             from runtime_svc.cuda.runner import CudaRunner
 
-            self._runner = CudaRunner.load(path, config, slots=settings.slots, capacity=settings.capacity)
+            self._runner = CudaRunner.load(checkpoint, slots=settings.slots, capacity=settings.capacity)
         else:
             from runtime_svc.runner_numpy import NumpyRunner
 
             self._runner = NumpyRunner.load(
-                path, config, slots=settings.slots, capacity=settings.capacity, max_rows=settings.slots
+                checkpoint, slots=settings.slots, capacity=settings.capacity, max_rows=settings.slots
             )
         if settings.slots > self._runner.max_rows:
             raise ValueError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda.device import Device
+from runtime_svc.models.architecture import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

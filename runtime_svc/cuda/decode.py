@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda import cubins
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import (
@@ -28,6 +27,7 @@ from runtime_svc.cuda.device import CudaDevice, pinned
 from runtime_svc.cuda.driver import Driver
 from runtime_svc.cuda.layout import Layout
 from runtime_svc.cuda.weights import DeviceWeights
+from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Sampled
 from runtime_svc.runner import Row
 from treni.errors import Code, TreniError

@@ -19,14 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode import Decode
 from runtime_svc.cuda.device import CudaDevice
 from runtime_svc.cuda.layout import layout
 from runtime_svc.cuda.weights import DeviceWeights
+from runtime_svc.models.architecture import Architecture, ModelConfig
+from runtime_svc.models.qwen2 import QWEN2
+from runtime_svc.models.qwen3 import QWEN3
+from runtime_svc.models.rope import turns
 from runtime_svc.ops import SamplingParams
-from runtime_svc.rope import turns
 from runtime_svc.runner import Row
 
 HANG_S = 30.0
@@ -35,9 +37,11 @@ F16_FLOOR = 2.0**-25  # or by this much
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 
 
-def _config(family: str, layers: int, hidden: int, heads: int, kv_heads: int, ffn: int) -> ModelConfig:
+def _config(
+    architecture: Architecture, layers: int, hidden: int, heads: int, kv_heads: int, ffn: int
+) -> ModelConfig:
     return ModelConfig(
-        family=family,
+        architecture=architecture,
         layers=layers,
         hidden=hidden,
         heads=heads,
@@ -55,9 +59,9 @@ def _config(family: str, layers: int, hidden: int, heads: int, kv_heads: int, ff
 
 
 MODELS = {
-    "qwen3-0.6b": _config("qwen3", 28, 1024, 16, 8, 3072),
-    "qwen2.5-3b": _config("qwen2", 36, 2048, 16, 2, 11008),
-    "qwen3-4b": _config("qwen3", 36, 2560, 32, 8, 9728),
+    "qwen3-0.6b": _config(QWEN3, 28, 1024, 16, 8, 3072),
+    "qwen2.5-3b": _config(QWEN2, 36, 2048, 16, 2, 11008),
+    "qwen3-4b": _config(QWEN3, 36, 2560, 32, 8, 9728),
 }
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.models.tensors import BlockTensors, TensorSpec
 from treni.errors import Code, TreniError
 
 ALIGNMENT = 256
@@ -42,7 +43,7 @@ class LayerPlaces:
     """One block's tensors: offsets in bytes from the slab's start, of matrices (outputs, inputs) in bf16.
 
     `qkv` is queries, keys and values, `gate_up` gate and up, one under the other. Gains and `qkv_bias` are
-    float32; `qkv_bias` is None for Qwen3, `query_gain` and `key_gain` for Qwen2.
+    float32; None where an architecture has none.
     """
 
     attention_gain: int
@@ -74,12 +75,11 @@ class Layout:
 def layout(config: ModelConfig) -> Layout:
     """The slab of a model. Raises FAILED_PRECONDITION when its shape is not one the kernels can do."""
     _check(config)
-    slab = _Slab()
-    d, c = config.hidden, config
-    embedding = slab.place(("model.embed_tokens.weight", (c.vocabulary, d)))
-    layers = tuple(_layer(slab, f"model.layers.{i}.", config) for i in range(c.layers))
-    final_gain = slab.place(("model.norm.weight", (d,)))
-    head = embedding if c.tied else slab.place(("lm_head.weight", (c.vocabulary, d)))
+    slab, tensors = _Slab(), config.tensors
+    embedding = slab.place(tensors.embedding)
+    layers = tuple(_layer(slab, block) for block in tensors.blocks)
+    final_gain = slab.place(tensors.final_gain)
+    head = embedding if tensors.head is None else slab.place(tensors.head)
     return Layout(
         size=slab.size,
         tensors=tuple(slab.tensors),
@@ -90,21 +90,17 @@ def layout(config: ModelConfig) -> Layout:
     )
 
 
-def _layer(slab: _Slab, at: str, config: ModelConfig) -> LayerPlaces:
-    d, hd, ffn = config.hidden, config.head_dim, config.ffn
-    q, kv = config.heads * hd, config.kv_heads * hd
-    heads = tuple((f"{at}self_attn.{name}_proj", rows) for name, rows in (("q", q), ("k", kv), ("v", kv)))
-    qwen2 = config.family == "qwen2"
+def _layer(slab: _Slab, block: BlockTensors) -> LayerPlaces:
     return LayerPlaces(
-        attention_gain=slab.place((at + "input_layernorm.weight", (d,))),
-        qkv=slab.place(*((f"{name}.weight", (rows, d)) for name, rows in heads)),
-        qkv_bias=slab.place(*((f"{name}.bias", (rows,)) for name, rows in heads)) if qwen2 else None,
-        query_gain=None if qwen2 else slab.place((at + "self_attn.q_norm.weight", (hd,))),
-        key_gain=None if qwen2 else slab.place((at + "self_attn.k_norm.weight", (hd,))),
-        o=slab.place((at + "self_attn.o_proj.weight", (d, q))),
-        ffn_gain=slab.place((at + "post_attention_layernorm.weight", (d,))),
-        gate_up=slab.place((at + "mlp.gate_proj.weight", (ffn, d)), (at + "mlp.up_proj.weight", (ffn, d))),
-        down=slab.place((at + "mlp.down_proj.weight", (d, ffn))),
+        attention_gain=slab.place(block.attention_gain),
+        qkv=slab.place(block.q, block.k, block.v),
+        qkv_bias=slab.place_if(block.q_bias, block.k_bias, block.v_bias),
+        query_gain=slab.place_if(block.q_gain),
+        key_gain=slab.place_if(block.k_gain),
+        o=slab.place(block.o),
+        ffn_gain=slab.place(block.ffn_gain),
+        gate_up=slab.place(block.gate, block.up),
+        down=slab.place(block.down),
     )
 
 
@@ -115,12 +111,17 @@ class _Slab:
         self.size = 0
         self.tensors: list[Placed] = []
 
-    def place(self, *tensors: tuple[str, tuple[int, ...]]) -> int:
+    def place_if(self, *tensors: TensorSpec | None) -> int | None:
+        """As `place`, or None where the architecture has no such tensors."""
+        there = [spec for spec in tensors if spec is not None]
+        return self.place(*there) if there else None
+
+    def place(self, *tensors: TensorSpec) -> int:
         """The offset of the first of these tensors, which lie side by side; vectors are widened."""
         self.size = -(-self.size // ALIGNMENT) * ALIGNMENT
         first = self.size
-        for name, shape in tensors:
-            placed = Placed(name=name, shape=shape, offset=self.size, wide=len(shape) == 1)
+        for spec in tensors:
+            placed = Placed(name=spec.name, shape=spec.shape, offset=self.size, wide=len(spec.shape) == 1)
             self.tensors.append(placed)
             self.size += placed.size
         return first

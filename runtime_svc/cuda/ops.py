@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda import product
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.device import Device
 from runtime_svc.cuda.driver import Argument
 from runtime_svc.cuda.product import Plan
+from runtime_svc.models.architecture import ModelConfig
 
 _INT, _FLOAT = np.int32, np.float32
 _THREADS = 256

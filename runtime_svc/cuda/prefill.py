@@ -9,13 +9,13 @@ from functools import partial
 
 import numpy as np
 
-from runtime_svc.checkpoint import ModelConfig
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.device import Device, Repeated
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.cuda.product import ROWS
 from runtime_svc.cuda.weights import DeviceWeights
+from runtime_svc.models.architecture import ModelConfig
 
 BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Rows that a pass is launched and recorded for; a pass of fewer takes the next larger one."""

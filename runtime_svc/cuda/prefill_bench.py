@@ -14,16 +14,13 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime_svc.checkpoint import ModelConfig, read_config
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.device import CudaDevice
@@ -31,8 +28,9 @@ from runtime_svc.cuda.driver import Argument
 from runtime_svc.cuda.layout import layout
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
-from runtime_svc.published_shapes import SHAPES
-from runtime_svc.rope import turns
+from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.models.rope import turns
+from runtime_svc.published_shapes import config_of
 
 LENGTHS = (16, 128, 512, 2048)
 REPLAYS = 15
@@ -40,15 +38,7 @@ CAPACITY = 4096
 PAUSE_S = 0.05
 
 
-def _published(name: str) -> ModelConfig:
-    """A published shape's config, read as a checkpoint's is."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory)
-        (path / "config.json").write_text(json.dumps(SHAPES[name]), encoding="utf-8")
-        return read_config(path)
-
-
-MODELS = {name: _published(name) for name in ("qwen3-0.6b", "qwen2.5-3b", "qwen3-4b")}
+MODELS = {name: config_of(name) for name in ("qwen3-0.6b", "qwen2.5-3b", "qwen3-4b")}
 
 
 def random_weights(device: CudaDevice, config: ModelConfig) -> DeviceWeights:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Protocol
 
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.checkpoint import Checkpoint
 from runtime_svc.cuda import context, weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode import Decode, cubin_files
@@ -19,8 +18,9 @@ from runtime_svc.cuda.device import CudaDevice, Device
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
 from runtime_svc.errors import logits_not_finite
+from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.models.rope import turns
 from runtime_svc.ops import Sampled, SamplingParams
-from runtime_svc.rope import turns
 from runtime_svc.runner import Pending, Row
 from treni.errors import Code, TreniError
 
@@ -76,21 +76,21 @@ class CudaRunner:
         self._steps = steps(cache, turned)
 
     @classmethod
-    def load(cls, path: Path, config: ModelConfig, *, slots: int, capacity: int) -> CudaRunner:
-        """The runner for a checkpoint directory.
+    def load(cls, checkpoint: Checkpoint, *, slots: int, capacity: int) -> CudaRunner:
+        """The runner for a checkpoint.
 
         Raises `TreniError`: FAILED_PRECONDITION "backend_unavailable" without a usable GPU, or naming file and
         tensor when the checkpoint is damaged; RESOURCE_EXHAUSTED when weights and slots do not fit.
         """
         marks = [time.perf_counter()]
         context.begin()
-        device = CudaDevice()
+        device, config = CudaDevice(), checkpoint.config
         shape = DecodeShape.of(config)
         # Kernels, which take as long as a small model's weights, while those are read and copied.
         with ThreadPoolExecutor(1, "kernels") as pool:
             kernels = pool.submit(_prepare, device, shape)
             marks.append(time.perf_counter())
-            loaded = weights.load(path, config, device)
+            loaded = weights.load(checkpoint, device)
             marks.append(time.perf_counter())
             kernels.result()
         steps = partial(Decode, device, config, loaded)

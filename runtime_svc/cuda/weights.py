@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime_svc.checkpoint import ModelConfig, Source
+from runtime_svc.checkpoint import Checkpoint
 from runtime_svc.cuda.device import Device, Lane
 from runtime_svc.cuda.layout import ALIGNMENT, Layout, Placed, layout
 from runtime_svc.errors import damaged
-from runtime_svc.safetensor import Tensor, read_directory
+from runtime_svc.safetensor import Tensor
 
 CHUNK = 4 * 1024 * 1024
 """Bytes read at once: long enough that a copy runs at full speed, short enough that all threads have work."""
@@ -71,27 +71,26 @@ class DeviceWeights:
     read_s: float
 
 
-def load(directory: Path, config: ModelConfig, device: Device) -> DeviceWeights:
+def load(checkpoint: Checkpoint, device: Device) -> DeviceWeights:
     """The checkpoint's weights in one slab.
 
-    Raises `TreniError` naming file and tensor when one is missing, of another shape, cut off, or holds NaN or
-    infinity; RESOURCE_EXHAUSTED when they do not fit the device.
+    Raises `TreniError` naming file and tensor when one is cut off, or holds NaN or infinity; RESOURCE_EXHAUSTED when
+    they do not fit the device.
     """
     began = time.perf_counter()
-    places = layout(config)
-    source = Source(directory, read_directory(directory))
-    tensors = [source.find(placed.name, placed.shape) for placed in places.tensors]
+    places = layout(checkpoint.config)
+    tensors = [checkpoint.tensors[placed.name] for placed in places.tensors]
     slab = device.allocate(places.size)
     device.synchronize()
     Upload(device, slab, reads(places.tensors, tensors)).run()
-    for placed, tensor, bad in zip(places.tensors, tensors, _not_finite(device, slab, places), strict=True):
+    for tensor, bad in zip(tensors, _not_finite(device, slab, places), strict=True):
         if bad:
-            raise damaged(tensor.file, placed.name, expected="finite values", got="NaN or infinity")
+            raise damaged(tensor.file, tensor.name, expected="finite values", got="NaN or infinity")
     return DeviceWeights(
         address=slab,
         layout=places,
-        parameters=source.parameters,
-        stored_dtype=source.stored_dtype,
+        parameters=checkpoint.parameters,
+        stored_dtype=checkpoint.stored_dtype,
         read_s=time.perf_counter() - began,
     )
 

@@ -3,24 +3,27 @@
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
+from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.decoder import CHUNK, Decoder
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.weights_numpy import read_weights
 from tests.runtime_svc import reference
 
 SHAPES = {
     "qwen3": Shape(dtype="float32"),
     "qwen3-untied-wide-heads": Shape(dtype="float32", tied=False, heads=6, kv_heads=3, head_dim=16),
     "qwen3-one-kv-head": Shape(dtype="float32", heads=4, kv_heads=1),
-    "qwen2": Shape(dtype="float32", family="qwen2"),
-    "qwen2-untied-no-groups": Shape(dtype="float32", family="qwen2", tied=False, heads=4, kv_heads=4),
+    "qwen2": Shape(dtype="float32", model_type="qwen2"),
+    "llama": Shape(dtype="float32", model_type="llama"),
+    "llama-untied-wide": Shape(dtype="float32", model_type="llama", tied=False, head_dim=12),
+    "qwen2-untied-no-groups": Shape(dtype="float32", model_type="qwen2", tied=False, heads=4, kv_heads=4),
 }
 
 
 def load(directory):
-    config = checkpoint.read_config(directory)
-    return Decoder(config, checkpoint.read_weights(directory, config), NumpyOps())
+    opened = open_checkpoint(directory)
+    return Decoder(opened.config, read_weights(opened), NumpyOps())
 
 
 @pytest.fixture(scope="module", params=SHAPES)

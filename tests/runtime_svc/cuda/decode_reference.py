@@ -47,9 +47,9 @@ class Model:
                 "attention_gain": take("input_layernorm.weight"),
                 "ffn_gain": take("post_attention_layernorm.weight"),
             }
-            if shape.family == "qwen2":
+            if shape.model_type == "qwen2":
                 layer["qkv_bias"] = np.concatenate([take(f"self_attn.{n}_proj.bias") for n in "qkv"])
-            else:
+            elif shape.model_type == "qwen3":
                 layer["q_gain"] = take("self_attn.q_norm.weight")
                 layer["k_gain"] = take("self_attn.k_norm.weight")
             self.layers.append(layer)

@@ -18,7 +18,7 @@ TINY_MODEL = Shape(
     layers=2, hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=640, vocabulary=1024, context_length=256
 )
 UNEVEN = Shape(
-    family="qwen2",
+    model_type="qwen2",
     layers=1,
     hidden=1032,
     heads=14,

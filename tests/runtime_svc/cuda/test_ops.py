@@ -10,8 +10,8 @@ from runtime_svc.cuda import product
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.ops import CudaOps
+from runtime_svc.models.rope import turns
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
-from runtime_svc.rope import turns
 from tests.runtime_svc import reference
 from tests.runtime_svc.cuda.arrays import (
     BF16_BOUND,

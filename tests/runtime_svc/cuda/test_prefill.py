@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from runtime_svc import checkpoint
+from runtime_svc.checkpoint import checked, open_checkpoint
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.decoder import Decoder
+from runtime_svc.models.rope import turns
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
-from runtime_svc.rope import turns
 from runtime_svc.safetensor import read_directory, write_file
+from runtime_svc.weights_numpy import read_weights
 from tests.runtime_svc import reference
 from tests.runtime_svc.cuda.arrays import put, take
 
@@ -33,9 +35,10 @@ class Model:
     """A checkpoint's prefill over three slots of a device."""
 
     def __init__(self, device, directory, *, rows=2048):
-        self.config = checkpoint.read_config(directory)
+        opened = open_checkpoint(directory)
+        self.config = opened.config
         capacity = min(self.config.context_length, 2048)
-        loaded = weights.load(directory, self.config, device)
+        loaded = weights.load(opened, device)
         cache = KvCache.allocate(device, self.config, slots=3, capacity=capacity)
         table = turns(self.config.inverse_frequencies, self.config.rope_attention_scale, capacity)
         self.prefill = Prefill(device, self.config, loaded, cache, put(device, table), rows=rows)
@@ -89,23 +92,23 @@ def test_random_checkpoints_as_transformers_computes_them(device, tmp_path, case
 
 def rounded(directory, target):
     """How a checkpoint is stored, and the NumPy decoder of the same with its matrices in bfloat16."""
-    config = checkpoint.read_config(directory)
-    tensors = {name: tensor.widened() for name, tensor in read_directory(directory).items()}
+    opened = open_checkpoint(directory)
+    tensors = {name: tensor.widened() for name, tensor in opened.tensors.items()}
     for name, values in tensors.items():
         if values.ndim == 2:
             tensors[name] = reference.nearest_bfloat16(values)
     write_file(target / "model.safetensors", tensors, "float32")
-    dtype = checkpoint.read_weights(directory, config).stored_dtype
-    return dtype, Decoder(config, checkpoint.read_weights(target, config), NumpyOps())
+    nearest = checked(target, opened.config, read_directory(target))
+    return opened.stored_dtype, Decoder(opened.config, read_weights(nearest), NumpyOps())
 
 
-@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
 @pytest.mark.parametrize("head_dim", [32, 64, 128])
 def test_random_checkpoints_as_numpy_computes_them(device, tmp_path, family, head_dim):
-    shape = Shape(family=family, hidden=256, head_dim=head_dim, ffn=384, tied=head_dim == 64)
+    shape = Shape(model_type=family, hidden=256, head_dim=head_dim, ffn=384, tied=head_dim == 64)
     directory = write_random_checkpoint(tmp_path, shape, seed=head_dim)
     model = Model(device, directory)
-    decoder = Decoder(model.config, checkpoint.read_weights(directory, model.config), NumpyOps())
+    decoder = Decoder(model.config, read_weights(open_checkpoint(directory)), NumpyOps())
     cache = decoder.new_cache()
     tokens = np.random.default_rng(3).integers(0, shape.vocabulary, 75).tolist()
     for start, end in ((0, 1), (1, 17), (17, 75)):

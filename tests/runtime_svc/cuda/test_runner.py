@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from runtime_svc import checkpoint
+from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.cuda import device as devices
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.decode import Decode
@@ -18,6 +19,7 @@ from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.runner import Row
 from runtime_svc.safetensor import read_file, write_file
+from runtime_svc.weights_numpy import read_weights
 from tests.runtime_svc.cuda.host_device import HostDevice, HostSteps
 from treni.errors import Code, TreniError
 
@@ -41,7 +43,7 @@ def runner(device, directory):
 
 def made(device, directory, *, slots, capacity):
     config = checkpoint.read_config(directory)
-    loaded = weights.load(directory, config, device)
+    loaded = weights.load(open_checkpoint(directory), device)
     kind = HostSteps if isinstance(device, HostDevice) else Decode
     steps = partial(kind, device, config, loaded)
     return CudaRunner(device, "a device", config, loaded, slots=slots, capacity=capacity, steps=steps)
@@ -64,11 +66,11 @@ def nothing():
 def test_what_it_says_of_itself(runner, directory):
     assert (runner.backend, runner.device, runner.slots, runner.capacity) == ("cupy", "a device", 3, 100)
     assert (runner.ahead, runner.max_rows, runner.stored_dtype) == (1, 8, "bfloat16")
-    assert runner.parameters == checkpoint.read_weights(directory, runner.config).parameters
+    assert runner.parameters == read_weights(open_checkpoint(directory)).parameters
 
 
 def test_the_first_token_is_the_decoders(runner, directory):
-    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    decoder = Decoder(runner.config, read_weights(open_checkpoint(directory)), NumpyOps())
     expected = decoder.ops.sample(decoder.forward(PROMPT, decoder.new_cache()), GREEDY, 0)
     token = runner.prefill(1, PROMPT, 0, GREEDY, nothing)
     assert token.id == expected.id
@@ -80,7 +82,7 @@ def test_the_first_token_is_the_decoders(runner, directory):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_drawn_first_token_is_one_of_the_likely_ones_and_says_how_likely(runner, directory, seed):
     params = SamplingParams(temperature=0.8, top_p=0.9, top_k=5, seed=seed)
-    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    decoder = Decoder(runner.config, read_weights(open_checkpoint(directory)), NumpyOps())
     logits = decoder.forward(PROMPT, decoder.new_cache())
     token = runner.prefill(1, PROMPT, 0, params, nothing)
     assert (logits > logits[token.id]).sum() < 5 + 1  # a rank that rounding may move by one
@@ -96,7 +98,7 @@ def test_the_same_prompt_gives_the_same_bits_in_any_slot(runner):
 
 def test_decode_continues_what_prefill_began(device, directory):
     runner = made(device, directory, slots=2, capacity=100)
-    decoder = Decoder(runner.config, checkpoint.read_weights(directory, runner.config), NumpyOps())
+    decoder = Decoder(runner.config, read_weights(open_checkpoint(directory)), NumpyOps())
     cache = decoder.new_cache()
     logits = decoder.forward(PROMPT, cache)
     for token in generated(runner, 1, PROMPT, 6):
@@ -168,7 +170,7 @@ def test_a_model_that_yields_no_numbers_draws_no_token(device, tmp_path, params)
 @pytest.mark.parametrize("bias", [65521.0, -1e6])
 def test_keys_and_values_that_do_not_fit_are_an_error(device, tmp_path, projection, bias):
     directory = write_random_checkpoint(
-        tmp_path, Shape(family="qwen2", hidden=128, head_dim=32, ffn=192), seed=4
+        tmp_path, Shape(model_type="qwen2", hidden=128, head_dim=32, ffn=192), seed=4
     )
     path = directory / "model.safetensors"
     tensors = {name: tensor.widened() for name, tensor in read_file(path).items()}
@@ -251,8 +253,7 @@ def test_on_another_gpu_it_is_an_error(directory, monkeypatch):
 
 
 def _unavailable(directory, word):
-    config = checkpoint.read_config(directory)
     with pytest.raises(TreniError, match=word) as raised:
-        CudaRunner.load(directory, config, slots=1, capacity=64)
+        CudaRunner.load(open_checkpoint(directory), slots=1, capacity=64)
     assert raised.value.code is Code.FAILED_PRECONDITION
     assert raised.value.kind == "backend_unavailable"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime_svc import checkpoint
+from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.layout import layout
 from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
@@ -14,14 +15,14 @@ from tests.runtime_svc.cuda.arrays import narrowed
 from treni.errors import Code, TreniError
 
 SHAPES = [
-    Shape(family="qwen2", hidden=64, head_dim=16, ffn=96, tied=False),
-    Shape(family="qwen3", hidden=40, head_dim=32, ffn=56, layers=3),
+    Shape(model_type="qwen2", hidden=64, head_dim=16, ffn=96, tied=False),
+    Shape(model_type="qwen3", hidden=40, head_dim=32, ffn=56, layers=3),
+    Shape(model_type="llama", hidden=48, head_dim=16, ffn=64, tied=False),
 ]
 
 
 def loaded(device, directory):
-    config = checkpoint.read_config(directory)
-    result = weights.load(directory, config, device)
+    result = weights.load(open_checkpoint(directory), device)
     slab = np.empty(result.layout.size, np.uint8)
     device.download(result.address, slab)
     return result, slab
@@ -80,7 +81,7 @@ def test_half_precision_corner_cases(device):
     "name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.layers.0.self_attn.k_proj.bias"]
 )
 def test_weights_that_are_not_numbers(device, tmp_path, name, dtype, bad):
-    directory = write_random_checkpoint(tmp_path, Shape(family="qwen2", dtype=dtype))
+    directory = write_random_checkpoint(tmp_path, Shape(model_type="qwen2", dtype=dtype))
     path = directory / "model.safetensors"
     tensors = {key: tensor.widened() for key, tensor in read_file(path).items()}
     tensors[name].flat[-1] = bad
@@ -110,10 +111,9 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(device, tmp_path):
 
 def test_a_file_that_shrinks_while_it_is_read(device, tmp_path):
     directory = write_random_checkpoint(tmp_path, Shape())
-    config = checkpoint.read_config(directory)
-    places = layout(config)
-    source = checkpoint.Source(directory, read_directory(directory))
-    tensors = [source.find(placed.name, placed.shape) for placed in places.tensors]
+    opened = open_checkpoint(directory)
+    places = layout(opened.config)
+    tensors = [opened.tensors[placed.name] for placed in places.tensors]
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     upload = weights.Upload(device, device.allocate(places.size), weights.reads(places.tensors, tensors))
