@@ -23,6 +23,8 @@ class Checkpoint:
     """A checkpoint whose tensors are all there, of the right shapes, and no others; their values are not read yet.
 
     `tensors` are by the names of `config.tensors`. `stored_dtype` is how they are stored, such as "bfloat16".
+    `tokenizer_json` and `tokenizer_config` are what the files of these names say, where `path` is a single file that
+    says it in their place; None where it is a directory that has them.
     """
 
     path: Path
@@ -30,11 +32,20 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     parameters: int
     stored_dtype: str
+    tokenizer_json: str | None = None
+    tokenizer_config: Mapping[str, Any] | None = None
 
 
-def open_checkpoint(directory: Path) -> Checkpoint:
-    """The checkpoint of a Hugging Face directory. Raises `TreniError` naming the file, and setting or tensor."""
-    return checked(directory, read_config(directory), read_directory(directory))
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint of a Hugging Face directory or of a GGUF file.
+
+    Raises `TreniError` naming the file, and the setting or tensor in it, that is missing, damaged or not known.
+    """
+    if path.is_file():
+        from runtime_svc.weights.gguf_model import open_gguf  # its library is imported by who needs it
+
+        return open_gguf(path)
+    return checked(path, read_config(path), read_directory(path))
 
 
 def checked(path: Path, config: ModelConfig, stored: Mapping[str, Tensor]) -> Checkpoint:

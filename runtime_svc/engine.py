@@ -101,12 +101,12 @@ class Engine:
         max_rows: int = MAX_ROWS,
         batch_invariant: bool = False,
     ) -> Engine:
-        """The engine for a local Hugging Face directory.
+        """The engine for a local Hugging Face directory, or a GGUF file.
 
         `encoder` is the directory of a sentence encoder, for embeddings and the semantic route of every answer.
         `slots` KV slots of `slot_tokens` tokens hold what runs and the prefixes that are kept; None chooses by
         memory. `batch_invariant`: see `Scheduler`. Raises `TreniError`: FAILED_PRECONDITION naming file and
-        tensor when the directory is not complete, sound and of a known family, or when the backend is not there.
+        tensor when the model is not complete, sound and of a known architecture, or when the backend is not there.
         No backend stands in for another.
         """
         clock = ColdStart()
@@ -115,8 +115,8 @@ class Engine:
             raise _no_backend(backend, "no such backend")
         checkpoint = open_checkpoint(path)
         config = checkpoint.config
-        tokenizer = Tokenizer(path)
-        template = ChatTemplate(path)
+        tokenizer = Tokenizer(path, checkpoint.tokenizer_json)
+        template = ChatTemplate(path, checkpoint.tokenizer_config)
         if tokenizer.size > config.vocabulary:
             raise TreniError(
                 Code.FAILED_PRECONDITION,

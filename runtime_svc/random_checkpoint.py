@@ -113,7 +113,7 @@ def random_tensors(shape: Shape, seed: int) -> dict[str, npt.NDArray[np.float32]
 
 def config_of(shape: Shape) -> ModelConfig:
     """The decoder that a shape describes."""
-    ends = frozenset({_END_OF_TURN, _END_OF_TEXT})
+    ends = frozenset(i for i in (_END_OF_TURN, _END_OF_TEXT) if i < shape.vocabulary)
     return _architecture(shape).read(Path("config.json"), _config(shape), ends)
 
 

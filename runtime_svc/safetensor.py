@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +22,45 @@ _STORED: dict[str, np.dtype[np.generic]] = {
     "I64": np.dtype("<i8"),  # buffers such as BERT's position ids; never a weight
 }
 _NAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_PRECISION = {dtype: name for name, dtype in _NAME.items()}
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
 _INDEX = "model.safetensors.index.json"
 
 
+class Tensor(Protocol):
+    """One tensor of a checkpoint, not read yet. `name` is the one that it has in `file`; `mapped` are its bytes."""
+
+    @property
+    def file(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def name(self) -> str:
+        """What it is called there."""
+
+    @property
+    def dtype(self) -> str:
+        """The name of its type in that format."""
+
+    @property
+    def precision(self) -> str:
+        """How its numbers are stored, such as "bfloat16"; "" where they are no floating-point numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape, matrices as (outputs, inputs)."""
+
+    @property
+    def mapped(self) -> npt.NDArray[np.uint8]:
+        """What is stored, (bytes,) uint8, still mapped from the file."""
+
+    def widened(self) -> npt.NDArray[np.float32]:
+        """The values as float32, C-contiguous, on the CPU. Raises `TreniError` when one is NaN or infinite."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tensor:
-    """One stored tensor: where it lies, its type and shape, and its bytes, still mapped from the file.
+class StoredTensor:
+    """A tensor whose values are stored as they are: where it lies, its type and shape, and its bytes, still mapped.
 
     `offset` is the file position of the first byte of `mapped`, (bytes,) uint8.
     """
@@ -38,6 +71,11 @@ class Tensor:
     shape: tuple[int, ...]
     offset: int
     mapped: npt.NDArray[np.uint8]
+
+    @property
+    def precision(self) -> str:
+        """How its numbers are stored, such as "bfloat16"; "" where they are no floating-point numbers."""
+        return _PRECISION.get(self.dtype, "")
 
     @property
     def raw(self) -> npt.NDArray[np.generic]:
@@ -57,7 +95,7 @@ class Tensor:
         return values.reshape(self.shape)
 
 
-def read_directory(directory: Path) -> dict[str, Tensor]:
+def read_directory(directory: Path) -> dict[str, StoredTensor]:
     """Every tensor of a checkpoint directory by name, from one file or from the shards its index names."""
     single = directory / "model.safetensors"
     if single.is_file():
@@ -66,7 +104,7 @@ def read_directory(directory: Path) -> dict[str, Tensor]:
     if not index.is_file():
         raise missing(directory, f"model.safetensors or {_INDEX}")
     placed = _read_index(index)
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     for shard in sorted(set(placed.values())):
         if not (directory / shard).is_file():
             raise missing(directory, f"the shard {shard}")
@@ -81,7 +119,7 @@ def read_directory(directory: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_file(path: Path) -> dict[str, Tensor]:
+def read_file(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, by name. Nothing is copied until a tensor is widened.
 
     Format: eight bytes of little-endian header length, a JSON header, the tensors' bytes.
@@ -133,7 +171,7 @@ def write_file(path: Path, tensors: Mapping[str, npt.NDArray[np.float32]], dtype
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
 
 
-def _tensor(path: Path, name: str, entry: object, mapped: npt.NDArray[np.uint8], at: int) -> Tensor:
+def _tensor(path: Path, name: str, entry: object, mapped: npt.NDArray[np.uint8], at: int) -> StoredTensor:
     """The tensor of one header entry; the data bytes begin at `at`."""
     try:
         if not isinstance(entry, Mapping):
@@ -156,10 +194,10 @@ def _tensor(path: Path, name: str, entry: object, mapped: npt.NDArray[np.uint8],
             path, name, expected=f"{end} data bytes", got=f"{mapped.size - at}: the file is truncated"
         )
     values = mapped[at + begin : at + end]
-    return Tensor(file=path, name=name, dtype=dtype, shape=shape, offset=at + begin, mapped=values)
+    return StoredTensor(file=path, name=name, dtype=dtype, shape=shape, offset=at + begin, mapped=values)
 
 
-def _check_layout(path: Path, tensors: Iterable[Tensor], at: int, size: int) -> None:
+def _check_layout(path: Path, tensors: Iterable[StoredTensor], at: int, size: int) -> None:
     """Tensors lie one after the other, from the header's end to the file's: no byte is two tensors', or nobody's."""
     before = "the header"
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.mapped.nbytes)):

@@ -29,25 +29,28 @@ class ChatTemplate:
     Where a checkpoint has several, "tool_use" renders requests with tools and "default" the others, as in
     transformers. Templates run in a sandbox, with what transformers gives them: loop controls, `tojson` that
     escapes nothing, `raise_exception`, `strftime_now`, and the special tokens by name. `enable_thinking` is false.
+
+    Its files are in the directory `path`, unless the file `path` says what `tokenizer_config.json` would: `config`.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any] | None = None) -> None:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        settings = directory / "tokenizer_config.json"
-        config = read_json(settings) if settings.is_file() else {}
+        settings = path if config is not None else path / "tokenizer_config.json"
+        if config is None:
+            config = read_json(settings) if settings.is_file() else {}
         self._tokens = _special_tokens(config)
         self._templates: dict[str, jinja2.Template] = {}
-        for name, (path, source) in _sources(directory, settings, config).items():
+        for name, (file, source) in _sources(path, settings, config).items():
             try:
                 self._templates[name] = environment.from_string(source)
             except Exception as error:  # mostly TemplateError; the compiler has others for odd input
                 what = f'the chat template "{name}"'
-                raise damaged(path, what, expected="valid Jinja", got=str(error)) from None
+                raise damaged(file, what, expected="valid Jinja", got=str(error)) from None
 
     def render(self, messages: Iterable[common_pb2.Message], tools: Iterable[common_pb2.ToolSpec]) -> str:
         """The prompt that ends where the assistant's next turn begins.

@@ -32,8 +32,8 @@ class Tokenizer:
     template only, and are never text.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._file = TokenizerFile(directory)
+    def __init__(self, path: Path, content: str | None = None) -> None:
+        self._file = TokenizerFile(path, content)
         library = self._file.library
         decoder = type(library.decoder).__name__
         if decoder != "ByteLevel":

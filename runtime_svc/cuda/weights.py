@@ -1,7 +1,8 @@
 """Weights from mapped files to the device: read by threads into pinned memory, copied while more is read.
 
-Nothing is converted on the CPU. bf16 matrices are copied to where they belong; whatever is stored as another type,
-and every vector (to float32), goes through a staging buffer on the device and a kernel.
+What is stored as plain numbers is not converted on the CPU. bf16 matrices are copied to where they belong; whatever
+is stored as another type, and every vector (to float32), goes through a staging buffer on the device and a kernel.
+Quantised tensors are widened by the threads, each as a whole, and then go the same way.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from runtime_svc.checkpoint import Checkpoint
 from runtime_svc.cuda.device import Device, Lane
 from runtime_svc.cuda.layout import ALIGNMENT, Layout, Placed, layout
 from runtime_svc.errors import damaged
-from runtime_svc.safetensor import Tensor
+from runtime_svc.safetensor import StoredTensor, Tensor
 
 CHUNK = 4 * 1024 * 1024
 """Bytes read at once: long enough that a copy runs at full speed, short enough that all threads have work."""
@@ -61,6 +63,14 @@ class Read:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """A tensor whose values are made from what is stored before they are copied."""
+
+    tensor: Tensor
+    placed: Placed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceWeights:
     """A model's weights on the device: `address` of the slab, `layout` of what lies where in it."""
 
@@ -82,7 +92,7 @@ def load(checkpoint: Checkpoint, device: Device) -> DeviceWeights:
     tensors = [checkpoint.tensors[placed.name] for placed in places.tensors]
     slab = device.allocate(places.size)
     device.synchronize()
-    Upload(device, slab, reads(places.tensors, tensors)).run()
+    Upload(device, slab, jobs(places.tensors, tensors)).run()
     for tensor, bad in zip(tensors, _not_finite(device, slab, places), strict=True):
         if bad:
             raise damaged(tensor.file, tensor.name, expected="finite values", got="NaN or infinity")
@@ -95,13 +105,23 @@ def load(checkpoint: Checkpoint, device: Device) -> DeviceWeights:
     )
 
 
-def reads(places: Sequence[Placed], tensors: Sequence[Tensor]) -> list[Read]:
+def jobs(places: Sequence[Placed], tensors: Sequence[Tensor]) -> list[Read | Made]:
+    """What has to be done to bring the tensors to their places: those that take long, each alone, then the reads."""
+    pairs = list(zip(places, tensors, strict=True))
+    made = [
+        Made(tensor=tensor, placed=placed) for placed, tensor in pairs if not isinstance(tensor, StoredTensor)
+    ]
+    made.sort(key=lambda job: -job.placed.elements)
+    return [*made, *_reads([(p, tensor) for p, tensor in pairs if isinstance(tensor, StoredTensor)])]
+
+
+def _reads(pairs: Sequence[tuple[Placed, StoredTensor]]) -> list[Read]:
     """Runs of at most `CHUNK` bytes that cover the tensors, each file from front to back."""
     pieces = sorted(
         (
             (tensor.file, piece)
-            for placed, tensor in zip(places, tensors, strict=True)
-            for piece in _cut(placed, tensor)
+            for placed, tensor in pairs
+            for piece in _cut(placed, tensor.dtype, tensor.offset)
         ),
         key=lambda item: (str(item[0]), item[1].offset),
     )
@@ -125,14 +145,15 @@ def reads(places: Sequence[Placed], tensors: Sequence[Tensor]) -> list[Read]:
     return runs
 
 
-def _cut(placed: Placed, tensor: Tensor) -> Iterator[Piece]:
-    kernel, width = _CONVERSIONS.get((tensor.dtype, placed.wide), (None, 4 if placed.wide else 2))
+def _cut(placed: Placed, dtype: str, offset: int) -> Iterator[Piece]:
+    """The pieces of a tensor whose values lie in that type from `offset` on."""
+    kernel, width = _CONVERSIONS.get((dtype, placed.wide), (None, 4 if placed.wide else 2))
     out_width = 4 if placed.wide else 2
     each = CHUNK // width
     for first in range(0, placed.elements, each):
         count = min(each, placed.elements - first)
         yield Piece(
-            offset=tensor.offset + first * width,
+            offset=offset + first * width,
             size=count * width,
             target=placed.offset + first * out_width,
             kernel=kernel,
@@ -141,16 +162,19 @@ def _cut(placed: Placed, tensor: Tensor) -> Iterator[Piece]:
 
 
 class Upload:
-    """Threads that take the next read, each with buffers and a stream of its own; see `run`."""
+    """Threads that take the next job, each with buffers and a stream of its own; see `run`."""
 
-    def __init__(self, device: Device, slab: int, reads: Sequence[Read]) -> None:
+    def __init__(self, device: Device, slab: int, jobs: Sequence[Read | Made]) -> None:
         self._device = device
         self._slab = slab
-        self._reads = iter(reads)
+        self._jobs = iter(jobs)
         self._next = threading.Lock()
-        self._threads = max(1, min(_THREADS, len(reads)))
+        self._threads = max(1, min(_THREADS, len(jobs)))
         self._files: dict[Path, int] = {}
-        self._staged = any(piece.kernel is not None for read in reads for piece in read.pieces)
+        reads = [job for job in jobs if isinstance(job, Read)]
+        self._staged = len(reads) < len(jobs) or any(
+            p.kernel is not None for read in reads for p in read.pieces
+        )
         with ExitStack() as opened:
             for file in {read.file for read in reads}:
                 self._files[file] = os.open(file, os.O_RDONLY)
@@ -166,13 +190,15 @@ class Upload:
     def _work(self) -> None:
         with ExitStack() as held:
             lanes = [held.enter_context(self._device.lane(CHUNK, self._staging)) for _ in range(_BUFFERS)]
-            turn = 0
-            while (read := self._take()) is not None:
-                lane = lanes[turn % _BUFFERS]
-                turn += 1
+            free = cycle(lanes)
+            while (job := self._take()) is not None:
+                if isinstance(job, Made):
+                    self._make(job, free)
+                    continue
+                lane = next(free)
                 lane.wait()
-                self._fill(read, lane.host)
-                self._send(read, lane)
+                self._fill(job, lane.host)
+                self._send(job.pieces, job.offset, lane)
             for lane in lanes:
                 lane.wait()
 
@@ -180,9 +206,18 @@ class Upload:
     def _staging(self) -> int:
         return CHUNK + _PIECES * ALIGNMENT if self._staged else 0
 
-    def _take(self) -> Read | None:
+    def _take(self) -> Read | Made | None:
         with self._next:
-            return next(self._reads, None)
+            return next(self._jobs, None)
+
+    def _make(self, job: Made, free: Iterator[Lane]) -> None:
+        """Widens a whole tensor, and copies it in pieces."""
+        values = job.tensor.widened().reshape(-1).view(np.uint8)
+        for piece in _cut(job.placed, "F32", 0):
+            lane = next(free)
+            lane.wait()
+            lane.host[: piece.size] = values[piece.offset : piece.offset + piece.size]
+            self._send((piece,), piece.offset, lane)
 
     def _fill(self, read: Read, host: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
         view = host.data[: read.size]
@@ -193,10 +228,11 @@ class Upload:
                 raise damaged(read.file, "the data", expected=f"{read.offset + read.size} bytes", got="fewer")
             at += got
 
-    def _send(self, read: Read, lane: Lane) -> None:
+    def _send(self, pieces: Sequence[Piece], begin: int, lane: Lane) -> None:
+        """Starts the copies of pieces that lie in the lane's buffer, whose first byte is number `begin` of theirs."""
         staged = 0
-        for piece in read.pieces:
-            at, target = piece.offset - read.offset, self._slab + piece.target
+        for piece in pieces:
+            at, target = piece.offset - begin, self._slab + piece.target
             if piece.kernel is None:
                 lane.copy(target, at, piece.size)
             else:

@@ -12,8 +12,6 @@ import numpy.typing as npt
 from runtime_svc.errors import damaged, missing, unsupported
 from runtime_svc.safetensor import Tensor
 
-_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-
 
 class Source:
     """The tensors at `path`, by name. It counts what it hands out."""
@@ -22,13 +20,13 @@ class Source:
         self._path = path
         self._tensors = tensors
         self._taken: set[str] = set()
-        self._dtypes: set[str] = set()
+        self._precisions: set[str] = set()
         self.parameters = 0
 
     @property
     def stored_dtype(self) -> str:
         """How the tensors handed out are stored, such as "bfloat16"; several joined by "+"."""
-        return "+".join(sorted(self._dtypes))
+        return "+".join(sorted(self._precisions))
 
     def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """The tensor widened to float32. Raises as `find` does, or when a value is not finite."""
@@ -43,9 +41,9 @@ class Source:
             raise damaged(tensor.file, tensor.name, expected=f"of shape {shape}", got=f"{tensor.shape}")
         self._taken.add(name)
         self.parameters += math.prod(shape)
-        if tensor.dtype not in _DTYPES:
+        if not tensor.precision:
             raise damaged(tensor.file, tensor.name, expected="floating-point numbers", got=tensor.dtype)
-        self._dtypes.add(_DTYPES[tensor.dtype])
+        self._precisions.add(tensor.precision)
         return tensor
 
     def refuse_others(self, asked_by: str, harmless: Callable[[str], bool]) -> None:

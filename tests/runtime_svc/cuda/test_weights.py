@@ -116,7 +116,7 @@ def test_a_file_that_shrinks_while_it_is_read(device, tmp_path):
     tensors = [opened.tensors[placed.name] for placed in places.tensors]
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    upload = weights.Upload(device, device.allocate(places.size), weights.reads(places.tensors, tensors))
+    upload = weights.Upload(device, device.allocate(places.size), weights.jobs(places.tensors, tensors))
     with pytest.raises(TreniError) as raised:
         upload.run()
     assert raised.value.kind == "checkpoint_damaged"
