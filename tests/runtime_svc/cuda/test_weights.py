@@ -12,6 +12,7 @@ from runtime_svc.cuda.layout import layout
 from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from runtime_svc.safetensor import read_directory, read_file, write_file
 from tests.runtime_svc.cuda.arrays import narrowed
+from tests.runtime_svc.gguf_files import Q, write_gguf, write_twin
 from treni.errors import Code, TreniError
 
 SHAPES = [
@@ -43,6 +44,20 @@ def test_every_tensor_is_where_the_layout_says(device, tmp_path, monkeypatch, sh
         actual = slab[placed.offset : placed.offset + placed.size]
         expected = values if placed.wide else narrowed(values)
         np.testing.assert_array_equal(actual.view(expected.dtype), expected, err_msg=placed.name)
+
+
+@pytest.mark.parametrize("kind", [Q.F32, Q.F16, Q.BF16, Q.Q8_0, Q.Q4_1])
+@pytest.mark.parametrize("model_type", ["llama", "qwen2"])
+def test_a_gguf_file_gives_the_slab_of_the_directory_with_the_same_weights(
+    device, tmp_path, monkeypatch, model_type, kind
+):
+    monkeypatch.setattr(weights, "CHUNK", 4096)
+    shape = Shape(model_type=model_type, hidden=64, head_dim=16, ffn=96, tied=kind is not Q.Q4_1)
+    mine, slab = loaded(device, write_gguf(tmp_path / "model.gguf", shape, kind=kind))
+    theirs, expected = loaded(device, write_twin(tmp_path / "twin", shape, kind=kind))
+    assert mine.layout == theirs.layout
+    assert mine.parameters == theirs.parameters
+    np.testing.assert_array_equal(slab, expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
