@@ -1,5 +1,5 @@
 """`python -m matrices`: the same as `treni-route`."""
 
-from matrices.cli import main
+from matrices.cli.main import main
 
 main()

@@ -62,7 +62,7 @@ def main() -> int:
             from runtime_svc.metrics import Metrics
 
             metrics = Metrics()
-            engine.observe(metrics)
+            metrics.watch(engine)
             metrics_server = metrics.serve(port=options.metrics_port)
         asyncio.run(
             serve(

@@ -135,8 +135,8 @@ class InferenceCore:
                 todo="send fewer at once, or retry after a backoff",
             )
         if error is not None:
-            if self.engine.metrics is not None:
-                self.engine.metrics.ended(error)
+            if self.engine.observer is not None:
+                self.engine.observer.ended(error)
             raise error
 
     def _work(self) -> None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime_svc import decoder
-from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import Generation, Listener
 from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.observer import Observer
 from runtime_svc.route import RouteStage
 from runtime_svc.runner import Runner
 from runtime_svc.runner_numpy import NumpyRunner
@@ -25,12 +25,12 @@ from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from runtime_svc.validate import check_embed, check_generate
 from runtime_svc.weights.digest import sha256
+from runtime_svc.weights.opening import open_checkpoint
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
 if TYPE_CHECKING:
     from runtime_svc.encoder.encoder import Encoder
-    from runtime_svc.metrics import Metrics
 
 SLOTS = 64
 """KV slots where memory allows: conversations between two turns need one each, to be found again."""
@@ -72,7 +72,7 @@ class Engine:
         self.runner = runner
         self.model = directory.resolve().name
         self.cold_start = inference_pb2.ColdStart()
-        self.metrics: Metrics | None = None
+        self.observer: Observer | None = None
         self._directory = directory
         self._encoder = encoder
         self._route = None if encoder is None else RouteStage(encoder)
@@ -171,10 +171,9 @@ class Engine:
             encoder="" if self._encoder is None else self._encoder.identity,
         )
 
-    def observe(self, metrics: Metrics) -> None:
-        """Counts in `metrics` what happens from now on."""
-        metrics.watch(self)
-        self.metrics = self.scheduler.metrics = metrics
+    def observe(self, observer: Observer) -> None:
+        """Tells `observer` what happens from now on."""
+        self.observer = self.scheduler.observer = observer
 
     def prompt(self, request: inference_pb2.GenerateRequest) -> list[int]:
         """The token ids of the rendered conversation of a checked request.
@@ -203,12 +202,12 @@ class Engine:
         try:
             check_generate(request, self.tokenizer.control)
         except TreniError as error:
-            if self.metrics is not None:
-                self.metrics.ended(error)
+            if self.observer is not None:
+                self.observer.ended(error)
             raise
         return Generation(
             request,
-            metrics=self.metrics,
+            observer=self.observer,
             tokenize=self.prompt,
             tokenizer=self.tokenizer,
             capacity=self.runner.capacity,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from runtime_svc.awareness import awareness
+from runtime_svc.observer import Observer
 from runtime_svc.ops import Sampled
 from runtime_svc.scheduler import Prompt
 from runtime_svc.stages import Stages
@@ -15,9 +16,6 @@ from runtime_svc.toolcalls import parse_tool_calls
 from runtime_svc.validate import sampling_params
 from treni.errors import TreniError
 from treni.v1 import common_pb2, inference_pb2
-
-if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -55,7 +53,7 @@ class Generation:
         listener: Listener,
         arrived_s: float,
         route: Callable[[inference_pb2.GenerateRequest], common_pb2.RouteAwareness] | None = None,
-        metrics: Metrics | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.stages = Stages(arrived_s)
         self.cancelled: TreniError | None = None
@@ -67,7 +65,7 @@ class Generation:
         self._route = route
         self._stamp = stamp
         self._listener = listener
-        self._metrics = metrics
+        self._observer = observer
         self._stream = tokenizer.stream()
         self._prompt_tokens = 0
         self._routed: common_pb2.RouteAwareness | None = None
@@ -135,15 +133,15 @@ class Generation:
         finish.MergeFrom(self._stamp)
         self.stages.since("detokenize_s", before_s)
         finish.timings.CopyFrom(self.stages.timings())
-        if self._metrics is not None:
-            self._metrics.answered(finish)
+        if self._observer is not None:
+            self._observer.answered(finish)
         self.over = True
         self._listener.finish(finish, rest)
 
     def fail(self, error: TreniError) -> None:
         """Tells why there is no answer: the cancellation, where there was one."""
         reason = error if self.cancelled is None else self.cancelled
-        if self._metrics is not None:
-            self._metrics.ended(reason)
+        if self._observer is not None:
+            self._observer.ended(reason)
         self.over = True
         self._listener.fail(reason)

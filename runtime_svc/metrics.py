@@ -83,7 +83,8 @@ class Metrics:
         }
 
     def watch(self, engine: Engine) -> None:
-        """Reads the gauges from this engine from now on."""
+        """Follows this engine from now on: its events, and its gauges whenever the page is read."""
+        engine.observe(self)
         scheduler = engine.scheduler
         self._queued.set_function(lambda: scheduler.queued)
         self._in_use.set_function(lambda: scheduler.slots.in_use)

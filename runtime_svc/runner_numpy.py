@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from runtime_svc.checkpoint import Checkpoint
 from runtime_svc.decoder import Decoder
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Array, Sampled, SamplingParams
 from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.runner import Pending, Row
+from runtime_svc.weights.checkpoint import Checkpoint
 from runtime_svc.weights_numpy import read_weights
 from treni.errors import TreniError
 

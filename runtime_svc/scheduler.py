@@ -8,17 +8,15 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from runtime_svc.errors import logits_not_finite, unexpected
+from runtime_svc.observer import Observer
 from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.runner import Pending, Row, Runner
 from runtime_svc.slots import SlotTable
 from runtime_svc.stages import Stages
 from treni.errors import TreniError
-
-if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,14 +101,14 @@ class Scheduler:
         prefill_alone: int,
         max_rows: int | None = None,
         batch_invariant: bool = False,
-        metrics: Metrics | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.runner = runner
         self.slots = SlotTable(runner.slots, runner.config.state)
         self._eos_ids = runner.config.eos_ids
         rows = runner.max_rows if max_rows is None else min(max_rows, runner.max_rows)
         self.max_rows = min(rows, runner.slots)
-        self.metrics = metrics
+        self.observer = observer
         self.lock = threading.Lock()
         self._prefill_chunk = prefill_chunk
         self._prefill_alone = prefill_chunk if batch_invariant else prefill_alone
@@ -330,8 +328,8 @@ class Scheduler:
             sequence.stages.sample_s += sampled_s
         if self._prefilling is not None:
             self._prefilling.stages.queue_s += now_s - before_s
-        if self.metrics is not None:
-            self.metrics.decode_step(now_s - max(launch.started_s, self._last_read_s))
+        if self.observer is not None:
+            self.observer.decode_step(now_s - max(launch.started_s, self._last_read_s))
             self._last_read_s = now_s
         for sequence, token in zip(launch.sequences, tokens, strict=True):
             if token is None:

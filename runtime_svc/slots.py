@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from runtime_svc.models.state import State
+from runtime_svc.models.architecture import State
 
 BLOCK = 16
 """Tokens to a link of the hash chain: how finely prefixes are looked up, and how finely they are copied."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.checkpoint import Checkpoint
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.tensors import BlockTensors, TensorSpec
+from runtime_svc.weights.checkpoint import Checkpoint
 
 Floats = npt.NDArray[np.float32]
 

@@ -1,1 +1,1 @@
-"""What the checker compares, one file a topic; `matrices.check` puts them together."""
+"""What the checker compares, one file a topic; `matrices.checks.check` puts them together."""

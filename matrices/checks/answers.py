@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 
 from matrices.checks.finding import MAX_QUOTED_CHARS, Finding, Say, differs
-from matrices.expectation import ExpectedRun
-from matrices.runs import Run
-from matrices.suites import ExpectedCall, Task
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import ExpectedRun
+from matrices.spec.suites import ExpectedCall, Task
 from treni.v1 import agent_pb2
 
 _ERROR = ("code", "kind", "definite", "hop", "fault_id")

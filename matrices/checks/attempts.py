@@ -10,8 +10,8 @@ from chaos.faults import Kind, Reset, Status
 from matrices.checks.answers import is_error
 from matrices.checks.finding import Finding, FindingKind, Say, differs
 from matrices.checks.tolerances import CLOCK_S, LATE_S
-from matrices.expectation import Expectation, ExpectedAttempt, ExpectedRun, held_s
-from matrices.runs import Run
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import Expectation, ExpectedAttempt, ExpectedRun, held_s
 from treni.errors import Code
 from treni.v1 import agent_pb2
 

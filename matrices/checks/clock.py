@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from matrices import events as ev
 from matrices.checks.finding import Finding
 from matrices.checks.tolerances import CLOCK_S, ENOUGH, GAP_S, QUIET_S, START_S, WALL_STEP_S
+from matrices.evidence import events as ev
 
 
 def of_clocks(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from matrices.checks.finding import Finding
-from matrices.history import CellState
+from matrices.evidence.history import CellState
 
 ROUNDED = 1.0005
 """What a share of all processor time can be at most: it is rounded to four places."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from matrices.checks.attempts import observed
 from matrices.checks.finding import Finding, FindingKind, differs
-from matrices.events import Delivery
-from matrices.expectation import Expectation, ExpectedRun
-from matrices.runs import Run
+from matrices.evidence.events import Delivery
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import Expectation, ExpectedRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from matrices.checks.finding import Finding, FindingKind, differs
-from matrices.events import EffectRow
-from matrices.expectation import Expectation, ExpectedPair
-from matrices.runs import Run
+from matrices.evidence.events import EffectRow
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import Expectation, ExpectedPair
 
 
 def of_effects(

@@ -6,10 +6,10 @@ import math
 from collections.abc import Collection, Iterator
 
 from matrices.checks.finding import Finding, Say, differs
-from matrices.events import CellStarted
-from matrices.expectation import Expectation
-from matrices.manifest import ManifestModel
-from matrices.runs import Run
+from matrices.evidence.events import CellStarted
+from matrices.evidence.manifest import ManifestModel
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import Expectation
 from treni.v1 import agent_pb2
 
 FLOAT32 = 1e-5

@@ -12,9 +12,9 @@ from itertools import pairwise
 
 from matrices.checks.finding import Finding
 from matrices.checks.tolerances import ENOUGH, QUIET_S
-from matrices.expectation import Expectation
-from matrices.hops import hops_of
-from matrices.runs import Run
+from matrices.evidence.hops import hops_of
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import Expectation
 
 
 def of_overhead(

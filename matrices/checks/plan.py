@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from matrices.checks.finding import Finding, differs
-from matrices.expectation import Expectation, ExpectedPair
-from matrices.history import CellState
-from matrices.manifest import Manifest, ManifestTask
+from matrices.evidence.history import CellState
+from matrices.evidence.manifest import Manifest, ManifestTask
+from matrices.planning.expectation import Expectation, ExpectedPair
 
 
 def of_manifest(manifest: Manifest, expectations: Sequence[Expectation]) -> Iterator[Finding]:

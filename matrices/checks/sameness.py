@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 from matrices.checks.finding import Finding, FindingKind, differs
-from matrices.runs import Run
+from matrices.evidence.runs import Run
 
 Told = tuple[str, Run, str]
 """A cell, a run of it, and what it says."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from matrices import events as ev
 from matrices.checks.finding import Finding, FindingKind, differs
-from matrices.expectation import Expectation, ExpectedPair
-from matrices.manifest import Manifest, ManifestCell
+from matrices.evidence import events as ev
+from matrices.evidence.manifest import Manifest, ManifestCell
+from matrices.planning.expectation import Expectation, ExpectedPair
 
 SERVICES = frozenset({"runtime", "tools", "controller"})
 """The roles that every cell has; the A/A cell has its second runtime beside them."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from matrices.checks.finding import Finding, Say
 from matrices.checks.tolerances import CLOCK_S
-from matrices.expectation import ExpectedRun
-from matrices.hops import hops_of
-from matrices.runs import Run
+from matrices.evidence.hops import hops_of
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import ExpectedRun
 from treni.v1 import agent_pb2
 
 _STAGES = ("queue_s", "tokenize_s", "prefill_s", "decode_s", "sample_s", "detokenize_s", "route_s", "copy_s")

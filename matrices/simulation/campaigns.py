@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.faults import Stall, Status
-from matrices.paired_fit import Pairs
-from matrices.plan import PlannedCell, expectation_of, plan_aa, plan_cell
-from matrices.profiles import Profile
+from matrices.planning.plan import PlannedCell, expectation_of, plan_aa, plan_cell
 from matrices.simulation.noise import FAMILIES, Layout
-from matrices.suites import load_suite
+from matrices.spec.profiles import Profile
+from matrices.spec.suites import load_suite
+from matrices.statistics.paired_fit import Pairs
 from treni.errors import invalid_argument
 
 Array = NDArray[np.float64]

@@ -7,12 +7,12 @@ from itertools import product
 
 import click
 
-from matrices.paired_fit import MIN_BLOCKS
-from matrices.profiles import select_profiles
 from matrices.simulation.campaigns import Setting
 from matrices.simulation.measure import measure
 from matrices.simulation.noise import FAMILIES
 from matrices.simulation.tables import full_table, summary
+from matrices.spec.profiles import select_profiles
+from matrices.statistics.paired_fit import MIN_BLOCKS
 from treni.errors import TreniError, invalid_argument
 
 LEVELS_MS = "0.4,1,8,40"

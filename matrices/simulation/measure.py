@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from matrices.gates import Evidence, claim_safe, gates
-from matrices.paired_fit import Fit, Pairs, fit, lone_cuts
-from matrices.selection import Share, Voids
 from matrices.simulation.campaigns import Batch, Setting, draw
 from matrices.simulation.noise import DRIFTING
-from matrices.statistics import Estimates, differences, equivalence, ratios, steadiness_at
-from matrices.verdicts import AA_CONFIDENCE, Floor, Latency, Row, Verdict, judge
+from matrices.statistics.estimates import Estimates, differences, equivalence, ratios, steadiness_at
+from matrices.statistics.gates import Evidence, claim_safe, gates
+from matrices.statistics.paired_fit import Fit, Pairs, fit, lone_cuts
+from matrices.statistics.selection import Share, Voids
+from matrices.statistics.verdicts import AA_CONFIDENCE, Floor, Latency, Row, Verdict, judge
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]

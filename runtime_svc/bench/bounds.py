@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runtime_svc.bench.record import Model, Settings
-from runtime_svc.models import ARCHITECTURES
+from runtime_svc.models import of_type
 from runtime_svc.models.architecture import ModelConfig
 
 ELEMENT_BYTES = {"numpy": 4, "cupy": 2}
@@ -50,7 +50,7 @@ def weight_bytes(model: Model, element_bytes: int) -> int:
     Of the embedding table it reads one row, which is not counted, unless the head is that table.
     """
     matrices = sum(rows * columns for rows, columns in matrix_shapes(model))
-    architecture = ARCHITECTURES.of_type(model.family)
+    architecture = of_type(model.family)
     assert architecture is not None  # `model_of` had it from there
     blocks, in_attention = architecture.blocks, 0
     if blocks.qkv_bias:

@@ -33,8 +33,8 @@ class Treni:
     """Prompts go to slots 0, 1, ...; steps are launched as far ahead as the runner says is worth it."""
 
     def __init__(self, settings: ChildSettings, stages: Stages) -> None:
-        from runtime_svc.checkpoint import open_checkpoint
         from runtime_svc.ops import SamplingParams
+        from runtime_svc.weights.opening import open_checkpoint
 
         checkpoint = open_checkpoint(Path(settings.model))
         self._runner: Runner

@@ -30,7 +30,7 @@ from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.cuda.weights import DeviceWeights
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.rope import turns
-from runtime_svc.published_shapes import config_of
+from runtime_svc.weights.published_shapes import config_of
 
 LENGTHS = (16, 128, 512, 2048)
 REPLAYS = 15

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
-from runtime_svc.checkpoint import Checkpoint
 from runtime_svc.cuda import context, weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode import Decode, cubin_files
@@ -22,6 +21,7 @@ from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.rope import turns
 from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.runner import Pending, Row
+from runtime_svc.weights.checkpoint import Checkpoint
 from treni.errors import Code, TreniError
 
 _FILES = ("prefill", "product", "attention", "attention_128", "head")

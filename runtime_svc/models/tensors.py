@@ -5,10 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from runtime_svc.models.architecture import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,45 +78,3 @@ PREFIX = "model."
 
 BUFFERS = (".rotary_emb.inv_freq",)
 """Ends of the names of tensors that older libraries stored although they follow from the config."""
-
-
-def dense_tensors(config: ModelConfig) -> ModelTensors:
-    """The tensors of a Llama-like decoder, by the names that transformers gives them."""
-    d, ffn, wide = config.hidden, config.ffn, config.head_dim
-    rows = {"q": config.heads * wide, "k": config.kv_heads * wide, "v": config.kv_heads * wide}
-
-    def block(at: str) -> BlockTensors:
-        def weight(name: str) -> TensorSpec:
-            return TensorSpec(f"{at}self_attn.{name}_proj.weight", (rows[name], d))
-
-        def bias(name: str) -> TensorSpec | None:
-            wanted = config.blocks.qkv_bias
-            return TensorSpec(f"{at}self_attn.{name}_proj.bias", (rows[name],)) if wanted else None
-
-        def gain(name: str) -> TensorSpec | None:
-            wanted = config.blocks.qk_norm
-            return TensorSpec(f"{at}self_attn.{name}_norm.weight", (wide,)) if wanted else None
-
-        return BlockTensors(
-            attention_gain=TensorSpec(at + "input_layernorm.weight", (d,)),
-            q=weight("q"),
-            q_bias=bias("q"),
-            k=weight("k"),
-            k_bias=bias("k"),
-            v=weight("v"),
-            v_bias=bias("v"),
-            q_gain=gain("q"),
-            k_gain=gain("k"),
-            o=TensorSpec(at + "self_attn.o_proj.weight", (d, rows["q"])),
-            ffn_gain=TensorSpec(at + "post_attention_layernorm.weight", (d,)),
-            gate=TensorSpec(at + "mlp.gate_proj.weight", (ffn, d)),
-            up=TensorSpec(at + "mlp.up_proj.weight", (ffn, d)),
-            down=TensorSpec(at + "mlp.down_proj.weight", (d, ffn)),
-        )
-
-    return ModelTensors(
-        embedding=TensorSpec(EMBEDDING, (config.vocabulary, d)),
-        blocks=tuple(block(f"{PREFIX}layers.{i}.") for i in range(config.layers)),
-        final_gain=TensorSpec(PREFIX + "norm.weight", (d,)),
-        head=None if config.tied else TensorSpec(HEAD, (config.vocabulary, d)),
-    )

@@ -12,13 +12,13 @@ from google.protobuf import json_format
 
 from chaos.schedule import Schedule, predict
 from controller.policy import Policy
-from matrices import events as ev
 from matrices.checks.deliveries import deliveries_of
 from matrices.checks.effects import rows_of
-from matrices.expectation import Expectation, ExpectedAttempt, ExpectedPair, ExpectedRun
-from matrices.plan import EXTERNAL, ROLES
-from matrices.suites import Task
-from matrices.trace import Arm, expected_run
+from matrices.evidence import events as ev
+from matrices.planning.expectation import Expectation, ExpectedAttempt, ExpectedPair, ExpectedRun
+from matrices.planning.plan import EXTERNAL, ROLES
+from matrices.planning.trace import Arm, expected_run
+from matrices.spec.suites import Task
 from tests.matrices import histories as h
 from treni.v1 import agent_pb2, common_pb2
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from matrices.profiles import select_profiles
-from matrices.suites import Task, load_suite
+from matrices.spec.profiles import select_profiles
+from matrices.spec.suites import Task, load_suite
 from tests.limits import HANG_S
 
 WAIT_S = 4 * HANG_S

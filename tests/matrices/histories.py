@@ -9,8 +9,8 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from matrices import events as ev
-from matrices import manifest as mf
+from matrices.evidence import events as ev
+from matrices.evidence import manifest as mf
 from treni.v1 import agent_pb2, common_pb2
 
 WALL = "2026-01-01T00:00:00Z"

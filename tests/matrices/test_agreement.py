@@ -3,8 +3,8 @@
 import pytest
 from click.testing import CliRunner
 
-from matrices.agreement import agreement
-from matrices.cli import main
+from matrices.cli.main import main
+from matrices.evidence.agreement import agreement
 from tests.matrices import histories as h
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from matrices.beat import beat_sentence, independent_error_rate
-from matrices.plan import EXTERNAL, INTERNAL, PlannedCell, plan_cell
-from matrices.profiles import bundled_profiles, load_profile
-from matrices.suites import load_suite
+from matrices.planning.beat import beat_sentence, independent_error_rate
+from matrices.planning.plan import EXTERNAL, INTERNAL, PlannedCell, plan_cell
+from matrices.spec.profiles import bundled_profiles, load_profile
+from matrices.spec.suites import load_suite
 
 
 def _cell(short: str, *, suite: str = "core", runs: int = 12) -> PlannedCell:

@@ -3,7 +3,7 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from matrices.cli import main
+from matrices.cli.main import main
 
 
 def test_bench_is_a_group_of_two():

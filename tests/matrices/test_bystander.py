@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from matrices import bystander
-from matrices.bystander import Bystander
+from matrices.running import bystander
+from matrices.running.bystander import Bystander
 from tests.limits import HANG_S
 from treni import serving
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from matrices.campaign import load_campaign
-from matrices.plan import plan_cell
-from matrices.profiles import load_profile
-from matrices.suites import load_suite
+from matrices.evidence.campaign import load_campaign
+from matrices.planning.plan import plan_cell
+from matrices.spec.profiles import load_profile
+from matrices.spec.suites import load_suite
 from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
 from chaos.when import Every
-from matrices import events as ev
-from matrices.check import CellJudgement, check
-from matrices.history import state_of
+from matrices.checks.check import CellJudgement, check
+from matrices.evidence import events as ev
+from matrices.evidence.history import state_of
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from matrices import collateral
-from matrices import events as ev
-from matrices.plan import expectation_of, plan_cell
-from matrices.profiles import bundled_profiles
-from matrices.suites import load_suite
+from matrices.checks import collateral
+from matrices.evidence import events as ev
+from matrices.planning.plan import expectation_of, plan_cell
+from matrices.spec.profiles import bundled_profiles
+from matrices.spec.suites import load_suite
 
 CELL = "b"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from matrices.conditions import own_cpu_s
+from matrices.running.conditions import own_cpu_s
 
 BURN = "import time\nwhile time.process_time() < 0.5: pass\nprint('done', flush=True)\ninput()"
 

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from matrices.gates import (
+from matrices.statistics.estimates import Steadiness
+from matrices.statistics.gates import (
     ABANDONED_LIMIT,
     CONTAMINATED_LIMIT,
     FEW_BLOCKS,
@@ -13,9 +14,8 @@ from matrices.gates import (
     claim_safe,
     gates,
 )
-from matrices.selection import Share, Voids
-from matrices.statistics import Steadiness
-from matrices.verdicts import Floor, Judgement, Verdict
+from matrices.statistics.selection import Share, Voids
+from matrices.statistics.verdicts import Floor, Judgement, Verdict
 from tests.matrices.test_verdicts import MARGIN_S, estimate_of, latency_of
 
 VOIDS = Voids(

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matrices import chain
-from matrices import events as ev
-from matrices import manifest as mf
-from matrices.history import HistoryWriter, parse_history, read_history, state_of
+from matrices.evidence import chain
+from matrices.evidence import events as ev
+from matrices.evidence import manifest as mf
+from matrices.evidence.history import HistoryWriter, parse_history, read_history, state_of
 from tests.limits import HANG_S
 from tests.matrices import histories as h
 from treni.errors import TreniError
@@ -204,8 +204,8 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path
-from matrices import events as ev
-from matrices.history import HistoryWriter
+from matrices.evidence import events as ev
+from matrices.evidence.history import HistoryWriter
 from treni.errors import TreniError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (550, 550))
@@ -232,8 +232,8 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from matrices import events as ev
-from matrices.history import HistoryWriter
+from matrices.evidence import events as ev
+from matrices.evidence.history import HistoryWriter
 opened = ev.Opened(version=2, manifest_sha256="a" * 64, suite_sha256="b" * 64)
 writer = HistoryWriter.create(Path(sys.argv[1]), opened)
 pair = 0

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from matrices.profiles import bundled_profiles
-from matrices.suites import bundled_suites
+from matrices.spec.profiles import bundled_profiles
+from matrices.spec.suites import bundled_suites
 from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from matrices import collateral
-from matrices import events as ev
-from matrices.campaign import load_campaign
-from matrices.history import CellState, read_history, state_of
+from matrices.checks import collateral
+from matrices.evidence import events as ev
+from matrices.evidence.campaign import load_campaign
+from matrices.evidence.history import CellState, read_history, state_of
 from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]

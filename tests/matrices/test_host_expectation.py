@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from matrices import events as ev
 from matrices.checks.clock import of_clocks
-from matrices.plan import expectation_of, plan_cell
-from matrices.profiles import Profile
-from matrices.suites import load_suite
+from matrices.evidence import events as ev
+from matrices.planning.plan import expectation_of, plan_cell
+from matrices.spec.profiles import Profile
+from matrices.spec.suites import load_suite
 
 
 @pytest.mark.parametrize(

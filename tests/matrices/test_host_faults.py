@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chaos.deliveries import read_deliveries
 from chaos.faults import MAX_HOST_FAULT_MS, Crash, Fault, Hang, Hog, Kind, Leak
-from matrices.processes import Child, start_child
+from matrices.topologies.processes import Child, start_child
 from tests.limits import HANG_S, longer_and_longer
 from tools_svc.ledger_append import read_effects
 from treni import metadata
@@ -83,7 +83,7 @@ def configure(folder: Path, port: int) -> Path:
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    arguments = ["-m", "matrices.serve", "tools", str(configure(tmp_path, 0))]
+    arguments = ["-m", "matrices.topologies.serve", "tools", str(configure(tmp_path, 0))]
     child = await start_child("tools", arguments, log_path=tmp_path / "log")
     try:
         async with grpc.aio.insecure_channel(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from matrices.host_rules import refuse_uncertain
-from matrices.plan import plan_cell
-from matrices.profiles import Profile, bundled_profiles
-from matrices.suites import bundled_suites, load_suite
+from matrices.planning.host_rules import refuse_uncertain
+from matrices.planning.plan import plan_cell
+from matrices.spec.profiles import Profile, bundled_profiles
+from matrices.spec.suites import bundled_suites, load_suite
 from treni.errors import Code, TreniError
 
 

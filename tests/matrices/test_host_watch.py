@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from matrices import events as ev
-from matrices.bystander import Gap
-from matrices.host_watch import HostLog
-from matrices.supervisor import Return
+from matrices.evidence import events as ev
+from matrices.running.bystander import Gap
+from matrices.running.host_watch import HostLog
+from matrices.topologies.supervisor import Return
 
 
 def gap(role: str, end_s: float) -> Gap:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from controller.policy import Policy
-from matrices import events as ev
-from matrices.history import state_of
-from matrices.hops import NAMES, hops_of, mean_hops
-from matrices.ledger import EffectCounts, count_effects, pair_work
-from matrices.runs import Run, pair_runs
-from matrices.trace import Arm, expected_run
+from matrices.evidence import events as ev
+from matrices.evidence.history import state_of
+from matrices.evidence.hops import NAMES, hops_of, mean_hops
+from matrices.evidence.ledger import EffectCounts, count_effects, pair_work
+from matrices.evidence.runs import Run, pair_runs
+from matrices.planning.trace import Arm, expected_run
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
 from treni.errors import TreniError

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrices.order import Place, baseline_first
-from matrices.plan import PlannedCell, PlannedPair, plan_aa, plan_cell
-from matrices.profiles import bundled_profiles
-from matrices.suites import bundled_suites, load_suite
+from matrices.planning.order import Place, baseline_first
+from matrices.planning.plan import PlannedCell, PlannedPair, plan_aa, plan_cell
+from matrices.spec.profiles import bundled_profiles
+from matrices.spec.suites import bundled_suites, load_suite
 
 RUNS = (*range(1, 13), 17, 24, 36)
 

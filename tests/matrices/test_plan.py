@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from matrices.plan import EXTERNAL, INTERNAL, plan_aa, plan_cell
-from matrices.plan_table import plan_table
-from matrices.profiles import bundled_profiles
-from matrices.suites import load_suite
+from matrices.planning.plan import EXTERNAL, INTERNAL, plan_aa, plan_cell
+from matrices.planning.plan_table import plan_table
+from matrices.spec.profiles import bundled_profiles
+from matrices.spec.suites import load_suite
 from treni.errors import Code, TreniError
 
 BUNDLED = bundled_profiles()

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from matrices.processes import start_child
+from matrices.topologies.processes import start_child
 from tests.limits import HANG_S
 from treni import processes
 from treni.errors import Code, TreniError

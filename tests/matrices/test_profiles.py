@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from chaos.faults import Latency, Reset, Stall, Status
 from chaos.schedule import Rule
 from chaos.when import Burst, Every, Rate
-from matrices.plan import plan_cell, schedule_of
-from matrices.profiles import (
+from matrices.planning.plan import plan_cell, schedule_of
+from matrices.spec.profiles import (
     Profile,
     bundled_profiles,
     load_profile,
     parse_duration_s,
     select_profiles,
 )
-from matrices.profiles_markdown import profiles_markdown
-from matrices.suites import load_suite
+from matrices.spec.profiles_markdown import profiles_markdown
+from matrices.spec.suites import load_suite
 from treni.errors import Code, TreniError
 
 PUBLISHED = {

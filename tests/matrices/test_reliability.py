@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from matrices.reliability import RunCost, cost_per_success, error_rate_difference
-from matrices.statistics import PairSample
+from matrices.statistics.estimates import PairSample
+from matrices.statistics.reliability import RunCost, cost_per_success, error_rate_difference
 from treni.errors import TreniError
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from matrices.campaign import HISTORY, Options, load_campaign, plan_campaign, write_campaign
-from matrices.history import HistoryWriter
-from matrices.profiles import select_profiles
-from matrices.sweeps import expand, parse_setting
+from matrices.evidence.campaign import HISTORY, Options, load_campaign, plan_campaign, write_campaign
+from matrices.evidence.history import HistoryWriter
+from matrices.spec.profiles import select_profiles
+from matrices.spec.sweeps import expand, parse_setting
 from treni.errors import TreniError
 from treni.v1 import inference_pb2
 

@@ -14,16 +14,16 @@ import pytest
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
 from chaos.when import Every
-from matrices import chain
-from matrices import events as ev
-from matrices.events import dump_event
-from matrices.expectation import Expectation
-from matrices.history import parse_history
-from matrices.manifest import dump_manifest, parse_manifest
-from matrices.report import ExitStatus, exit_status, render, write_report
-from matrices.report_csv import csv_markdown
-from matrices.report_figures import Figures, figures
-from matrices.report_tables import HEADINGS, ms, number, table_text
+from matrices.evidence import chain
+from matrices.evidence import events as ev
+from matrices.evidence.events import dump_event
+from matrices.evidence.history import parse_history
+from matrices.evidence.manifest import dump_manifest, parse_manifest
+from matrices.planning.expectation import Expectation
+from matrices.report.csv_files import csv_markdown
+from matrices.report.figures import Figures, figures
+from matrices.report.files import ExitStatus, exit_status, render, write_report
+from matrices.report.tables import HEADINGS, ms, number, table_text
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from matrices.campaign import load_campaign
-from matrices.events import Outcome
-from matrices.history import state_of
-from matrices.plan import PlannedCell
+from matrices.evidence.campaign import load_campaign
+from matrices.evidence.events import Outcome
+from matrices.evidence.history import state_of
+from matrices.planning.plan import PlannedCell
 from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]

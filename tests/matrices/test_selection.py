@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrices.selection import SELECTIVE_LEVEL, Share, void_selective_p, voids_of
-from matrices.statistics import PairSample
+from matrices.statistics.estimates import PairSample
+from matrices.statistics.selection import SELECTIVE_LEVEL, Share, void_selective_p, voids_of
 
 
 def pair_of(difference_s: float, *, stratum: str = "-", baseline_first: bool = True) -> PairSample:

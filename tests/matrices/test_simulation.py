@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from matrices.profiles import LatencyRule, Profile, select_profiles
 from matrices.simulation import measure as measure_module
 from matrices.simulation.campaigns import Setting, draw
 from matrices.simulation.command import main
 from matrices.simulation.measure import COVERAGE_LIMITS, SAFE_AND_WRONG_LIMIT, Measured, measure
 from matrices.simulation.noise import DRIFTING, FAMILIES
 from matrices.simulation.tables import full_table, summary
+from matrices.spec.profiles import LatencyRule, Profile, select_profiles
 from treni.errors import TreniError
 
 PROFILES = {profile.short: profile for profile in select_profiles("p00,p01,p03,p04,p04t")}

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import stdtr, stdtrit
 
-from matrices.statistics import (
+from matrices.statistics.estimates import (
     P99_MIN_SAMPLES,
     SPENT,
     PairSample,

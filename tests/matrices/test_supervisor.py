@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from matrices import supervisor
-from matrices.processes import start_child
-from matrices.supervisor import Ward
+from matrices.topologies import supervisor
+from matrices.topologies.processes import start_child
+from matrices.topologies.supervisor import Ward
 
 SERVES = "import signal; print('{}', flush=True); signal.pause()"
 

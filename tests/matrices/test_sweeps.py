@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 
-from matrices.curves import ArmPoint, Curve, Point, SweptFigures, curves, drawing
-from matrices.plan import EXTERNAL, plan_cell
-from matrices.profiles import load_profile, select_profiles
-from matrices.suites import load_suite
-from matrices.sweeps import KEYS, MAX_VARIANTS, SweptCell, expand, parse_setting
+from matrices.planning.plan import EXTERNAL, plan_cell
+from matrices.report.curves import ArmPoint, Curve, Point, SweptFigures, curves, drawing
+from matrices.spec.profiles import load_profile, select_profiles
+from matrices.spec.suites import load_suite
+from matrices.spec.sweeps import KEYS, MAX_VARIANTS, SweptCell, expand, parse_setting
 from treni.errors import Code, TreniError
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from matrices.history import read_history
+from matrices.evidence.history import read_history
 from tests.matrices import harness as h
 from tests.matrices.tampering import answers, attempts, effects, identity, manifest, structure, times
 from tests.matrices.tampering.folder import TAMPERINGS, Change, Folder, findings
@@ -142,7 +142,7 @@ def test_every_single_byte_that_changes_is_found(honest: Folder, folder: Path, t
 
 
 def _reads_as_before(folder: Path, digest: str) -> bool:
-    from matrices.campaign import load_campaign
+    from matrices.evidence.campaign import load_campaign
     from treni.errors import TreniError
 
     try:

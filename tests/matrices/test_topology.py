@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from matrices import topology
+from matrices.topologies import local as topology
 from treni.errors import Code, TreniError
 
 

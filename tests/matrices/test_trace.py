@@ -10,8 +10,8 @@ from chaos.faults import Bandwidth, Crash, Hang, Kind, Latency, Reset, Slicer, S
 from chaos.schedule import Rule, Schedule, predict
 from chaos.when import Every
 from controller.policy import Policy
-from matrices.expectation import ExpectedRun, held_s
-from matrices.trace import Arm, expected_run
+from matrices.planning.expectation import ExpectedRun, held_s
+from matrices.planning.trace import Arm, expected_run
 from tests.matrices import faithful as f
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matrices.reliability import RateDifference
-from matrices.statistics import Equivalence, Estimate, PairSample
-from matrices.verdicts import (
+from matrices.statistics.estimates import Equivalence, Estimate, PairSample
+from matrices.statistics.reliability import RateDifference
+from matrices.statistics.verdicts import (
     AA_CONFIDENCE,
     ALPHA,
     Floor,

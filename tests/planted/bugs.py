@@ -41,7 +41,7 @@ KEYS = (
     ),
     Bug(
         name="run-id-used-again",
-        file="matrices/runner.py",
+        file="matrices/running/runner.py",
         old='run_id = f"{name}/{planned.pair}/{arm}/{segment.epoch}"',
         new='run_id = f"{name}/0/{arm}/{segment.epoch}"',
         breaks="runs can't be told apart, and their keys clash",
@@ -128,7 +128,7 @@ RETRIES = (
     ),
     Bug(
         name="policy-seed-ignored",
-        file="matrices/serve.py",
+        file="matrices/topologies/serve.py",
         old='policy=policy_of(_profile(config), seed=config["seed"])',
         new="policy=policy_of(_profile(config), seed=0)",
         breaks="a campaign's seed does not reach its backoffs",
@@ -165,7 +165,7 @@ TIME = (
     ),
     Bug(
         name="latency-to-the-first-text",
-        file="matrices/client.py",
+        file="matrices/running/client.py",
         old="        latency_s = time.perf_counter() - started\n",
         new="        latency_s = ttft_s or time.perf_counter() - started\n",
         breaks="an arm that begins early looks fast",
@@ -174,7 +174,7 @@ TIME = (
     ),
     Bug(
         name="failures-take-no-time",
-        file="matrices/client.py",
+        file="matrices/running/client.py",
         old="            latency_s=latency_s,\n",
         new="            latency_s=latency_s if error is None else 0.0,\n",
         breaks="an arm that fails looks fast",
@@ -186,7 +186,7 @@ TIME = (
 ORDER = (
     Bug(
         name="second-goes-first",
-        file="matrices/runner.py",
+        file="matrices/running/runner.py",
         old="for arm in planned.order:",
         new="for arm in reversed(planned.order):",
         breaks="who goes first is not who was drawn",
@@ -195,7 +195,7 @@ ORDER = (
     ),
     Bug(
         name="order-not-drawn",
-        file="matrices/order.py",
+        file="matrices/planning/order.py",
         old="return tuple(sign > 0 for sign in best.signs)",
         new="return tuple(True for _ in best.signs)",
         breaks="one arm always goes first",
@@ -203,7 +203,7 @@ ORDER = (
     ),
     Bug(
         name="order-seed-ignored",
-        file="matrices/order.py",
+        file="matrices/planning/order.py",
         old='random.Random(f"order/{seed}")',
         new='random.Random("order")',
         breaks="every campaign draws the same order",
@@ -369,7 +369,7 @@ RECORDS = (
     ),
     Bug(
         name="external-arm-called-internal",
-        file="matrices/serve.py",
+        file="matrices/topologies/serve.py",
         old='arm="external",',
         new='arm="internal",',
         breaks="a record claims to be of the other arm",
@@ -378,7 +378,7 @@ RECORDS = (
     ),
     Bug(
         name="arms-swapped",
-        file="matrices/runner.py",
+        file="matrices/running/runner.py",
         old="AgentClient(topology.address(arm)) for arm in plan.arms",
         new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]])) for arm in plan.arms",
         breaks="each arm's requests go to the other one",
@@ -387,7 +387,7 @@ RECORDS = (
     ),
     Bug(
         name="error-swallowed-by-the-client",
-        file="matrices/client.py",
+        file="matrices/running/client.py",
         old='            error = from_rpc_error(failure, hop="agent")\n',
         new='            answer = ""\n',
         breaks="a failed request is an answer, if an empty one",
@@ -421,7 +421,7 @@ RECORDS = (
     ),
     Bug(
         name="unknown-recorded-as-fail",
-        file="matrices/client.py",
+        file="matrices/running/client.py",
         old='"ok" if error is None else "fail" if error.definite else "unknown"',
         new='"ok" if error is None else "fail"',
         breaks="an outcome that nobody knows is recorded as certain",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from matrices.suites import Task, load_suite
+from matrices.spec.suites import Task, load_suite
 from tests.matrices.harness import tool_tasks, write_suite
 from tests.planted.bug import Campaign
 

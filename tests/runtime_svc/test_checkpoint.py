@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
 from runtime_svc.engine import Engine
-from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
-from runtime_svc.safetensor import read_file, write_file
 from runtime_svc.weights.digest import sha256
+from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.weights.safetensor import read_file, write_file
 from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 
@@ -147,7 +147,7 @@ def test_ends_of_turn_that_are_no_tokens(directory, ids):
 def test_a_null_in_the_generation_config_leaves_it_to_the_config(directory):
     (directory / "generation_config.json").write_text('{"eos_token_id": null}')
     edit(directory / "config.json", eos_token_id=[256, 258])
-    assert checkpoint.read_config(directory).eos_ids == {256, 258}
+    assert read_config(directory).eos_ids == {256, 258}
 
 
 def test_sampling_defaults_of_the_checkpoint_are_not_a_requests(directory):
@@ -334,7 +334,7 @@ def test_a_broken_index(directory, index):
 def test_theta_in_either_place(directory):
     def frequencies(**changes):
         edit(directory / "config.json", **changes)
-        return checkpoint.read_config(directory).inverse_frequencies
+        return read_config(directory).inverse_frequencies
 
     new = frequencies(rope_parameters={"rope_type": "default", "rope_theta": 5e5})
     old = frequencies(rope_parameters=None, rope_theta=5e5, rope_scaling={})
@@ -345,7 +345,7 @@ def test_theta_in_either_place(directory):
 def test_eos_ids_from_the_config_where_there_is_no_generation_config(directory):
     (directory / "generation_config.json").unlink()
     edit(directory / "config.json", eos_token_id=258)
-    assert checkpoint.read_config(directory).eos_ids == {258}
+    assert read_config(directory).eos_ids == {258}
 
 
 def test_a_backend_that_is_not_there_is_an_error(random_directory):

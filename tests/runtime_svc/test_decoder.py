@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.decoder import CHUNK, Decoder
 from runtime_svc.ops_numpy import NumpyOps
-from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.weights.opening import open_checkpoint
+from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from runtime_svc.weights_numpy import read_weights
 from tests.runtime_svc import reference
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
-from runtime_svc.checkpoint import open_checkpoint
+import runtime_svc
 from runtime_svc.decoder import Decoder
 from runtime_svc.engine import Engine
 from runtime_svc.ops import SamplingParams
 from runtime_svc.ops_numpy import NumpyOps
+from runtime_svc.weights.opening import open_checkpoint
 from runtime_svc.weights_numpy import read_weights
 from treni.v1 import common_pb2, inference_pb2
 
 DATA = Path(__file__).parents[1] / "goldens" / "data"
 CASES = sorted(path.name for path in (DATA / "random").iterdir())
-TRENI_TINY = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+TRENI_TINY = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 CLEAR_GAP = 0.1
 

@@ -77,7 +77,7 @@ async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_direct
     engine = Engine.load(random_directory, max_rows=1)
     brake = Brake(engine, monkeypatch)
     metrics = Metrics()
-    engine.observe(metrics)
+    metrics.watch(engine)
 
     def value(name, **labels):
         return metrics.registry.get_sample_value(f"treni_runtime_{name}", labels)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.engine import Engine
-from runtime_svc.models import ARCHITECTURES, GROUP
+from runtime_svc.models import ARCHITECTURES, of_type
 from runtime_svc.models.architecture import Architecture
-from runtime_svc.random_checkpoint import Shape, config_of, random_tensors, write_random_checkpoint
-from runtime_svc.safetensor import write_file
+from runtime_svc.weights.opening import open_checkpoint
+from runtime_svc.weights.random_checkpoint import Shape, config_of, random_tensors, write_random_checkpoint
+from runtime_svc.weights.safetensor import write_file
 from tests.runtime_svc.requests import generate_request
 from treni.errors import TreniError
 
@@ -18,7 +18,8 @@ MODULE = '''
 from dataclasses import replace
 
 from runtime_svc.models.architecture import Architecture, Blocks
-from runtime_svc.models.tensors import dense_tensors
+from runtime_svc.models.dense import dense_config, dense_tensors
+from runtime_svc.models.state import KEYS_AND_VALUES
 
 
 def renamed(spec):
@@ -36,7 +37,12 @@ def tensors(config):
 
 
 MIXED = Architecture(
-    name="MixedForCausalLM", model_type="mixed", blocks=Blocks(qkv_bias=True, qk_norm=True), tensors=tensors
+    name="MixedForCausalLM",
+    model_type="mixed",
+    config=dense_config,
+    tensors=tensors,
+    state=KEYS_AND_VALUES,
+    blocks=Blocks(qkv_bias=True, qk_norm=True),
 )
 '''
 
@@ -52,7 +58,7 @@ def package(tmp_path, monkeypatch):
         (folder / "mixed-1.0.dist-info" / "METADATA").write_text(
             "Metadata-Version: 2.1\nName: mixed\nVersion: 1.0\n"
         )
-        lines = [f"[{GROUP}]", *(f"{name} = {value}" for name, value in points.items())]
+        lines = [f"[{ARCHITECTURES.group}]", *(f"{name} = {value}" for name, value in points.items())]
         (folder / "mixed-1.0.dist-info" / "entry_points.txt").write_text("\n".join(lines) + "\n")
         monkeypatch.syspath_prepend(str(folder))
         monkeypatch.delitem(sys.modules, "mixed_for_test", raising=False)
@@ -63,10 +69,10 @@ def package(tmp_path, monkeypatch):
 def test_each_is_found_by_its_name_and_its_type():
     for name, architecture in ARCHITECTURES.items():
         assert architecture.name == name
-        assert ARCHITECTURES.of_type(architecture.model_type) is architecture
+        assert of_type(architecture.model_type) is architecture
     assert {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"} <= set(ARCHITECTURES)
     assert "GPT2LMHeadModel" not in ARCHITECTURES
-    assert ARCHITECTURES.of_type("gpt2") is None
+    assert of_type("gpt2") is None
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
@@ -129,5 +135,8 @@ def test_a_broken_package_is_not_in_the_way_of_what_is_ours(package, random_dire
 
 
 def test_nobody_takes_the_name_of_one_of_ours(package, random_directory):
-    package({"Qwen3ForCausalLM": "nowhere_at_all:MIXED"})
-    Engine.load(random_directory)
+    package({"Qwen3ForCausalLM": "mixed_for_test:MIXED"})
+    with pytest.raises(TreniError) as caught:
+        Engine.load(random_directory)
+    assert caught.value.kind == "plugin_unusable"
+    assert "mixed" in str(caught.value)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.engine import Engine
-from runtime_svc.safetensor import write_file
 from runtime_svc.tokenizer import Tokenizer as OurTokenizer
+from runtime_svc.weights.opening import open_checkpoint
+from runtime_svc.weights.safetensor import write_file
 from tests.runtime_svc.gguf_files import renamed
 from tests.runtime_svc.mixed_text import lines
 from tests.runtime_svc.requests import generate_request

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from matrices.make_suites import CANDIDATES, SUITES, TOOLS, Candidate, RealTools, candidate, is_right
-from matrices.suites import load_suite
+from matrices.spec.make_suites import CANDIDATES, SUITES, TOOLS, Candidate, RealTools, candidate, is_right
+from matrices.spec.suites import load_suite
 from runtime_svc.engine import Engine
 from runtime_svc.training.evaluate import CHECKPOINT
 from runtime_svc.training.vocabulary import Draw, Part

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matrices import chain
-from matrices.campaign import HISTORY, MANIFEST, SUITE, load_campaign
-from matrices.report_figures import figures
+from matrices.evidence import chain
+from matrices.evidence.campaign import HISTORY, MANIFEST, SUITE, load_campaign
+from matrices.report.figures import figures
 from treni.errors import TreniError
 
 Data = dict[str, Any]

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from runtime_svc import checkpoint
+import runtime_svc
 from runtime_svc.cuda import cubins
 from runtime_svc.cuda.decode_layout import DecodeShape
 from runtime_svc.cuda.prefill_bench import MODELS
+from runtime_svc.weights.hugging_face import read_config
 from treni.errors import TreniError
 
-BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
-SHAPES = {**MODELS, "treni-tiny": checkpoint.read_config(BUNDLED)}
+BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
+SHAPES = {**MODELS, "treni-tiny": read_config(BUNDLED)}
 FILES = sorted(path.stem for path in cubins.KERNELS.glob("*.cu"))
 COMPILED = [(name, {}) for name in FILES if name != "decode"] + [
     ("decode", {**DecodeShape.of(config).defines, "SINGLE": single})

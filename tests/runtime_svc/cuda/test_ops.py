@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runtime_svc.checkpoint import read_config
 from runtime_svc.cuda import product
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.decode_layout import RowResult
 from runtime_svc.cuda.ops import CudaOps
 from runtime_svc.models.rope import turns
-from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.runtime_svc import reference
 from tests.runtime_svc.cuda.arrays import (
     BF16_BOUND,

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
-from runtime_svc.checkpoint import checked, open_checkpoint
+import runtime_svc
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.cache import KvCache
 from runtime_svc.cuda.prefill import Prefill
 from runtime_svc.decoder import Decoder
 from runtime_svc.models.rope import turns
 from runtime_svc.ops_numpy import NumpyOps
-from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
-from runtime_svc.safetensor import read_directory, write_file
+from runtime_svc.weights.checkpoint import checked
+from runtime_svc.weights.opening import open_checkpoint
+from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.weights.safetensor import read_directory, write_file
 from runtime_svc.weights_numpy import read_weights
 from tests.runtime_svc import reference
 from tests.runtime_svc.cuda.arrays import put, take
@@ -28,7 +29,7 @@ CLEAR_GAP = 0.1
 """Top-2 difference of the reference's logits from which on the greedy token must be the same."""
 
 DATA = Path(__file__).parents[2] / "goldens" / "data"
-BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 
 
 class Model:

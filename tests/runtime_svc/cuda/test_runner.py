@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
-from runtime_svc.checkpoint import open_checkpoint
+import runtime_svc
 from runtime_svc.cuda import device as devices
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.decode import Decode
@@ -16,9 +15,11 @@ from runtime_svc.cuda.runner import CudaRunner
 from runtime_svc.decoder import Decoder
 from runtime_svc.ops import SamplingParams
 from runtime_svc.ops_numpy import NumpyOps
-from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.runner import Row
-from runtime_svc.safetensor import read_file, write_file
+from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.opening import open_checkpoint
+from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.weights.safetensor import read_file, write_file
 from runtime_svc.weights_numpy import read_weights
 from tests.runtime_svc.cuda.host_device import HostDevice, HostSteps
 from treni.errors import Code, TreniError
@@ -26,7 +27,7 @@ from treni.errors import Code, TreniError
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 DRAWN = SamplingParams(temperature=0.8, top_p=0.9, top_k=40, seed=7)
 DATA = Path(__file__).parents[2] / "goldens" / "data"
-BUNDLED = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 PROMPT = np.random.default_rng(5).integers(0, 288, 60).tolist()
 
 
@@ -42,7 +43,7 @@ def runner(device, directory):
 
 
 def made(device, directory, *, slots, capacity):
-    config = checkpoint.read_config(directory)
+    config = read_config(directory)
     loaded = weights.load(open_checkpoint(directory), device)
     kind = HostSteps if isinstance(device, HostDevice) else Decode
     steps = partial(kind, device, config, loaded)

@@ -5,12 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
-from runtime_svc.checkpoint import open_checkpoint
 from runtime_svc.cuda import weights
 from runtime_svc.cuda.layout import layout
-from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
-from runtime_svc.safetensor import read_directory, read_file, write_file
+from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.opening import open_checkpoint
+from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.weights.safetensor import read_directory, read_file, write_file
 from tests.runtime_svc.cuda.arrays import narrowed
 from tests.runtime_svc.gguf_files import Q, write_gguf, write_twin
 from treni.errors import Code, TreniError
@@ -62,7 +62,7 @@ def test_a_gguf_file_gives_the_slab_of_the_directory_with_the_same_weights(
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fused_matrices_lie_side_by_side_and_the_rest_is_aligned(tmp_path, shape):
-    config = checkpoint.read_config(write_random_checkpoint(tmp_path, shape))
+    config = read_config(write_random_checkpoint(tmp_path, shape))
     places = layout(config)
     by_name = {placed.name: placed for placed in places.tensors}
     assert set(by_name) == set(random_tensors(shape, 0))

@@ -1,0 +1,260 @@
+"""Judges a campaign: whether every run did what plan, suite and schedule say, and what it did otherwise.
+
+Pure: a manifest, the events and the expectations in, findings out. Nothing that can be derived is believed; what is
+compared stands in `matrices.checks`, one file a topic, and what no checker could know in docs/checker.md. A campaign
+without findings is one whose figures mean what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from matrices.checks import (
+    answers,
+    attempts,
+    clock,
+    conditions,
+    deliveries,
+    effects,
+    identity,
+    overhead,
+    plan,
+    sameness,
+    structure,
+    timing,
+)
+from matrices.checks.collateral import culprits, evidence_of, fatal_of, unaccounted
+from matrices.checks.deliveries import NO_FAULTS, FaultAccount
+from matrices.checks.finding import Finding, FindingKind
+from matrices.evidence.events import Event
+from matrices.evidence.history import CellState, state_of
+from matrices.evidence.ledger import NO_EFFECTS, EffectCounts, count_effects, pair_work
+from matrices.evidence.manifest import Manifest, ManifestCell
+from matrices.evidence.runs import Run, pair_runs
+from matrices.planning.expectation import Expectation, ExpectedPair
+
+__all__ = ["CellJudgement", "FaultAccount", "Finding", "FindingKind", "check"]
+
+CAMPAIGN = ""
+"""The cell of findings that concern the campaign as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellJudgement:
+    """What the checker says of one cell; `complete` if it ran to its planned end.
+
+    `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block. `abandoned` has each
+    pair that an interruption cut off and that was run again, once for each time; `runs` are the runs of completed
+    pairs by pair and arm.
+    """
+
+    cell: str
+    complete: bool
+    findings: tuple[Finding, ...]
+    faults: dict[str, FaultAccount]
+    effects: dict[str, EffectCounts]
+    void: dict[int, str]
+    contaminated: dict[int, str]
+    abandoned: tuple[int, ...]
+    runs: dict[int, dict[str, Run]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Cell:
+    """One cell with all that it is judged by.
+
+    `abandoned` has the pair of each run that an interruption cut short; `hurt` are the runs that a fault of another one
+    hurt, so that they did less than planned.
+    """
+
+    manifest: Manifest
+    config: ManifestCell
+    state: CellState
+    expected: Expectation
+    planned: dict[int, ExpectedPair]
+    runs: dict[int, dict[str, Run]]
+    void: dict[int, str]
+    walked: structure.Structure
+    hurt: frozenset[str]
+    abandoned: Mapping[str, dict[str, int]]
+
+
+def check(
+    manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]
+) -> tuple[CellJudgement, ...]:
+    """The judgement of each cell of the manifest, in its order, and of any cell that it does not name.
+
+    `expectations` has one entry for each cell of the manifest. What concerns no cell in particular is the judgement
+    of a cell named "". Raises `TreniError` for a record that is not one.
+    """
+    events = tuple(events)
+    walked = structure.structure(manifest, events, expectations)
+    states = state_of(events)
+    runs = {name: pair_runs(state) for name, state in states.items()}
+    void = {name: _void(of) for name, of in runs.items()}
+    found = [
+        *plan.of_manifest(manifest, expectations),
+        *walked.findings,
+        *clock.of_clocks(
+            events,
+            created_utc=manifest.created_utc,
+            concurrency=manifest.concurrency,
+            holding={expected.cell for expected in expectations if expected.breaks_hosts},
+        ),
+        *sameness.of_sameness(
+            {
+                name: [run for pair, arms in of.items() if pair not in void[name] for run in arms.values()]
+                for name, of in runs.items()
+            },
+            sequential=manifest.concurrency == 1,
+        ),
+    ]
+    judged = []
+    for config, expected in zip(manifest.cells, expectations, strict=True):
+        state = states.get(config.name)
+        if state is None:
+            judged.append(_nothing(config.name, "cell_missing", config.arms))
+            continue
+        cell = _Cell(
+            manifest=manifest,
+            config=config,
+            state=state,
+            expected=expected,
+            planned={pair.pair: pair for pair in expected.pairs},
+            runs=runs[config.name],
+            void=void[config.name],
+            walked=walked,
+            hurt=_hurt(events, expected, found),
+            abandoned=walked.abandoned.get(config.name, {}),
+        )
+        judged.append(_judge(cell, [finding for finding in found if finding.cell == config.name]))
+    planned = {cell.name for cell in manifest.cells}
+    judged += [_nothing(name, "cell_unplanned") for name in states if name not in planned]
+    if of_none := tuple(finding for finding in found if finding.cell == CAMPAIGN):
+        judged.append(_empty(CAMPAIGN, of_none))
+    return tuple(judged)
+
+
+def _hurt(events: Iterable[Event], expected: Expectation, found: list[Finding]) -> frozenset[str]:
+    """The runs of a cell that named faults of others hurt; what no fault accounts for is added to `found`."""
+    if not expected.breaks_hosts:
+        return frozenset()
+    evidence = evidence_of(events, expected.cell, fatal=fatal_of(expected))
+    found += [
+        Finding(kind="restart_unaccounted", cell=expected.cell, detail=said) for said in unaccounted(evidence)
+    ]
+    return frozenset(flight.run_id for flight in evidence.flights if culprits(flight, evidence))
+
+
+def _void(runs: Mapping[int, Mapping[str, Run]]) -> dict[int, str]:
+    work = [pair_work(pair, by_arm) for pair, by_arm in runs.items()]
+    return {entry.pair: entry.void for entry in work if entry.void is not None}
+
+
+def _nothing(name: str, kind: FindingKind, arms: Sequence[str] = ()) -> CellJudgement:
+    return _empty(name, (Finding(kind=kind, cell=name),), arms)
+
+
+def _empty(name: str, findings: tuple[Finding, ...], arms: Sequence[str] = ()) -> CellJudgement:
+    return CellJudgement(
+        cell=name,
+        complete=False,
+        findings=findings,
+        faults=dict.fromkeys(arms, NO_FAULTS),
+        effects=dict.fromkeys(arms, NO_EFFECTS),
+        void={},
+        contaminated={},
+        abandoned=(),
+        runs={},
+    )
+
+
+def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
+    state, config, void, limits = cell.state, cell.config, cell.void, cell.manifest.contamination
+    findings: list[Finding] = [
+        *plan.of_cell(state),
+        *plan.of_pairs(state, cell.expected),
+        *found,
+        *conditions.of_conditions(state, limits),
+        *(Finding(kind="pair_void", cell=state.cell, pair=pair, detail=why) for pair, why in void.items()),
+    ]
+    faults: dict[str, FaultAccount] = {}
+    counts: dict[str, EffectCounts] = {}
+    for arm in config.arms:
+        mine = {
+            pair: by_arm[arm] for pair, by_arm in cell.runs.items() if arm in by_arm and pair in cell.planned
+        }
+        logged, rows = state.deliveries.get(arm), state.effects.get(arm)
+        faults[arm] = deliveries.account(arm, logged or (), mine, cell.abandoned.get(arm, {}), cell.expected)
+        counts[arm] = NO_EFFECTS
+        if rows is not None:
+            whole = {pair: run for pair, run in mine.items() if run.outcome.run_id not in cell.hurt}
+            counts[arm] = count_effects(rows, whole, _gone(cell, arm, mine), cell.expected, arm)
+        findings += _of_arm(cell, arm, mine)
+        for pair, run in mine.items():
+            findings += _of_run(cell, run, cell.planned[pair])
+    return CellJudgement(
+        cell=state.cell,
+        complete=state.ended is not None and state.ended.status == "complete",
+        findings=tuple(findings),
+        faults=faults,
+        effects=counts,
+        void=void,
+        contaminated=conditions.contaminated_blocks(state, limits),
+        abandoned=tuple(state.abandoned),
+        runs=cell.runs,
+    )
+
+
+def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]:
+    state, expected = cell.state, cell.expected
+
+    def found(kind: FindingKind, detail: str) -> Finding:
+        return Finding(kind=kind, cell=state.cell, arm=arm, detail=detail)
+
+    gone = _gone(cell, arm, runs)
+    runs = {pair: run for pair, run in runs.items() if run.outcome.run_id not in cell.hurt}
+    hurt = {pair for run_id, pair in gone.items() if run_id in cell.hurt}
+    errors = sum(not run.ok for run in runs.values())
+    retries = sum(run.retries for run in runs.values() if run.ok)
+    if errors != (predicted := expected.errors(arm, but=hurt)):
+        yield found("error_count", f"the schedule predicts {predicted}, the history has {errors}")
+    if retries != (predicted := expected.retries_of_successes(arm, but=hurt)):
+        yield found("retry_count", f"over successes, the schedule predicts {predicted}, got {retries}")
+    if errors and arm not in expected.faulted:
+        yield found("internal_error", f"{errors} errors in an arm that the schedule does not touch")
+    for what, logs in (("delivery log", state.deliveries), ("ledger of effects", state.effects)):
+        if arm not in logs and state.ended is not None:
+            yield found("log_missing", f"no {what}")
+    if arm in state.deliveries:
+        yield from deliveries.of_deliveries(arm, state.deliveries[arm], runs, gone, expected)
+    yield from deliveries.of_observation(arm, runs, expected)
+    if arm in state.effects:
+        yield from effects.of_effects(state.cell, arm, state.effects[arm], runs, gone, expected)
+    yield from overhead.of_overhead(arm, runs, expected, cell.manifest.concurrency)
+
+
+def _gone(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> dict[str, int]:
+    """The pairs of the arm's runs that may have done less than planned: cut short, or hurt by another's fault."""
+    hurt = {run.outcome.run_id: pair for pair, run in runs.items() if run.outcome.run_id in cell.hurt}
+    return {**cell.abandoned.get(arm, {}), **hurt}
+
+
+def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
+    expected, of_cell = planned.runs[run.arm], cell.expected
+
+    def say(kind: FindingKind, detail: str) -> Finding:
+        return Finding(kind=kind, cell=of_cell.cell, arm=run.arm, pair=run.pair.pair, detail=detail)
+
+    start = cell.walked.starts.get((of_cell.cell, run.pair.pair))
+    pids = cell.walked.pids(of_cell.cell, run.pair.pair, of_cell.roles[run.arm])
+    yield from identity.of_identity(run, start, pids, cell.manifest.model, of_cell, say)
+    if run.outcome.run_id in cell.hurt:
+        return  # it ended by a fault that is not its own, at any point
+    yield from answers.of_answer(run, planned.task, expected, say)
+    yield from answers.of_error(run, expected, say)
+    late_s = attempts.late_s(of_cell)
+    yield from timing.of_times(run, expected, of_cell.policy.run_timeout_s, late_s, say)
+    if run.record is not None:
+        yield from attempts.of_attempts(run, expected, of_cell, has_hops=run.arm == "external", say=say)

@@ -1,0 +1,53 @@
+"""`treni-route bench`: what the routing costs, and how fast the runtime is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from matrices.command_line import bundled_checkpoint, errors
+
+_EPILOG = """\b
+Examples:
+  treni-route bench routing                          controller, echo floor, both routes over a bare generation
+  treni-route bench runtime                          the bundled model on the CPU, beside its floors
+  treni-route bench runtime --model DIR --backend cupy --peer transformers --peer vllm
+  treni-route bench runtime --help                   every option, every kind of peer
+
+\b
+Both print each figure beside its floor of the same run: ratios, never verdicts."""
+
+
+@click.group(epilog=_EPILOG)
+def bench() -> None:
+    """Measure the testbed's own cost, or the runtime beside its bounds and other runtimes."""
+
+
+@bench.command()
+@click.option(
+    "--requests", type=click.IntRange(5), default=40, show_default=True, help="Requests of each kind."
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Default: the bundled treni-tiny.",
+)
+def routing(requests: int, model_dir: Path | None) -> None:
+    """Measure the routing's own cost beside its floors, in one run, and print the ratios."""
+    from matrices.running import bench as bench_module
+
+    with errors():
+        click.echo(asyncio.run(bench_module.run(str(model_dir or bundled_checkpoint()), requests)), nl=False)
+
+
+@bench.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def runtime(arguments: tuple[str, ...]) -> None:
+    """Measure the runtime beside other runtimes; `treni-route bench runtime --help` has the options."""
+    # A process of its own, with few imports and its own number of threads: as `serve` does it.
+    os.execv(sys.executable, [sys.executable, "-m", "runtime_svc.bench", *arguments])

@@ -1,0 +1,378 @@
+"""A campaign's folder: what was asked for (manifest and suite), what happened (history), and what is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pydantic
+
+from matrices.evidence import chain
+from matrices.evidence import events as ev
+from matrices.evidence.history import History, read_history
+from matrices.evidence.manifest import (
+    Manifest,
+    ManifestCell,
+    ManifestModel,
+    ManifestSuite,
+    ManifestTask,
+    dump_manifest,
+    read_manifest,
+)
+from matrices.planning import plan
+from matrices.planning.beat import beat_sentence
+from matrices.planning.expectation import Expectation
+from matrices.planning.host_rules import refuse_uncertain
+from matrices.planning.plan import PlannedCell
+from matrices.spec.profiles import Profile
+from matrices.spec.suites import Suite, load_suite
+from matrices.spec.sweeps import SweptCell
+from treni.errors import Code, TreniError, invalid_argument
+from treni.v1 import inference_pb2
+
+MANIFEST = "manifest.json"
+SUITE = "suite.jsonl"
+HISTORY = "history.jsonl"
+
+CONTAMINATION = {"steal_fraction": 0.10, "other_cpu_fraction": 0.25}
+"""Block conditions above which a block is contaminated: fractions of the machine's processor time."""
+
+MARGIN = 0.05
+"""The share of the baseline's mean latency within which arms count as equivalent, if a campaign does not say."""
+
+_PACKAGES = ("treni-route", "grpcio", "protobuf", "numpy", "toxiproxy-python", "tokenizers")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a campaign is asked to do, resolved: everything a resumed one must repeat."""
+
+    suite: str
+    runs: int
+    seed: int
+    concurrency: int
+    topology: str
+    backend: str
+    model_dir: str | None
+    """A Hugging Face directory; None: the bundled model, wherever the package is."""
+    idempotency: bool
+    margin: float
+    """The share of the baseline's mean latency within which the arms count as equivalent."""
+    restarts: int
+    """How many groups of blocks have processes of their own; from 2 on, the group is the replicate."""
+    toxiproxy: str | None
+    """The API address of a toxiproxy server to use; None: one of our own for each cell."""
+    fault_seeds: int = 1
+    """How many schedules each cell pools, with seeds that count up from the profile's."""
+    sweep: tuple[SweptCell, ...] = ()
+    """Which cells are variants of a profile, and what was set in them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Campaign:
+    """A campaign as planned. `cells` holds the A/A cell first, then the profiles in order."""
+
+    folder: Path
+    options: Options
+    suite: Suite
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def history_path(self) -> Path:
+        """Where the history is."""
+        return self.folder / HISTORY
+
+    @property
+    def expectations(self) -> tuple[Expectation, ...]:
+        """What the checker compares each cell with."""
+        return tuple(
+            replace(
+                plan.expectation_of(cell),
+                in_flight=self.options.concurrency,
+                remark=beat_sentence(cell, cell.arms[1]),
+            )
+            for cell in self.cells
+        )
+
+
+def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -> Campaign:
+    """The campaign that the options and profiles describe; touches nothing.
+
+    Raises INVALID_ARGUMENT for options that cannot be run.
+    """
+    if not 1 <= options.restarts <= options.runs:
+        raise invalid_argument(
+            "restarts_invalid",
+            expected=f"from 1 restart to one for each of the {options.runs} runs",
+            got=str(options.restarts),
+            todo="choose fewer --restarts, or more --runs",
+        )
+    suite = load_suite(options.suite)
+    cells = _cells(profiles, suite, options)
+    for cell in cells:
+        refuse_uncertain(cell, concurrency=options.concurrency)
+        faults = cell.profile.faults
+        if options.concurrency > 1 and faults.rules and faults.by == "attempt":
+            raise invalid_argument(
+                "concurrency_not_exact",
+                expected=f"a schedule by request in {cell.profile.name} for concurrency {options.concurrency}",
+                got='by = "attempt", which is exact only for one request at a time',
+                todo='use --concurrency 1, or a profile with by = "request"',
+            )
+    return Campaign(folder=folder, options=options, suite=suite, cells=cells)
+
+
+def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple[PlannedCell, ...]:
+    shape: dict[str, Any] = {
+        "runs": options.runs,
+        "seed": options.seed,
+        "restarts": options.restarts,
+        "idempotency": options.idempotency,
+    }
+    aa = plan.plan_aa(suite, **shape)
+    cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
+    return (aa, *cells)
+
+
+def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str) -> ev.Opened:
+    """Writes manifest and suite into the campaign's folder, the manifest last and whole; the history's first line."""
+    options = campaign.options
+    suite = "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks).encode()
+    (campaign.folder / SUITE).write_bytes(suite)
+    planned = campaign.cells[0].pairs
+    manifest = Manifest(
+        version=2,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=_commit(),
+        versions={
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+            "python": platform.python_version(),
+            "toxiproxy": toxiproxy,
+        },
+        host=_host(),
+        model=ManifestModel(
+            name=info.model,
+            backend=info.backend,
+            device=info.device,
+            dtype=info.dtype,
+            parameters=info.parameters,
+            checkpoint_sha256=info.checkpoint_sha256,
+        ),
+        topology=options.topology,
+        suite=ManifestSuite(
+            name=campaign.suite.name,
+            tasks=tuple(
+                ManifestTask(
+                    id=pair.task.id,
+                    family=pair.task.family,
+                    expected_calls=len(pair.task.expect.calls),
+                    side_effects=pair.task.side_effects,
+                )
+                for pair in planned
+            ),
+        ),
+        runs=options.runs,
+        seed=options.seed,
+        concurrency=options.concurrency,
+        idempotency=options.idempotency,
+        margin=options.margin,
+        restarts=options.restarts,
+        contamination=CONTAMINATION,
+        side_effect_tools=plan.SIDE_EFFECT_TOOLS,
+        cells=tuple(_manifest_cell(cell) for cell in campaign.cells),
+        details={
+            "backend": options.backend,
+            "model_dir": options.model_dir,
+            "suite": options.suite,
+            "toxiproxy": options.toxiproxy,
+        },
+        fault_seeds=options.fault_seeds,
+        sweep=options.sweep,
+    )
+    written = dump_manifest(manifest)
+    partial = campaign.folder / f"{MANIFEST}.partial"
+    with partial.open("wb") as file:
+        file.write(written)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(campaign.folder / MANIFEST)
+    return ev.Opened(version=2, manifest_sha256=chain.digest(written), suite_sha256=chain.digest(suite))
+
+
+def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
+    """The campaign that a folder holds, planned again from its manifest and suite, and its history so far.
+
+    Raises INVALID_ARGUMENT if the folder holds none, DATA_LOSS if its files are damaged or are not those that the
+    history began with.
+    """
+    for name in (MANIFEST, SUITE, HISTORY):
+        if not (folder / name).is_file():
+            raise _missing(folder, name)
+    history = read_history(folder / HISTORY)
+    manifest = read_manifest(folder / MANIFEST)
+    _same_files(folder, history)
+    _same_rules(manifest)
+    suite = load_suite(str(folder / SUITE)).model_copy(update={"name": manifest.suite.name})
+    if missing := {"suite", "backend", "model_dir", "toxiproxy"} - set(manifest.details):
+        raise _inconsistent(f"details with {', '.join(sorted(missing))}", ", ".join(sorted(manifest.details)))
+    options = Options(
+        suite=str(manifest.details["suite"]),
+        runs=manifest.runs,
+        seed=manifest.seed,
+        concurrency=manifest.concurrency,
+        topology=manifest.topology,
+        backend=str(manifest.details["backend"]),
+        model_dir=manifest.details["model_dir"],
+        idempotency=manifest.idempotency,
+        margin=manifest.margin,
+        restarts=manifest.restarts,
+        toxiproxy=manifest.details["toxiproxy"],
+        fault_seeds=manifest.fault_seeds,
+        sweep=manifest.sweep,
+    )
+    profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
+    cells = _cells(profiles, suite, options)
+    campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
+    _same_cells(manifest, campaign)
+    return campaign, manifest, history
+
+
+def _missing(folder: Path, what: str) -> TreniError:
+    return invalid_argument(
+        "campaign_missing",
+        expected=f"a campaign's folder with {what}",
+        got=str(folder),
+        todo="name the folder that `treni-route matrix` printed; one that died before its first request "
+        "holds nothing to continue",
+    )
+
+
+def _same_files(folder: Path, history: History) -> None:
+    """The history begins with the digests of the files beside it."""
+    if history.opened is None:
+        raise _missing(folder, "a first line in history.jsonl")
+    for name, expected in ((MANIFEST, history.opened.manifest_sha256), (SUITE, history.opened.suite_sha256)):
+        got = chain.digest((folder / name).read_bytes())
+        if got != expected:
+            raise TreniError(
+                Code.DATA_LOSS,
+                "campaign_changed",
+                expected=f"{folder / name} to have the digest that {HISTORY} begins with, {expected[:12]}...",
+                got=f"{got[:12]}...",
+                todo="restore the file: it is not the one that the campaign was run with",
+                definite=True,
+            )
+
+
+def _same_rules(manifest: Manifest) -> None:
+    """A history is judged by limits that nobody chose for it."""
+    for what, written, mine in (
+        ("contamination", manifest.contamination, CONTAMINATION),
+        ("side_effect_tools", manifest.side_effect_tools, plan.SIDE_EFFECT_TOOLS),
+    ):
+        if written != mine:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "rules_changed",
+                expected=f"{what} to be {mine}, as in this version",
+                got=str(written),
+                todo="use the version of treni-route that the manifest names",
+            )
+
+
+def _same_cells(manifest: Manifest, campaign: Campaign) -> None:
+    """A schedule that this version reads otherwise than the one that ran would judge the history wrongly."""
+    planned = tuple(_manifest_cell(cell) for cell in campaign.cells)
+    names = [cell.name for cell in planned]
+    if names != [cell.name for cell in manifest.cells]:
+        raise _inconsistent(f"the cells {', '.join(names)}", ", ".join(cell.name for cell in manifest.cells))
+    for written, mine in zip(manifest.cells, planned, strict=True):
+        if written.schedule_hash != mine.schedule_hash:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "schedule_changed",
+                expected=f"the schedule of {mine.name} to hash to {written.schedule_hash}",
+                got=str(mine.schedule_hash),
+                todo="use the version of treni-route that the manifest names",
+            )
+        for field in dataclasses.fields(ManifestCell):
+            want, got = getattr(mine, field.name), getattr(written, field.name)
+            if want != got:
+                raise _inconsistent(f"{field.name} of {mine.name} to be {want}", str(got))
+
+
+def _inconsistent(expected: str, got: str) -> TreniError:
+    return TreniError(
+        Code.DATA_LOSS,
+        "manifest_inconsistent",
+        expected=expected,
+        got=got,
+        todo="restore the manifest; it was edited",
+        definite=True,
+    )
+
+
+def _manifest_cell(cell: PlannedCell) -> ManifestCell:
+    profile = cell.profile
+    dumped = profile.model_dump(mode="json", exclude_none=True)
+    return ManifestCell(
+        name=cell.name,
+        profile=profile.name,
+        title=profile.title,
+        arms=cell.arms,
+        site=profile.faults.site if profile.faults.rules else "none",
+        policy=dumped["policy"],
+        schedule=dumped["faults"],
+        schedule_hash=_hashes(cell),
+    )
+
+
+def _profile(cell: ManifestCell) -> Profile:
+    data = {"name": cell.profile, "title": cell.title, "policy": cell.policy, "faults": cell.schedule}
+    try:
+        return Profile.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _inconsistent(
+            f"the profile of {cell.name}: {where}: {first['msg']}", repr(first["input"])
+        ) from None
+
+
+def _hashes(cell: PlannedCell) -> dict[str, str]:
+    return {arm: cell.schedule.digest if cell.faulted(arm) else "" for arm in cell.arms}
+
+
+def _commit() -> str:
+    """The commit that the code was run from, "" outside a checkout; "+dirty" when the tree had changes."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+dirty" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _host() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "python": sys.version.split()[0],
+    }

@@ -1,0 +1,129 @@
+"""What a campaign was: resolved configuration, versions, host, schedules; written once, before the first request."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from matrices.spec import strict
+from matrices.spec.sweeps import SweptCell
+
+VERSION = 2
+"""Format of the manifest and of the history beside it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestTask:
+    """One task of the suite as the plan uses it: how many calls its exact answer needs, how many change state."""
+
+    __pydantic_config__ = strict.STRICT
+
+    id: str
+    family: str
+    expected_calls: int
+    side_effects: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestSuite:
+    """The suite by name, with its tasks in the order of the requests."""
+
+    __pydantic_config__ = strict.STRICT
+
+    name: str
+    tasks: tuple[ManifestTask, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestCell:
+    """One cell. `profile` is the full published name and stands in the tables; `name` is the short one.
+
+    `arms` is (baseline, compared): ("internal", "external"), or ("internal", "internal_b") for the A/A cell.
+    `policy` and `schedule` are the resolved values as JSON (`schedule` None: no faults), `schedule_hash` the digest
+    for each arm, `site` where the faults act.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    name: str
+    profile: str
+    title: str
+    arms: tuple[str, str]
+    site: Literal["none", "hop", "tool"]
+    policy: dict[str, Any]
+    schedule: dict[str, Any] | None
+    schedule_hash: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestModel:
+    """The model that answered, as `InferenceService.Info` told it."""
+
+    __pydantic_config__ = strict.STRICT
+
+    name: str
+    backend: str
+    device: str
+    dtype: str
+    parameters: int
+    checkpoint_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The whole campaign as resolved.
+
+    `margin` is the share of the baseline's mean latency within which the arms count as equivalent. `restarts` is how
+    many groups of blocks have processes of their own. Each cell but the A/A one has `runs` blocks for each of
+    `fault_seeds` schedules, whose seeds count up from the profile's. `sweep` says which cells are variants of a
+    profile, and what was set in them.
+    `contamination` maps the name of a block condition to the value above which the block is contaminated;
+    `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    version: Literal[2]
+    created_utc: str
+    commit: str
+    versions: dict[str, str]
+    host: dict[str, Any]
+    model: ManifestModel
+    topology: str
+    suite: ManifestSuite
+    runs: int
+    seed: int
+    concurrency: int
+    idempotency: bool
+    margin: float
+    restarts: int
+    fault_seeds: int
+    contamination: dict[str, float]
+    side_effect_tools: tuple[str, ...]
+    cells: tuple[ManifestCell, ...]
+    details: dict[str, Any]
+    sweep: tuple[SweptCell, ...] = ()
+
+
+_ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)
+
+
+def parse_manifest(data: bytes, *, name: str = "manifest.json") -> Manifest:
+    """The manifest in `data`. Raises `TreniError` (`manifest_malformed`) that names `name` and the key."""
+    return strict.parse(_ADAPTER, data, kind="manifest_malformed", where=name)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in the file at `path`; see `parse_manifest`."""
+    return parse_manifest(path.read_bytes(), name=str(path))
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """The manifest as indented JSON, ready to be written."""
+    text = json.dumps(dataclasses.asdict(manifest), ensure_ascii=False, allow_nan=False, indent=2)
+    return text.encode() + b"\n"

@@ -1,0 +1,73 @@
+"""The completed runs of a cell with their records decoded once, for the ledgers, the checker and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf import json_format
+
+from controller.policy import DISPOSITION, Disposition
+from matrices.evidence import events as ev
+from matrices.evidence.history import CellState
+from treni.errors import Code, TreniError
+from treni.v1 import agent_pb2
+
+REFUSALS = frozenset(
+    code.name for code, disposition in DISPOSITION.items() if disposition is Disposition.REFUSED
+)
+"""Statuses by which a tool refuses what the model wrote: the model reads them, the policy does not retry them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One arm's execution of one pair. `record` is None when the service died before it could send one."""
+
+    pair: ev.PairStarted
+    arm: str
+    outcome: ev.Outcome
+    record: agent_pb2.RunRecord | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run ended with an answer."""
+        return self.outcome.outcome == "ok"
+
+    @property
+    def attempts(self) -> tuple[agent_pb2.Attempt, ...]:
+        """The attempts at either hop, in order; empty without a record."""
+        return () if self.record is None else tuple(self.record.attempts)
+
+    @property
+    def retries(self) -> int:
+        """Attempts beyond the first of their call, over both hops."""
+        return sum(attempt.attempt > 0 for attempt in self.attempts)
+
+
+def pair_runs(cell: CellState) -> dict[int, dict[str, Run]]:
+    """The runs of each completed pair by arm, pairs in ascending order; an arm without an outcome is absent.
+
+    Raises `TreniError` (`history_malformed`) for a record that is not a `RunRecord`.
+    """
+    return {
+        number: {
+            arm: Run(pair=state.started, arm=arm, outcome=outcome, record=_record(outcome))
+            for arm, outcome in sorted(state.outcomes.items())
+        }
+        for number, state in sorted(cell.completed.items())
+    }
+
+
+def _record(outcome: ev.Outcome) -> agent_pb2.RunRecord | None:
+    if outcome.record is None:
+        return None
+    try:
+        return json_format.ParseDict(outcome.record, agent_pb2.RunRecord())
+    except json_format.ParseError as error:
+        raise TreniError(
+            Code.DATA_LOSS,
+            "history_malformed",
+            expected=f"the record of run {outcome.run_id} to be a RunRecord",
+            got=str(error),
+            todo="restore the history; it was not written by this version, or was edited",
+            definite=True,
+        ) from error

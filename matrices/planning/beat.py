@@ -1,0 +1,104 @@
+"""Where `every` beats against retries: what the schedule plans beside what independent faults would do.
+
+A counter over attempts, retries included, puts its faults at fixed distances. Whether a retry meets the next one is
+then a matter of arithmetic and not of chance, so that one more retry can change nothing, or everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from matrices.planning.plan import PlannedCell
+
+NOTICEABLE_REQUESTS = 1.0
+NOTICEABLE_SHARE = 0.01
+"""A difference is told from one request, and from one in a hundred requests, on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Errors:
+    """Failed requests of a cell: as planned, and the expected number under independent faults of the same rates."""
+
+    planned: int
+    independent: float
+
+
+def independent_error_rate(cell: PlannedCell) -> float:
+    """The expected share of failed requests if each rule struck with probability 1/every, whatever was before.
+
+    An attempt fails with the probability q that the first rule that strikes makes it fail; for rules that all do,
+    q = 1 - prod(1 - 1/every). A call fails with all its attempts, q^(retries + 1), and a request with any call.
+    For cells whose rules all say `every`.
+    """
+    fails, clean = 0.0, 1.0
+    for rule, spec in zip(cell.schedule.rules, cell.profile.faults.rules, strict=True):
+        assert spec.every is not None
+        strikes = clean / spec.every
+        clean -= strikes
+        fails += strikes if rule.kind.is_error(cell.timeout_s) else 0.0
+    call = fails ** (cell.profile.policy.retries + 1)
+    return sum(1 - (1 - call) ** calls for calls in cell.calls) / len(cell.calls)
+
+
+def beat_sentence(cell: PlannedCell, arm: str) -> str:
+    """What the reader of an arm's error rate must know of the beat; "" where there is nothing to say.
+
+    There is something where a schedule by attempt with retries fails other requests than independent faults would:
+    in number, or in what the last retry changes.
+    """
+    profile = cell.profile
+    retries = profile.policy.retries
+    if not cell.faulted(arm) or profile.faults.by != "attempt" or retries == 0:
+        return ""
+    with_all, with_less = _errors(cell, arm, retries), _errors(cell, arm, retries - 1)
+    requests = len(cell.pairs)
+    least = max(NOTICEABLE_REQUESTS, NOTICEABLE_SHARE * requests)
+    other_number = abs(with_all.planned - with_all.independent) >= least
+    gains = (with_less.planned - with_all.planned, with_less.independent - with_all.independent)
+    other_gain = abs(gains[0] - gains[1]) >= least
+    if not other_number and not other_gain:
+        return ""
+    return (
+        f"`every` counts attempts, retries included, and so beats against the retries: the schedule fails "
+        f"{with_all.planned} of {requests} requests ({with_all.planned / requests:.4f}), where independent faults "
+        f"of the same rates would fail {with_all.independent:.1f} ({with_all.independent / requests:.4f}) on average. "
+        + _last_retry(retries, with_less, with_all, _longest_run(cell, arm))
+    )
+
+
+def _last_retry(retries: int, without: _Errors, with_it: _Errors, longest: int) -> str:
+    which = "The retry" if retries == 1 else f"Retry {retries}"
+    independent = f"independent faults would go from {without.independent:.1f} to {with_it.independent:.1f}"
+    if without.planned == with_it.planned:
+        return (
+            f"{which} changes nothing ({independent}), because up to {longest} attempts in a row are faulted: the "
+            f"calls that fail begin where {retries + 1} are, and fail with {_count(retries - 1)} as with {retries}."
+        )
+    return f"{which} takes the schedule from {without.planned} to {with_it.planned}; {independent}."
+
+
+def _count(retries: int) -> str:
+    return f"{retries} retry" if retries == 1 else f"{retries} retries"
+
+
+def _errors(cell: PlannedCell, arm: str, retries: int) -> _Errors:
+    profile = cell.profile
+    policy = profile.policy.model_copy(update={"retries": retries})
+    changed = replace(cell, profile=profile.model_copy(update={"policy": policy}))
+    prediction = changed.prediction(arm)
+    assert prediction is not None
+    return _Errors(
+        planned=prediction.errors, independent=independent_error_rate(changed) * len(changed.pairs)
+    )
+
+
+def _longest_run(cell: PlannedCell, arm: str) -> int:
+    """The most attempts in a row, by their number, that the schedule makes fail."""
+    prediction = cell.prediction(arm)
+    assert prediction is not None
+    longest = current = 0
+    for request in prediction.requests:
+        for attempt in request.attempts:
+            current = current + 1 if attempt.is_error else 0
+            longest = max(longest, current)
+    return longest

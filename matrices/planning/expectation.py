@@ -1,0 +1,206 @@
+"""What the plan and the schedule say, before the run, that each run of a cell will do. The checker compares.
+
+`trace` derives the runs, `plan` puts them together. Everything that depends on a run's id (its
+idempotency keys) is left to whoever knows the id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from chaos.faults import Bandwidth, Hang, Hog, Hop, Kind, Latency, Site, Slicer, Stall
+from controller.policy import Policy
+from matrices.spec.suites import ExpectedCall, Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedFault:
+    """A fault that the run is bound to meet, as its delivery is logged; `how` names the layer that hands it out."""
+
+    id: str
+    kind: Kind
+    site: Site
+    hop: Hop
+    how: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedAttempt:
+    """One attempt of a run: what it is, how it ends, and what plan and seed make it wait.
+
+    `name` is the tool's ("" at the model). `kinds` are the error kinds it may end with, None for a tool's own refusal,
+    whose kind only the tool knows; {""} where it works. `backoff_s` is waited before it, and it lasts `held_s` at
+    least because of its fault (0 without one). `tool_runs`: whether it got as far as the tool.
+    """
+
+    hop: Hop
+    call_index: int
+    attempt: int
+    name: str
+    fault: PlannedFault | None
+    outcome: str
+    code: str
+    kinds: frozenset[str] | None
+    backoff_s: float
+    held_s: float
+    tool_runs: bool
+
+    @property
+    def where(self) -> str:
+        """The attempt in words."""
+        return f"{self.hop} call {self.call_index} attempt {self.attempt}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedEffect:
+    """One row that the run leaves in its arm's ledger; `call_index` names the call on the tool hop."""
+
+    call_index: int
+    attempt: int
+    account: str
+    amount: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedError:
+    """How a run without an answer ends."""
+
+    code: str
+    kind: str
+    definite: bool
+    hop: str
+    fault_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedRun:
+    """What one arm does with one pair.
+
+    `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads; `turns` counts
+    completed model calls; `effects` is a multiset; `error` is None for a run that ends with the task's answer.
+    `hurried`: the planned waits use up the run's own time, so that its deadline may cut an attempt short and be what
+    it ends with. `lost`: the process that would tell of the run dies with it, so that there is no record of it.
+    """
+
+    attempts: tuple[ExpectedAttempt, ...]
+    calls: tuple[ExpectedCall, ...]
+    turns: int
+    effects: tuple[ExpectedEffect, ...]
+    error: ExpectedError | None
+    hurried: bool
+    lost: bool
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ends with an answer."""
+        return self.error is None
+
+    @property
+    def faults(self) -> tuple[PlannedFault, ...]:
+        """The faults that it reaches, in order."""
+        return tuple(attempt.fault for attempt in self.attempts if attempt.fault is not None)
+
+    @property
+    def retries(self) -> int:
+        """Attempts after the first of their call, over both hops."""
+        return sum(attempt.attempt > 0 for attempt in self.attempts)
+
+    @property
+    def waits_s(self) -> float:
+        """Seconds that it waits because plan and seed say so: timeouts of stalls, fixed delays, and backoffs."""
+        return math.fsum(attempt.backoff_s + attempt.held_s for attempt in self.attempts)
+
+    @property
+    def duplicates(self) -> int:
+        """Ledger rows beyond the first of their call."""
+        return len(self.effects) - len({effect.call_index for effect in self.effects})
+
+    @property
+    def phantoms(self) -> int:
+        """Calls that leave a row although the run ends without an answer."""
+        return 0 if self.ok else len({effect.call_index for effect in self.effects})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpectedPair:
+    """One pair of the plan. `runs` is keyed by arm."""
+
+    pair: int
+    block: int
+    task: Task
+    stratum: str
+    segment: int
+    order: tuple[str, str]
+    runs: dict[str, ExpectedRun]
+
+    @property
+    def waits_s(self) -> dict[str, float]:
+        """For each arm the seconds that it waits because plan and seed say so; see `ExpectedRun.waits_s`."""
+        return {arm: run.waits_s for arm, run in self.runs.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expectation:
+    """One cell of the plan, with its pairs in order.
+
+    `roles` names for each arm the process that answers. `faulted` are the arms on which the schedule acts, at `hop`;
+    their first attempt there has the number `first_attempt`. `breaks_hosts`: the schedule has faults that break the
+    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is how
+    many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
+    """
+
+    cell: str
+    arms: tuple[str, str]
+    roles: dict[str, str]
+    pairs: tuple[ExpectedPair, ...]
+    policy: Policy
+    idempotency: bool
+    faulted: tuple[str, ...]
+    hop: Hop
+    first_attempt: int
+    breaks_hosts: bool
+    standstill_s: float
+    in_flight: int = 1
+    remark: str = ""
+
+    def errors(self, arm: str, *, but: Collection[int] = ()) -> int:
+        """How many of the arm's runs end without an answer, those of the pairs `but` left out."""
+        return sum(not pair.runs[arm].ok for pair in self.pairs if pair.pair not in but)
+
+    def retries_of_successes(self, arm: str, *, but: Collection[int] = ()) -> int:
+        """Retries summed over the arm's runs that end with an answer, those of the pairs `but` left out."""
+        return sum(
+            pair.runs[arm].retries for pair in self.pairs if pair.runs[arm].ok and pair.pair not in but
+        )
+
+    def duplicates(self, arm: str) -> int:
+        """Ledger rows of the arm beyond the first of their call."""
+        return sum(pair.runs[arm].duplicates for pair in self.pairs)
+
+    def phantoms(self, arm: str) -> int:
+        """Calls that left a row in a run of the arm that ends without an answer."""
+        return sum(pair.runs[arm].phantoms for pair in self.pairs)
+
+
+def held_s(kind: Kind | None, *, timeout_s: float, has_hops: bool = True, answer_bytes: int = 0) -> float:
+    """How long an attempt under a fault of that kind lasts at least, where its answer has `answer_bytes` bytes.
+
+    Toxiproxy's `bandwidth` waits a millisecond for each `rate_kb_s` bytes, its `slicer` after each slice but one that
+    the connection's end may cut off. No attempt is held beyond its timeout, but by a hang in the caller's own process
+    (where the arm does not have hops): it stops the clock that would end the attempt.
+    """
+    match kind:
+        case Stall():
+            return timeout_s
+        case Hang(duration_ms=duration_ms) if not has_hops:
+            return duration_ms / 1000
+        case Latency(delay_ms=delay_ms) | Hang(duration_ms=delay_ms) | Hog(duration_ms=delay_ms):
+            return min(delay_ms / 1000, timeout_s)
+        case Bandwidth(rate_kb_s=rate):
+            return min(answer_bytes / rate / 1000, timeout_s)
+        case Slicer(average_size_bytes=size, delay_us=delay_us):
+            return min(max(0, math.ceil(answer_bytes / size) - 1) * delay_us / 1e6, timeout_s)
+        case _:
+            return 0.0

@@ -1,0 +1,53 @@
+"""What `--dry-run` prints: a line for each cell and arm with the counts that the schedule predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from matrices.planning.plan import PlannedCell
+
+_HEADINGS = (
+    "cell",
+    "arm",
+    "fault_seed",
+    "pairs",
+    "faults",
+    "errors",
+    "error_rate",
+    "retries_mean_success",
+    "schedule",
+)
+
+
+def plan_table(cells: Iterable[PlannedCell]) -> str:
+    """The table as text. A cell of several fault seeds has a line for all of them together, then one for each."""
+    rows = [_HEADINGS, *(row for cell in cells for arm in cell.arms for row in _rows(cell, arm))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        left = [text.ljust(width) for text, width in zip(row[:3], widths, strict=False)]
+        right = [text.rjust(width) for text, width in zip(row[3:8], widths[3:], strict=False)]
+        lines.append("  ".join([*left, *right, row[8]]))
+    return "\n".join(lines) + "\n"
+
+
+def _rows(cell: PlannedCell, arm: str) -> Iterator[tuple[str, ...]]:
+    faults = cell.profile.faults
+    draws = cell.faulted(arm) and faults.by == "request"
+    last = faults.seed + cell.fault_seeds - 1
+    seeds = f"{faults.seed}" if cell.fault_seeds == 1 else f"{faults.seed}..{last}"
+    yield _row(cell, arm, seeds if draws else "-")
+    if draws and cell.fault_seeds > 1:
+        for group in cell.by_fault_seed():
+            yield _row(group, arm, f"{group.profile.faults.seed}")
+
+
+def _row(cell: PlannedCell, arm: str, seed: str) -> tuple[str, ...]:
+    prediction = cell.prediction(arm)
+    pairs = len(cell.pairs)
+    planned, errors, retries, digest = 0, 0, 0.0, "-"
+    if prediction is not None:
+        planned, errors = len(prediction.fault_ids), prediction.errors
+        retries, digest = prediction.retries_mean_success, cell.schedule.digest[:12]
+    rate = f"{errors / pairs:.4f}"
+    return (cell.name, arm, seed, f"{pairs}", f"{planned}", f"{errors}", rate, f"{retries:.3f}", digest)

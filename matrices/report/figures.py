@@ -1,0 +1,336 @@
+"""Every figure of a report, from a manifest, its events and its expectations alone: the tables only lay them out."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from matrices.checks.check import CellJudgement, FaultAccount, Finding, check
+from matrices.checks.collateral import ArmHarm, by_arm, evidence_of, fatal_of
+from matrices.evidence.events import Event, Sealed
+from matrices.evidence.hops import Hops, hops_of, mean_hops
+from matrices.evidence.ledger import EffectCounts, Work, work_of
+from matrices.evidence.manifest import Manifest, ManifestCell
+from matrices.evidence.runs import Run
+from matrices.planning.expectation import Expectation
+from matrices.report.comparison import (
+    AA,
+    CellSamples,
+    Comparison,
+    Reliability,
+    answered,
+    compare,
+    reliability,
+    samples_of,
+)
+from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.statistics.estimates import LatencySummary, latency_summary
+from matrices.statistics.gates import Evidence, Gate, claim_safe, gates
+from matrices.statistics.reliability import CostPerSuccess, RunCost, cost_per_success
+from matrices.statistics.selection import SELECTIVE_LEVEL, void_selective_p, voids_of
+from matrices.statistics.verdicts import Floor
+
+__all__ = ["AA", "ArmFigures", "CellFigures", "Comparison", "Figures", "Reliability", "figures"]
+
+MIN_RESTARTS = 2
+"""From how many segments on the segment, and not the block, is the replicate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkTotals:
+    """What all runs of an arm did together, failed runs included."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+    turns: int
+    tool_calls: int
+    model_attempts: int
+    tool_attempts: int
+    retries: int
+    new_connections: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmFigures:
+    """One arm of one cell.
+
+    `latency` is over every request's time to its end, answer or error, `latency_success` over answers only;
+    None of nothing. `hops` are means over the requests that have a record. `time_per_success` are the seconds and
+    `attempts_per_success` the attempts on both hops that all requests took, failed ones included, for each right
+    answer.
+    """
+
+    arm: str
+    requests: int
+    errors: int
+    wrong_answers: int
+    retries_of_successes: int
+    latency: LatencySummary | None
+    latency_success: LatencySummary | None
+    ttft_p50_s: float | None
+    hops: Hops | None
+    without_record: int
+    time_per_success: CostPerSuccess | None
+    attempts_per_success: CostPerSuccess | None
+    work: WorkTotals
+    faults: FaultAccount
+    effects: EffectCounts
+
+    @property
+    def successes(self) -> int:
+        """Requests that ended with an answer."""
+        return self.requests - self.errors
+
+    @property
+    def correct(self) -> int:
+        """Requests that ended with the right answer."""
+        return self.successes - self.wrong_answers
+
+    @property
+    def error_rate(self) -> float | None:
+        """Errors over requests; None of none."""
+        return self.errors / self.requests if self.requests else None
+
+    @property
+    def retries_mean_success(self) -> float | None:
+        """Retries over the requests that ended with an answer, for each of them; None where none did."""
+        return self.retries_of_successes / self.successes if self.successes else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellFigures:
+    """One row of the comparison.
+
+    `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
+    whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
+    to report). `abandoned` counts the pairs that were begun, cut off by an interruption and run again. `harm` has a
+    row for each arm where faults break hosts. `remark` is what a reader of the error rates must know of the schedule.
+    """
+
+    config: ManifestCell
+    complete: bool
+    arms: tuple[ArmFigures, ...]
+    pairs: int
+    void: dict[int, str]
+    blocks: int
+    contaminated: dict[int, str]
+    pairs_contaminated: int
+    abandoned: int
+    comparison: Comparison
+    without_contaminated: Comparison
+    successes: Comparison
+    reliability: Reliability
+    harm: tuple[ArmHarm, ...]
+    findings: tuple[Finding, ...]
+    gates: tuple[Gate, ...]
+    remark: str
+
+    @property
+    def claim_safe(self) -> bool:
+        """Whether every gate passed."""
+        return claim_safe(self.gates)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """The whole report in numbers. `floor` is None where the A/A cell gives none."""
+
+    manifest: Manifest
+    cells: tuple[CellFigures, ...]
+    floor: Floor | None
+    unplanned: tuple[Finding, ...]
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """What each swept setting does."""
+        by_name = {cell.config.name: cell for cell in self.cells}
+        return curves(
+            SweptFigures(
+                profile=one.profile,
+                settings=one.settings,
+                arms=tuple(_point(arm) for arm in by_name[one.cell].arms),
+            )
+            for one in self.manifest.sweep
+        )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything the checker holds against the campaign."""
+        return (*self.unplanned, *(finding for cell in self.cells for finding in cell.findings))
+
+
+def _point(arm: ArmFigures) -> ArmPoint:
+    return ArmPoint(
+        arm=arm.arm,
+        error_rate=arm.error_rate,
+        retries_mean_success=arm.retries_mean_success,
+        latency_mean_s=None if arm.latency is None else arm.latency.mean_s,
+    )
+
+
+def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]) -> Figures:
+    """The report in numbers. Pure; raises `TreniError` for a record in the history that is not one."""
+    events = tuple(events)
+    expected = {expectation.cell: expectation for expectation in expectations}
+    judged = {judgement.cell: judgement for judgement in check(manifest, events, expectations)}
+    mine = {cell.name: judged.pop(cell.name) for cell in manifest.cells}
+    by_segment = manifest.restarts >= MIN_RESTARTS
+    samples = {name: samples_of(one, expected[name], by_segment=by_segment) for name, one in mine.items()}
+    mine = {name: _with_selection(one, samples[name]) for name, one in mine.items()}
+    unplanned = tuple(finding for one in judged.values() for finding in one.findings)
+    if not events or not isinstance(events[-1], Sealed):
+        detail = "interrupted; resume it"
+        unplanned += (Finding(kind="campaign_unsealed", cell="", detail=detail),)
+    everything = len(unplanned) + sum(len(one.findings) for one in mine.values())
+    floor, every = compare({name: of.valid for name, of in samples.items()}, manifest.margin)
+    _, clean = compare({name: of.clean for name, of in samples.items()}, manifest.margin)
+    rates = reliability({name: of.every for name, of in samples.items()})
+    cells = []
+    for config in manifest.cells:
+        name, one = config.name, mine[config.name]
+        blocks = {pair.block for pair in expected[name].pairs if pair.pair in one.runs}
+        cells.append(
+            CellFigures(
+                config=config,
+                complete=one.complete,
+                arms=tuple(_arm(one, arm, expected[name]) for arm in config.arms),
+                pairs=len(one.runs),
+                void=one.void,
+                blocks=len(blocks),
+                contaminated=one.contaminated,
+                pairs_contaminated=len(samples[name].valid) - len(samples[name].clean),
+                abandoned=len(one.abandoned),
+                comparison=every[name],
+                without_contaminated=clean[name],
+                successes=answered(samples[name].valid, manifest.margin),
+                reliability=rates[name],
+                harm=_harm(events, expected[name]),
+                findings=one.findings,
+                gates=_gates(
+                    one,
+                    samples[name],
+                    floor,
+                    every[name],
+                    clean[name],
+                    blocks=len(blocks),
+                    elsewhere=everything - len(one.findings),
+                ),
+                remark=expected[name].remark,
+            )
+        )
+    return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)
+
+
+def _harm(events: Iterable[Event], expected: Expectation) -> tuple[ArmHarm, ...]:
+    if not expected.breaks_hosts:
+        return ()
+    return by_arm(evidence_of(events, expected.cell, fatal=fatal_of(expected)), expected.arms)
+
+
+def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:
+    """The judgement, with a finding where void pairs are those in which one arm was slow, or quick."""
+    p_value = void_selective_p(samples.void, samples.valid)
+    if p_value >= SELECTIVE_LEVEL:
+        return judged
+    detail = f"{len(samples.void)} void pairs took other times than the rest: p {p_value:.2g} by chance"
+    finding = Finding(kind="void_selective", cell=judged.cell, detail=detail)
+    return replace(judged, findings=(*judged.findings, finding))
+
+
+def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
+    blocks = {pair.pair: pair.block for pair in expected.pairs}
+    runs = [by_arm[arm] for by_arm in judged.runs.values() if arm in by_arm]
+    answered = [run for run in runs if run.ok]
+    parts = [parts for run in runs if (parts := hops_of(run)) is not None]
+    ttfts = [run.outcome.ttft_s for run in answered if run.outcome.ttft_s is not None]
+    return ArmFigures(
+        arm=arm,
+        requests=len(runs),
+        errors=len(runs) - len(answered),
+        wrong_answers=sum(run.outcome.correct is False for run in answered),
+        retries_of_successes=sum(run.retries for run in answered),
+        latency=_latency(runs),
+        latency_success=_latency(answered),
+        ttft_p50_s=statistics.median(ttfts) if ttfts else None,
+        hops=mean_hops(parts),
+        without_record=len(runs) - len(parts),
+        time_per_success=_cost(runs, blocks, [run.outcome.latency_s for run in runs]),
+        attempts_per_success=_cost(runs, blocks, [float(len(run.attempts)) for run in runs]),
+        work=_totals([work for run in runs if (work := work_of(run)) is not None]),
+        faults=judged.faults[arm],
+        effects=judged.effects[arm],
+    )
+
+
+def _latency(runs: Sequence[Run]) -> LatencySummary | None:
+    return latency_summary([run.outcome.latency_s for run in runs]) if runs else None
+
+
+def _cost(runs: Sequence[Run], blocks: Mapping[int, int], amounts: Sequence[float]) -> CostPerSuccess | None:
+    if not runs:
+        return None
+    return cost_per_success(
+        [
+            RunCost(block=blocks.get(run.pair.pair, -1), amount=amount, correct=run.outcome.correct is True)
+            for run, amount in zip(runs, amounts, strict=True)
+        ]
+    )
+
+
+def _totals(works: Sequence[Work]) -> WorkTotals:
+    return WorkTotals(
+        prompt_tokens=sum(work.prompt_tokens for work in works),
+        completion_tokens=sum(work.completion_tokens for work in works),
+        cached_prompt_tokens=sum(work.cached_prompt_tokens for work in works),
+        turns=sum(work.turns for work in works),
+        tool_calls=sum(len(work.tools) for work in works),
+        model_attempts=sum(work.model_attempts for work in works),
+        tool_attempts=sum(work.tool_attempts for work in works),
+        retries=sum(work.retries for work in works),
+        new_connections=sum(work.new_connections for work in works),
+    )
+
+
+def _gates(
+    judged: CellJudgement,
+    samples: CellSamples,
+    floor: Floor | None,
+    every: Comparison,
+    clean: Comparison,
+    *,
+    blocks: int,
+    elsewhere: int,
+) -> tuple[Gate, ...]:
+    if floor is None:
+        return (Gate(name="aa_measured", passed=False, why="no noise floor: the A/A cell gives no interval"),)
+    kinds = Counter(finding.kind for finding in judged.findings)
+
+    def ids(part: str) -> frozenset[str]:
+        return frozenset(
+            f"{arm} {one}" for arm, account in judged.faults.items() for one in getattr(account, part)
+        )
+
+    return gates(
+        Evidence(
+            floor=floor,
+            margin_s=every.margin_s or 0.0,
+            latency=every.latency,
+            judgement=every.judgement,
+            verdict_clean=None if clean.delta is None else clean.verdict,
+            steadiness=every.steadiness,
+            lone_strata=every.lone_strata,
+            unexplained_errors=kinds["error_unexplained"],
+            faults_planned=ids("planned"),
+            faults_delivered=ids("delivered"),
+            faults_observed=ids("observed"),
+            voids=voids_of(samples.void, samples.valid),
+            pairs_abandoned=len(judged.abandoned),
+            blocks=blocks,
+            blocks_contaminated=len(judged.contaminated),
+            findings=tuple(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+            findings_elsewhere=elsewhere,
+        )
+    )

@@ -1,0 +1,153 @@
+"""The report of a campaign: the same bytes from the same manifest and history, whenever it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Any
+
+from matrices.report.comparison import AA, Comparison
+from matrices.report.csv_files import comparison_csv, summary_csv
+from matrices.report.figures import ArmFigures, CellFigures, Figures
+from matrices.report.markdown import markdown, sentence
+from matrices.report.tables import UNBOUNDED
+
+
+class ExitStatus(IntEnum):
+    """What the command line ends with; 2 is left to usage errors."""
+
+    PASS = 0
+    FINDINGS = 1
+    INCONCLUSIVE = 3
+
+
+def exit_status(figures: Figures) -> ExitStatus:
+    """FINDINGS if the checker holds anything against the campaign.
+
+    PASS if some profile has a verdict that is a safe claim; a campaign without one has said nothing yet, and is
+    INCONCLUSIVE.
+    """
+    if figures.findings:
+        return ExitStatus.FINDINGS
+    safe = any(cell.claim_safe for cell in figures.cells if cell.config.name != AA)
+    return ExitStatus.PASS if safe else ExitStatus.INCONCLUSIVE
+
+
+def summary(figures: Figures) -> dict[str, Any]:
+    """The figures as JSON data: seconds, nothing rounded; null where there is no figure."""
+    m = figures.manifest
+    return {
+        "status": exit_status(figures).name.lower(),
+        "created_utc": m.created_utc,
+        "commit": m.commit,
+        "model": _plain(m.model),
+        "topology": m.topology,
+        "suite": m.suite.name,
+        "runs": m.runs,
+        "seed": m.seed,
+        "concurrency": m.concurrency,
+        "idempotency": m.idempotency,
+        "contamination": m.contamination,
+        "floor": None
+        if figures.floor is None
+        else {
+            "bound_s": figures.floor.bound_s,
+            "unbiased": figures.floor.unbiased,
+            "estimate": _plain(figures.floor.estimate),
+        },
+        "cells": [_cell(figures, cell) for cell in figures.cells],
+        "curves": [_plain(curve) for curve in figures.curves],
+        "findings": [_plain(finding) for finding in figures.findings],
+    }
+
+
+def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
+    return {
+        "cell": cell.config.name,
+        "profile": cell.config.profile,
+        "title": cell.config.title,
+        "site": cell.config.site,
+        "schedule_hash": cell.config.schedule_hash,
+        "complete": cell.complete,
+        "sentence": sentence(figures, cell),
+        "remark": cell.remark,
+        "verdict": str(cell.comparison.verdict),
+        "reliability": str(cell.reliability.verdict),
+        "claim_safe": cell.claim_safe,
+        "arms": {arm.arm: _arm(arm) for arm in cell.arms},
+        "pairs": cell.pairs,
+        "pairs_void": [{"pair": pair, "why": why} for pair, why in cell.void.items()],
+        "blocks": cell.blocks,
+        "blocks_contaminated": [{"block": block, "why": why} for block, why in cell.contaminated.items()],
+        "pairs_contaminated": cell.pairs_contaminated,
+        "pairs_abandoned": cell.abandoned,
+        "comparison": _comparison(cell.comparison),
+        "comparison_without_contaminated": _comparison(cell.without_contaminated),
+        "comparison_successes": _comparison(cell.successes) | {"verdict": None},
+        "error_rates": _plain(cell.reliability),
+        "harm": [_plain(row) for row in cell.harm],
+        "gates": [_plain(gate) for gate in cell.gates],
+        "findings": len(cell.findings),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    """The comparison without what is said elsewhere: its difference stands in `latency` too."""
+    plain: dict[str, Any] = _plain(comparison)
+    latency = plain.pop("latency")
+    del plain["judgement"]
+    equivalence = None if latency is None else latency["equivalence"]
+    return plain | {"verdict": str(comparison.verdict), "equivalence": equivalence}
+
+
+def _arm(arm: ArmFigures) -> dict[str, Any]:
+    rates = {
+        "error_rate": arm.error_rate,
+        "retries_mean_success": arm.retries_mean_success,
+    }
+    return {key: value for key, value in _plain(arm).items() if key != "arm"} | rates
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, tuples and numbers as JSON has them; an end that the data do not bound is "unbounded"."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and math.isinf(value):
+        return UNBOUNDED
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def render(figures: Figures) -> dict[str, str]:
+    """The text of each file of the report, by file name."""
+    return {
+        "summary.json": json.dumps(summary(figures), ensure_ascii=False, allow_nan=False, indent=2) + "\n",
+        "summary.md": markdown(figures),
+        "summary.csv": summary_csv(figures),
+        "comparison.csv": comparison_csv(figures),
+    }
+
+
+def differing(folder: Path, figures: Figures) -> tuple[str, ...]:
+    """Names of the report's files in the folder that are not what the history gives; absent ones do not count."""
+    return tuple(
+        name
+        for name, text in render(figures).items()
+        if (folder / name).exists() and (folder / name).read_bytes() != text.encode()
+    )
+
+
+def write_report(folder: Path, figures: Figures) -> tuple[Path, ...]:
+    """Writes the report's files into the folder, each replaced as a whole, and returns their paths."""
+    paths = []
+    for name, text in render(figures).items():
+        path = folder / name
+        fresh = folder / f".{name}.tmp"
+        fresh.write_text(text, encoding="utf-8", newline="")
+        fresh.replace(path)
+        paths.append(path)
+    return tuple(paths)

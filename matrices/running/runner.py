@@ -1,0 +1,315 @@
+"""Runs a campaign: cell by cell, block by block, pair by pair, each step written to the history as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from chaos.schedule import WARMUP_REQUEST
+from matrices.evidence import events as ev
+from matrices.evidence.campaign import Campaign, write_campaign
+from matrices.evidence.history import CellState, HistoryWriter, read_history, state_of
+from matrices.planning.plan import PlannedCell, PlannedPair
+from matrices.running.client import AgentClient, Invocation
+from matrices.running.conditions import ConditionsProbe
+from matrices.running.host_watch import HostWatch
+from matrices.topologies.local import LocalTopology
+from treni.v1 import agent_pb2, common_pb2
+
+
+class Progress(Protocol):
+    """Where the runner says how far it is."""
+
+    def cell(self, name: str, pairs: int, done: int) -> None:
+        """A cell begins, `done` of its pairs complete already."""
+
+    def pair(self, name: str) -> None:
+        """A pair of the cell is complete."""
+
+
+@dataclass(kw_only=True)
+class _Segment:
+    """A segment of a cell in progress: the cell's plan, the processes, a client for each arm."""
+
+    plan: PlannedCell
+    number: int
+    topology: LocalTopology
+    clients: dict[str, AgentClient]
+    epoch: int
+    watch: HostWatch | None = None
+
+    async def hold(self) -> None:
+        """Until whatever a fault broke is back, where faults break processes."""
+        if self.watch is not None:
+            await self.watch.hold()
+
+
+class Runner:
+    """Runs what of a campaign is not done yet.
+
+    `epoch` counts the harness's starts on this campaign, so that no two executions share a run id.
+    """
+
+    def __init__(self, campaign: Campaign, progress: Progress) -> None:
+        self._campaign = campaign
+        self._progress = progress
+        self._expected = {expectation.cell: expectation for expectation in campaign.expectations}
+        self._states: dict[str, CellState] = {}
+        self._writer: HistoryWriter | None = None
+
+    async def run(self) -> None:
+        """Runs a new campaign from the start. Raises TreniError if its folder has a history already."""
+        self._campaign.folder.mkdir(parents=True, exist_ok=True)
+        await self._run_cells(epoch=0)
+
+    async def resume(self) -> None:
+        """Goes on with an interrupted campaign: complete pairs stay, begun ones are abandoned and run again."""
+        if read_history(self._campaign.history_path).sealed:
+            return
+        self._writer, events = HistoryWriter.resume(self._campaign.history_path, wall_time=_wall_time())
+        self._states = state_of(events)
+        for state in self._states.values():
+            for pair, begun in list(state.begun.items()):
+                run_ids = tuple(invoke.run_id for invoke in begun.invokes.values())
+                self._append(ev.Abandon(cell=state.cell, pair=pair, run_ids=run_ids))
+        await self._run_cells(epoch=sum(isinstance(event, ev.Resumed) for event in events))
+
+    async def _run_cells(self, *, epoch: int) -> None:
+        try:
+            for plan in self._campaign.cells:
+                state = self._states.setdefault(plan.name, CellState(cell=plan.name))
+                self._progress.cell(plan.name, len(plan.pairs), len(state.completed))
+                if state.ended is None:
+                    await self._run_cell(plan, state, epoch)
+            self._append(ev.Sealed())
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _append(self, event: ev.Event) -> None:
+        assert self._writer is not None
+        self._writer.append(event)
+        if not isinstance(event, ev.Opened | ev.Resumed | ev.Sealed):
+            self._states[event.cell].fold(event)
+
+    async def _run_cell(self, plan: PlannedCell, state: CellState, epoch: int) -> None:
+        todo = [planned for planned in plan.pairs if planned.pair not in state.completed]
+        # Also with nothing left to do: an interruption before the cell's end has yet to be followed by one.
+        segments = sorted({planned.segment for planned in todo}) or [plan.pairs[-1].segment]
+        deaths: list[str] = []
+        for number in segments:
+            topology = await self._run_segment(plan, state, number, epoch)
+            deaths += topology.deaths
+        self._end_cell(plan, topology, deaths)
+
+    async def _run_segment(
+        self, plan: PlannedCell, state: CellState, number: int, epoch: int
+    ) -> LocalTopology:
+        hop = plan.profile.faults.hop
+        counters = {
+            arm: plan.schedule.start + state.attempts(arm=arm, hop=hop)
+            for arm in plan.arms
+            if plan.faulted(arm)
+        }
+        async with LocalTopology.start(plan, self._campaign, counters) as topology:
+            if self._writer is None:
+                opened = write_campaign(self._campaign, topology.info, toxiproxy=topology.toxiproxy_version)
+                self._writer = HistoryWriter.create(self._campaign.history_path, opened)
+            clients = {arm: AgentClient(topology.address(arm)) for arm in plan.arms}
+            segment = _Segment(plan=plan, number=number, topology=topology, clients=clients, epoch=epoch)
+            self._append(
+                ev.CellStarted(
+                    cell=plan.name,
+                    profile=plan.profile.name,
+                    arms=plan.arms,
+                    epoch=epoch,
+                    segment=number,
+                    start_counter=counters,
+                    pids=topology.pids,
+                )
+            )
+            try:
+                await self._warm_up(segment)
+                async with self._watched(segment):
+                    await self._run_blocks(segment, state)
+            finally:
+                for client in clients.values():
+                    await client.close()
+        return topology
+
+    @asynccontextmanager
+    async def _watched(self, segment: _Segment) -> AsyncIterator[None]:
+        """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
+        if not segment.plan.breaks_hosts:
+            yield
+            return
+
+        async def warm_up() -> bool:
+            return await self._warm_up(segment)
+
+        async with HostWatch.over(
+            segment.topology, cell=segment.plan.name, append=self._append, warm_up=warm_up
+        ) as segment.watch:
+            yield
+
+    async def _warm_up(self, segment: _Segment) -> bool:
+        """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted.
+
+        Whether all were answered.
+        """
+        answered = True
+        tasks = [pair.task for pair in segment.plan.pairs if pair.task.side_effects == 0]
+        plain = next((task for task in tasks if not task.expect.calls), None)
+        calling = next((task for task in tasks if task.expect.calls), None)
+        for arm, client in segment.clients.items():
+            for number, task in enumerate(task for task in (plain, calling) if task is not None):
+                run_id = f"{segment.plan.name}/warmup/{arm}/{segment.epoch}-{segment.number}-{number}"
+                request = agent_pb2.RunRequest(
+                    run_id=run_id,
+                    task_id=task.id,
+                    prompt=task.prompt,
+                    tools=task.tools,
+                    request_index=WARMUP_REQUEST,
+                )
+                done = await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+                answered &= done.error is None
+        return answered
+
+    async def _run_blocks(self, segment: _Segment, state: CellState) -> None:
+        probe = ConditionsProbe(lambda: segment.topology.pids.values())
+        concurrency = self._campaign.options.concurrency
+        slots = asyncio.Semaphore(concurrency)
+        todo = [
+            planned
+            for planned in segment.plan.pairs
+            if planned.segment == segment.number and planned.pair not in state.completed
+        ]
+        for batch in _batches(todo, concurrency):
+            blocks = dict.fromkeys(planned.block for planned in batch)
+            self._mark(segment, blocks, "start", probe)
+            async with asyncio.TaskGroup() as group:
+                for planned in batch:
+                    await slots.acquire()
+                    task = group.create_task(self._run_pair(segment, planned))
+                    task.add_done_callback(lambda _: slots.release())
+            self._mark(segment, blocks, "end", probe)
+
+    def _mark(
+        self, segment: _Segment, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
+    ) -> None:
+        conditions, mono_s = probe.read(), time.monotonic()
+        if segment.plan.breaks_hosts:
+            conditions["rss_mb"] = segment.topology.rss_mb
+        for block in blocks:
+            self._append(
+                ev.Block(
+                    cell=segment.plan.name, block=block, phase=phase, mono_s=mono_s, conditions=conditions
+                )
+            )
+
+    async def _run_pair(self, segment: _Segment, planned: PlannedPair) -> None:
+        name = segment.plan.name
+        self._append(self._started(segment.plan, planned))
+        for arm in planned.order:
+            run_id = f"{name}/{planned.pair}/{arm}/{segment.epoch}"
+            request = agent_pb2.RunRequest(
+                run_id=run_id,
+                task_id=planned.task.id,
+                prompt=planned.task.prompt,
+                tools=planned.task.tools,
+                sampling=common_pb2.Sampling(seed=self._campaign.options.seed),
+                request_index=planned.pair,
+                no_idempotency=not segment.plan.idempotency,
+            )
+            await segment.hold()
+            self._append(
+                ev.Invoke(
+                    cell=name,
+                    pair=planned.pair,
+                    arm=arm,
+                    run_id=run_id,
+                    request_index=planned.pair,
+                    wall_time=_wall_time(),
+                    mono_s=time.monotonic(),
+                )
+            )
+            done = await segment.clients[arm].run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+            self._append(_outcome(segment, planned, arm, run_id, done))
+        # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
+        await segment.hold()
+        self._append(ev.PairCompleted(cell=name, pair=planned.pair))
+        self._progress.pair(name)
+
+    def _started(self, plan: PlannedCell, planned: PlannedPair) -> ev.PairStarted:
+        expected = self._expected[plan.name].pairs[planned.pair]
+        return ev.PairStarted(
+            cell=plan.name,
+            pair=planned.pair,
+            block=planned.block,
+            task_id=planned.task.id,
+            family=planned.task.family,
+            order=planned.order,
+            stratum=expected.stratum,
+            planned_faults={arm: tuple(f.id for f in run.faults) for arm, run in expected.runs.items()},
+            expected_calls=len(planned.task.expect.calls),
+            side_effects=planned.task.side_effects,
+        )
+
+    def _end_cell(self, plan: PlannedCell, topology: LocalTopology, deaths: Sequence[str]) -> None:
+        """After the processes have ended, so that nothing more can be delivered or take effect."""
+        for arm in plan.arms:
+            self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=topology.deliveries(arm)))
+            self._append(ev.Effects(cell=plan.name, arm=arm, rows=topology.effects(arm)))
+        status: Literal["broken", "complete"] = "broken" if deaths else "complete"
+        self._append(ev.CellEnded(cell=plan.name, status=status, detail="; ".join(deaths)))
+
+
+def _outcome(segment: _Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:
+    error = None
+    if done.error is not None:
+        # A service that died is the cause behind whatever its peers made of it.
+        message = "; ".join([str(done.error), *segment.topology.note_deaths()])
+        error = ev.RunError(
+            code=done.error.code.name,
+            kind=done.error.kind,
+            definite=done.error.definite,
+            message=message,
+            hop=done.error.hop,
+            fault_id=done.error.fault_id,
+        )
+    return ev.Outcome(
+        cell=segment.plan.name,
+        pair=planned.pair,
+        arm=arm,
+        run_id=run_id,
+        outcome=done.outcome,
+        error=error,
+        latency_s=done.latency_s,
+        ttft_s=done.ttft_s,
+        answer=done.answer,
+        correct=None if done.answer is None or error is not None else planned.task.is_correct(done.answer),
+        record=done.record,
+    )
+
+
+def _batches(pairs: Sequence[PlannedPair], concurrency: int) -> Iterator[list[PlannedPair]]:
+    """Whole blocks together, as few as give `concurrency` requests something to do: one for sequential runs."""
+    batch: list[PlannedPair] = []
+    for _, block in itertools.groupby(pairs, key=lambda planned: planned.block):
+        batch.extend(block)
+        if len(batch) >= concurrency:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _wall_time() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

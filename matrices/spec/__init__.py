@@ -1,0 +1,1 @@
+"""What a user writes, read once and validated: profiles, suites and sweeps."""
