@@ -2,8 +2,9 @@
 
     PYTHONPATH=.:proto python tests/goldens/compare_gguf.py MODEL.gguf --backend cupy --device cuda
 
-Needs torch and transformers (the "train" extra), which read the file by themselves. At every position of every answer
-transformers sees the prompt and the answer so far, in float32, and says which token it would take, and by how much.
+Needs torch and transformers (the "train" extra). What the engine reads is not used for the reference. At every
+position of every answer transformers sees the prompt and the answer so far, in float32, and says which token it would
+take, and by how much.
 Exit status 1 when fewer than 99.5 % of the tokens are its own, or one of those that are clear is not.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 
 from runtime_svc.engine import Engine
@@ -24,6 +26,25 @@ from treni.v1 import common_pb2, inference_pb2
 SHARE = 0.995
 CLEAR_GAP = 0.1
 """Top-2 difference of the reference's logits from which on the token must be the same."""
+
+NAMES = {
+    "blk.": "model.layers.",
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "output.weight": "lm_head.weight",
+}
+"""Parts of transformers' names by llama.cpp's."""
 
 PROMPTS = [
     "What is the capital of France?",
@@ -107,17 +128,61 @@ def our_answers(path: Path, backend: str, prompts: list[str], tokens: int) -> li
 
 
 def reference(path: Path, device: str) -> Any:
-    """The model as transformers reads the file, in float32."""
+    """The model in float32, by transformers, from what the `gguf` package itself reads of the file."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.set_grad_enabled(False)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
+    reader = gguf.GGUFReader(path)
+    kind = reader.get_field("general.architecture").contents()
+
+    def setting(key: str, default: Any = None) -> Any:
+        field = reader.get_field(f"{kind}.{key}")
+        return default if field is None else field.contents()
+
+    heads, hidden = setting("attention.head_count"), setting("embedding_length")
+    kv_heads = setting("attention.head_count_kv", heads)
+    stored = {tensor.name: tensor for tensor in reader.tensors}
+    config = AutoConfig.for_model(
+        kind,
+        hidden_size=hidden,
+        intermediate_size=setting("feed_forward_length"),
+        num_hidden_layers=setting("block_count"),
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=setting("attention.key_length", hidden // heads),
+        max_position_embeddings=setting("context_length"),
+        rms_norm_eps=float(str(np.float32(setting("attention.layer_norm_rms_epsilon")))),
+        rope_parameters={"rope_type": "default", "rope_theta": setting("rope.freq_base", 10000.0)},
+        vocab_size=len(reader.get_field("tokenizer.ggml.tokens").contents()),
+        tie_word_embeddings="output.weight" not in stored,
+        attn_implementation="eager",
     )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    state = {}
+    for name, tensor in stored.items():
+        values = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        for part, count in ((".attn_q.", heads), (".attn_k.", kv_heads)):
+            if (
+                kind == "llama" and part in name
+            ):  # its converter puts side by side the rows that turn together
+                pairs = values.reshape(count, values.shape[0] // count // 2, 2, -1)
+                values = pairs.swapaxes(1, 2).reshape(values.shape)
+        state[_transformers_name(name)] = torch.from_numpy(np.array(values))
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    tied = ["lm_head.weight"] if config.tie_word_embeddings else []
+    if unexpected or sorted(missing) != tied:
+        raise SystemExit(f"expected every tensor in its place, got {missing} missing, {unexpected} left over")
+    model.tie_weights()
     return model.to(device).eval()
+
+
+def _transformers_name(name: str) -> str:
+    for theirs, ours in NAMES.items():
+        name = name.replace(theirs, ours)
+    return name
 
 
 def compare(answers: list[Answer], model: Any, device: str) -> dict[str, Any]:
