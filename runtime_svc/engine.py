@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime_svc import decoder
+from runtime_svc.backends import BACKENDS
+from runtime_svc.backends.numpy import decoder
+from runtime_svc.backends.numpy.runner import NumpyRunner
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import Generation, Listener
@@ -19,7 +21,6 @@ from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.observer import Observer
 from runtime_svc.route import RouteStage
 from runtime_svc.runner import Runner
-from runtime_svc.runner_numpy import NumpyRunner
 from runtime_svc.scheduler import Scheduler
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
@@ -37,9 +38,6 @@ SLOTS = 64
 
 MAX_ROWS = 8
 """Sequences that run at once."""
-
-DEVICE_SLOT_TOKENS = 4096
-"""Tokens that a slot on a GPU holds at most, if nobody says otherwise: its memory is taken at the start."""
 
 KV_BUDGET_BYTES = 8 * 1024**3
 """What the slots may take when they are full, if nobody says how many there are."""
@@ -111,8 +109,9 @@ class Engine:
         """
         clock = ColdStart()
         path = Path(directory)
-        if backend not in ("numpy", "cupy"):
-            raise _no_backend(backend, "no such backend")
+        chosen = BACKENDS.get(backend)
+        if chosen is None:
+            raise _no_backend(backend)
         checkpoint = open_checkpoint(path)
         config = checkpoint.config
         tokenizer = Tokenizer(path, checkpoint.tokenizer_json)
@@ -128,17 +127,11 @@ class Engine:
         sentences = None if encoder is None else _load_encoder(encoder)
         clock.host()
         if slot_tokens is None:
-            slot_tokens = config.context_length if backend == "numpy" else DEVICE_SLOT_TOKENS
+            slot_tokens = config.context_length if chosen.slot_tokens is None else chosen.slot_tokens
         capacity = min(slot_tokens, config.context_length)
         if slots is None:
-            slots = _slots_that_fit(config, capacity, element_bytes=4 if backend == "numpy" else 2)
-        runner: Runner
-        if backend == "numpy":
-            runner = NumpyRunner.load(checkpoint, slots=slots, capacity=capacity, max_rows=max_rows)
-        else:
-            from runtime_svc.cuda.runner import CudaRunner
-
-            runner = CudaRunner.load(checkpoint, slots=slots, capacity=capacity)
+            slots = _slots_that_fit(config, capacity, element_bytes=chosen.element_bytes)
+        runner = chosen.load(checkpoint, slots=slots, capacity=capacity, max_rows=max_rows)
         engine = cls(
             directory=path,
             runner=runner,
@@ -316,11 +309,11 @@ def _load_encoder(directory: str | Path) -> Encoder:
     return Encoder.load(directory)
 
 
-def _no_backend(backend: str, why: str) -> TreniError:
+def _no_backend(backend: str) -> TreniError:
     return TreniError(
         Code.FAILED_PRECONDITION,
         "backend_unavailable",
-        expected="the backend numpy, or cupy on a machine with an NVIDIA GPU",
-        got=f"{backend!r}: {why}",
+        expected=f"one of the backends {', '.join(BACKENDS)}",
+        got=f"{backend!r}: no such backend",
         todo="start the runtime with --backend numpy, or install the cupy extra on a machine with a GPU",
     )

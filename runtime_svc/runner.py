@@ -1,6 +1,6 @@
 """What the scheduler needs of a model on a device: KV slots, prefill, and decode steps over rows of slots.
 
-`runner_numpy.NumpyRunner` and `cuda.runner.CudaRunner` implement it; nothing above knows which one runs.
+`NumpyRunner` and `CudaRunner` of `runtime_svc.backends` implement it; nothing above knows which one runs.
 """
 
 from __future__ import annotations

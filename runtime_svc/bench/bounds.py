@@ -8,9 +8,6 @@ from runtime_svc.bench.record import Model, Settings
 from runtime_svc.models import of_type
 from runtime_svc.models.architecture import ModelConfig
 
-ELEMENT_BYTES = {"numpy": 4, "cupy": 2}
-"""Bytes of a weight and of a KV element on a backend: float32 and bfloat16."""
-
 
 def model_of(name: str, config: ModelConfig) -> Model:
     """The record's entry for a checkpoint of that shape."""

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import runtime_svc
-from runtime_svc.decoder import Decoder
+from runtime_svc.backends.numpy.decoder import Decoder
+from runtime_svc.backends.numpy.ops import NumpyOps
+from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.engine import Engine
 from runtime_svc.ops import SamplingParams
-from runtime_svc.ops_numpy import NumpyOps
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights_numpy import read_weights
 from treni.v1 import common_pb2, inference_pb2
 
 DATA = Path(__file__).parents[1] / "goldens" / "data"

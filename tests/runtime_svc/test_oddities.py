@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint
 from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from runtime_svc.weights.safetensor import write_file
-from runtime_svc.weights_numpy import read_weights
 from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 
