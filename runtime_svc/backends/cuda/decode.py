@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from runtime_svc.backends.cuda import cubins
 from runtime_svc.backends.cuda.cache import KvCache
 from runtime_svc.backends.cuda.decode_layout import (
     MAX_ROWS,
     SAMPLE_SHARED_BYTES,
+    SAMPLE_THREADS,
     SHARED_BYTES,
+    THREADS,
     DecodeShape,
     LayerPointers,
     RowResult,
@@ -23,8 +21,7 @@ from runtime_svc.backends.cuda.decode_layout import (
     next_launch,
     row_controls,
 )
-from runtime_svc.backends.cuda.device import CudaDevice, pinned
-from runtime_svc.backends.cuda.driver import Driver
+from runtime_svc.backends.cuda.device import Defines, Device
 from runtime_svc.backends.cuda.layout import Layout
 from runtime_svc.backends.cuda.weights import DeviceWeights
 from runtime_svc.models.architecture import ModelConfig
@@ -35,44 +32,35 @@ from treni.errors import Code, TreniError
 IN_FLIGHT = 4
 """Launched steps whose results may be unread at once."""
 
-_NO_DEFINES: Mapping[str, int] = MappingProxyType({})
 
-
-def cubin_files(shape: DecodeShape, defines: Mapping[str, int] = _NO_DEFINES) -> tuple[Path, Path, Path]:
-    """The machine code of the step for one row, of that for several, and of the sampler, compiled if need be.
-
-    `defines` are macros to try other launch shapes with; see `decode_shape.cuh`. Raises as `cubins.cached`.
-    """
-    macros = {**shape.defines, **defines}
-    single, several = (cubins.cached("decode", {**macros, "SINGLE": n}) for n in (1, 0))
-    return single, several, cubins.cached("sample")
+def variants(shape: DecodeShape, defines: Defines = ()) -> tuple[Defines, Defines]:
+    """The macros of the step for one row, and of that for several; `defines` are more, see `decode_shape.cuh`."""
+    macros = {**shape.defines, **dict(defines)}
+    single, several = (tuple(sorted({**macros, "SINGLE": n}.items())) for n in (1, 0))
+    return single, several
 
 
 class Decode:
-    """The decode kernels of one model, with their buffers. Work goes to the device's stream, in order.
+    """The decode kernels of one model, with their buffers. The device does the work in order.
 
     `turned` is the address of the rotation table (capacity, head_dim / 2, 2) float32; `defines` as for
-    `cubin_files`. Raises `TreniError`: FAILED_PRECONDITION for a shape that the kernel does not cover,
+    `variants`. Raises `TreniError`: FAILED_PRECONDITION for a shape that the kernel does not cover,
     RESOURCE_EXHAUSTED when the device is full.
     """
 
     def __init__(
         self,
-        device: CudaDevice,
+        device: Device,
         config: ModelConfig,
         loaded: DeviceWeights,
         cache: KvCache,
         turned: int,
         *,
-        defines: Mapping[str, int] = _NO_DEFINES,
+        defines: Defines = (),
     ) -> None:
         self._shape = shape = DecodeShape.of(config)
         self._device, self._config, self._cache = device, config, cache
-        driver = Driver()
-        single, several, sampler = cubin_files(shape, defines)
-        self._single = _Kernel(driver, single, "decode_step", SHARED_BYTES)
-        self._several = _Kernel(driver, several, "decode_step", SHARED_BYTES)
-        self._sampler = _Kernel(driver, sampler, "sample_rows", SAMPLE_SHARED_BYTES)
+        self._single, self._several = variants(shape, defines)
         words = shape.exchange_words(device.multiprocessors)
         self._results = device.allocate(MAX_ROWS * ctypes.sizeof(RowResult))
         self._arguments = StepArguments(
@@ -93,7 +81,7 @@ class Decode:
             eps=config.norm_eps,
             whole=shape.whole_tiles(config.vocabulary, device.multiprocessors),
         )
-        self._landings = [_Landing() for _ in range(IN_FLIGHT)]
+        self._landings = [_Landing(device) for _ in range(IN_FLIGHT)]
         self._launched = 0
 
     @property
@@ -120,15 +108,18 @@ class Decode:
             )
         self._launched += 1
         arguments = self._arguments
-        stream = self._device.stream
+        device = self._device
         if next_launch(arguments, len(rows)):
-            self._zero_phases(stream)
-        arguments.row = row_controls(self._shape, rows, self._device.multiprocessors)
-        kernel = self._single if len(rows) == 1 else self._several
-        kernel.launch_together(self._device.multiprocessors, arguments, stream.ptr)
+            device.zero(arguments.exchange, 8 * self._shape.phased_words)
+        arguments.row = row_controls(self._shape, rows, device.multiprocessors)
+        device.launch(
+            *("decode", "decode_step", (device.multiprocessors, 1, 1), THREADS, [arguments], SHARED_BYTES),
+            together=True,
+            defines=self._single if len(rows) == 1 else self._several,
+        )
         if any(row.params.temperature > 0 for row in rows):
-            self._sampler.launch(len(rows), arguments, stream.ptr)
-        return landing.take(self._results, len(rows), stream)
+            self._sample(arguments)
+        return landing.take(self._results, len(rows))
 
     def draw(self, row: Row, logits: int, result: int) -> None:
         """Draws for one row from (vocabulary,) float32 `logits` that somebody else computed.
@@ -138,12 +129,11 @@ class Decode:
         arguments = StepArguments.from_buffer_copy(self._arguments)
         arguments.logits, arguments.results, arguments.rows = logits, result, 1
         arguments.row = row_controls(self._shape, [row], self._device.multiprocessors)
-        self._sampler.launch(1, arguments, self._device.stream.ptr)
+        self._sample(arguments)
 
-    def _zero_phases(self, stream: Any) -> None:
-        from cupy.cuda import runtime
-
-        runtime.memsetAsync(self._arguments.exchange, 0, 8 * self._shape.phased_words, stream.ptr)
+    def _sample(self, arguments: StepArguments) -> None:
+        blocks = (arguments.rows, 1, 1)
+        self._device.launch("sample", "sample_rows", blocks, SAMPLE_THREADS, [arguments], SAMPLE_SHARED_BYTES)
 
     def _check(self, rows: Sequence[Row]) -> None:
         slots = {row.slot for row in rows}
@@ -179,32 +169,22 @@ class Landed:
 class _Landing:
     """Where one step's results arrive on the host."""
 
-    def __init__(self) -> None:
-        from cupy.cuda import Event
-
-        self._host = pinned(MAX_ROWS * ctypes.sizeof(RowResult))
-        self._event = Event(disable_timing=True)
+    def __init__(self, device: Device) -> None:
+        self._arrival = device.landing(MAX_ROWS * ctypes.sizeof(RowResult))
         self.free = True
 
-    def take(self, results: int, rows: int, stream: Any) -> Landed:
+    def take(self, results: int, rows: int) -> Landed:
         self.free = False
-        self._stream_copy(results, rows, stream)
+        self._arrival.start(results, rows * ctypes.sizeof(RowResult))
         return Landed(self, rows)
 
-    def _stream_copy(self, results: int, rows: int, stream: Any) -> None:
-        from cupy.cuda import runtime
-
-        size = rows * ctypes.sizeof(RowResult)
-        runtime.memcpyAsync(self._host.ctypes.data, results, size, 2, stream.ptr)
-        self._event.record(stream)
-
     def read(self, rows: int) -> list[RowResult]:
-        self._event.synchronize()
+        self._arrival.wait()
         self.free = True
-        return list((RowResult * rows).from_buffer_copy(self._host.tobytes()))
+        return list((RowResult * rows).from_buffer_copy(self._arrival.host.tobytes()))
 
 
-def _layer_table(device: CudaDevice, loaded: DeviceWeights) -> int:
+def _layer_table(device: Device, loaded: DeviceWeights) -> int:
     layout: Layout = loaded.layout
     table = (LayerPointers * len(layout.layers))()
 
@@ -221,31 +201,3 @@ def _layer_table(device: CudaDevice, loaded: DeviceWeights) -> int:
     placed = device.allocate(values.nbytes)
     device.upload(placed, values)
     return placed
-
-
-class _Kernel:
-    """A kernel of a cubin whose one argument is a structure, with as many threads as it was compiled for."""
-
-    _THREADS_ATTRIBUTE = 0
-    _SHARED_ATTRIBUTE = 8
-
-    def __init__(self, driver: Driver, cubin: Path, name: str, shared_bytes: int) -> None:
-        module, function, threads = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
-        driver.call("cuModuleLoad", ctypes.byref(module), str(cubin).encode())
-        driver.call("cuModuleGetFunction", ctypes.byref(function), module, name.encode())
-        driver.call("cuFuncSetAttribute", function, self._SHARED_ATTRIBUTE, shared_bytes)
-        driver.call("cuFuncGetAttribute", ctypes.byref(threads), self._THREADS_ATTRIBUTE, function)
-        self._driver, self._function = driver, function
-        self._threads, self._shared = threads.value, shared_bytes
-
-    def launch(self, blocks: int, arguments: ctypes.Structure, stream: int) -> None:
-        self._driver.call("cuLaunchKernel", *self._launch(blocks, arguments, stream), None)
-
-    def launch_together(self, blocks: int, arguments: ctypes.Structure, stream: int) -> None:
-        """All blocks are resident at once, or the launch is an error."""
-        self._driver.call("cuLaunchCooperativeKernel", *self._launch(blocks, arguments, stream))
-
-    def _launch(self, blocks: int, arguments: ctypes.Structure, stream: int) -> tuple[Any, ...]:
-        pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))
-        sizes = (ctypes.c_uint(n) for n in (blocks, 1, 1, self._threads, 1, 1, self._shared))
-        return self._function, *sizes, ctypes.c_void_p(stream), pointers

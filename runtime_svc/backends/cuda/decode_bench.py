@@ -276,9 +276,9 @@ def measure(name: str, variants: list[str], *, steps: int) -> Iterator[dict[str,
     yield base | {"setup_s": round(time.perf_counter() - began, 1)}
     for variant in variants:
         with _watched(variant):
-            decode = Decode(
-                bench.device, bench.config, bench.loaded, bench.cache, bench.turned, defines=VARIANTS[variant]
-            )
+            defines = tuple(VARIANTS[variant].items())
+            parts = (bench.device, bench.config, bench.loaded, bench.cache, bench.turned)
+            decode = Decode(*parts, defines=defines)
             errors = [bench.check(decode, [255]), bench.check(decode, [5, 63, 64, 127, 200, 300, 400, 900])]
             yield base | {"variant": variant, "error_1_row": errors[0], "error_8_rows": errors[1]}
             for positions in ([127], [256], [383], [256] * 8):

@@ -10,6 +10,9 @@ import numpy as np
 from runtime_svc.backends.cuda import cubins, libraries
 from runtime_svc.backends.cuda.driver import Argument, Driver, TensorMap
 
+Defines = tuple[tuple[str, int], ...]
+"""Macros that a kernel file is compiled with, by name."""
+
 
 class Lane(Protocol):
     """A host buffer with work of its own behind it: filled while other lanes' copies are under way.
@@ -35,6 +38,18 @@ class Lane(Protocol):
 
     def wait(self) -> None:
         """Until what was started is done, and the buffer may be filled again."""
+
+
+class Landing(Protocol):
+    """Host memory, (size,) uint8, where results of the device arrive while later work goes on."""
+
+    host: np.ndarray[Any, np.dtype[np.uint8]]
+
+    def start(self, address: int, size: int) -> None:
+        """Starts a copy of `size` bytes from there to the front of `host`, after everything before it is done."""
+
+    def wait(self) -> None:
+        """Until the copy that was started last is done."""
 
 
 class Repeated(Protocol):
@@ -75,6 +90,12 @@ class Device(Protocol):
     def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
         """Copies a contiguous array there; the array may be changed at once."""
 
+    def zero(self, address: int, size: int) -> None:
+        """Starts to set `size` bytes there to 0."""
+
+    def landing(self, size: int) -> Landing:
+        """Host memory of `size` bytes where results of the device arrive."""
+
     def download(self, address: int, values: np.ndarray[Any, Any]) -> None:
         """Fills a contiguous array from there, after everything before it is done."""
 
@@ -89,11 +110,14 @@ class Device(Protocol):
         *,
         pairs: bool = False,
         overlap: bool = False,
+        together: bool = False,
+        defines: Defines = (),
     ) -> None:
-        """Starts a kernel of `kernels/<file>.cu`.
+        """Starts a kernel of `kernels/<file>.cu`, compiled with the macros `defines`.
 
-        `pairs`: each two blocks run on neighbouring multiprocessors and reach each other's shared memory. `overlap`:
-        it may start while what was launched before still runs, and itself waits for that (`kernels/overlap.cuh`).
+        `together`: all blocks run at once, or the launch is an error. `pairs`: each two blocks run on neighbouring
+        multiprocessors and reach each other's shared memory. `overlap`: it may start while what was launched before
+        still runs, and itself waits for that (`kernels/overlap.cuh`).
         """
 
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
@@ -118,9 +142,9 @@ class CudaDevice:
         self.multiprocessors: int = properties["multiProcessorCount"]
         self._cupy.cuda.Device(ordinal).use()
         self.stream: Any = self._cupy.cuda.Stream(non_blocking=True)
-        self._modules: dict[str, Any] = {}
-        self._kernels: dict[tuple[str, str], Any] = {}
-        self._allowed: dict[tuple[str, str], int] = {}
+        self._modules: dict[tuple[str, Defines], Any] = {}
+        self._kernels: dict[tuple[str, str, Defines], Any] = {}
+        self._allowed: dict[tuple[str, str, Defines], int] = {}
         self._allocated: list[int] = []
         self._driver = Driver()
         self._sent: Any = self._cupy.cuda.Event(disable_timing=True)
@@ -191,12 +215,20 @@ class CudaDevice:
         """Waits until all work is done."""
         self.stream.synchronize()
 
-    def load(self, file: str) -> None:
+    def zero(self, address: int, size: int) -> None:
+        """See `Device`."""
+        self._runtime.memsetAsync(address, 0, size, self.stream.ptr)
+
+    def landing(self, size: int) -> CudaLanding:
+        """See `Device`."""
+        return CudaLanding(self.stream, size)
+
+    def load(self, file: str, defines: Defines = ()) -> None:
         """Compiles `kernels/<file>.cu` unless the cache has it, and loads it."""
-        if file not in self._modules:
-            module = self._cupy.RawModule(path=str(cubins.cached(file)))
+        if (file, defines) not in self._modules:
+            module = self._cupy.RawModule(path=str(cubins.cached(file, dict(defines))))
             _ = module.module  # CuPy loads it when it is first asked for something
-            self._modules[file] = module
+            self._modules[file, defines] = module
 
     def launch(
         self,
@@ -209,25 +241,28 @@ class CudaDevice:
         *,
         pairs: bool = False,
         overlap: bool = False,
+        together: bool = False,
+        defines: Defines = (),
     ) -> None:
         """See `Device`."""
-        function = self.function(file, kernel, shared_bytes).ptr
+        function = self.function(file, kernel, shared_bytes, defines).ptr
         self._driver.launch(
             *(function, blocks, threads, arguments, shared_bytes, self.stream.ptr),
             pairs=pairs,
             overlap=overlap,
+            together=together,
         )
 
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
         """See `Device`."""
         return self._driver.tensor_map(address, rows, columns, box_rows)
 
-    def function(self, file: str, kernel: str, shared_bytes: int = 0) -> Any:
+    def function(self, file: str, kernel: str, shared_bytes: int = 0, defines: Defines = ()) -> Any:
         """CuPy's handle of a kernel, allowed at least that much dynamic shared memory."""
-        key = file, kernel
+        key = file, kernel, defines
         if key not in self._kernels:
-            self.load(file)
-            self._kernels[key] = self._modules[file].get_function(kernel)
+            self.load(file, defines)
+            self._kernels[key] = self._modules[file, defines].get_function(kernel)
             self._allowed[key] = 48 * 1024
             self._driver.load(self._kernels[key].kernel.ptr)
         if shared_bytes > self._allowed[key]:
@@ -272,6 +307,26 @@ class Recording:
             graph = self._stream.end_capture()
         graph.upload(self._stream)
         self._graph = graph
+
+
+class CudaLanding:
+    """Implements `Landing`: pinned memory and an event."""
+
+    def __init__(self, stream: Any, size: int) -> None:
+        cuda = _cupy().cuda
+        self._stream = stream
+        self._runtime = cuda.runtime
+        self._event = cuda.Event(disable_timing=True)
+        self.host = pinned(size)
+
+    def start(self, address: int, size: int) -> None:
+        """See `Landing`."""
+        self._runtime.memcpyAsync(self.host.ctypes.data, address, size, 2, self._stream.ptr)
+        self._event.record(self._stream)
+
+    def wait(self) -> None:
+        """See `Landing`."""
+        self._event.synchronize()
 
 
 class CudaLane:

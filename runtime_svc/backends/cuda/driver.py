@@ -22,12 +22,13 @@ class TensorMap:
     words: bytes
 
 
-Argument = int | np.int32 | np.int64 | np.float32 | TensorMap
-"""Of a kernel: a plain int is an address, NumPy scalars are numbers."""
+Argument = int | np.int32 | np.int64 | np.float32 | TensorMap | ctypes.Structure
+"""Of a kernel: a plain int is an address, NumPy scalars are numbers, a structure goes by value."""
 
 
 class _Value(ctypes.Union):
     _fields_ = (
+        ("together", ctypes.c_int),
         ("cluster", ctypes.c_uint * 3),
         ("overlap", ctypes.c_int),
         ("bytes", ctypes.c_char * 64),
@@ -38,7 +39,7 @@ class _Attribute(ctypes.Structure):
     _fields_ = (("id", ctypes.c_int), ("unused", ctypes.c_int), ("value", _Value))
 
 
-_CLUSTER, _OVERLAP = 4, 6
+_TOGETHER, _CLUSTER, _OVERLAP = 2, 4, 6
 
 
 class _Launch(ctypes.Structure):
@@ -73,10 +74,15 @@ class Driver:
         *,
         pairs: bool,
         overlap: bool,
+        together: bool,
     ) -> None:
         """Starts a kernel; see `device.Device.launch`."""
-        attributes = (_Attribute * 2)()
+        attributes = (_Attribute * 3)()
         count = 0
+        if together:
+            attributes[count].id = _TOGETHER
+            attributes[count].value.together = 1
+            count += 1
         if pairs:
             attributes[count].id = _CLUSTER
             attributes[count].value.cluster = (2, 1, 1)
@@ -127,7 +133,9 @@ class Driver:
             )
 
 
-def _value(argument: Argument) -> ctypes.c_void_p | ctypes.Array[ctypes.c_char]:
+def _value(argument: Argument) -> ctypes.c_void_p | ctypes.Array[ctypes.c_char] | ctypes.Structure:
+    if isinstance(argument, ctypes.Structure):
+        return argument
     if isinstance(argument, TensorMap):
         return ctypes.create_string_buffer(argument.words, len(argument.words))
     if isinstance(argument, int):

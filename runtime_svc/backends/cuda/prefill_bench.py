@@ -77,18 +77,14 @@ class Part:
         threads: int,
         arguments: Sequence[Argument],
         shared_bytes: int = 0,
-        *,
-        pairs: bool = False,
-        overlap: bool = False,
+        **how: Any,
     ) -> None:
         """As the device's, for the kernels that are wanted."""
         part = {"attention": "attention", "attention_128": "attention", "product": "products"}.get(
             file, "rest"
         )
         if self._wanted == part:
-            self._device.launch(
-                *(file, kernel, blocks, threads, arguments, shared_bytes), pairs=pairs, overlap=overlap
-            )
+            self._device.launch(file, kernel, blocks, threads, arguments, shared_bytes, **how)
 
 
 def event_ms(device: CudaDevice, work: Callable[[], None], replays: int = REPLAYS) -> float:

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from runtime_svc.backends.cuda import context, weights
 from runtime_svc.backends.cuda.cache import KvCache
-from runtime_svc.backends.cuda.decode import Decode, cubin_files
-from runtime_svc.backends.cuda.decode_layout import DecodeShape
+from runtime_svc.backends.cuda.decode import Decode, variants
+from runtime_svc.backends.cuda.decode_layout import SAMPLE_SHARED_BYTES, SHARED_BYTES, DecodeShape
 from runtime_svc.backends.cuda.device import CudaDevice, Device
 from runtime_svc.backends.cuda.prefill import Prefill
 from runtime_svc.backends.cuda.weights import DeviceWeights
@@ -155,4 +155,6 @@ def _prepare(device: CudaDevice, shape: DecodeShape) -> None:
     device.use()
     for file in _FILES:
         device.load(file)
-    cubin_files(shape)
+    for defines in variants(shape):
+        device.function("decode", "decode_step", SHARED_BYTES, defines)
+    device.function("sample", "sample_rows", SAMPLE_SHARED_BYTES)

@@ -3,12 +3,9 @@
 import ctypes
 import math
 import threading
-from dataclasses import dataclass
 
 import numpy as np
 
-from runtime_svc.backends.cuda import decode_layout as layout
-from runtime_svc.backends.cuda.decode import _layer_table
 from runtime_svc.backends.cuda.driver import TensorMap
 from runtime_svc.backends.cuda.shim.build import KERNELS, Library
 
@@ -73,19 +70,39 @@ class HostDevice:
         numbers = np.array([address, rows, columns, columns, box_rows, *[0] * 11], np.int64)
         return TensorMap(words=numbers.tobytes())
 
-    def launch(self, file, kernel, blocks, threads, arguments, shared_bytes=0, *, pairs=False, overlap=False):
-        if file not in self._libraries:
-            self._libraries[file] = Library(KERNELS / f"{file}.cu", {}, self.directory)
+    def zero(self, address, size):
+        self.view(address, (size,), np.uint8)[:] = 0
+
+    def landing(self, size):
+        return HostLanding(self, size)
+
+    def launch(
+        self,
+        file,
+        kernel,
+        blocks,
+        threads,
+        arguments,
+        shared_bytes=0,
+        *,
+        pairs=False,
+        overlap=False,
+        together=False,
+        defines=(),
+    ):
+        if (file, defines) not in self._libraries:
+            library = Library(KERNELS / f"{file}.cu", dict(defines), self.directory)
+            self._libraries[file, defines] = library
         with self._one_launch:
             # Warps in another random order each time, which finds barriers that are missing.
             self._schedule += 1
-            self._libraries[file].launch(
+            self._libraries[file, defines].launch(
                 kernel,
                 blocks,
                 (threads,),
                 [_ctype(a) for a in arguments],
                 shared_bytes=shared_bytes,
-                resident=pairs,
+                resident=pairs or together,
                 schedule=self._schedule,
             )
 
@@ -101,78 +118,18 @@ class HostRepeated:
         pass
 
 
-class HostSteps:
-    """The decode kernel's CPU build, as `cuda.decode.Decode` sets it up: two blocks, all steps done at launch."""
+class HostLanding:
+    """All work is done when it is launched, so a copy is too."""
 
-    BLOCKS, SHARED_BYTES = 2, layout.SHARED_BYTES
-
-    def __init__(self, device, config, loaded, cache, turned):
-        self._shape = shape = layout.DecodeShape.of(config)
-        macros = {**shape.defines, "SHARED_BYTES": self.SHARED_BYTES}
-        self._steps = [
-            Library(KERNELS / "decode.cu", {**macros, "SINGLE": single}, device.directory)
-            for single in (0, 1)
-        ]
-        self._sampler = Library(KERNELS / "sample.cu", {}, device.directory)
+    def __init__(self, device, size):
         self._device = device
-        self._results = device.allocate(layout.MAX_ROWS * ctypes.sizeof(layout.RowResult))
-        self._arguments = layout.StepArguments(
-            layers=_layer_table(device, loaded),
-            embedding=loaded.address + loaded.layout.embedding,
-            head=loaded.address + loaded.layout.head,
-            final_gain=loaded.address + loaded.layout.final_gain,
-            rope=turned,
-            cache=cache.address,
-            exchange=device.allocate(8 * shape.exchange_words(self.BLOCKS)),
-            logits=device.allocate(layout.MAX_ROWS * config.vocabulary * 4),
-            last_token=device.allocate(cache.slots * 4),
-            results=self._results,
-            layer_count=config.layers,
-            vocabulary=config.vocabulary,
-            capacity=cache.capacity,
-            slots=cache.slots,
-            eps=config.norm_eps,
-            whole=shape.whole_tiles(config.vocabulary, self.BLOCKS),
-        )
+        self.host = np.zeros(size, np.uint8)
 
-    def draw(self, row, logits, result):
-        arguments = layout.StepArguments.from_buffer_copy(self._arguments)
-        arguments.logits, arguments.results, arguments.rows = logits, result, 1
-        arguments.row = layout.row_controls(self._shape, [row], self.BLOCKS)
-        self._sample(arguments)
-
-    def _sample(self, arguments):
-        self._sampler.launch(
-            "sample_rows",
-            (arguments.rows,),
-            (layout.SAMPLE_THREADS,),
-            [arguments],
-            shared_bytes=layout.SAMPLE_SHARED_BYTES,
-        )
-
-    def launch(self, rows):
-        if layout.next_launch(self._arguments, len(rows)):
-            self._device.view(self._arguments.exchange, (self._shape.phased_words,), np.uint64)[:] = 0
-        self._arguments.row = layout.row_controls(self._shape, rows, self.BLOCKS)
-        self._steps[len(rows) == 1].launch(
-            "decode_step",
-            (self.BLOCKS,),
-            (layout.THREADS,),
-            [self._arguments],
-            shared_bytes=self.SHARED_BYTES,
-            resident=True,
-        )
-        self._sample(self._arguments)
-        results = (layout.RowResult * len(rows)).from_address(self._results)
-        return Done([result.sampled() for result in results])
-
-
-@dataclass(frozen=True)
-class Done:
-    tokens: list
+    def start(self, address, size):
+        self._device.download(address, self.host[:size])
 
     def wait(self):
-        return self.tokens
+        pass
 
 
 class HostLane:
@@ -198,6 +155,8 @@ class HostLane:
 
 
 def _ctype(value):
+    if isinstance(value, ctypes.Structure):
+        return value
     if isinstance(value, TensorMap):
         return (ctypes.c_int64 * 16).from_buffer_copy(value.words)
     if isinstance(value, int):

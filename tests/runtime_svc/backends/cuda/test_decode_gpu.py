@@ -42,7 +42,7 @@ def test_every_lane_may_release_what_it_has_read():
     """What racecheck is run on: as wide as Qwen3-0.6B, but short."""
     config = replace(MODELS["qwen3-0.6b"], layers=2, vocabulary=16384)
     bench = Bench(config, slots=8, capacity=512)
-    defines = VARIANTS["every lane releases"]
+    defines = tuple(VARIANTS["every lane releases"].items())
     decode = Decode(bench.device, config, bench.loaded, bench.cache, bench.turned, defines=defines)
     for positions in ([300], [300, 5, 63, 64]):
         assert bench.check(decode, positions) < 1e-3

@@ -21,7 +21,7 @@ from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint
 from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.weights.safetensor import read_file, write_file
-from tests.runtime_svc.backends.cuda.host_device import HostDevice, HostSteps
+from tests.runtime_svc.backends.cuda.host_device import HostDevice
 from treni.errors import Code, TreniError
 
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
@@ -45,8 +45,7 @@ def runner(device, directory):
 def made(device, directory, *, slots, capacity):
     config = read_config(directory)
     loaded = weights.load(open_checkpoint(directory), device)
-    kind = HostSteps if isinstance(device, HostDevice) else Decode
-    steps = partial(kind, device, config, loaded)
+    steps = partial(Decode, device, config, loaded)
     return CudaRunner(device, "a device", config, loaded, slots=slots, capacity=capacity, steps=steps)
 
 
