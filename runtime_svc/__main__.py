@@ -9,7 +9,7 @@ limit_blas_threads()  # before NumPy is imported
 import sys  # noqa: E402
 
 if any(argument.endswith("cupy") for argument in sys.argv[1:]):
-    from runtime_svc.cuda import context
+    from runtime_svc.backends.cuda import context
 
     context.begin()  # beside everything that is imported below
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime_svc.backends import BACKENDS
 from runtime_svc.bench import plot, table
-from runtime_svc.bench.bounds import ELEMENT_BYTES
 from runtime_svc.bench.process import PEERS
 from runtime_svc.bench.record import Report, Run, Settings
 from runtime_svc.bench.session import Plan, run
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
 def _measure(options: argparse.Namespace) -> Report:
     settings = Settings(
         backend=options.backend,
-        element_bytes=ELEMENT_BYTES[options.backend],
+        element_bytes=BACKENDS[options.backend].element_bytes,
         threads=options.threads,
         prompt_tokens=options.prompt_tokens,
         decode_context=options.decode_context,
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         default=BUNDLED,
         help="a Hugging Face directory (the bundled model)",
     )
-    add("--backend", choices=sorted(ELEMENT_BYTES), default="numpy", help="never swapped silently (numpy)")
+    add("--backend", choices=sorted(BACKENDS), default="numpy", help="never swapped silently (numpy)")
     add(
         "--peer",
         action="append",

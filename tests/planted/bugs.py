@@ -441,7 +441,7 @@ ENGINE = (
     ),
     Bug(
         name="sampling-seed-ignored",
-        file="runtime_svc/sampler.py",
+        file="runtime_svc/backends/numpy/sampler.py",
         old="uniform(params.seed, step)",
         new="uniform(0, step)",
         breaks="another seed samples the same",
