@@ -138,7 +138,7 @@ class RuleSpec(Strict):
 
     @property
     def fault(self) -> FaultKind:
-        """What it does, with the values of its keys."""
+        """The fault that it puts on an attempt, a kind with the values of its keys."""
         kind = FAULTS[self.kind]
         values: dict[str, Any] = {}
         for name, (field, key) in kind.keys().items():
@@ -148,7 +148,7 @@ class RuleSpec(Strict):
 
     @property
     def when(self) -> When:
-        """When it strikes."""
+        """The condition under which it strikes an attempt."""
         if self.burst is not None:
             return Burst(**self.burst.model_dump())
         if self.rate is not None:
