@@ -31,11 +31,11 @@ class Key:
     """How a profile writes a field: under another `name`, and as a duration where `per_second` is given.
 
     `per_second` is how many of the field's units a second has: 1,000 for a field in milliseconds, which a profile then
-    writes as "250ms". Put it in the field's `Annotated`.
+    writes as "250ms" (no "0.5ms": it counts whole ones). Put it in the field's `Annotated`.
     """
 
     name: str
-    per_second: int | None = None
+    per_second: Literal[1, 1000, 1_000_000] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
