@@ -199,7 +199,7 @@ class Expectation:
         return frozenset(counter.arm for counter in self.counters)
 
     def counts(self, completed: Collection[int]) -> dict[str, int]:
-        """The number that the next attempt has by each counter, by its key, once the pairs `completed` are as planned."""
+        """The number of the next attempt by each counter's key, once the pairs `completed` went as planned."""
         return {
             counter.key: counter.first
             + sum(
