@@ -198,6 +198,19 @@ class Expectation:
         """The arms on which a schedule acts."""
         return frozenset(counter.arm for counter in self.counters)
 
+    def counts(self, completed: Collection[int]) -> dict[str, int]:
+        """The number of the next attempt by each counter's key, once the pairs `completed` went as planned."""
+        return {
+            counter.key: counter.first
+            + sum(
+                one.hop == counter.hop
+                for pair in self.pairs
+                if pair.pair in completed
+                for one in pair.runs[counter.arm].attempts
+            )
+            for counter in self.counters
+        }
+
     def errors(self, arm: str, *, but: Collection[int] = ()) -> int:
         """How many of the arm's runs end without an answer, those of the pairs `but` left out."""
         return sum(not pair.runs[arm].ok for pair in self.pairs if pair.pair not in but)

@@ -70,11 +70,11 @@ class PlannedCell:
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        """The profile's schedules, one for each hop that it faults, their faults named after the cell."""
+        """The schedules of the profile, one for each hop that it faults, their faults named after the cell."""
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """Those that act on the arm: a hop's faults only where there is a hop."""
+        """The schedules that act on the arm: a hop's faults only where there is a hop."""
         return tuple(
             schedule
             for schedule in self.schedules
@@ -103,7 +103,7 @@ class PlannedCell:
         )
 
     def digest(self, arm: str) -> str:
-        """Of what is planned for the arm, "" for nothing: a schedule's own, or that of the digests of several."""
+        """The digest of what is planned for the arm: one schedule's, or that of the digests of several; "" for none."""
         digests = [schedule.digest for schedule in self.schedules_on(arm)]
         if len(digests) < 2:
             return "".join(digests)

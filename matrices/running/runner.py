@@ -112,10 +112,14 @@ class Runner:
     async def _run_segment(
         self, plan: PlannedCell, state: CellState, number: int, epoch: int
     ) -> LocalTopology:
-        counters = {
-            counter.key: counter.first + state.attempts(arm=counter.arm, hop=counter.hop)
-            for counter in plan.counters
-        }
+        counters = self._expected[plan.name].counts(state.completed)
+        if plan.profile.faults.by == "attempt":
+            # What was made counts, should it not be what was planned. By request nothing depends on it, and a run
+            # whose record is lost to its fault tells nothing.
+            counters = {
+                counter.key: counter.first + state.attempts(arm=counter.arm, hop=counter.hop)
+                for counter in plan.counters
+            }
         async with LocalTopology.start(plan, self._campaign, counters) as topology:
             if self._writer is None:
                 opened = write_campaign(self._campaign, topology.info, toxiproxy=topology.toxiproxy_version)

@@ -116,7 +116,7 @@ class Profile(Strict):
         default="",
         pattern=r"^[a-z]?$",
         description="A letter: the profile is there a second time, with the letter after its short name and its "
-        "faults on the tool hop at the other `site`.",
+        "faults on the tool hop at the other `site`: `p01t`, or `mine.toml:t` for a file of your own.",
     )
 
     @property
