@@ -99,7 +99,7 @@ class Campaign:
             replace(
                 plan.expectation_of(cell),
                 in_flight=self.options.concurrency,
-                remark=next(filter(None, (beat_sentence(cell, arm) for arm in cell.struck)), ""),
+                remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
             )
             for cell in self.cells
         )
@@ -350,7 +350,7 @@ def _profile(cell: ManifestCell) -> Profile:
 
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:
-    return {arm: cell.schedule.digest if cell.faulted(arm) else "" for arm in cell.arms}
+    return {arm: cell.digest(arm) for arm in cell.arms}
 
 
 def _commit() -> str:
