@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from chaos.faults import Hop
+from matrices.spec import strict
 from treni.errors import TreniError, invalid_argument
 
 AGAIN = "_b"
@@ -27,6 +28,8 @@ class Arm:
     schedule can put faults on; faults at the tool itself reach every arm. Raises INVALID_ARGUMENT (`arm_invalid`) for
     a name that no file or request can bear, or a fault on a hop that is none.
     """
+
+    __pydantic_config__ = strict.STRICT
 
     name: str
     """The word for the arm in plans, histories, tables and files, such as "external"."""
@@ -82,6 +85,7 @@ class Arm:
         return replace(
             self,
             name=self.name + AGAIN,
+            short=self.short + AGAIN,
             agent=self.agent + AGAIN,
             model=self.model + AGAIN,
             tools=self.tools + AGAIN,

@@ -37,6 +37,12 @@ def arm_named(name: str) -> Arm:
     return ARMS[name.removesuffix(AGAIN)].again()
 
 
+def differs_from_ours(arm: Arm) -> bool:
+    """Whether there is another arm of that name here."""
+    known = {*ARMS, *_again()}
+    return arm.name in known and arm_named(arm.name) != arm
+
+
 def comparison_of(baseline: str, compared: str) -> Comparison:
     """The comparison of two arms by their names; of an arm with itself, its second instance is the other one.
 

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from matrices.arms.registry import ARMS, DEFAULT, parse_comparison
 from matrices.checks.check import Finding
 from matrices.cli import doctor as doctor_module
 from matrices.cli.bench_command import bench
@@ -74,6 +75,13 @@ def main() -> None:
     default="local",
     show_default=True,
     help="Where the services run.",
+)
+@click.option(
+    "--compare",
+    metavar="BASELINE:COMPARED",
+    default=":".join(DEFAULT.names),
+    show_default=True,
+    help=f"The arms that are compared, of {', '.join(ARMS)}; an arm with itself in processes of its own, too.",
 )
 @click.option(
     "--concurrency",
@@ -148,6 +156,7 @@ def matrix(
     runs: int,
     seed: int,
     topology: str,
+    compare: str,
     concurrency: int,
     fault_seeds: int,
     settings: tuple[str, ...],
@@ -164,7 +173,7 @@ def matrix(
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
-    the bundled ones. An A/A cell, the internal arm against itself, always runs first: it is the noise floor.
+    the bundled ones. An A/A cell, the baseline against itself, always runs first: it is the noise floor.
     """
     with errors():
         if resume is not None:
@@ -186,6 +195,7 @@ def matrix(
                 margin=margin,
                 restarts=restarts,
                 toxiproxy=toxiproxy,
+                comparison=parse_comparison(compare),
                 fault_seeds=fault_seeds,
                 sweep=sweep,
             )
@@ -193,7 +203,7 @@ def matrix(
         if dry_run:
             click.echo(plan_table(campaign.cells), nl=False)
             for cell in campaign.cells:
-                if beat := beat_sentence(cell, cell.arms[1]):
+                for beat in filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))):
                     click.echo(f"{cell.name}: {beat}", err=True)
             return
         _run(campaign, resumed=resume is not None)

@@ -13,7 +13,7 @@ from rich.table import Table
 from matrices.arms.arm import Comparison
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.statistics.estimates import LatencySummary
-from matrices.statistics.verdicts import ReliabilityVerdict, Verdict
+from matrices.statistics.verdicts import ReliabilityVerdict
 
 UNBOUNDED = "unbounded"
 """How an end of an interval is written that the data do not bound."""
@@ -70,24 +70,31 @@ def cell_rows(figures: Figures) -> list[CellRow]:
 LEFT = frozenset({0, 8, 9, 10})
 """The columns whose text is set to the left."""
 
+MAX_NAME_CHARS = 8
+"""How long the name of an arm may be that stands in a heading; of a longer one the short form does."""
+
 VERDICT = 8
 """The column of the verdict on latency, which may take more than one line."""
+
+VERDICT_CHARS = 15
+"""How wide it is at least, so that no word of it is broken."""
 
 
 def headings(sides: Comparison) -> tuple[tuple[str, str], ...]:
     """Each heading in its two lines."""
     baseline, compared = sides
+    one, other = (arm.name if len(arm.name) <= MAX_NAME_CHARS else arm.short for arm in sides)
     return (
         ("profile", ""),
-        (baseline.name, "mean ms"),
-        (compared.name, "mean ms"),
+        (one, "mean ms"),
+        (other, "mean ms"),
         ("ratio", "[CI95]"),
         ("difference ms", "[CI95]"),
         ("error rate", f"{baseline.short} / {compared.short}"),
-        (compared.name, "retries"),
+        (other, "retries"),
         ("faults", "p/d/o"),
         ("latency", "verdict"),
-        (compared.name, "fails"),
+        (other, "fails"),
         ("claim", "safe"),
     )
 
@@ -140,14 +147,13 @@ def table_row(row: CellRow) -> tuple[str, ...]:
 def table_text(figures: Figures, *, width: int = 120) -> str:
     """The table as it stands on the terminal, `width` characters wide, without colour."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    directions = [verdict.of(figures.sides.compared.name) for verdict in Verdict if verdict.is_direction]
     for column, heading in enumerate(headings(figures.sides)):
         verdict = column == VERDICT
         table.add_column(
             "\n".join(heading),
             justify="left" if column in LEFT else "right",
             no_wrap=not verdict,
-            min_width=max(map(len, directions)) if verdict else None,
+            min_width=max(VERDICT_CHARS, len(figures.sides.compared.name)) if verdict else None,
         )
     for row in cell_rows(figures):
         table.add_row(*table_row(row))
