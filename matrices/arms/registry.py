@@ -9,18 +9,9 @@ from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
 from tools_svc.suggest import clip, did_you_mean
 from treni.errors import invalid_argument
-from treni.plugins import Registry
+from treni.plugins import Plugins
 
-GROUP = "treni_route.arms"
-
-
-def _is_arm(name: str, found: object) -> bool:
-    return isinstance(found, Arm) and found.name == name
-
-
-ARMS: Mapping[str, Arm] = Registry(
-    {arm.name: arm for arm in (INTERNAL, EXTERNAL)}, group=GROUP, what="an Arm", accepts=_is_arm
-)
+ARMS: Mapping[str, Arm] = Plugins("treni_route.arms", Arm, lambda arm: arm.name, (INTERNAL, EXTERNAL))
 """Every arm by its name. A package adds one by an entry point in `treni_route.arms`."""
 
 DEFAULT = Comparison(baseline=INTERNAL, compared=EXTERNAL)
