@@ -37,10 +37,14 @@ class Exit(IntEnum):
 class _Edge(click.Command):
     """A click command that guards itself when it is the one that the program runs."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        settings = {"help_option_names": ["-h", "--help"], **(kwargs.pop("context_settings", None) or {})}
-        super().__init__(*args, context_settings=settings, **kwargs)
-        if settings["help_option_names"]:  # a command without help hands everything on
+    def __init__(self, name: str | None, **settings: Any) -> None:
+        context = {
+            "help_option_names": ["-h", "--help"],
+            "max_content_width": 120,
+            **(settings.pop("context_settings", None) or {}),
+        }
+        super().__init__(name, context_settings=context, **settings)
+        if context["help_option_names"]:  # a command without help hands everything on
             self.params += _log_options()
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> NoReturn:
@@ -156,8 +160,7 @@ def guarded() -> Iterator[None]:
 
 def _end(error: BaseException) -> int:
     """Says what went wrong and how the program ends."""
-    if isinstance(error, BaseExceptionGroup):
-        return _end(_first(error))
+    error = cause(error)
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
@@ -174,9 +177,9 @@ def _end(error: BaseException) -> int:
     return Exit.USAGE if told.code is Code.INVALID_ARGUMENT else Exit.ERROR
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of what failed together, what says most: a named error, else the first."""
-    leaves = list(_leaves(group))
+def cause(error: BaseException) -> BaseException:
+    """The error itself; of what failed together, what says most: a named error, else the first."""
+    leaves = list(_leaves(error))
     for kind in (TreniError, OSError, BaseException):
         for error in leaves:
             if isinstance(error, kind):

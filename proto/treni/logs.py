@@ -6,13 +6,14 @@ A message says what happened in a few words that never change; what differs from
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
@@ -29,7 +30,7 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 
 
 def set_up(*, level: str, form: str) -> None:
-    """Sends the logs of this process to stderr, from `level` on, and tells the processes that it starts to do so too."""
+    """Sends the logs of this process, and of those that it starts, to stderr from `level` on."""
     os.environ[LEVEL_VARIABLE], os.environ[FORMAT_VARIABLE] = level, form
     handler = _Stderr()
     handler.setFormatter(_Json() if form == "json" else _Text())
@@ -42,18 +43,14 @@ def set_up(*, level: str, form: str) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class _Stderr(logging.Handler):
     """Writes to what stderr is at the moment: a progress bar puts itself in its place while it shows."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: a log that nobody can read costs no work."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record; one that nobody can read costs no work."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
 
 
 class _Text(logging.Formatter):
