@@ -14,6 +14,7 @@ from matrices.report.csv_files import comparison_csv, summary_csv
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.markdown import markdown, sentence
 from matrices.report.tables import UNBOUNDED
+from treni.storage import write_whole
 
 
 class ExitStatus(IntEnum):
@@ -146,8 +147,6 @@ def write_report(folder: Path, figures: Figures) -> tuple[Path, ...]:
     paths = []
     for name, text in render(figures).items():
         path = folder / name
-        fresh = folder / f".{name}.tmp"
-        fresh.write_text(text, encoding="utf-8", newline="")
-        fresh.replace(path)
+        write_whole(path, text.encode())
         paths.append(path)
     return tuple(paths)

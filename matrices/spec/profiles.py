@@ -20,6 +20,7 @@ from chaos.faults import Hop, Site
 from chaos.schedule import By
 from matrices.spec.rules import BROKEN, RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
 from treni.errors import TreniError, invalid_argument
+from treni.text_files import read_text
 
 
 class PolicySpec(Strict):
@@ -106,6 +107,7 @@ class Profile(Strict):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$",
+        max_length=128,  # it is a folder's name, and a part of run ids
         description="Words of lower-case letters and digits joined by `_`; the first names the cell.",
     )
     title: str = Field(min_length=1, description="What the report says of it.")
@@ -144,15 +146,7 @@ def load_profiles(path: Path) -> list[Profile]:
     the other site.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise invalid_argument(
-            "profile_missing", expected="a profile file", got=f"no file {path}", todo="check the path"
-        ) from None
-    except OSError as error:
-        raise invalid_argument(
-            "profile_unreadable", expected=f"a profile file {path}", got=str(error), todo="check the path"
-        ) from None
+        data = tomllib.loads(read_text(path, what="a profile"))
     except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise invalid_argument(
             "profile_syntax", expected=f"TOML in {path}", got=str(error), todo="correct the file"

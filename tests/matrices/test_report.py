@@ -20,6 +20,7 @@ from matrices.evidence.events import dump_event
 from matrices.evidence.history import parse_history
 from matrices.evidence.manifest import dump_manifest, parse_manifest
 from matrices.planning.expectation import Expectation
+from matrices.report.advice import ADVICE, reasons
 from matrices.report.csv_files import csv_markdown
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, exit_status, render, write_report
@@ -158,6 +159,35 @@ def test_the_table_fits_its_width_and_drops_nothing() -> None:
     assert "unclear" in text
     for heading in headings(_figures().sides):
         assert all(line in text for line in heading)
+
+
+@pytest.mark.parametrize("width", [200, 110, 80, 60, 40, 20, 1])
+def test_a_narrow_table_names_what_it_leaves_out_and_never_loses_the_claim(width: int) -> None:
+    text = table_text(_figures(), width=width)
+    table, _, rest = text.partition("\n\n")
+    assert max(map(len, table.splitlines())) <= max(width, 45)
+    first, second, *rows = table.splitlines()
+    assert (first.split()[-1], second.split()[-1]) == ("claim", "safe")
+    claims = [row.split()[-1] for row in rows if row.split()[:1] in (["aa"], ["p00"], ["p04"])]
+    assert claims == ["yes", "no", "yes"]
+    for one, two in headings(_figures().sides):
+        missing = one not in first.split("  ") and f"{one} {two}".strip() in " ".join(rest.split())
+        assert missing or one in first
+
+
+def test_each_row_that_is_no_claim_says_why_and_what_to_do() -> None:
+    title, *lines = reasons(_figures()).splitlines()
+    assert title == "Not claim-safe:"
+    assert [line.split(":")[0].strip() for line in lines] == ["p00"]
+    (line,) = lines
+    matter, todo = line.split("; ")
+    assert matter.split(": ")[1] in {advice.matter for advice in ADVICE.values()} or "more gate" in matter
+    assert todo in {advice.todo for advice in ADVICE.values()}
+
+
+def test_every_gate_has_its_advice() -> None:
+    gates = {gate.name for cell in _figures().cells for gate in cell.gates}
+    assert gates == set(ADVICE)
 
 
 def test_the_summary_is_json_without_infinities() -> None:
