@@ -42,9 +42,11 @@ class Arm:
     tools: str
     faultable: frozenset[Hop] = frozenset()
     engine_timings: bool = True
-    """Whether its records tell the engine's stages; where they do not, the model hop holds the model's whole time."""
+    """Whether its records tell the engine's stages and how sure it was; where they do not, the model hop holds the
+    model's whole time."""
     alike: bool = True
-    """Whether two runs of one task must do the same: the same calls, answers and tokens."""
+    """Whether two runs of one task must do the same, with the same calls, answers and tokens: a pair of arms that must,
+    and did not, is void."""
     original: str = ""
     """The arm of which this one is the second instance, "" for none."""
 

@@ -21,7 +21,8 @@ from matrices.evidence.history import parse_history
 from matrices.evidence.manifest import dump_manifest, parse_manifest
 from matrices.planning.expectation import Expectation
 from matrices.report.advice import ADVICE, reasons
-from matrices.report.csv_files import csv_markdown
+from matrices.report.csv_files import read_csv
+from matrices.report.csv_page import csv_markdown
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, exit_status, render, write_report
 from matrices.report.tables import headings, ms, number, table_text
@@ -103,7 +104,7 @@ def test_the_rows_hold_the_published_counts() -> None:
     compared = {row["profile"]: row for row in _rows(files["comparison.csv"])}
     assert compared["p04_mixed_aggressive"]["verdict"] == "external slower"
     assert compared["p04_mixed_aggressive"]["faults_observed"] == "16"
-    assert compared["p04_mixed_aggressive"]["internal_faults_planned"] == "0"
+    assert compared["p04_mixed_aggressive"]["baseline_faults_planned"] == "0"
     assert compared["p04_mixed_aggressive"]["pairs_success"] == "44"
     assert compared["p04_mixed_aggressive"]["reliability"] == "inconclusive"
     assert compared["p04_mixed_aggressive"]["error_rate_delta"] == "0.0833"
@@ -141,6 +142,25 @@ def test_the_golden_report(name: str) -> None:
     """A change here changes what users read: look at the difference, then write the file anew from the failure."""
     texts = {**render(_figures()), "table.txt": table_text(_figures())}
     assert texts[name] == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_an_older_campaign_is_reported_as_it_was_and_read_under_todays_names() -> None:
+    old = render(figures(replace(MANIFEST, version=2), EVENTS, EXPECTATIONS))
+    new = render(_figures())
+    for name in ("summary.csv", "comparison.csv"):
+        assert "schema" not in old[name].splitlines()[0].split(",")
+        before, now = read_csv(old[name]), read_csv(new[name])
+        assert {row["schema"] for row in now} == {"2"}
+        assert [{key: row[key] for key in before[0]} for row in now] == before
+    assert "internal_faults_planned" in old["comparison.csv"]
+    assert "baseline_faults_planned" in read_csv(old["comparison.csv"])[0]
+    assert {(row["baseline"], row["compared"]) for row in read_csv(new["comparison.csv"])} == {
+        ("internal", "internal_b"),
+        ("internal", "external"),
+    }
+    assert json.loads(new["summary.json"])["schema"] == 2
+    assert "schema" not in json.loads(old["summary.json"])
+    assert old["summary.md"] == new["summary.md"]
 
 
 def test_the_columns_are_documented() -> None:
