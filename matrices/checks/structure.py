@@ -10,13 +10,7 @@ from matrices.evidence import events as ev
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.planning.expectation import Expectation, ExpectedPair
 
-SERVICES = frozenset({"runtime", "tools", "controller"})
-"""The roles that every cell has; the A/A cell has its second runtime beside them."""
-
 PROXY = "toxiproxy"
-
-MODEL = "model"
-"""The external arm's model, which has a process of its own where faults break the runtime's."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -161,9 +155,7 @@ class _Walk:
         todo = [pair.segment for pair in expected.pairs if pair.pair not in cell.completed]
         segment = min(todo, default=expected.pairs[-1].segment)
         counters = expected.counts(cell.completed)
-        roles = SERVICES | set(expected.roles.values())
-        if expected.breaks_hosts:
-            roles |= {MODEL}
+        roles = set(expected.roles)
         if self.manifest.details.get(PROXY) is None:
             roles |= {PROXY}
         for what, want, got in (

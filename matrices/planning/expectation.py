@@ -13,6 +13,7 @@ from typing import Literal
 
 from chaos.faults import Ending, FaultKind, Hop, Site
 from controller.policy import Policy
+from matrices.arms.arm import Comparison
 from matrices.spec.suites import ExpectedCall, Task
 
 
@@ -175,15 +176,15 @@ class ExpectedPair:
 class Expectation:
     """One cell of the plan, with its pairs in order.
 
-    `roles` names for each arm the process that answers. `counters` are the counts of attempts by which the schedules
-    act. `breaks_hosts`: the schedule has faults that break the
-    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is how
-    many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
+    `roles` names the processes that it runs with, proxies aside. `counters` are the counts of attempts by which the
+    schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
+    its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
+    reader of the error rates must know of the schedule, "" for nothing.
     """
 
     cell: str
-    arms: tuple[str, str]
-    roles: dict[str, str]
+    comparison: Comparison
+    roles: frozenset[str]
     pairs: tuple[ExpectedPair, ...]
     policy: Policy
     idempotency: bool
@@ -192,6 +193,11 @@ class Expectation:
     standstill_s: float
     in_flight: int = 1
     remark: str = ""
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """The names of its arms, the baseline's first."""
+        return self.comparison.names
 
     @property
     def faulted(self) -> frozenset[str]:

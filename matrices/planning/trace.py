@@ -10,6 +10,7 @@ from typing import Any
 from chaos.faults import Fault, Hop
 from chaos.prediction import PredictedAttempt, PredictedRequest
 from controller.policy import Policy
+from matrices.arms.arm import Arm
 from matrices.planning.expectation import (
     ExpectedAttempt,
     ExpectedEffect,
@@ -28,23 +29,23 @@ AMPLE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
-    """What of an arm decides how its runs go: whether it has hops, its policy, and what its ledger is told."""
+class Terms:
+    """What decides how the runs of an arm go: its hops, the policy, and what its ledger is told."""
 
-    has_hops: bool
+    arm: Arm
     policy: Policy
     idempotency: bool
     side_effect_tools: tuple[str, ...]
 
 
 def expected_run(
-    task: Task, arm: Arm, *, request_index: int, request: PredictedRequest | None = None
+    task: Task, terms: Terms, *, request_index: int, request: PredictedRequest | None = None
 ) -> ExpectedRun:
     """The run of a task whose attempts are as `request` predicts; where that says nothing, nothing acts on it.
 
     The loop asks the model, runs the tool that the turn asks for, and so on, one call a turn; the last turn answers.
     """
-    run = _Run(task=task, arm=arm, request_index=request_index)
+    run = _Run(task=task, terms=terms, request_index=request_index)
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
     for index, call in enumerate(task.expect.calls):
@@ -61,7 +62,7 @@ class _Run:
     """A run as far as it has been followed."""
 
     task: Task
-    arm: Arm
+    terms: Terms
     request_index: int
     predicted: dict[tuple[Hop, int], list[PredictedAttempt]] = field(default_factory=dict)
     attempts: list[ExpectedAttempt] = field(default_factory=list)
@@ -75,7 +76,7 @@ class _Run:
         predicted = self.predicted.get((hop, index))
         made = [self._attempt(hop, index, call, one) for one in ([None] if predicted is None else predicted)]
         self.attempts += made
-        changes = call is not None and call.name in self.arm.side_effect_tools
+        changes = call is not None and call.name in self.terms.side_effect_tools
         if call is not None and changes:
             self._take_effect(made, call)
             self.may_have_effects |= any(one.outcome != "fail" for one in made)
@@ -88,7 +89,7 @@ class _Run:
     def _attempt(
         self, hop: Hop, index: int, call: ExpectedCall | None, one: PredictedAttempt | None
     ) -> ExpectedAttempt:
-        policy, number = self.arm.policy, 0 if one is None else one.attempt
+        policy, number = self.terms.policy, 0 if one is None else one.attempt
         fault = None if one is None else one.fault
         ending = None if one is None else one.ending
         outcome, code = "ok", Code.OK.name
@@ -107,7 +108,7 @@ class _Run:
             call_index=index,
             attempt=number,
             name="" if call is None else call.name,
-            fault=None if fault is None else _planned(fault, in_process=not self.arm.has_hops),
+            fault=None if fault is None else _planned(fault, in_process="tool" not in self.terms.arm.hops),
             outcome=outcome,
             code=code,
             kinds=kinds,
@@ -128,7 +129,7 @@ class _Run:
                 account=arguments["account"],
                 amount=arguments["amount"],
             )
-            for one in (ran[:1] if self.arm.idempotency else ran)
+            for one in (ran[:1] if self.terms.idempotency else ran)
         ]
 
     def _fail(self, made: list[ExpectedAttempt]) -> None:
@@ -159,7 +160,7 @@ class _Run:
             turns=turns,
             effects=tuple(self.effects),
             error=self.error,
-            hurried=waits_s > AMPLE * self.arm.policy.run_timeout_s,
+            hurried=waits_s > AMPLE * self.terms.policy.run_timeout_s,
             lost=self.lost,
         )
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from matrices.arms.arm import Comparison
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.statistics.estimates import LatencySummary
 from matrices.statistics.verdicts import ReliabilityVerdict
@@ -27,12 +30,12 @@ class CellRow:
 
     @property
     def first(self) -> ArmFigures:
-        """The arm compared with: internal."""
+        """The baseline."""
         return self.cell.arms[0]
 
     @property
     def second(self) -> ArmFigures:
-        """The arm that is compared: external, in the A/A row the second internal one."""
+        """The arm that is compared with it: in the A/A row the second instance of the baseline."""
         return self.cell.arms[1]
 
 
@@ -66,22 +69,33 @@ def cell_rows(figures: Figures) -> list[CellRow]:
     return [CellRow(cell, floor_s) for cell in figures.cells]
 
 
-HEADINGS: tuple[tuple[str, str], ...] = (
-    ("profile", ""),
-    ("internal", "mean ms"),
-    ("external", "mean ms"),
-    ("ratio", "[CI95]"),
-    ("difference ms", "[CI95]"),
-    ("error rate", "int / ext"),
-    ("external", "retries"),
-    ("faults", "p/d/o"),
-    ("latency", "verdict"),
-    ("external", "fails"),
-    ("claim", "safe"),
-)
-"""Each heading in its two lines."""
+LEFT = frozenset({0, 8, 9, 10})
+"""The columns whose text is set to the left."""
 
-_LEFT = {HEADINGS[0], *HEADINGS[-3:]}
+MAX_NAME_CHARS = 8
+"""How long the name of an arm may be that stands in a heading; of a longer one the short form does."""
+
+VERDICT = 8
+"""The column of the verdict on latency, which may take more than one line."""
+
+
+def headings(sides: Comparison) -> tuple[tuple[str, str], ...]:
+    """Each heading in its two lines."""
+    baseline, compared = sides
+    one, other = (arm.name if len(arm.name) <= MAX_NAME_CHARS else arm.short for arm in sides)
+    return (
+        ("profile", ""),
+        (one, "mean ms"),
+        (other, "mean ms"),
+        ("ratio", "[CI95]"),
+        ("difference ms", "[CI95]"),
+        ("error rate", f"{baseline.short} / {compared.short}"),
+        (other, "retries"),
+        ("faults", "p/d/o"),
+        ("latency", "verdict"),
+        (other, "fails"),
+        ("claim", "safe"),
+    )
 
 
 _FAILS = {
@@ -98,7 +112,7 @@ def _rate(value: float | None) -> str:
 
 
 def table_row(row: CellRow) -> tuple[str, ...]:
-    """The row under `HEADINGS`; "-" where there is no figure, an interval in a line of its own.
+    """The row under `headings`; "-" where there is no figure, an interval in a line of its own.
 
     Faults are planned/delivered/observed, both arms.
     """
@@ -123,25 +137,57 @@ def table_row(row: CellRow) -> tuple[str, ...]:
         f"{_rate(row.first.error_rate)} / {_rate(row.second.error_rate)}",
         number(row.second.retries_mean_success, 3) or "-",
         "/".join(map(str, faults)),
-        str(comparison.verdict),
+        row.cell.verdict,
         _FAILS[row.cell.reliability.verdict],
         yes(row.cell.claim_safe),
     )
 
 
+_LEFT_OUT = (7, 6, 5, 1, 2, 4, 9, 3)
+"""The columns that give way where the terminal is narrow, the first to go first; the verdict and the claim never do."""
+
+_LEGEND = (
+    "ms: the client's time to an outcome, answer or error",
+    "ratio, difference: the second arm against the first",
+    "faults: planned/delivered/observed",
+    "claim safe: every gate holds",
+)
+
+
 def table_text(figures: Figures, *, width: int = 120) -> str:
-    """The table as it stands on the terminal, `width` characters wide, without colour."""
+    """The table as it stands on a terminal of `width` characters, without colour, and a legend.
+
+    Columns that do not fit are left out, and named; profile, verdict and claim always stand.
+    """
+    heads = headings(figures.sides)
+    shown = list(range(len(heads)))
+    text = _drawn(figures, shown)
+    for given_up in (None, *_LEFT_OUT):
+        if max(map(len, text.split("\n"))) <= width:
+            break
+        if given_up is not None:
+            shown.remove(given_up)
+        text = _drawn(figures, shown, narrow=True)
+    legend = textwrap.fill("; ".join(_LEGEND) + ".", max(width, 40))
+    if missing := [" ".join(heads[column]).strip() for column in range(len(heads)) if column not in shown]:
+        told = f"Left out on a terminal this narrow: {', '.join(missing)}; summary.md has them."
+        legend += "\n" + textwrap.fill(told, max(width, 40))
+    return f"{text}{legend}\n"
+
+
+def _drawn(figures: Figures, shown: Sequence[int], *, narrow: bool = False) -> str:
+    """The columns of the table, as wide as they are; with `narrow` the verdict takes more lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for heading in HEADINGS:
-        verdict = heading[0] == "latency"
+    for column in shown:
+        words = max(len("equivalent within"), len(figures.sides.compared.name))
         table.add_column(
-            "\n".join(heading),
-            justify="left" if heading in _LEFT else "right",
-            no_wrap=not verdict,
-            min_width=len("external slower") if verdict else None,
+            "\n".join(headings(figures.sides)[column]),
+            justify="left" if column in LEFT else "right",
+            max_width=words if narrow and column == VERDICT else None,
         )
-    for row in cell_rows(figures):
-        table.add_row(*table_row(row))
+    for row in map(table_row, cell_rows(figures)):
+        table.add_row(*(row[column] for column in shown))
     buffer = io.StringIO()
-    Console(file=buffer, width=width, color_system=None, legacy_windows=False).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+    Console(file=buffer, width=10_000, color_system=None, legacy_windows=False).print(table)
+    lines = [line.rstrip() for line in buffer.getvalue().split("\n")]
+    return "\n".join(lines).strip("\n") + "\n\n"

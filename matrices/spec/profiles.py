@@ -20,6 +20,7 @@ from chaos.faults import Hop, Site
 from chaos.schedule import By
 from matrices.spec.rules import BROKEN, RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
 from treni.errors import TreniError, invalid_argument
+from treni.text_files import read_text
 
 
 class PolicySpec(Strict):
@@ -44,7 +45,7 @@ class FaultsSpec(Strict):
 
     site: Site = Field(
         default="hop",
-        description="`hop`: the connection, which only the external arm has; `tool`: the tool, in both arms alike. "
+        description="`hop`: the connection, in arms that have one; `tool`: the tool, in every arm alike. "
         "Of rules on the model hop it is always `hop`.",
     )
     hop: Hop = Field(default="tool", description="Which hop; a rule may name another.")
@@ -106,6 +107,7 @@ class Profile(Strict):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$",
+        max_length=128,  # it is a folder's name, and a part of run ids
         description="Words of lower-case letters and digits joined by `_`; the first names the cell.",
     )
     title: str = Field(min_length=1, description="What the report says of it.")
@@ -128,7 +130,7 @@ class Profile(Strict):
 _OTHER_SITE: dict[Site, Site] = {"hop": "tool", "tool": "hop"}
 _AT_SITE: dict[Site, str] = {
     "tool": "at the tool itself, so both arms meet it",
-    "hop": "on the hop, which only the external arm has",
+    "hop": "on the hop, which not every arm has",
 }
 
 
@@ -144,15 +146,7 @@ def load_profiles(path: Path) -> list[Profile]:
     the other site.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise invalid_argument(
-            "profile_missing", expected="a profile file", got=f"no file {path}", todo="check the path"
-        ) from None
-    except OSError as error:
-        raise invalid_argument(
-            "profile_unreadable", expected=f"a profile file {path}", got=str(error), todo="check the path"
-        ) from None
+        data = tomllib.loads(read_text(path, what="a profile"))
     except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise invalid_argument(
             "profile_syntax", expected=f"TOML in {path}", got=str(error), todo="correct the file"
