@@ -17,6 +17,7 @@ from runtime_svc.backends.numpy.runner import NumpyRunner
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import Generation, Listener
+from runtime_svc.model import open_model
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.observer import Observer
 from runtime_svc.route import RouteStage
@@ -26,7 +27,6 @@ from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from runtime_svc.validate import check_embed, check_generate
 from runtime_svc.weights.digest import sha256
-from runtime_svc.weights.opening import open_checkpoint
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -112,19 +112,8 @@ class Engine:
         chosen = BACKENDS.get(backend)
         if chosen is None:
             raise _no_backend(backend)
-        checkpoint = open_checkpoint(path)
-        config = checkpoint.config
-        tokenizer = Tokenizer(path, checkpoint.tokenizer_json)
-        template = ChatTemplate(path, checkpoint.tokenizer_config)
-        template.check(tokenizer.misplaced)
-        if tokenizer.size > config.vocabulary:
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "checkpoint_damaged",
-                expected=f"token ids under the model's vocabulary of {config.vocabulary} in {path}",
-                got=f"a tokenizer with {tokenizer.size}",
-                todo="use the tokenizer that belongs to the weights",
-            )
+        model = open_model(path)
+        config = model.checkpoint.config
         sentences = None if encoder is None else _load_encoder(encoder)
         clock.host()
         if slot_tokens is None:
@@ -132,12 +121,12 @@ class Engine:
         capacity = min(slot_tokens, config.context_length)
         if slots is None:
             slots = _slots_that_fit(config, capacity, element_bytes=chosen.element_bytes)
-        runner = chosen.load(checkpoint, slots=slots, capacity=capacity, max_rows=max_rows)
+        runner = chosen.load(model.checkpoint, slots=slots, capacity=capacity, max_rows=max_rows)
         engine = cls(
             directory=path,
             runner=runner,
-            tokenizer=tokenizer,
-            template=template,
+            tokenizer=model.tokenizer,
+            template=model.template,
             encoder=sentences,
             max_rows=max_rows,
             batch_invariant=batch_invariant,

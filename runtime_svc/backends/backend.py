@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,8 @@ class Load(Protocol):
 class Backend:
     """One way to compute a model. `load` imports what it needs when it is called.
 
+    `refuse_absent` holds no device, and raises FAILED_PRECONDITION "backend_unavailable" on a machine that lacks what
+    the backend needs, with what that is.
     `element_bytes` is the width of a weight in a matrix, and of an element of a state. `slot_tokens` are the tokens
     that a slot holds at most if nobody says otherwise: None, for the model's whole context, where a slot's memory is
     taken only as it fills.
@@ -32,5 +35,6 @@ class Backend:
 
     name: str
     load: Load
+    refuse_absent: Callable[[], None]
     element_bytes: int
     slot_tokens: int | None

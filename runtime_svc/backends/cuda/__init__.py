@@ -17,4 +17,10 @@ def _load(checkpoint: Checkpoint, *, slots: int, capacity: int, max_rows: int) -
     return CudaRunner.load(checkpoint, slots=slots, capacity=capacity)  # its steps take up to eight rows
 
 
-CUPY = Backend(name="cupy", load=_load, element_bytes=2, slot_tokens=4096)
+def _refuse_absent() -> None:
+    from runtime_svc.backends.cuda.presence import refuse_absent
+
+    refuse_absent()
+
+
+CUPY = Backend(name="cupy", load=_load, refuse_absent=_refuse_absent, element_bytes=2, slot_tokens=4096)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from collections.abc import Callable
 
-from runtime_svc.cuda.libraries import unavailable
+from runtime_svc.backends.cuda.libraries import unavailable
 
 _MAJOR = 75
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR."""
@@ -21,11 +22,12 @@ def refuse_absent() -> None:
     except OSError as error:
         raise unavailable("NVIDIA's driver", str(error), instead) from None
     device, major = ctypes.c_int(), ctypes.c_int()
-    for name, status in (
+    calls: tuple[tuple[str, Callable[[], int]], ...] = (
         ("cuInit", lambda: driver.cuInit(0)),
         ("cuDeviceGet", lambda: driver.cuDeviceGet(ctypes.byref(device), 0)),
         ("cuDeviceGetAttribute", lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)),
-    ):
+    )
+    for name, status in calls:
         if code := status():
             raise unavailable("an NVIDIA GPU", f"{name} says {code}", instead)
     if major.value != 9:

@@ -17,4 +17,8 @@ def _load(checkpoint: Checkpoint, *, slots: int, capacity: int, max_rows: int) -
     return NumpyRunner.load(checkpoint, slots=slots, capacity=capacity, max_rows=max_rows)
 
 
-NUMPY = Backend(name="numpy", load=_load, element_bytes=4, slot_tokens=None)
+def _refuse_absent() -> None:
+    """NumPy is one of the runtime's own dependencies."""
+
+
+NUMPY = Backend(name="numpy", load=_load, refuse_absent=_refuse_absent, element_bytes=4, slot_tokens=None)
