@@ -133,9 +133,10 @@ def predict(
     """What the schedules, one for a hop at most, do to requests that make these calls one after another.
 
     `requests[i]` are the calls of request i on the hops that have a schedule. A call is tried at most `retries` + 1
-    times, and a request ends at the first call that exhausts them, so that what happens on one hop decides how often
-    the others are reached. `timeouts_s` bounds an attempt on each hop; `in_process` says that the tools run in the
-    caller's process. `starts` is the number of the first attempt on a hop (default: the schedule's own). Raises
+    times, but the client's own of the agent once, and a request ends at the first call that exhausts them, so that what
+    happens on one hop decides how often the others are reached. A request whose answer is lost on its way to the client
+    makes its calls all the same. `timeouts_s` bounds an attempt on each hop; `in_process` says that the tools run in
+    the caller's process. `starts` is the number of the first attempt on a hop (default: the schedule's own). Raises
     INVALID_ARGUMENT on arguments that do not fit.
     """
     if retries < 0:
@@ -187,23 +188,29 @@ class _Walk:
         self.next_n = next_n
         self._schedules = schedules
         self._retries = retries
-        self._struck = {hop: Struck(timeout_s=timeouts_s[hop], in_process=in_process) for hop in schedules}
+        self._struck = {
+            hop: Struck(timeout_s=timeouts_s[hop], in_process=in_process and hop != "agent")
+            for hop in schedules
+        }
 
     def request(self, request_index: int, calls: Sequence[PlannedCall]) -> PredictedRequest:
         attempts: list[PredictedAttempt] = []
+        failed = False
         for call in calls:
             attempts += self._call(request_index, call)
-            if attempts[-1].is_error:
+            last = attempts[-1]
+            failed |= last.is_error
+            if last.is_error and not (call.hop == "agent" and last.tool_runs):
                 break
         return PredictedRequest(
             attempts=tuple(attempts),
-            failed=bool(attempts) and attempts[-1].is_error,
+            failed=failed,
             stratum=",".join(self._letters(attempts)) or "-",
         )
 
     def _call(self, request_index: int, call: PlannedCall) -> Iterator[PredictedAttempt]:
         hop = call.hop
-        for attempt in range(self._retries + 1):
+        for attempt in range(1 if hop == "agent" else self._retries + 1):
             n = self.next_n[hop]
             self.next_n[hop] += 1
             fault = self._schedules[hop].fault_at(

@@ -12,7 +12,7 @@ from chaos.schedule import Rule, Schedule
 from controller.policy import Policy
 from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import MODEL, TOOL, Arm, expected_run
+from matrices.planning.trace import AGENT, MODEL, TOOL, Arm, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
 from tools_svc.registry import tool_specs
@@ -74,11 +74,11 @@ class PlannedCell:
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """The schedules that act on the arm: a hop's faults only where there is a hop."""
+        """The schedules that act on the arm: a hop's faults only where there is that hop."""
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or arm == EXTERNAL)
+            if schedule.rules and (schedule.site == "tool" or schedule.hop == AGENT or arm == EXTERNAL)
         )
 
     @property
@@ -119,7 +119,7 @@ class PlannedCell:
     def timeouts_s(self) -> dict[Hop, float]:
         """The limit of one attempt on each hop."""
         policy = self.profile.policy
-        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout}
+        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout, AGENT: policy.run_timeout}
 
     def faulted(self, arm: str) -> bool:
         """Whether a schedule acts on that arm."""
@@ -253,6 +253,7 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 
 def _calls(task: Task) -> Iterator[PlannedCall]:
     """What a run calls if nothing fails: every tool call is asked for by a turn of the model, and the answer is one."""
+    yield PlannedCall(hop=AGENT, index=0)
     for index, call in enumerate(task.expect.calls):
         has_effect = call.name in SIDE_EFFECT_TOOLS and not call.refused
         yield PlannedCall(hop=MODEL, index=index)

@@ -20,6 +20,7 @@ from matrices.running.client import AgentClient, Invocation
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.topologies.local import LocalTopology
+from treni import metadata
 from treni.v1 import agent_pb2, common_pb2
 
 
@@ -43,6 +44,15 @@ class _Segment:
     clients: dict[str, AgentClient]
     epoch: int
     watch: HostWatch | None = None
+
+    def marks(self, arm: str, pair: int, run_id: str) -> dict[str, str]:
+        """The metadata of the client's call, which has the fault that the schedule puts on it; {} without one."""
+        for schedule in self.plan.schedules_on(arm):
+            if schedule.hop == "agent":
+                fault = schedule.fault_at(n=0, request_index=pair, call_index=0, attempt=0)
+                if fault is not None:
+                    return {**fault.to_metadata(), metadata.RUN_ID: run_id, metadata.ATTEMPT: "0"}
+        return {}
 
     async def hold(self) -> None:
         """Until whatever a fault broke is back, where faults break processes."""
@@ -120,11 +130,14 @@ class Runner:
                 counter.key: counter.first + state.attempts(arm=counter.arm, hop=counter.hop)
                 for counter in plan.counters
             }
-        async with LocalTopology.start(plan, self._campaign, counters) as topology:
+        async with (
+            LocalTopology.start(plan, self._campaign, counters) as topology,
+            topology.lanes(plan) as lanes,
+        ):
             if self._writer is None:
                 opened = write_campaign(self._campaign, topology.info, toxiproxy=topology.toxiproxy_version)
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
-            clients = {arm: AgentClient(topology.address(arm)) for arm in plan.arms}
+            clients = {arm: AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms}
             segment = _Segment(plan=plan, number=number, topology=topology, clients=clients, epoch=epoch)
             self._append(
                 ev.CellStarted(
@@ -230,6 +243,7 @@ class Runner:
                 request_index=planned.pair,
                 no_idempotency=not segment.plan.idempotency,
             )
+            marks = segment.marks(arm, planned.pair, run_id)
             await segment.hold()
             self._append(
                 ev.Invoke(
@@ -242,7 +256,9 @@ class Runner:
                     mono_s=time.monotonic(),
                 )
             )
-            done = await segment.clients[arm].run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+            done = await segment.clients[arm].run(
+                request, timeout_s=segment.plan.profile.policy.run_timeout, marks=marks
+            )
             self._append(_outcome(segment, planned, arm, run_id, done))
         # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
         await segment.hold()

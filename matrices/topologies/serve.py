@@ -108,7 +108,10 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
             server = await inference.start(
                 core,
                 port=config["port"],
-                interceptors=[FaultInjector("model", hop_deliveries)],
+                interceptors=[
+                    FaultInjector("model", hop_deliveries),
+                    FaultInjector("agent", deliveries),
+                ],
                 others=[add_agent],
             )
             try:
@@ -119,6 +122,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _controller(config: Config) -> AsyncIterator[str]:
+    from chaos.injector import FaultInjector
     from chaos.lanes import open_lanes
     from controller.remote import RemoteModel, RemoteTools
     from controller.server import AgentServicer, start
@@ -149,7 +153,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
                 policy=policy_of(_profile(config), seed=config["seed"]),
                 annotate=_annotate(config),
             )
-            server = await start(servicer, port=config["port"])
+            server = await start(servicer, port=config["port"], interceptors=[FaultInjector("agent", log)])
             try:
                 yield server.address
             finally:
