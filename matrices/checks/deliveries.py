@@ -102,6 +102,11 @@ def of_observation(arm: str, runs: Mapping[int, Run], expected: Expectation) -> 
                     for one in run.attempts
                     if one.fault_id == attempt.fault.id
                 ]
+                if attempt is planned.entry:
+                    error = run.outcome.error
+                    ended = [
+                        f"{'OK' if error is None else error.code} after {run.outcome.latency_s * 1e3:.3f} ms"
+                    ]
                 got = ", ".join(ended) or "no attempt says it met it"
                 detail = f"{attempt.fault.id}: expected {attempt.code}, got {got}"
                 yield Finding(

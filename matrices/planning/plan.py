@@ -109,11 +109,10 @@ class PlannedCell:
             return "".join(digests)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def calls(self, hops: Sequence[Hop]) -> tuple[tuple[PlannedCall, ...], ...]:
-        """The calls that each request makes on those hops in their order, if none fails."""
-        return tuple(
-            tuple(call for call in _calls(planned.task) if call.hop in hops) for planned in self.pairs
-        )
+    @property
+    def calls(self) -> tuple[tuple[PlannedCall, ...], ...]:
+        """The calls that each request makes in their order, if none fails."""
+        return tuple(tuple(_calls(planned.task)) for planned in self.pairs)
 
     @property
     def timeouts_s(self) -> dict[Hop, float]:
@@ -137,7 +136,7 @@ class PlannedCell:
             return None
         return predict(
             schedules,
-            self.calls([schedule.hop for schedule in schedules]),
+            self.calls,
             retries=self.profile.policy.retries,
             timeouts_s=self.timeouts_s,
             in_process=arm != EXTERNAL,

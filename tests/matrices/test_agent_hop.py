@@ -195,7 +195,7 @@ def test_a_campaign_with_every_kind_is_as_planned_and_what_is_changed_of_it_is_f
     }
     for number, event in enumerate(events):
         if isinstance(event, Outcome) and event.cell == "agent" and (event.pair, event.arm) in late:
-            quick = [*events[:number], replace(event, latency_s=0.029, ttft_s=0.02), *events[number + 1 :]]
+            quick = [*events[:number], replace(event, latency_s=0.02, ttft_s=0.01), *events[number + 1 :]]
             assert "fault_not_observed" in found(quick)
             break
     else:
