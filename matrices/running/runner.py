@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal, Protocol
 
-from chaos.schedule import WARMUP_REQUEST
+from chaos.schedule import WARMUP_REQUEST, Schedule
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign, write_campaign
 from matrices.evidence.history import CellState, HistoryWriter, read_history, state_of
@@ -47,12 +48,23 @@ class _Segment:
 
     def marks(self, arm: str, pair: int, run_id: str) -> dict[str, str]:
         """The metadata of the client's call, which has the fault that the schedule puts on it; {} without one."""
-        for schedule in self.plan.schedules_on(arm):
-            if schedule.hop == "agent":
-                fault = schedule.fault_at(n=0, request_index=pair, call_index=0, attempt=0)
-                if fault is not None:
-                    return {**fault.to_metadata(), metadata.RUN_ID: run_id, metadata.ATTEMPT: "0"}
-        return {}
+        schedule = self._of_clients.get(arm)
+        fault = None
+        if schedule is not None:
+            fault = schedule.fault_at(n=0, request_index=pair, call_index=0, attempt=0)
+        if fault is None:
+            return {}
+        return {**fault.to_metadata(), metadata.RUN_ID: run_id, metadata.ATTEMPT: "0"}
+
+    @cached_property
+    def _of_clients(self) -> dict[str, Schedule]:
+        """The schedule of the client's calls by arm, for those that have one."""
+        return {
+            arm: schedule
+            for arm in self.plan.arms
+            for schedule in self.plan.schedules_on(arm)
+            if schedule.hop == "agent"
+        }
 
     async def hold(self) -> None:
         """Until whatever a fault broke is back, where faults break processes."""
