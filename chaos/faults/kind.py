@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from treni.errors import Code, TreniError, invalid_argument
 
 Site: TypeAlias = Literal["hop", "tool"]
-Hop: TypeAlias = Literal["tool", "model"]
+Hop: TypeAlias = Literal["tool", "model", "agent"]
+"""The calls that a fault can strike: a tool's or the model's by the loop, and the client's of the agent itself."""
 Outcome: TypeAlias = Literal["ok", "fail", "unknown"]
 
 MAX_COUNT = 10**9

@@ -15,7 +15,7 @@ from matrices.arms.parts import Part, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import MODEL, TOOL, Terms, expected_run
+from matrices.planning.trace import AGENT, MODEL, TOOL, Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
 from tools_svc.registry import tool_specs
@@ -80,7 +80,7 @@ class PlannedCell:
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
         """The schedules that act on the arm: a hop's faults only where there is a hop that can be faulted."""
-        faultable = self.comparison.arm(arm).faultable
+        faultable = self.comparison.arm(arm).faultable | {AGENT}
         return tuple(
             schedule
             for schedule in self.schedules
@@ -115,17 +115,16 @@ class PlannedCell:
             return "".join(digests)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def calls(self, hops: Sequence[Hop]) -> tuple[tuple[PlannedCall, ...], ...]:
-        """The calls that each request makes on those hops in their order, if none fails."""
-        return tuple(
-            tuple(call for call in _calls(planned.task) if call.hop in hops) for planned in self.pairs
-        )
+    @property
+    def calls(self) -> tuple[tuple[PlannedCall, ...], ...]:
+        """The calls that each request makes in their order, if none fails."""
+        return tuple(tuple(_calls(planned.task)) for planned in self.pairs)
 
     @property
     def timeouts_s(self) -> dict[Hop, float]:
         """The limit of one attempt on each hop."""
         policy = self.profile.policy
-        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout}
+        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout, AGENT: policy.run_timeout}
 
     def faulted(self, arm: str) -> bool:
         """Whether a schedule acts on that arm."""
@@ -143,7 +142,7 @@ class PlannedCell:
             return None
         return predict(
             schedules,
-            self.calls([schedule.hop for schedule in schedules]),
+            self.calls,
             retries=self.profile.policy.retries,
             timeouts_s=self.timeouts_s,
             in_process="tool" not in self.comparison.arm(arm).hops,
@@ -287,6 +286,7 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 
 def _calls(task: Task) -> Iterator[PlannedCall]:
     """What a run calls if nothing fails: every tool call is asked for by a turn of the model, and the answer is one."""
+    yield PlannedCall(hop=AGENT, index=0)
     for index, call in enumerate(task.expect.calls):
         has_effect = call.name in SIDE_EFFECT_TOOLS and not call.refused
         yield PlannedCall(hop=MODEL, index=index)
