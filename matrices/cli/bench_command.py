@@ -34,8 +34,8 @@ def bench() -> None:
 @click.option(
     "--model",
     "model_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Default: the bundled treni-tiny.",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
 )
 def routing(requests: int, model_dir: Path | None) -> None:
     """Measure the routing's own cost beside its floors, in one run, and print the ratios."""

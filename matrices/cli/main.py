@@ -17,6 +17,7 @@ from matrices.cli import doctor as doctor_module
 from matrices.cli.bench_command import bench
 from matrices.cli.compare_command import compare
 from matrices.cli.make_checkpoint import make_checkpoint
+from matrices.cli.models_command import models
 from matrices.command_line import bundled_checkpoint, errors
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
 from matrices.evidence.history import History
@@ -106,8 +107,8 @@ def main() -> None:
 @click.option(
     "--model",
     "model_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="A Hugging Face directory; default: the bundled treni-tiny.",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
 )
 @click.option(
     "--toxiproxy",
@@ -267,6 +268,7 @@ main.add_command(simulate, name="simulate")
 main.add_command(make_checkpoint)
 main.add_command(bench)
 main.add_command(compare)
+main.add_command(models)
 
 
 class _Progress:
