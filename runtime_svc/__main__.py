@@ -94,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
             "arrival; those beyond --max-queue are refused with RESOURCE_EXHAUSTED."
         ),
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="a local Hugging Face directory")
+    parser.add_argument(
+        "--model", required=True, metavar="PATH", help="a local Hugging Face directory or GGUF file"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=0, help="0 picks a free port (default)")
     parser.add_argument(

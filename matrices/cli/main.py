@@ -10,6 +10,7 @@ from matrices.cli.doctor import doctor
 from matrices.cli.judge import check, report
 from matrices.cli.make_checkpoint import make_checkpoint
 from matrices.cli.matrix import EPILOG, matrix
+from matrices.cli.models import models
 from matrices.cli.profiles import profiles
 from matrices.cli.schema import schema
 from matrices.cli.serve import serve
@@ -32,6 +33,7 @@ for verb in (
     report,
     compare,
     profiles,
+    models,
     schema,
     doctor,
     bench,

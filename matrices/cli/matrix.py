@@ -107,7 +107,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     "--model",
     "model_dir",
     type=click.Path(path_type=Path),
-    help="A Hugging Face directory; default: the bundled treni-tiny.",
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
 )
 @click.option(
     "--toxiproxy",
