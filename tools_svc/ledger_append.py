@@ -172,7 +172,9 @@ class LedgerAppend(Tool):
 
 def _has_no_room(error: sqlite3.OperationalError) -> bool:
     """Whether the disk did not take what was to be written: a limit on a file's size comes as a failed write."""
-    return error.sqlite_errorcode == sqlite3.SQLITE_FULL or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
+    return (
+        error.sqlite_errorcode == sqlite3.SQLITE_FULL or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
+    )
 
 
 def _not_taken(error: sqlite3.OperationalError) -> TreniError:

@@ -25,7 +25,7 @@ from treni import entry
 from treni.errors import Code, TreniError
 from treni.storage import new_folder
 
-EPILOG = """\b
+_EPILOG = """\b
 Examples:
   treni-route matrix p00..p05              the six published profiles
   treni-route matrix p01t..p05t            the same faults at the tool itself: both arms meet them
@@ -43,7 +43,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 """What may be said of a campaign that goes on: everything else was decided when it began."""
 
 
-@entry.command(epilog=EPILOG)
+@entry.command(epilog=_EPILOG)
 @click.argument("profiles", required=False)
 @click.option(
     "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."

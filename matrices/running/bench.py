@@ -14,6 +14,7 @@ import grpc
 from matrices.evidence.campaign import MARGIN, Options, plan_campaign
 from matrices.planning.plan import EXTERNAL, INTERNAL, PlannedCell
 from matrices.running.client import AgentClient
+from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.echo import METHOD
@@ -75,6 +76,7 @@ async def run(model_dir: str, requests: int) -> Costs:
             toxiproxy=None,
         )
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))
+        refuse_impossible(campaign)
         cell = campaign.cells[-1]
         async with LocalTopology.start(cell, campaign, {}) as topology:
             echo = await start_child(

@@ -7,10 +7,11 @@ stderr, and never ends in a traceback.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NoReturn, TextIO, TypeVar, cast
 
@@ -75,10 +76,32 @@ class Command(_Edge):
 
 
 class Group(_Edge, click.Group):
-    """A command with commands of its own, which are made the same way."""
+    """A command with commands of its own, which are made the same way.
+
+    `lazy` names further ones as "module:attribute", each imported when it is asked for: none waits for what another
+    needs.
+    """
 
     command_class = Command
     group_class = type
+
+    def __init__(self, name: str | None, *, lazy: Mapping[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self._lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, in the order of the alphabet."""
+        return sorted({*super().list_commands(ctx), *self._lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, None where there is none."""
+        place = self._lazy.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = place.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        assert isinstance(found, click.Command)
+        return found
 
 
 def command(name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Command]:
