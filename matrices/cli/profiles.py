@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pydantic
 
 from matrices.cli import output
+from matrices.cli.schema import FOLDER, is_duration
 from matrices.running.preflight import refuse_unknown_tools
-from matrices.spec.profiles import Profile, bundled_profiles, load_profile, select_profiles
+from matrices.spec.profiles import (
+    Profile,
+    bundled_profiles,
+    duration_text,
+    load_profile,
+    select_profiles,
+)
 from matrices.spec.suites import bundled_suites, load_suite
 from treni import entry
 
@@ -84,11 +92,21 @@ def _toml(profile: Profile) -> Iterator[str]:
     """The profile as a TOML file that says the same, every key of it."""
     data = profile.model_dump(mode="json", exclude_none=True)
     rules = data["faults"].pop("rules")
-    yield from (f"{key} = {_value(value)}" for key, value in data.items() if not isinstance(value, dict))
+    yield f"#:schema {(FOLDER / 'profile.schema.json').as_uri()}"
+    yield from _lines({key: value for key, value in data.items() if not isinstance(value, dict)}, profile)
     for section in ("policy", "faults"):
-        yield from ("", f"[{section}]", *(f"{key} = {_value(value)}" for key, value in data[section].items()))
-    for rule in rules:
-        yield from ("", "[[faults.rules]]", *(f"{key} = {_value(value)}" for key, value in rule.items()))
+        yield from ("", f"[{section}]", *_lines(data[section], getattr(profile, section)))
+    for rule, of in zip(rules, profile.faults.rules, strict=True):
+        yield from ("", "[[faults.rules]]", *_lines(rule, of))
+
+
+def _lines(data: Mapping[str, Any], of: pydantic.BaseModel) -> Iterator[str]:
+    keys = type(of).model_json_schema()["properties"]
+    for key, value in data.items():
+        if is_duration(keys[key]):
+            yield f'{key} = "{duration_text(value)}"'
+        else:
+            yield f"{key} = {_value(value)}"
 
 
 def _value(value: Any) -> str:

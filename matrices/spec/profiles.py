@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from treni.errors import TreniError, invalid_argument
 from treni.text_files import read_text
@@ -33,7 +41,28 @@ def parse_duration_s(value: object) -> float:
     return float(match[1]) * _UNITS_S[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration_s), PlainSerializer(float), Field(gt=0, le=3600)]
+DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*(us|ms|s|m)$"}
+"""How a duration stands in a file, for the JSON schema."""
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration_s),
+    PlainSerializer(float),
+    Field(gt=0, le=3600),
+    WithJsonSchema(DURATION_SCHEMA, mode="validation"),
+]
+
+
+def duration_text(value_s: float) -> str:
+    """The duration as a file writes it, in the largest unit that it is a whole number of, such as "250ms"."""
+    for unit, size_s in sorted(_UNITS_S.items(), key=lambda entry: -entry[1]):
+        if (
+            unit != "m"
+            and (count := round(value_s / size_s)) >= 1
+            and abs(count * size_s - value_s) < 1e-9 * value_s
+        ):
+            return f"{count}{unit}"
+    return f"{value_s * 1e6:.6f}us"
 
 
 class _Strict(BaseModel):
