@@ -14,6 +14,8 @@ if any(argument.endswith("cupy") for argument in sys.argv[1:]):
     context.begin()  # beside everything that is imported below
 
 import asyncio  # noqa: E402
+import logging  # noqa: E402
+import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from runtime_svc.metrics import MetricsServer
 
 GRACE_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 async def serve(
@@ -124,7 +128,10 @@ def main(
     """Serve one model over gRPC. Prints one line of JSON with its address when it is ready."""
     metrics_server: MetricsServer | None = None
     try:
+        _log.info("loading the model", extra={"model": str(model), "backend": settings["backend"]})
+        started_s = time.perf_counter()
         engine = Engine.load(model, **settings)
+        _log.info("the model is loaded", extra={"seconds": time.perf_counter() - started_s})
         if metrics_port is not None:
             from runtime_svc.metrics import Metrics
 

@@ -223,7 +223,7 @@ def _print_plan(campaign: Campaign, form: str) -> None:
     output.say(plan_table(campaign.cells))
     for cell in campaign.cells:
         if beat := beat_sentence(cell, cell.arms[1]):
-            click.echo(f"{cell.name}: {beat}", err=True)
+            entry.note(f"{cell.name}: {beat}")
 
 
 def _run(campaign: Campaign, *, resumed: bool) -> None:
@@ -234,7 +234,7 @@ def _run(campaign: Campaign, *, resumed: bool) -> None:
             asyncio.run(runner.resume() if resumed else runner.run())
         except BaseException as error:
             if _can_go_on(campaign, entry.cause(error)):
-                click.echo(f"go on with: treni-route matrix --resume {campaign.folder}", err=True)
+                entry.note(f"go on with: treni-route matrix --resume {campaign.folder}")
             raise
 
 

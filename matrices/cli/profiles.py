@@ -65,7 +65,7 @@ def _validate(files: tuple[Path, ...]) -> None:
         suites = [load_suite(name) for name in bundled_suites()]
     for suite in suites:
         refuse_unknown_tools(suite)
-    click.echo(f"{len(checked)} profiles and {len(suites)} suites are valid", err=True)
+    entry.note(f"{len(checked)} profiles and {len(suites)} suites are valid")
 
 
 def _list(form: str) -> None:

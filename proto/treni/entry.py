@@ -187,10 +187,13 @@ def _end(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        error.show()
+        if os.environ.get(logs.FORMAT_VARIABLE) == "json":
+            _log.error("the command is used wrongly", extra={"got": error.format_message()})
+        else:
+            error.show()
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        click.echo("interrupted", err=True)
+        note("interrupted")
         return Exit.INTERRUPTED
     lost = _lost_result()
     if isinstance(lost, BrokenPipeError):
@@ -198,6 +201,14 @@ def _end(error: BaseException) -> int:
     told = _told(error) if lost is None or isinstance(error, TreniError) else lost
     _tell(told)
     return Exit.USAGE if told.code is Code.INVALID_ARGUMENT else Exit.ERROR
+
+
+def note(message: str) -> None:
+    """Says something beside the data: a line on stderr, in the form of the log where that is JSON."""
+    if os.environ.get(logs.FORMAT_VARIABLE) == "json":
+        _log.info(message)
+    else:
+        click.echo(message, err=True)
 
 
 def cause(error: BaseException) -> BaseException:

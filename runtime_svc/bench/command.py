@@ -239,8 +239,8 @@ def _measure(
             Report(runs=[current]).write(json_path)
 
     try:
-        measured = asyncio.run(run(plan, keep=keep, say=lambda line: click.echo(line, err=True)))
+        measured = asyncio.run(run(plan, keep=keep, say=entry.note))
     except KeyboardInterrupt:
-        click.echo("what was measured is in the --json file, if one was given", err=True)
+        entry.note("what was measured is in the --json file, if one was given")
         raise
     return Report(runs=[measured])
