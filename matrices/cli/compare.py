@@ -38,7 +38,7 @@ Exit status: 0 every run did the same; 1 one did not; 2 usage, or the plans are 
 @click.argument("second", type=_FOLDER)
 @click.option(
     "--near-tie",
-    type=click.FloatRange(min=0),
+    type=entry.FiniteRange(min=0),
     default=NEAR_TIE,
     show_default=True,
     help="A run that wrote something else counts as the same where it drew a token with less than this, in nats, "

@@ -106,7 +106,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=entry.FiniteRange(0, 1, min_open=True, max_open=True),
     default=MARGIN,
     show_default=True,
     help="Arms within this share of the baseline's mean latency are equivalent; fixed before the run.",

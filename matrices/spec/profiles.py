@@ -319,7 +319,7 @@ def load_profile(path: Path) -> Profile:
     """The profile in a TOML file. Raises INVALID_ARGUMENT naming the file, the key and what is allowed."""
     try:
         data = tomllib.loads(read_text(path, what="a profile"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise invalid_argument(
             "profile_syntax", expected=f"TOML in {path}", got=str(error), todo="correct the file"
         ) from None

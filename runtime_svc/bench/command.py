@@ -45,22 +45,6 @@ class _Counts(click.ParamType[Any]):
         return sorted({int(_COUNT.convert(part, param, ctx)) for part in parts})
 
 
-class _Seconds(click.FloatRange):
-    """A finite time over 0."""
-
-    name = "seconds"
-
-    def __init__(self) -> None:
-        super().__init__(0, 1e9, min_open=True)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The time in seconds; fails for what is none, NaN included."""
-        seconds: float = super().convert(value, param, ctx)
-        if not 0 < seconds <= 1e9:
-            self.fail(f"{value!r} is no time over 0.", param, ctx)
-        return seconds
-
-
 class _Peer(click.ParamType[Any]):
     """A runtime that is known by name, or the URL of a server."""
 
@@ -75,6 +59,7 @@ class _Peer(click.ParamType[Any]):
 
 
 _COUNT = click.IntRange(1, 2**31 - 1)
+_SECONDS = entry.FiniteRange(0, 1e9, min_open=True)
 
 
 @entry.command(epilog=_EPILOG)
@@ -135,11 +120,11 @@ _COUNT = click.IntRange(1, 2**31 - 1)
     "--cold-tokens", type=_COUNT, default=48, show_default=True, help="Length of a cold start's answer."
 )
 @click.option(
-    "--measure-limit-s", type=_Seconds(), default=10.0, show_default=True, help="One decode ends after this."
+    "--measure-limit-s", type=_SECONDS, default=10.0, show_default=True, help="One decode ends after this."
 )
 @click.option(
     "--peer-limit-s",
-    type=_Seconds(),
+    type=_SECONDS,
     default=180.0,
     show_default=True,
     help="A peer is cut after this, in all.",
