@@ -63,14 +63,6 @@ class _Edge(click.Command):
             status = super().main(given, *rest, **options)
             sys.exit(status if isinstance(status, int) else 0)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """What the command's function gives."""
-        try:
-            return super().invoke(ctx)
-        except OSError as error:
-            # Here, since click has an end of its own for a reader that has gone.
-            sys.exit(_end(error))
-
 
 class Command(_Edge):
     """A command of a program."""
@@ -184,9 +176,12 @@ def guarded() -> Iterator[None]:
         try:
             _open_streams(stack)
             yield
+            sys.stdout.flush()
         except SystemExit:
             # A result that was lost has the last word on how a command ends that ended itself.
-            if (lost := _lost_result()) is not None:
+            try:
+                sys.stdout.flush()
+            except (TreniError, _ReaderGone) as lost:
                 sys.exit(_end(lost))
             raise
         except BaseException as error:
@@ -207,10 +202,9 @@ def _end(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         note("interrupted")
         return Exit.INTERRUPTED
-    lost = _lost_result()
-    if isinstance(lost, BrokenPipeError):
+    if isinstance(error, _ReaderGone):
         return Exit.PIPE_CLOSED
-    told = _told(error) if lost is None or isinstance(error, TreniError) else lost
+    told = _told(error)
     _tell(told)
     return Exit.USAGE if told.code is Code.INVALID_ARGUMENT else Exit.ERROR
 
@@ -287,16 +281,65 @@ def _open_streams(stack: contextlib.ExitStack) -> None:
             cast(Any, stream).reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    if not isinstance(sys.stderr, _Forgiving):
-        stack.callback(setattr, sys, "stderr", sys.stderr)
-        sys.stderr = cast(TextIO, _Forgiving(sys.stderr))
+    for name, wrap in (("stderr", _Forgiving), ("stdout", _Result)):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, wrap):
+            stack.callback(setattr, sys, name, stream)
+            setattr(sys, name, wrap(stream))
     if sys.stdout is None:
+        sys.stdout = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         raise invalid_argument(
             "stdout_closed",
             expected="a standard output for the result",
             got="a closed one",
             todo="send it to a file, or to /dev/null",
         )
+
+
+class _ReaderGone(Exception):
+    """Nobody reads stdout any more."""
+
+
+class _Result:
+    """Stdout, whose refusals are the program's own errors and no other file's."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """How much of the text was taken: all. Raises `_ReaderGone`, and as `storage_error` does."""
+        # Click tries whether a stream takes bytes or text, with nothing of either, and hears no other refusal.
+        if not isinstance(text, str):
+            raise TypeError("text is written here")
+        if not text:
+            return 0
+        with self._refusing():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Writes what is held. Raises as `write` does."""
+        with self._refusing():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._silence()
+            if isinstance(error, BrokenPipeError):
+                raise _ReaderGone from None
+            raise storage_error(error, expected="stdout to take the result") from None
+
+    def _silence(self) -> None:
+        """What is left goes nowhere: Python writes it when it ends, and would fail again."""
+        if self._stream is sys.__stdout__:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Forgiving:
@@ -318,23 +361,3 @@ class _Forgiving:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _lost_result() -> BrokenPipeError | TreniError | None:
-    """Why stdout did not take what was printed, None if it did; Python then does not try again when it ends."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        _silence_stdout()
-        return error
-    except OSError as error:
-        _silence_stdout()
-        return storage_error(error, expected="stdout to take the result")
-    return None
-
-
-def _silence_stdout() -> None:
-    if sys.stdout is sys.__stdout__:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)
