@@ -16,10 +16,10 @@ from matrices.running.preflight import refuse_unknown_tools
 from matrices.spec.profiles import (
     Profile,
     bundled_profiles,
-    duration_text,
-    load_profile,
+    load_profiles,
     select_profiles,
 )
+from matrices.spec.rules import duration_text
 from matrices.spec.suites import bundled_suites, load_suite
 from treni import entry
 
@@ -58,7 +58,7 @@ def _validate(files: tuple[Path, ...]) -> None:
     for file in files:
         if file.suffix not in (".toml", ".jsonl"):
             raise click.UsageError(f"expected profiles (.toml) and suites (.jsonl); got {file}")
-    checked = [load_profile(file) for file in files if file.suffix == ".toml"]
+    checked = [profile for file in files if file.suffix == ".toml" for profile in load_profiles(file)]
     suites = [load_suite(str(file)) for file in files if file.suffix == ".jsonl"]
     if not files:
         checked = list(bundled_profiles().values())

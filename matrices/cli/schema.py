@@ -13,7 +13,8 @@ import pydantic
 
 from matrices.evidence.events import Event
 from matrices.evidence.manifest import Manifest
-from matrices.spec.profiles import DURATION_SCHEMA, Profile, duration_text
+from matrices.spec.profiles import Profile
+from matrices.spec.rules import DURATION_SCHEMA, duration_text
 from matrices.spec.suites import Task
 from treni import entry
 from treni.storage import write_whole, writing
