@@ -17,7 +17,7 @@ VERBS = {
     "report": "matrices.cli.judge:report",
     "schema": "matrices.cli.schema:schema",
     "serve": "matrices.cli.serve:serve",
-    "simulate": "matrices.simulation.command:main",
+    "simulate": "matrices.cli.simulate:simulate",
 }
 """Where each verb is."""
 
