@@ -15,6 +15,7 @@ from matrices.arms.arm import Arm, Comparison
 from matrices.evidence.campaign import MARGIN, Options, plan_campaign
 from matrices.planning.plan import PlannedCell
 from matrices.running.client import AgentClient
+from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.echo import METHOD
@@ -76,6 +77,7 @@ async def run(model_dir: str, requests: int) -> Costs:
             toxiproxy=None,
         )
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))
+        refuse_impossible(campaign)
         cell = campaign.cells[-1]
         async with LocalTopology.start(cell, campaign, {}) as topology:
             echo = await start_child(

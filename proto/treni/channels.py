@@ -43,11 +43,8 @@ def open_channel(
     return grpc.aio.insecure_channel(address, options=options, interceptors=list(interceptors))
 
 
-def open_http(*, elsewhere: bool = False, **options: Any) -> httpx.AsyncClient:
-    """An HTTP client with httpx's own options that reads no proxy, certificate or password from the environment.
-
-    `elsewhere=True` is for somebody else's server on another machine, to which the user's proxies may be the only way.
-    """
+def open_http(**options: Any) -> httpx.AsyncClient:
+    """An HTTP client with httpx's own options that reads no proxy, certificate or password from the environment."""
     import httpx  # not at the top: a service without HTTP does not wait for it
 
-    return httpx.AsyncClient(trust_env=elsewhere, **options)
+    return httpx.AsyncClient(trust_env=False, **options)

@@ -57,19 +57,24 @@ async def start(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        bound_port = server.add_insecure_port(f"{host}:{port}")
+        bound_port = server.add_insecure_port(address_of(host, port))
     except RuntimeError as error:
         raise TreniError(
             Code.UNAVAILABLE,
             "address_not_bound",
-            expected=f"{host}:{port} to be free",
+            expected=f"{address_of(host, port)} to be free",
             got=str(error),
             todo="use another port, or 0 for any free one",
         ) from error
     await server.start()
     for name in ("", *names):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return RunningServer(address=f"{host}:{bound_port}", server=server, health_servicer=health_servicer)
+    return RunningServer(address=address_of(host, bound_port), server=server, health_servicer=health_servicer)
+
+
+def address_of(host: str, port: int) -> str:
+    """The address as "host:port", an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 async def until_told_to_stop(ready: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ _POLICY = "tests/controller/test_policy.py::"
 _LOOP = "tests/controller/test_loop.py::"
 _ORDER = "tests/matrices/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
+_STORAGE = "tests/proto/test_storage.py::"
 
 _WITHOUT_KEYS = ("--no-idempotency",)
 
@@ -290,11 +291,27 @@ FAULTS = (
     Bug(
         name="delivery-logged-twice",
         file="chaos/deliveries.py",
-        old="os.write(self._descriptor, line)",
-        new="os.write(self._descriptor, line * 2)",
+        old="        self._file.append(line)\n",
+        new="        self._file.append(line)\n        self._file.append(line)\n",
         breaks="the log says that a fault struck twice",
         seen_by=Campaign(suite="mixed", rules=STATUS),
         kinds=("fault_delivered_twice",),
+    ),
+    Bug(
+        name="short-write-ignored",
+        file="proto/treni/storage.py",
+        old="            rest = rest[written:]\n",
+        new="            rest = rest[len(rest) :]\n",
+        breaks="a line of which the kernel took a part counts as written",
+        seen_by=Tests(nodes=(_STORAGE + "test_a_write_that_the_kernel_takes_in_parts_is_written_whole",)),
+    ),
+    Bug(
+        name="torn-line-left",
+        file="proto/treni/storage.py",
+        old="        if end < size:\n            os.ftruncate(self._descriptor, end)\n",
+        new="",
+        breaks="what a killed writer left of a line grows into the next one",
+        seen_by=Tests(nodes=(_STORAGE + "test_what_a_killed_writer_left_is_cut_before_the_next_line",)),
     ),
     Bug(
         name="fault-on-the-retry-too",

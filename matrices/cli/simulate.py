@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import logging
+import sys
+from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
+from matrices.cli import output
 from matrices.simulation.campaigns import Setting
-from matrices.simulation.measure import measure
+from matrices.simulation.measure import Measured, measure
 from matrices.simulation.noise import FAMILIES
-from matrices.simulation.tables import full_table, summary
+from matrices.simulation.tables import closing, full_table, markdown, summary
 from matrices.spec.profiles import select_profiles
 from matrices.statistics.paired_fit import MIN_BLOCKS
 from treni import entry
 from treni.errors import invalid_argument
+
+_log = logging.getLogger(__name__)
+
+_LEGEND = (
+    "Percent of the campaigns of a row, from the lowest to the highest row; docs/simulation.md says what noise, level\n"
+    "and limits are."
+)
 
 LEVELS_MS = "0.4,1,8,40"
 RUNS = "3,6,12,24"
@@ -22,7 +36,7 @@ PROFILES = "p00,p01,p03,p04,p04t"
 PLANTED_MS = "0,20"
 
 
-@entry.command(name="simulate")
+@entry.command()
 @click.option("--families", default=",".join(FAMILIES), show_default=True, help="Kinds of noise.")
 @click.option("--levels", default=LEVELS_MS, show_default=True, help="Noise of a pair's difference, in ms.")
 @click.option("--runs", default=RUNS, show_default=True, help="Blocks of four pairs.")
@@ -37,7 +51,15 @@ PLANTED_MS = "0,20"
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the noise.")
 @click.option("--full", is_flag=True, help="Every row instead of the tables by family, level and runs.")
-def main(
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="Tables to be read, as docs/simulation.md has them, or JSON for a script.",
+)
+def simulate(
     families: str,
     levels: str,
     runs: str,
@@ -46,16 +68,43 @@ def main(
     campaigns: int,
     seed: int,
     full: bool,
+    form: str,
 ) -> None:
-    """Measures how often intervals cover a planted truth and what verdicts say of it.
+    """Measure how often intervals cover a planted truth and what verdicts say of it.
 
     Exits with 1 where a row is out of limits.
     """
     settings = _settings(families, levels, runs, profiles, planted)
-    rows = [measure(setting, campaigns, seed) for setting in settings]
-    click.echo(full_table(rows) if full else summary(rows))
+    _log.info("simulating", extra={"rows": len(settings), "campaigns": campaigns})
+    rows = [measure(setting, campaigns, seed) for setting in _shown(settings)]
+    found = [full_table(rows)] if full else summary(rows)
+    if form == "json":
+        output.say_json([_as_json(row) for row in rows])
+    elif form == "markdown":
+        click.echo(markdown(found) if full else f"{markdown(found)}\n\n{closing(rows)}")
+    else:
+        for table in found:
+            heading = f"{table.title}\n" if table.title else ""
+            drawn = output.table(table.head, table.lines, right=range(2, len(table.head)))
+            output.say(f"{heading}{drawn}\n")
+        output.say(f"{_LEGEND}\n{closing(rows)}\n")
     if any(row.faults for row in rows):
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
+
+
+def _shown(settings: Sequence[Setting]) -> Iterable[Setting]:
+    """The settings, with a bar on a terminal over those that are done."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield from bar.track(settings)
+
+
+def _as_json(row: Measured) -> dict[str, Any]:
+    setting = dataclasses.asdict(row.setting)
+    setting["profile"] = None if row.setting.profile is None else row.setting.profile.name
+    figures = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+    return figures | {"setting": setting, "out_of_limits": list(row.faults)}
 
 
 def _settings(families: str, levels: str, runs: str, profiles: str, planted: str) -> list[Setting]:
