@@ -135,11 +135,10 @@ class Policy:
     def backoff_s(self, *, hop: str, request_index: int, call_index: int, attempt: int) -> float:
         """The wait before try `attempt` (from 1) of a call: a pure function of the seed and these counters."""
         try:
-            base_s = min(
-                self.backoff_max_s, self.backoff_initial_s * self.backoff_multiplier ** (attempt - 1)
-            )
-        except OverflowError:  # of the power alone, and nothing times it is still nothing
-            base_s = self.backoff_max_s if self.backoff_initial_s > 0 else 0.0
+            growth = self.backoff_multiplier ** (attempt - 1)
+        except OverflowError:
+            growth = math.inf if self.backoff_initial_s > 0 else 1.0  # nothing, grown, is still nothing
+        base_s = min(self.backoff_max_s, self.backoff_initial_s * growth)
         counter = struct.pack("<4Q", self.seed, request_index, call_index, attempt)
         digest = hashlib.blake2b(counter, digest_size=8, person=hop.encode()).digest()
         uniform = int.from_bytes(digest, "little") / 2**64

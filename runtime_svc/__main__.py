@@ -14,14 +14,12 @@ if any(argument.endswith("cupy") for argument in sys.argv[1:]):
     context.begin()  # beside everything that is imported below
 
 import argparse  # noqa: E402
-import asyncio  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
 from runtime_svc.core import InferenceCore  # noqa: E402
 from runtime_svc.engine import MAX_ROWS, Engine  # noqa: E402
 from runtime_svc.server import start  # noqa: E402
-from treni import serving  # noqa: E402
-from treni.errors import TreniError  # noqa: E402
+from treni import entry, serving  # noqa: E402
 
 if TYPE_CHECKING:
     from runtime_svc.metrics import MetricsServer
@@ -45,8 +43,12 @@ async def serve(
 
 
 def main() -> int:
-    """0 after a clean stop, 1 when the model could not be loaded or an address not be bound."""
+    """0 after a clean stop, 1 when the model could not be loaded or an address not be bound, 2 for wrong use."""
     options = _parser().parse_args()
+    return entry.run(lambda: _load_and_serve(options), role="runtime")
+
+
+async def _load_and_serve(options: argparse.Namespace) -> None:
     metrics_server: MetricsServer | None = None
     try:
         engine = Engine.load(
@@ -64,22 +66,16 @@ def main() -> int:
             metrics = Metrics()
             metrics.watch(engine)
             metrics_server = metrics.serve(port=options.metrics_port)
-        asyncio.run(
-            serve(
-                engine,
-                host=options.host,
-                port=options.port,
-                max_queue=options.max_queue,
-                metrics_server=metrics_server,
-            )
+        await serve(
+            engine,
+            host=options.host,
+            port=options.port,
+            max_queue=options.max_queue,
+            metrics_server=metrics_server,
         )
-    except TreniError as error:
-        print(error, file=sys.stderr)
-        return 1
     finally:
         if metrics_server is not None:
             metrics_server.stop()
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max-queue",
-        type=int,
+        type=_count,
         default=64,
         metavar="N",
         help="requests that may wait for a row (default: %(default)s)",

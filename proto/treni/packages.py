@@ -8,11 +8,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from treni.errors import Code, TreniError
+
 
 def cache_folder() -> Path:
-    """Ours in the user's cache, which need not exist: under XDG_CACHE_HOME, or `~/.cache` without one."""
+    """Ours in the user's cache, which need not exist: under XDG_CACHE_HOME, or `~/.cache` without one.
+
+    Raises FAILED_PRECONDITION where there is neither.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "treni-route"
+    if base:
+        return Path(base) / "treni-route"
+    try:
+        return Path.home() / ".cache" / "treni-route"
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know
+        raise TreniError(
+            Code.FAILED_PRECONDITION,
+            "cache_folder_unknown",
+            expected="a home folder for the cache",
+            got=str(error),
+            todo="set HOME, or XDG_CACHE_HOME to a folder that can be written",
+        ) from None
 
 
 def fetch_command(requirement: str, folder: Path) -> list[str]:
