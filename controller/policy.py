@@ -73,14 +73,17 @@ def disposition_of(error: TreniError, *, effects: bool) -> Disposition:
     return disposition
 
 
-_POSITIVE = ("a finite number over 0", lambda value: 0 < value < math.inf)
+MAX_TIMEOUT_S = 1e8
+"""Three years. gRPC takes a timeout of three hundred for one that has passed."""
+
+_TIMEOUT = (f"a number over 0 and at most {MAX_TIMEOUT_S:g}", lambda value: 0 < value <= MAX_TIMEOUT_S)
 _NOT_NEGATIVE = ("a finite number of at least 0", lambda value: 0 <= value < math.inf)
 _COUNT = ("a whole number of at least 0", lambda value: isinstance(value, int) and value >= 0)
 
 _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "run_timeout_s": _POSITIVE,
-    "model_timeout_s": _POSITIVE,
-    "tool_timeout_s": _POSITIVE,
+    "run_timeout_s": _TIMEOUT,
+    "model_timeout_s": _TIMEOUT,
+    "tool_timeout_s": _TIMEOUT,
     "retries": _COUNT,
     "backoff_initial_s": _NOT_NEGATIVE,
     "backoff_multiplier": ("a finite number of at least 1", lambda value: 1 <= value < math.inf),

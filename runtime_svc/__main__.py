@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 GRACE_S = 5.0
 
+MAX_COUNT = 1 << 20
+"""Of slots, of a slot's tokens and of requests: beyond what any machine has room for."""
+
 
 async def serve(
     engine: Engine, *, host: str, port: int, max_queue: int, metrics_server: MetricsServer | None
@@ -147,15 +150,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return value
+    return _between(text, 1, MAX_COUNT, "a number")
 
 
 def _port(text: str) -> int:
-    if not 0 <= (value := int(text)) <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text}")
-    return value
+    return _between(text, 0, 65535, "a port")
+
+
+def _between(text: str, least: int, most: int, what: str) -> int:
+    if not (text.isascii() and text.lstrip("-").isdigit()) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"expected {what} from {least} to {most}, got {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,8 @@ def _conclude(context: Context, error: Exception, method: str) -> None:
     """
     if isinstance(error, grpc.aio.AbortError):  # the handler has ended it
         raise error
+    if isinstance(error, NotImplementedError):  # what the generated stubs do where a service lacks a method
+        error = _no_method(method)
     if not isinstance(error, TreniError):
         _log.error("%s failed", method, exc_info=error)
         error = errors.unforeseen(error, method)
