@@ -99,3 +99,22 @@ def test_backoff_differs_by_each_counter_and_spreads_over_its_range() -> None:
     assert min(waits) < 0.55
     assert max(waits) > 1.45
     assert abs(sum(waits) / len(waits) - 1.0) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("initial_s", "multiplier", "expected_s"), [(0.1, 1e308, 2.0), (0.0, 1e308, 0.0), (1e-300, 2.0, 2.0)]
+)
+def test_a_wait_that_grows_beyond_every_number_is_the_longest_there_is(
+    initial_s: float, multiplier: float, expected_s: float
+) -> None:
+    policy = Policy(
+        backoff_initial_s=initial_s, backoff_multiplier=multiplier, backoff_max_s=2.0, backoff_jitter=0.0
+    )
+    for attempt in (2000, 10**9):
+        assert policy.backoff_s(hop="tool", request_index=0, call_index=0, attempt=attempt) == expected_s
+
+
+def test_a_timeout_that_grpc_takes_for_passed_is_refused() -> None:
+    Policy(tool_timeout_s=1e8)
+    with pytest.raises(TreniError, match="tool_timeout_s"):
+        Policy(tool_timeout_s=1e10)
