@@ -102,18 +102,20 @@ class InferenceCore:
         with self._changed:
             self._check_room()
             self._generations.add(generation)
+        submitted = False
         try:
             if request.ByteSize() > LARGE_BYTES:
                 await self._prepare(generation)
             if not generation.over:
                 with self._changed:
                     self.engine.scheduler.submit(generation)
+                    submitted = True
                     self._changed.notify()
             while (chunk := await chunks.next()) is not None:
                 yield chunk
         finally:
             generation.cancel(cancelled())
-            if self.engine.scheduler.withdraw(generation):
+            if self.engine.scheduler.withdraw(generation) or not (submitted or generation.over):
                 generation.fail(cancelled())
             with self._changed:
                 self._generations.discard(generation)
