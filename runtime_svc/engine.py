@@ -115,6 +115,7 @@ class Engine:
         config = checkpoint.read_config(path)
         tokenizer = Tokenizer(path)
         template = ChatTemplate(path)
+        template.check(tokenizer.misplaced)
         if tokenizer.size > config.vocabulary:
             raise TreniError(
                 Code.FAILED_PRECONDITION,
@@ -199,7 +200,7 @@ class Engine:
         """
         try:
             check_counts(request)
-            check_generate(request, self.tokenizer.control)
+            check_generate(request)
         except TreniError as error:
             if self.observer is not None:
                 self.observer.ended(error)

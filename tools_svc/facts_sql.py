@@ -18,6 +18,7 @@ from typing import Any
 
 from tools_svc.protocol import Caller, CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
 from tools_svc.suggest import clip, did_you_mean
+from tools_svc.words import nfc
 from treni.errors import TreniError, invalid_argument
 from treni.v1.common_pb2 import ToolSpec
 
@@ -77,7 +78,7 @@ class FactsSql(Tool):
         Raises INVALID_ARGUMENT for anything but one SELECT over the table that takes no longer than `TIME_LIMIT_S`
         and than its caller waits. A query whose caller has left is stopped.
         """
-        query = arguments["query"]
+        query = nfc(arguments["query"])
         if _SELECT.match(query) is None:
             raise _refused("sql_not_select", expected="one SELECT statement", got=query)
         clock = _Clock(info.caller)
@@ -92,12 +93,15 @@ class FactsSql(Tool):
 
 
 def _build_image(cities_csv: Traversable) -> bytes:
-    with closing(sqlite3.connect(":memory:")) as connection, cities_csv.open("r", encoding="utf-8") as file:
+    with (
+        closing(sqlite3.connect(":memory:")) as connection,
+        cities_csv.open("r", encoding="utf-8-sig") as file,
+    ):
         connection.execute(
             f"CREATE TABLE {TABLE}"
             " (name TEXT PRIMARY KEY, country TEXT, population INTEGER, founded INTEGER, river TEXT) STRICT"
         )
-        rows = [tuple(row[column] for column in COLUMNS) for row in csv.DictReader(file)]
+        rows = [tuple(nfc(row[column]) for column in COLUMNS) for row in csv.DictReader(file)]
         connection.executemany(f"INSERT INTO {TABLE} VALUES (?, ?, ?, ?, ?)", rows)
         connection.commit()
         return connection.serialize()

@@ -13,6 +13,7 @@ from typing import Any
 
 from tools_svc.protocol import CallInfo, LedgerSync, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
 from tools_svc.suggest import clip, did_you_mean
+from tools_svc.words import nfc
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1.common_pb2 import ToolSpec
 
@@ -65,7 +66,7 @@ class LedgerAppend(Tool):
     """Appends entries. Safe across threads, and across processes that share the file."""
 
     def __init__(self, *, path: Path, accounts: Sequence[str], sync: LedgerSync = "disk") -> None:
-        self._accounts = tuple(accounts)
+        self._accounts = tuple(map(nfc, accounts))
         self._lock = threading.Lock()
         try:
             self._database = _open(path, sync)
@@ -91,7 +92,7 @@ class LedgerAppend(Tool):
         other arguments, UNAVAILABLE (definite) when the file stays locked for `LOCK_WAIT_S`, or for as long as the
         caller waits.
         """
-        account, amount = arguments["account"], arguments["amount"]
+        account, amount = nfc(arguments["account"]), arguments["amount"]
         self._check(account, amount)
         wait_s = min(LOCK_WAIT_S, info.caller.work_s())
         if not self._lock.acquire(timeout=wait_s):
@@ -228,7 +229,7 @@ def read_effects(path: Path) -> list[EffectRow]:
 
 
 def _build(config: ToolsConfig) -> Tool:
-    accounts = (config.data / "accounts.txt").read_text(encoding="utf-8").split()
+    accounts = (config.data / "accounts.txt").read_text(encoding="utf-8-sig").split()
     return LedgerAppend(path=config.ledger_path, accounts=accounts, sync=config.ledger_sync)
 
 
