@@ -58,7 +58,10 @@ RESOURCE_EXHAUSTED.
 Exit status: 0 after SIGINT or SIGTERM; 1 when the model cannot be loaded or the address not be bound; 2 usage."""
 
 _PORT = click.IntRange(0, 65535)
-_COUNT = click.IntRange(1, 2**31 - 1)
+MAX_COUNT = 1 << 20
+"""Of slots, of a slot's tokens and of requests: beyond what any machine has room for."""
+
+_COUNT = click.IntRange(1, MAX_COUNT)
 
 
 @entry.command(epilog=_EPILOG)
@@ -104,7 +107,7 @@ _COUNT = click.IntRange(1, 2**31 - 1)
 )
 @click.option(
     "--max-queue",
-    type=click.IntRange(0, 2**31 - 1),
+    type=_COUNT,
     default=64,
     show_default=True,
     metavar="N",

@@ -14,6 +14,7 @@ import numpy as np
 from runtime_svc.backends import BACKENDS
 from runtime_svc.backends.numpy import decoder
 from runtime_svc.backends.numpy.runner import NumpyRunner
+from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import Generation, Listener
@@ -183,6 +184,7 @@ class Engine:
         INVALID_ARGUMENT for what can be told without tokenising.
         """
         try:
+            check_counts(request)
             check_generate(request)
         except TreniError as error:
             if self.observer is not None:
@@ -228,9 +230,15 @@ class Engine:
                 while not generation.over:
                     self.scheduler.step()
 
+    def check_embed(self, request: inference_pb2.EmbedRequest) -> None:
+        """Raises INVALID_ARGUMENT for texts that cannot be embedded, and for more than one answer can hold."""
+        check_embed(request)
+        width = self.runner.config.hidden if self._encoder is None else self._encoder.width
+        check_vectors(len(request.texts), width)
+
     def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
         """One unit-length vector per text; see `embeddings`."""
-        check_embed(request)
+        self.check_embed(request)
         return inference_pb2.EmbedResponse(embeddings=self.embeddings(request))
 
     def embeddings(

@@ -190,7 +190,7 @@ class Scheduler:
             work = self._waiting.popleft()
         except IndexError:  # withdrawn just now
             return
-        work.stages.since("queue_s", work.stages.arrived_s)
+        work.stages.admitted()
         try:
             if work.cancelled is not None:
                 raise work.cancelled

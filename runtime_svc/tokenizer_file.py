@@ -45,7 +45,9 @@ class TokenizerFile:
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of the text, whole."""
         with self._errors():
-            ids: list[int] = self.library.encode(text, add_special_tokens=add_special_tokens).ids
+            # As a batch of one, since that lets other threads run: a long text takes half a second.
+            (encoded,) = self.library.encode_batch([text], add_special_tokens=add_special_tokens)
+        ids: list[int] = encoded.ids
         return ids
 
     @contextmanager

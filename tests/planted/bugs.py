@@ -477,7 +477,7 @@ ENGINE = (
     Bug(
         name="cancelled-tool-call-runs",
         file="tools_svc/pool.py",
-        old="            abandoned.set()\n",
+        old="            caller.leave()\n",
         new="            pass\n",
         breaks="a call whose caller has left takes effect",
         seen_by=Tests(
@@ -486,9 +486,9 @@ ENGINE = (
     ),
     Bug(
         name="late-tool-call-runs",
-        file="tools_svc/pool.py",
-        old="if abandoned.is_set() or time.monotonic() >= expires_s:",
-        new="if abandoned.is_set():",
+        file="tools_svc/protocol.py",
+        old="return self._left or time.monotonic() >= self._expires_s",
+        new="return self._left",
         breaks="a call takes effect after its deadline",
         seen_by=Tests(
             nodes=("tests/tools_svc/test_pool.py::test_time_that_runs_out_in_the_queue_never_runs",)

@@ -13,8 +13,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.limits import HANG_S
-from tests.treni.relay import relay, trap
-from tests.treni.roles import all_roles
+from tests.proto.relay import relay, trap
+from tests.proto.roles import all_roles
 from treni import channels, serving
 from treni.channels import open_channel, open_http
 from treni.errors import Code
@@ -153,10 +153,16 @@ async def test_a_connection_that_went_silent_is_replaced_and_a_quiet_one_is_kept
                 assert caught.value.code() is Code.UNAVAILABLE
                 return time.monotonic() - silent_s
 
+            async def given_up(channel: grpc.aio.Channel) -> float:
+                async with asyncio.timeout(HANG_S):
+                    await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+                return time.monotonic() - silent_s
+
             stub = health_pb2_grpc.HealthStub(calling)
             took_s = await asyncio.gather(
                 replaced(asyncio.ensure_future(watch.read())),
                 replaced(asyncio.ensure_future(stub.Check(health, timeout=HANG_S))),
+                given_up(idle),
             )
             print("replaced after", [round(each, 1) for each in took_s], "s")
             for channel in (streaming, calling, idle):
