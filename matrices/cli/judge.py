@@ -58,8 +58,8 @@ def check(folder: Path, digest: str | None, form: str) -> None:
     else:
         for finding in found:
             click.echo(str(finding))
-        click.echo(f"{len(found)} findings in {len(result.cells)} cells", err=True)
-        click.echo(f"digest: {history.digest}", err=True)
+        entry.note(f"{len(found)} findings in {len(result.cells)} cells")
+        entry.note(f"digest: {history.digest}")
     sys.exit(ExitStatus.FINDINGS if found else ExitStatus.PASS)
 
 
@@ -82,9 +82,9 @@ def finish(folder: Path, form: str) -> NoReturn:
     if why_not := reasons(result):
         output.say(f"\n{why_not.replace('FOLDER', str(folder))}")
     for finding in result.findings[:_SHOWN]:
-        click.echo(f"finding: {finding}", err=True)
+        entry.note(f"finding: {finding}")
     if len(result.findings) > _SHOWN:
-        click.echo(f"... and {len(result.findings) - _SHOWN} more: treni-route check {folder}", err=True)
+        entry.note(f"... and {len(result.findings) - _SHOWN} more: treni-route check {folder}")
     output.say(f"\nreport: {folder / 'summary.md'}\ndigest: {history.digest}\n")
     sys.exit(exit_status(result))
 

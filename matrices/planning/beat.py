@@ -28,11 +28,11 @@ class _Errors:
 
 
 def independent_error_rate(cell: PlannedCell, arm: str) -> float:
-    """The expected share of an arm's failed requests if each rule struck with probability 1/every, whatever was before.
+    """The share of the arm's requests that would fail on average if each rule struck with probability 1/every.
 
-    An attempt fails with the probability q that the first rule that strikes makes it fail; for rules that all do,
-    q = 1 - prod(1 - 1/every). A call fails with all its attempts, q^(retries + 1), and a request with any call, each
-    on its own hop. For cells whose rules all say `every`.
+    Whatever was before makes no difference then. An attempt fails with the probability q that the first rule that
+    strikes makes it fail; for rules that all do, q = 1 - prod(1 - 1/every). A call fails with all its attempts,
+    q^(retries + 1), and a request with any call, each on its own hop. For cells whose rules all say `every`.
     """
     fails: dict[Hop, float] = {}
     for schedule in cell.schedules_on(arm):

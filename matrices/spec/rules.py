@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -26,6 +27,9 @@ from treni.errors import Code, TreniError
 
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|m)")
+
+DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*(us|ms|s|m)$"}
+"""How a duration stands in a file, for the JSON schema."""
 
 WITH_UNITS = {"durations": "with units"}
 """The context in which a duration must say its unit: what a person wrote, not what a program resolved."""
@@ -51,8 +55,21 @@ def _validate_duration(value: object, info: ValidationInfo) -> float:
 def duration_up_to(most_s: float) -> Any:
     """The type of a key that holds a duration over 0 and up to `most_s` seconds."""
     return Annotated[
-        float, BeforeValidator(_validate_duration), PlainSerializer(float), Field(gt=0, le=most_s)
+        float,
+        BeforeValidator(_validate_duration),
+        PlainSerializer(float),
+        Field(gt=0, le=most_s),
+        WithJsonSchema(DURATION_SCHEMA, mode="validation"),
     ]
+
+
+def duration_text(value_s: float) -> str:
+    """The duration as a file writes it, in the largest unit that it is a whole number of, such as "250ms"."""
+    for unit in ("s", "ms", "us"):
+        count = round(value_s / _UNITS_S[unit])
+        if count >= 1 and abs(count * _UNITS_S[unit] - value_s) < 1e-9 * value_s:
+            return f"{count}{unit}"
+    return f"{value_s * 1e6:.6f}us"
 
 
 def is_duration(metadata: object) -> bool:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import psutil
 
 from chaos.deliveries import read_deliveries
@@ -25,7 +24,7 @@ from matrices.planning.plan import PlannedCell
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.supervisor import Ward
 from tools_svc.ledger_append import read_effects
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
@@ -280,6 +279,6 @@ async def _start_roles(
 
 
 async def _info(address: str) -> inference_pb2.InfoResponse:
-    async with grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS)) as channel:
+    async with open_channel(address) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)

@@ -23,7 +23,8 @@ from matrices.planning.plan import policy_of, schedules_of
 from matrices.spec.profiles import Profile
 from matrices.topologies.processes import die_with_parent
 from tools_svc.protocol import ToolsConfig
-from treni import metadata, serving
+from treni import serving
+from treni.channels import open_channel
 from treni.errors import TreniError
 
 Config = dict[str, Any]
@@ -161,7 +162,7 @@ async def _agents_tools(config: Config, log: DeliveryLog) -> AsyncIterator[ToolP
 async def _way(config: Config, hop: Hop, upstream: str, log: DeliveryLog) -> AsyncIterator[grpc.aio.Channel]:
     """The channel of the agent's hop: through proxies where faults can be put on it, straight where not."""
     if hop not in config["faultable"]:
-        async with grpc.aio.insecure_channel(upstream, options=list(metadata.CHANNEL_OPTIONS)) as channel:
+        async with open_channel(upstream) as channel:
             yield channel
         return
     from chaos.lanes import open_lanes
