@@ -15,7 +15,7 @@ from matrices.arms.parts import Part, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import MODEL, TOOL, Terms, expected_run
+from matrices.planning.trace import AGENT, MODEL, TOOL, Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
 from tools_svc.registry import tool_specs
@@ -75,16 +75,16 @@ class PlannedCell:
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        """The profile's schedules, one for each hop that it faults, their faults named after the cell."""
+        """The schedules of the profile, one for each hop that it faults, their faults named after the cell."""
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """Those that act on the arm: a hop's faults only where there is a hop that can be faulted."""
-        faultable = self.comparison.arm(arm).faultable
+        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted."""
+        reached = {AGENT, *self.comparison.arm(arm).faultable}
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or schedule.hop in faultable)
+            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached)
         )
 
     @property
@@ -109,23 +109,22 @@ class PlannedCell:
         )
 
     def digest(self, arm: str) -> str:
-        """Of what is planned for the arm, "" for nothing: a schedule's own, or that of the digests of several."""
+        """The digest of what is planned for the arm: one schedule's, or that of the digests of several; "" for none."""
         digests = [schedule.digest for schedule in self.schedules_on(arm)]
         if len(digests) < 2:
             return "".join(digests)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def calls(self, hops: Sequence[Hop]) -> tuple[tuple[PlannedCall, ...], ...]:
-        """The calls that each request makes on those hops in their order, if none fails."""
-        return tuple(
-            tuple(call for call in _calls(planned.task) if call.hop in hops) for planned in self.pairs
-        )
+    @property
+    def calls(self) -> tuple[tuple[PlannedCall, ...], ...]:
+        """The calls that each request makes in their order, if none fails."""
+        return tuple(tuple(_calls(planned.task)) for planned in self.pairs)
 
     @property
     def timeouts_s(self) -> dict[Hop, float]:
         """The limit of one attempt on each hop."""
         policy = self.profile.policy
-        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout}
+        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout, AGENT: policy.run_timeout}
 
     def faulted(self, arm: str) -> bool:
         """Whether a schedule acts on that arm."""
@@ -143,7 +142,7 @@ class PlannedCell:
             return None
         return predict(
             schedules,
-            self.calls([schedule.hop for schedule in schedules]),
+            self.calls,
             retries=self.profile.policy.retries,
             timeouts_s=self.timeouts_s,
             in_process="tool" not in self.comparison.arm(arm).hops,
@@ -287,6 +286,7 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 
 def _calls(task: Task) -> Iterator[PlannedCall]:
     """What a run calls if nothing fails: every tool call is asked for by a turn of the model, and the answer is one."""
+    yield PlannedCall(hop=AGENT, index=0)
     for index, call in enumerate(task.expect.calls):
         has_effect = call.name in SIDE_EFFECT_TOOLS and not call.refused
         yield PlannedCall(hop=MODEL, index=index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +16,14 @@ from matrices.planning.expectation import (
     ExpectedError,
     ExpectedRun,
     PlannedFault,
+    waits_of,
 )
 from matrices.spec.suites import ExpectedCall, Task
 from treni.errors import Code
 
 MODEL: Hop = "model"
 TOOL: Hop = "tool"
+AGENT: Hop = "agent"
 
 AMPLE = 0.8
 """The share of a run's time up to which planned waits leave its own deadline out of play."""
@@ -48,6 +49,8 @@ def expected_run(
     run = _Run(task=task, terms=terms, request_index=request_index)
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
+    if not run.enter():
+        return run.made(calls=0, turns=0)
     for index, call in enumerate(task.expect.calls):
         if not run.call(MODEL, index, None):
             return run.made(calls=index, turns=index)
@@ -70,6 +73,15 @@ class _Run:
     may_have_effects: bool = False
     error: ExpectedError | None = None
     lost: bool = False
+    entry: ExpectedAttempt | None = None
+
+    def enter(self) -> bool:
+        """Follows the client's call of the agent, which only a fault makes one to speak of; whether it arrives."""
+        (one,) = self.predicted.get((AGENT, 0), [None])
+        if one is None or one.fault is None:
+            return True
+        self.entry = self._attempt(AGENT, 0, None, one)
+        return self.entry.tool_runs
 
     def call(self, hop: Hop, index: int, call: ExpectedCall | None) -> bool:
         """Follows one call over its attempts; whether the run goes on after it."""
@@ -153,8 +165,24 @@ class _Run:
 
     def made(self, *, calls: int, turns: int) -> ExpectedRun:
         """The run as followed so far."""
-        waits_s = math.fsum(one.backoff_s + one.held_s for one in self.attempts)
+        entry = self.entry
+        if entry is not None and entry.outcome != "ok":
+            # Whatever became of the run, the client is told nothing else, and has no record.
+            assert entry.fault is not None
+            assert entry.kinds is not None
+            (kind,) = entry.kinds
+            definite = entry.outcome == "fail"
+            self.lost = True
+            self.error = ExpectedError(
+                code=entry.code,
+                kind=kind,
+                definite=definite,
+                hop=AGENT,
+                fault_id=entry.fault.id if definite else "",
+            )
+        waits_s = waits_of(entry, self.attempts)
         return ExpectedRun(
+            entry=entry,
             attempts=tuple(self.attempts),
             calls=self.task.expect.calls[:calls],
             turns=turns,

@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 
-from chaos.deliveries import read_deliveries
+from chaos.deliveries import DeliveryLog, read_deliveries
 from chaos.faults import FAULTS
+from chaos.lanes import open_lanes
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.arms.parts import Part
 from matrices.evidence import events as ev
@@ -91,6 +93,24 @@ class LocalTopology:
     def address(self, arm: str) -> str:
         """Where the arm's AgentService answers."""
         return self._children[self._arms.arm(arm).agent].address
+
+    @asynccontextmanager
+    async def lanes(self, cell: PlannedCell) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+        """Channels to the agents with a lane for each fault of the client's calls, by arm; none where there is none."""
+        schedule = next((one for one in cell.schedules if one.hop == "agent" and one.rules), None)
+        channels: dict[str, grpc.aio.Channel] = {}
+        async with AsyncExitStack() as stack:
+            for arm in cell.arms if schedule is not None else ():
+                log = stack.enter_context(DeliveryLog(_deliveries_path(self._folder, arm)))
+                opening = open_lanes(
+                    self._toxiproxy.address,
+                    hop="agent",
+                    upstream=self.address(arm),
+                    schedule=schedule,
+                    deliveries=log,
+                )
+                channels[arm] = await stack.enter_async_context(opening)
+            yield channels
 
     @property
     def addresses(self) -> dict[str, str]:

@@ -107,7 +107,10 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
             server = await inference.start(
                 core,
                 port=config["port"],
-                interceptors=[FaultInjector("model", hop_deliveries)],
+                interceptors=[
+                    FaultInjector("model", hop_deliveries),
+                    FaultInjector("agent", deliveries),
+                ],
                 others=[] if config["agent"] is None else [add_agent],
             )
             try:
@@ -119,6 +122,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _controller(config: Config) -> AsyncIterator[str]:
     """The agent of an arm that reaches its model over a hop."""
+    from chaos.injector import FaultInjector
     from controller.remote import RemoteModel
     from controller.server import AgentServicer, start
 
@@ -134,7 +138,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
                 policy=policy_of(_profile(config), seed=config["seed"]),
                 annotate=_annotate(config),
             )
-            server = await start(servicer, port=config["port"])
+            server = await start(servicer, port=config["port"], interceptors=[FaultInjector("agent", log)])
             try:
                 yield server.address
             finally:
