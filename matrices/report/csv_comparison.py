@@ -19,12 +19,12 @@ class CellRow:
 
     @property
     def first(self) -> ArmFigures:
-        """The baseline."""
+        """The figures of the row's baseline arm."""
         return self.cell.arms[0]
 
     @property
     def second(self) -> ArmFigures:
-        """The arm that is compared with it: in the A/A row the second instance of the baseline."""
+        """The figures of the row's compared arm, in the A/A row of the baseline's second instance."""
         return self.cell.arms[1]
 
 

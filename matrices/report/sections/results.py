@@ -31,7 +31,7 @@ _FAILS = {
 
 
 def parts(figures: Figures) -> Iterator[Part]:
-    """The table."""
+    """The table of `results` and nothing else."""
     yield results(figures)
 
 
