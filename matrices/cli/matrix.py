@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from matrices.arms.registry import ARMS, DEFAULT, parse_comparison
+from matrices.arms.registry import DEFAULT, parse_comparison
 from matrices.cli import output
 from matrices.cli.judge import finish
 from matrices.cli.progress import CampaignProgress
@@ -73,7 +73,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     metavar="BASELINE:COMPARED",
     default=":".join(DEFAULT.names),
     show_default=True,
-    help=f"The arms that are compared, of {', '.join(ARMS)}; an arm with itself in processes of its own, too.",
+    help="The two arms, internal, external or a package's; an arm with itself runs a second time in processes of its own.",
 )
 @click.option(
     "--concurrency",

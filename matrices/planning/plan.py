@@ -79,12 +79,12 @@ class PlannedCell:
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """The schedules that act on the arm: a hop's faults only where there is a hop that can be faulted."""
-        faultable = self.comparison.arm(arm).faultable | {AGENT}
+        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted."""
+        reached = {AGENT, *self.comparison.arm(arm).faultable}
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or schedule.hop in faultable)
+            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached)
         )
 
     @property

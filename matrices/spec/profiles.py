@@ -50,8 +50,9 @@ class FaultsSpec(Strict):
     )
     hop: Hop = Field(
         default="tool",
-        description="Which hop; a rule may name another. `tool` and `model`: an arm's calls of its tools and "
-        "its model; `agent`: the client's call of any arm, which nobody tries again.",
+        description="Which hop; a rule may name another. `tool` and `model`: an arm's calls of its tools and its "
+        "model, where it makes them over a connection; `agent`: the client's call of any arm, which nobody tries "
+        "again.",
     )
     by: By = Field(
         default="attempt",
