@@ -1,19 +1,23 @@
 """Suites of tasks: JSONL files, parsed once into frozen values.
 
 A suite is a list of *runs* (the statistical blocks), each a few tasks. Every task carries what its author says
-is right: the exact final answer and the exact tool calls.
+is right: the final answer, how answers are held against it, and the exact tool calls.
 """
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
-from treni.errors import invalid_argument
+from matrices.graders import GRADERS
+from matrices.graders.exact import Exact
+from matrices.graders.grader import Grader
+from matrices.spec.options import chosen, written
+from treni.errors import Code, TreniError, invalid_argument
 
 
 class _Strict(BaseModel):
@@ -32,14 +36,21 @@ class ExpectedCall(_Strict):
 
 
 class Expected(_Strict):
-    """What is right: the final answer, word for word, and the tool calls in order."""
+    """What is right: the final answer, which the task's grader holds answers against, and the tool calls in order."""
 
     answer: str = Field(min_length=1)
     calls: tuple[ExpectedCall, ...] = Field(default=(), strict=False)
 
 
+DEFAULT_GRADER = Exact()
+"""What judges the answers to a task that names no grader."""
+
+
 class Task(_Strict):
-    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has."""
+    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has.
+
+    `grader` is the name of a grader, or an object with its `name` and its options.
+    """
 
     id: str = Field(min_length=1)
     family: str = Field(min_length=1)
@@ -48,10 +59,37 @@ class Task(_Strict):
     tools: tuple[str, ...] = Field(strict=False)
     expect: Expected
     side_effects: int = Field(ge=0)
+    grader: Annotated[
+        pydantic.SkipValidation[Grader], BeforeValidator(lambda given: chosen(given, GRADERS, "grader"))
+    ] = DEFAULT_GRADER
+
+    @model_validator(mode="after")
+    def _expectable(self) -> Task:
+        self.grader.refuse(self.expect.answer)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The task as a suite says it: what is as by default is not written."""
+        dumped: dict[str, Any] = serialize(self)
+        del dumped["grader"]
+        return (
+            dumped if self.grader == DEFAULT_GRADER else {**dumped, "grader": written(self.grader, GRADERS)}
+        )
 
     def is_correct(self, answer: str) -> bool:
-        """Whether `answer` is the expected one, apart from white space at its ends."""
-        return answer.strip() == self.expect.answer.strip()
+        """Whether the task's grader accepts `answer`. Raises INTERNAL (`grader_failed`) for a grader that broke."""
+        try:
+            return self.grader.is_correct(answer, expected=self.expect.answer)
+        except Exception as error:  # a grader may be any package's
+            raise TreniError(
+                Code.INTERNAL,
+                "grader_failed",
+                expected=f"the grader of task {self.id} to judge any answer",
+                got=f"{type(error).__name__}: {error}"[:300],
+                todo="mend the grader; the answer is in the history, and `treni-route check` grades it again",
+                definite=True,
+            ) from error
 
 
 class Suite(_Strict):
@@ -110,7 +148,8 @@ def _parse(name: str, source: str, text: str) -> Suite:
             task = Task.model_validate_json(line)
         except pydantic.ValidationError as error:
             problems = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ").replace("Value error, ", "")
+                for e in error.errors(include_url=False)
             )
             raise invalid_argument(
                 "suite_invalid", expected=f"a task in {source} line {number}", got=problems, todo="correct it"
