@@ -24,7 +24,7 @@ from matrices.checks import (
     structure,
     timing,
 )
-from matrices.checks.collateral import culprits, evidence_of, fatal_of, unaccounted
+from matrices.checks.collateral import culprits, evidence_in, unaccounted
 from matrices.checks.deliveries import NO_FAULTS, FaultAccount
 from matrices.checks.finding import Finding, FindingKind
 from matrices.evidence.events import Event
@@ -140,7 +140,7 @@ def _hurt(events: Iterable[Event], expected: Expectation, found: list[Finding]) 
     """The runs of a cell that named faults of others hurt; what no fault accounts for is added to `found`."""
     if not expected.breaks_hosts:
         return frozenset()
-    evidence = evidence_of(events, expected.cell, fatal=fatal_of(expected))
+    evidence = evidence_in(events, expected)
     found += [
         Finding(kind="restart_unaccounted", cell=expected.cell, detail=said) for said in unaccounted(evidence)
     ]
@@ -223,7 +223,7 @@ def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]
     if retries != (predicted := expected.retries_of_successes(arm, but=hurt)):
         yield found("retry_count", f"over successes, the schedule predicts {predicted}, got {retries}")
     if errors and arm not in expected.faulted:
-        yield found("internal_error", f"{errors} errors in an arm that the schedule does not touch")
+        yield found("error_unscheduled", f"{errors} errors in an arm that the schedule does not touch")
     for what, logs in (("delivery log", state.deliveries), ("ledger of effects", state.effects)):
         if arm not in logs and state.ended is not None:
             yield found("log_missing", f"no {what}")
@@ -248,7 +248,8 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
         return Finding(kind=kind, cell=of_cell.cell, arm=run.arm, pair=run.pair.pair, detail=detail)
 
     start = cell.walked.starts.get((of_cell.cell, run.pair.pair))
-    pids = cell.walked.pids(of_cell.cell, run.pair.pair, of_cell.roles[run.arm])
+    agent = of_cell.comparison.arm(run.arm).agent
+    pids = cell.walked.pids(of_cell.cell, run.pair.pair, agent)
     yield from identity.of_identity(run, start, pids, cell.manifest.model, of_cell, say)
     if run.outcome.run_id in cell.hurt:
         return  # it ended by a fault that is not its own, at any point
@@ -257,4 +258,4 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
     late_s = attempts.late_s(of_cell)
     yield from timing.of_times(run, expected, of_cell.policy.run_timeout_s, late_s, say)
     if run.record is not None:
-        yield from attempts.of_attempts(run, expected, of_cell, has_hops=run.arm == "external", say=say)
+        yield from attempts.of_attempts(run, expected, of_cell, say=say)

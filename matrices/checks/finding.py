@@ -44,7 +44,7 @@ FindingKind: TypeAlias = Literal[
     "error_wrong",
     "retry_count",
     "retries_unplanned",
-    "internal_error",
+    "error_unscheduled",
     "attempt_wrong",
     "attempt_unexplained",
     "attempt_duration",

@@ -35,12 +35,12 @@ def of_identity(
     record = run.record
     if record is None:
         return
-    routed = "external" if run.arm == "external" else "internal"
-    if record.arm != routed:
+    arm = expected.comparison.arm(run.arm)
+    if record.arm != arm.recorded_as:
         yield say("arm_swapped", f"the record says {record.arm!r}")
     if record.pid not in pids:
         known = ", ".join(map(str, sorted(pids))) or "none"
-        yield say("arm_swapped", differs(f"process of the {expected.roles[run.arm]}", known, record.pid))
+        yield say("arm_swapped", differs(f"process of the {arm.agent}", known, record.pid))
     told = (record.model, record.backend, record.device)
     want = (model.name, model.backend, model.device) if record.turns else ("", "", "")
     if told != want:

@@ -10,13 +10,7 @@ from matrices.evidence import events as ev
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.planning.expectation import Expectation, ExpectedPair
 
-SERVICES = frozenset({"runtime", "tools", "controller"})
-"""The roles that every cell has; the A/A cell has its second runtime beside them."""
-
 PROXY = "toxiproxy"
-
-MODEL = "model"
-"""The external arm's model, which has a process of its own where faults break the runtime's."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -170,9 +164,7 @@ class _Walk:
             )
             for arm in expected.faulted
         }
-        roles = SERVICES | set(expected.roles.values())
-        if expected.breaks_hosts:
-            roles |= {MODEL}
+        roles = set(expected.roles)
         if self.manifest.details.get(PROXY) is None:
             roles |= {PROXY}
         for what, want, got in (

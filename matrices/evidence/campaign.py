@@ -99,7 +99,7 @@ class Campaign:
             replace(
                 plan.expectation_of(cell),
                 in_flight=self.options.concurrency,
-                remark=beat_sentence(cell, cell.arms[1]),
+                remark=next(filter(None, (beat_sentence(cell, arm) for arm in cell.struck)), ""),
             )
             for cell in self.cells
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from chaos.faults import Bandwidth, Hang, Hog, Hop, Kind, Latency, Site, Slicer, Stall
 from controller.policy import Policy
+from matrices.arms.arm import Comparison
 from matrices.spec.suites import ExpectedCall, Task
 
 
@@ -145,15 +146,15 @@ class ExpectedPair:
 class Expectation:
     """One cell of the plan, with its pairs in order.
 
-    `roles` names for each arm the process that answers. `faulted` are the arms on which the schedule acts, at `hop`;
-    their first attempt there has the number `first_attempt`. `breaks_hosts`: the schedule has faults that break the
-    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is how
-    many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
+    `roles` names the processes that it runs with, proxies aside. `faulted` are the arms on which the schedule acts, at
+    `hop`; their first attempt there has the number `first_attempt`. `breaks_hosts`: the schedule has faults that break
+    the process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is
+    how many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
     """
 
     cell: str
-    arms: tuple[str, str]
-    roles: dict[str, str]
+    comparison: Comparison
+    roles: frozenset[str]
     pairs: tuple[ExpectedPair, ...]
     policy: Policy
     idempotency: bool
@@ -164,6 +165,11 @@ class Expectation:
     standstill_s: float
     in_flight: int = 1
     remark: str = ""
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """The names of its arms, the baseline's first."""
+        return self.comparison.names
 
     def errors(self, arm: str, *, but: Collection[int] = ()) -> int:
         """How many of the arm's runs end without an answer, those of the pairs `but` left out."""

@@ -9,25 +9,18 @@ from chaos import faults
 from chaos.schedule import Prediction, Rule, Schedule, predict
 from chaos.when import Burst, Every, Rate, When
 from controller.policy import Policy
+from matrices.arms.arm import Arm, Comparison
+from matrices.arms.parts import Part, parts
+from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import Arm, expected_run
+from matrices.planning.trace import Terms, expected_run
 from matrices.spec.profiles import Profile, RuleSpec
 from matrices.spec.suites import Suite, Task
 from tools_svc.registry import tool_specs
 from treni.errors import invalid_argument
 
 AA_CELL = "aa"
-INTERNAL = "internal"
-EXTERNAL = "external"
-INTERNAL_AGAIN = "internal_b"
-
-TOOL_HOSTS = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "tools"}
-"""The role whose process hosts each arm's tools, and so meets the faults of tools that break their host."""
-ROLES = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "controller"}
-"""The role that answers for each arm. The A/A cell has a runtime for each of its arms, so that what one process
-differs from another by is part of the noise floor."""
-
 SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if spec.has_side_effects)
 
 
@@ -49,18 +42,30 @@ class PlannedPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedCell:
-    """One profile to be run, its two arms (the baseline first) and its pairs in order; `seed` is the campaign's.
+    """One profile to be run, the arms that it compares and its pairs in order; `seed` is the campaign's.
 
     The pairs are `fault_seeds` groups of the same tasks, one after the other, each under a fault seed of its own.
+    `beside` are arms whose processes are up too, and are asked nothing.
     """
 
     name: str
     profile: Profile
-    arms: tuple[str, str]
+    comparison: Comparison
     pairs: tuple[PlannedPair, ...]
     seed: int
     idempotency: bool
     fault_seeds: int = 1
+    beside: tuple[Arm, ...] = ()
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """The names of its arms, the baseline's first."""
+        return self.comparison.names
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The processes that it runs with, proxies aside, by role: those that call no other first."""
+        return parts((*self.comparison, *self.beside))
 
     @property
     def schedule(self) -> Schedule:
@@ -84,7 +89,13 @@ class PlannedCell:
     def faulted(self, arm: str) -> bool:
         """Whether the schedule acts on that arm: a hop's faults only where there is a hop."""
         spec = self.profile.faults
-        return bool(spec.rules) and (spec.site == "tool" or arm == EXTERNAL)
+        reached = spec.site == "tool" or spec.hop in self.comparison.arm(arm).faultable
+        return bool(spec.rules) and reached
+
+    @property
+    def struck(self) -> tuple[str, ...]:
+        """The arms on which the schedule acts, the compared one first."""
+        return tuple(arm for arm in reversed(self.arms) if self.faulted(arm))
 
     @property
     def breaks_hosts(self) -> bool:
@@ -130,16 +141,17 @@ def plan_cell(
     profile: Profile,
     suite: Suite,
     *,
+    comparison: Comparison = DEFAULT,
     runs: int,
     seed: int = 0,
     restarts: int = 1,
     idempotency: bool = True,
     fault_seeds: int = 1,
 ) -> PlannedCell:
-    """The internal arm against the external one under a profile: `runs` blocks for each fault seed.
+    """Two arms under a profile: `runs` blocks for each fault seed.
 
     `seed` draws who goes first; the blocks lie in `restarts` segments. Raises INVALID_ARGUMENT for several fault
-    seeds where no fault depends on one.
+    seeds where no fault depends on one, and for faults that reach neither arm.
     """
     faults = profile.faults
     if fault_seeds > 1 and faults.rules and faults.by == "attempt":
@@ -149,31 +161,50 @@ def plan_cell(
             got='by = "attempt", whose faults are the same under every seed',
             todo='use --fault-seeds 1, or a profile with by = "request"',
         )
-    arms = (INTERNAL, EXTERNAL)
     cell = PlannedCell(
         name=profile.short,
         profile=profile,
-        arms=arms,
-        pairs=_pairs(suite.take(runs) * fault_seeds, arms, restarts),
+        comparison=comparison,
+        pairs=_pairs(suite.take(runs) * fault_seeds, comparison.names, restarts),
         seed=seed,
         idempotency=idempotency,
         fault_seeds=fault_seeds,
     )
-    return _drawn(cell)
+    if faults.rules and not cell.struck:
+        raise invalid_argument(
+            "faults_reach_no_arm",
+            expected=f"an arm whose {faults.hop} hop can be faulted, for {profile.name}",
+            got=" and ".join(cell.arms),
+            todo='compare other arms, or use a profile with site = "tool"',
+        )
+    return _drawn(replace(cell, comparison=comparison.apart) if cell.breaks_hosts else cell)
 
 
 def plan_aa(
-    suite: Suite, *, runs: int, seed: int = 0, restarts: int = 1, idempotency: bool = True
+    suite: Suite,
+    *,
+    comparison: Comparison = DEFAULT,
+    runs: int,
+    seed: int = 0,
+    restarts: int = 1,
+    idempotency: bool = True,
 ) -> PlannedCell:
-    """The internal arm against itself in another process, without faults: what makes a difference that is none."""
-    arms = (INTERNAL, INTERNAL_AGAIN)
+    """The baseline against its second instance, without faults: what makes a difference that is none.
+
+    The second instance has processes of its own, so that what one process differs from another by is part of the
+    noise floor; the compared arm's are up beside them, as in every other cell.
+    """
+    floor = comparison.floor
     cell = PlannedCell(
         name=AA_CELL,
-        profile=Profile(name=AA_CELL, title="The internal arm against itself: the noise floor"),
-        arms=arms,
-        pairs=_pairs(suite.take(runs), arms, restarts),
+        profile=Profile(
+            name=AA_CELL, title=f"The {comparison.baseline.name} arm against itself: the noise floor"
+        ),
+        comparison=floor,
+        pairs=_pairs(suite.take(runs), floor.names, restarts),
         seed=seed,
         idempotency=idempotency,
+        beside=(comparison.compared,),
     )
     return _drawn(cell)
 
@@ -198,8 +229,8 @@ def _pairs(
 
 def _drawn(cell: PlannedCell) -> PlannedCell:
     """The cell with the stratum of each pair, and with who goes first drawn."""
-    # Twins meet the same faults in both arms, so that one arm's letters name the stratum.
-    prediction = cell.prediction(cell.arms[1])
+    # Arms that are both faulted meet the same faults, so that one arm's letters name the stratum.
+    prediction = cell.prediction(cell.struck[0]) if cell.struck else None
     strata = ["-" if prediction is None else prediction.stratum(planned.pair) for planned in cell.pairs]
     places = [
         Place(
@@ -227,8 +258,8 @@ def expectation_of(cell: PlannedCell) -> Expectation:
         prediction = predictions[arm]
         return expected_run(
             planned.task,
-            Arm(
-                has_hops=arm == EXTERNAL,
+            Terms(
+                arm=cell.comparison.arm(arm),
                 policy=policy,
                 idempotency=cell.idempotency,
                 side_effect_tools=SIDE_EFFECT_TOOLS,
@@ -240,8 +271,8 @@ def expectation_of(cell: PlannedCell) -> Expectation:
 
     return Expectation(
         cell=cell.name,
-        arms=cell.arms,
-        roles={arm: ROLES[arm] for arm in cell.arms},
+        comparison=cell.comparison,
+        roles=frozenset(cell.parts),
         pairs=tuple(
             ExpectedPair(
                 pair=planned.pair,

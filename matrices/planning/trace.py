@@ -12,6 +12,7 @@ from grpc import StatusCode
 from chaos.faults import Crash, Fault, Hop, Status
 from chaos.schedule import PredictedAttempt, PredictedRequest
 from controller.policy import Policy
+from matrices.arms.arm import Arm
 from matrices.planning.expectation import (
     ExpectedAttempt,
     ExpectedEffect,
@@ -31,23 +32,23 @@ AMPLE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
-    """What of an arm decides how its runs go: whether it has hops, its policy, and what its ledger is told."""
+class Terms:
+    """What decides how the runs of an arm go: its hops, the policy, and what its ledger is told."""
 
-    has_hops: bool
+    arm: Arm
     policy: Policy
     idempotency: bool
     side_effect_tools: tuple[str, ...]
 
 
 def expected_run(
-    task: Task, arm: Arm, *, request_index: int, hop: Hop = TOOL, request: PredictedRequest | None = None
+    task: Task, terms: Terms, *, request_index: int, hop: Hop = TOOL, request: PredictedRequest | None = None
 ) -> ExpectedRun:
     """The run of a task whose attempts on `hop` are as `request` predicts; without it nothing acts on the run.
 
     The loop asks the model, runs the tool that the turn asks for, and so on, one call a turn; the last turn answers.
     """
-    run = _Run(task=task, arm=arm, request_index=request_index, hop=hop)
+    run = _Run(task=task, terms=terms, request_index=request_index, hop=hop)
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault(attempt.call_index, []).append(attempt)
     for index, call in enumerate(task.expect.calls):
@@ -64,7 +65,7 @@ class _Run:
     """A run as far as it has been followed."""
 
     task: Task
-    arm: Arm
+    terms: Terms
     request_index: int
     hop: Hop
     predicted: dict[int, list[PredictedAttempt]] = field(default_factory=dict)
@@ -74,6 +75,10 @@ class _Run:
     error: ExpectedError | None = None
     lost: bool = False
 
+    def has_hop(self, hop: Hop) -> bool:
+        """Whether its calls there leave the process that answers."""
+        return hop in self.terms.arm.hops
+
     def call(self, hop: Hop, index: int, call: ExpectedCall | None) -> bool:
         """Follows one call over its attempts; whether the run goes on after it."""
         made = [
@@ -81,7 +86,7 @@ class _Run:
             for one in (self.predicted.get(index, [None]) if hop == self.hop else [None])
         ]
         self.attempts += made
-        changes = call is not None and call.name in self.arm.side_effect_tools
+        changes = call is not None and call.name in self.terms.side_effect_tools
         if call is not None and changes:
             self._take_effect(made, call)
             self.may_have_effects |= any(one.outcome != "fail" for one in made)
@@ -94,12 +99,12 @@ class _Run:
     def _attempt(
         self, hop: Hop, index: int, call: ExpectedCall | None, one: PredictedAttempt | None
     ) -> ExpectedAttempt:
-        policy, number = self.arm.policy, 0 if one is None else one.attempt
+        policy, number = self.terms.policy, 0 if one is None else one.attempt
         fault = None if one is None else one.fault
         outcome, code = "ok", Code.OK.name
         kinds: frozenset[str] | None = frozenset({""})
         if one is not None and fault is not None and one.is_error:
-            outcome, code, kinds = _failure(fault, has_hops=self.arm.has_hops)
+            outcome, code, kinds = _failure(fault, has_hops=self.has_hop(hop))
         elif call is not None and call.refused:
             outcome, code, kinds = "fail", Code.INVALID_ARGUMENT.name, None
         wait_s = 0.0
@@ -112,7 +117,7 @@ class _Run:
             call_index=index,
             attempt=number,
             name="" if call is None else call.name,
-            fault=None if fault is None else _planned(fault, has_hops=self.arm.has_hops),
+            fault=None if fault is None else _planned(fault, has_hops=self.has_hop(hop)),
             outcome=outcome,
             code=code,
             kinds=kinds,
@@ -120,7 +125,7 @@ class _Run:
             held_s=held_s(
                 None if fault is None else fault.kind,
                 timeout_s=policy.timeout_s(hop),
-                has_hops=self.arm.has_hops,
+                has_hops=self.has_hop(hop),
             ),
             tool_runs=one is None or one.tool_runs,
         )
@@ -138,13 +143,13 @@ class _Run:
                 account=arguments["account"],
                 amount=arguments["amount"],
             )
-            for one in (ran[:1] if self.arm.idempotency else ran)
+            for one in (ran[:1] if self.terms.idempotency else ran)
         ]
 
     def _fail(self, made: list[ExpectedAttempt]) -> None:
         last = made[-1]
         assert last.fault is not None, "only a fault ends a run that goes as planned"
-        if isinstance(last.fault.kind, Crash) and not self.arm.has_hops:
+        if isinstance(last.fault.kind, Crash) and not self.has_hop(last.hop):
             # The loop dies with the tool: the client sees its connection break, and nobody names the fault.
             self.lost = True
             self.error = ExpectedError(
@@ -169,7 +174,7 @@ class _Run:
             turns=turns,
             effects=tuple(self.effects),
             error=self.error,
-            hurried=waits_s > AMPLE * self.arm.policy.run_timeout_s,
+            hurried=waits_s > AMPLE * self.terms.policy.run_timeout_s,
             lost=self.lost,
         )
 

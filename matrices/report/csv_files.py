@@ -191,7 +191,7 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     Column(
         "verdict",
         "on latency: `external slower`, `external faster`, `equivalent within the margin` or `inconclusive`",
-        lambda r: str(r.cell.comparison.verdict),
+        lambda r: r.cell.verdict,
     ),
     Column(
         "claim_safe",
@@ -256,7 +256,7 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     Column(
         "reliability",
         "`external fails more`, `external fails less`, `same errors` or `inconclusive`",
-        lambda r: str(r.cell.reliability.verdict),
+        lambda r: r.cell.reliability_verdict,
     ),
     Column("error_rate_delta", "error rate of external less that of internal", lambda r: _rate(r, "value")),
     Column(
@@ -303,7 +303,7 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     Column(
         "verdict_without_contaminated",
         "the verdict when contaminated blocks are left out of the whole campaign, A/A included",
-        lambda r: str(r.cell.without_contaminated.verdict),
+        lambda r: r.cell.said(r.cell.without_contaminated),
     ),
     Column("findings", "what the checker holds against the row", lambda r: str(len(r.cell.findings))),
     Column(

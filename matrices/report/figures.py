@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from chaos.faults import Hop
+from matrices.arms.arm import Comparison
 from matrices.checks.check import CellJudgement, FaultAccount, Finding, check
-from matrices.checks.collateral import ArmHarm, by_arm, evidence_of, fatal_of
+from matrices.checks.collateral import ArmHarm, by_arm, evidence_in
 from matrices.evidence.events import Event, Sealed
 from matrices.evidence.hops import Hops, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, Work, work_of
@@ -18,7 +20,7 @@ from matrices.planning.expectation import Expectation
 from matrices.report.comparison import (
     AA,
     CellSamples,
-    Comparison,
+    PairedLatency,
     Reliability,
     answered,
     compare,
@@ -32,7 +34,7 @@ from matrices.statistics.reliability import CostPerSuccess, RunCost, cost_per_su
 from matrices.statistics.selection import SELECTIVE_LEVEL, void_selective_p, voids_of
 from matrices.statistics.verdicts import Floor
 
-__all__ = ["AA", "ArmFigures", "CellFigures", "Comparison", "Figures", "Reliability", "figures"]
+__all__ = ["AA", "ArmFigures", "CellFigures", "Figures", "PairedLatency", "Reliability", "figures"]
 
 MIN_RESTARTS = 2
 """From how many segments on the segment, and not the block, is the replicate."""
@@ -102,15 +104,17 @@ class ArmFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellFigures:
-    """One row of the comparison.
+    """One row of the comparison, in which the arms of `sides` are compared.
 
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts the pairs that were begun, cut off by an interruption and run again. `harm` has a
-    row for each arm where faults break hosts. `remark` is what a reader of the error rates must know of the schedule.
+    row for each arm where faults break hosts. `faulted` are the arms on which the schedule acts, at `hop`. `remark` is
+    what a reader of the error rates must know of the schedule.
     """
 
     config: ManifestCell
+    sides: Comparison
     complete: bool
     arms: tuple[ArmFigures, ...]
     pairs: int
@@ -119,19 +123,35 @@ class CellFigures:
     contaminated: dict[int, str]
     pairs_contaminated: int
     abandoned: int
-    comparison: Comparison
-    without_contaminated: Comparison
-    successes: Comparison
+    comparison: PairedLatency
+    without_contaminated: PairedLatency
+    successes: PairedLatency
     reliability: Reliability
     harm: tuple[ArmHarm, ...]
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
+    faulted: tuple[str, ...]
+    hop: Hop
     remark: str
 
     @property
     def claim_safe(self) -> bool:
         """Whether every gate passed."""
         return claim_safe(self.gates)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on latency in words."""
+        return self.said(self.comparison)
+
+    @property
+    def reliability_verdict(self) -> str:
+        """The verdict on errors in words."""
+        return self.reliability.verdict.of(self.sides.compared.name)
+
+    def said(self, latency: PairedLatency) -> str:
+        """The verdict of one of the cell's estimates in words."""
+        return latency.verdict.of(self.sides.compared.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +162,11 @@ class Figures:
     cells: tuple[CellFigures, ...]
     floor: Floor | None
     unplanned: tuple[Finding, ...]
+
+    @property
+    def sides(self) -> Comparison:
+        """The arms that the campaign compares: those of every cell but the A/A one."""
+        return self.cells[-1].sides
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -195,6 +220,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
         cells.append(
             CellFigures(
                 config=config,
+                sides=expected[name].comparison,
                 complete=one.complete,
                 arms=tuple(_arm(one, arm, expected[name]) for arm in config.arms),
                 pairs=len(one.runs),
@@ -215,9 +241,12 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                     floor,
                     every[name],
                     clean[name],
+                    compared=expected[name].comparison.compared.name,
                     blocks=len(blocks),
                     elsewhere=everything - len(one.findings),
                 ),
+                faulted=expected[name].faulted,
+                hop=expected[name].hop,
                 remark=expected[name].remark,
             )
         )
@@ -227,7 +256,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
 def _harm(events: Iterable[Event], expected: Expectation) -> tuple[ArmHarm, ...]:
     if not expected.breaks_hosts:
         return ()
-    return by_arm(evidence_of(events, expected.cell, fatal=fatal_of(expected)), expected.arms)
+    return by_arm(evidence_in(events, expected))
 
 
 def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:
@@ -298,9 +327,10 @@ def _gates(
     judged: CellJudgement,
     samples: CellSamples,
     floor: Floor | None,
-    every: Comparison,
-    clean: Comparison,
+    every: PairedLatency,
+    clean: PairedLatency,
     *,
+    compared: str,
     blocks: int,
     elsewhere: int,
 ) -> tuple[Gate, ...]:
@@ -315,6 +345,7 @@ def _gates(
 
     return gates(
         Evidence(
+            compared=compared,
             floor=floor,
             margin_s=every.margin_s or 0.0,
             latency=every.latency,

@@ -9,7 +9,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
-from matrices.report.comparison import AA, Comparison
+from matrices.report.comparison import AA, PairedLatency
 from matrices.report.csv_files import comparison_csv, summary_csv
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.markdown import markdown, sentence
@@ -74,8 +74,8 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "complete": cell.complete,
         "sentence": sentence(figures, cell),
         "remark": cell.remark,
-        "verdict": str(cell.comparison.verdict),
-        "reliability": str(cell.reliability.verdict),
+        "verdict": cell.verdict,
+        "reliability": cell.reliability_verdict,
         "claim_safe": cell.claim_safe,
         "arms": {arm.arm: _arm(arm) for arm in cell.arms},
         "pairs": cell.pairs,
@@ -84,23 +84,23 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "blocks_contaminated": [{"block": block, "why": why} for block, why in cell.contaminated.items()],
         "pairs_contaminated": cell.pairs_contaminated,
         "pairs_abandoned": cell.abandoned,
-        "comparison": _comparison(cell.comparison),
-        "comparison_without_contaminated": _comparison(cell.without_contaminated),
-        "comparison_successes": _comparison(cell.successes) | {"verdict": None},
-        "error_rates": _plain(cell.reliability),
+        "comparison": _comparison(cell, cell.comparison),
+        "comparison_without_contaminated": _comparison(cell, cell.without_contaminated),
+        "comparison_successes": _comparison(cell, cell.successes) | {"verdict": None},
+        "error_rates": _plain(cell.reliability) | {"verdict": cell.reliability_verdict},
         "harm": [_plain(row) for row in cell.harm],
         "gates": [_plain(gate) for gate in cell.gates],
         "findings": len(cell.findings),
     }
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(cell: CellFigures, comparison: PairedLatency) -> dict[str, Any]:
     """The comparison without what is said elsewhere: its difference stands in `latency` too."""
     plain: dict[str, Any] = _plain(comparison)
     latency = plain.pop("latency")
     del plain["judgement"]
     equivalence = None if latency is None else latency["equivalence"]
-    return plain | {"verdict": str(comparison.verdict), "equivalence": equivalence}
+    return plain | {"verdict": cell.said(comparison), "equivalence": equivalence}
 
 
 def _arm(arm: ArmFigures) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from matrices.evidence.hops import NAMES
 from matrices.report.comparison import AA
 from matrices.report.curves import drawing
 from matrices.report.figures import MIN_RESTARTS, ArmFigures, CellFigures, Figures
-from matrices.report.tables import HEADINGS, cell_rows, ms, number, table_row
+from matrices.report.tables import cell_rows, headings, ms, number, table_row
 from matrices.statistics.estimates import Estimate
 from matrices.statistics.reliability import CostPerSuccess
 from matrices.statistics.verdicts import Floor, Verdict
@@ -22,7 +22,7 @@ def markdown(figures: Figures) -> str:
     parts = [
         _head(figures),
         _table(
-            [" ".join(lines).strip() for lines in HEADINGS],
+            [" ".join(lines).strip() for lines in headings(figures.sides)],
             [[cell.replace("\n", " ") for cell in table_row(row)] for row in cell_rows(figures)],
         ),
         _notes(figures),
@@ -53,38 +53,52 @@ def _head(figures: Figures) -> str:
 
 
 def _notes(figures: Figures) -> str:
-    m = figures.manifest
+    m, (baseline, compared) = figures.manifest, figures.sides
     replicate = (
         "group of blocks with processes of its own" if m.restarts >= MIN_RESTARTS else "run of the suite"
     )
     notes = [
-        "Latency is the client's time to an outcome, answer or error; `ratio` is mean external over mean internal. "
+        "Latency is the client's time to an outcome, answer or error; `ratio` is mean "
+        f"{compared.name} over mean {baseline.name}. "
         "Retries are per request that was answered. Faults are planned/delivered/observed over both arms. "
         f"Intervals are CI95 with the {replicate} as the replicate, for this seed and schedule: backoffs with their "
         "jitter and timeouts of stalls are taken as planned. Verdicts are corrected over all planned profiles together "
         "(Holm). The interval of the A/A row is CI99: it gates the campaign.",
         "Two verdicts a row. Latency: slower or faster beyond the floor, or equivalent within the margin of "
-        f"{m.margin:.0%} of the internal mean, which was fixed before the run. Reliability: whether external fails "
+        f"{m.margin:.0%} of the {baseline.name} mean, which was fixed before the run. Reliability: whether "
+        f"{compared.name} fails "
         "more, less, or as often. The arm with more errors is never called faster unless the pairs that both arms "
         "answered say so too.",
         _floor(figures),
     ]
-    if any(cell.config.site == "hop" for cell in figures.cells):
-        notes.append(
-            "**Read this first.** These profiles fault the *hop* to the tools (or to the model), and the internal "
-            "arm has no such hop: its zero errors are a property of the placement under that threat, not of "
-            'better handling. The twins with `site = "tool"` (`p01t` to `p05t`) fault the tool itself in both arms '
-            "alike, and are the fair control."
-        )
+    spared = {
+        arm.name: "cannot be faulted there" if cell.hop in arm.hops else "has no such hop"
+        for cell in figures.cells
+        for arm in cell.sides
+        if cell.config.site == "hop" and arm.name not in cell.faulted
+    }
+    notes += [
+        f"**Read this first.** These profiles fault the *hop* to the tools (or to the model), and the {arm} "
+        f"arm {why}: its zero errors are a property of the placement under that threat, not of "
+        'better handling. The twins with `site = "tool"` (`p01t` to `p05t`) fault the tool itself in both arms '
+        "alike, and are the fair control."
+        for arm, why in spared.items()
+    ]
     return "\n\n".join(notes)
+
+
+def _doubled(figures: Figures) -> str:
+    """What of the baseline there is twice in the A/A cell, in words."""
+    roles = sorted(figures.sides.baseline.roles)
+    return f"on two {roles[0]}s" if len(roles) == 1 else f"in two sets of processes ({', '.join(roles)})"
 
 
 def _floor(figures: Figures) -> str:
     if figures.floor is None:
         return "There is no noise floor: the A/A cell gives no interval. Every verdict is inconclusive."
-    one = figures.floor.estimate
+    one, baseline = figures.floor.estimate, figures.sides.baseline.name
     return (
-        f"Noise floor: the internal arm against itself, on two runtimes, differs by {_interval(one)} at "
+        f"Noise floor: the {baseline} arm against itself, {_doubled(figures)}, differs by {_interval(one)} at "
         f"{one.confidence:.0%} confidence, so differences up to {ms(figures.floor.bound_s, 2)} ms are noise."
     )
 
@@ -104,7 +118,7 @@ def sentence(figures: Figures, cell: CellFigures) -> str:
     difference = _interval(compared.delta)
     if cell.config.name == AA:
         bias = "no bias" if figures.floor.unbiased else "**a bias of the harness**"
-        return f"The internal arm against itself: {difference}, {bias}."
+        return f"The {cell.sides.baseline.name} arm against itself: {difference}, {bias}."
     return " ".join(part for part in (_of_latency(figures.floor, cell), _of_errors(cell)) if part)
 
 
@@ -115,12 +129,11 @@ def _of_latency(floor: Floor, cell: CellFigures) -> str:
     difference, bound = _interval(compared.delta), f"{ms(floor.bound_s, 2)} ms"
     margin = f"{ms(compared.margin_s, 2)} ms"
     ratio = compared.ratio
-    times = (
-        f"{number(ratio.value, 3)} times [{number(ratio.low, 3)}, {number(ratio.high, 3)}] the internal mean"
-    )
+    baseline, routing = cell.sides.baseline.name, cell.sides.compared.routing
+    times = f"{number(ratio.value, 3)} times [{number(ratio.low, 3)}, {number(ratio.high, 3)}] the {baseline} mean"
     says = {
-        Verdict.EXTERNAL_SLOWER: f"External routing was slower: {times}, {difference}, beyond the floor of {bound}.",
-        Verdict.EXTERNAL_FASTER: f"External routing was faster: {times}, {difference}, beyond the floor of {bound}.",
+        Verdict.SLOWER: f"{_capital(routing)} was slower: {times}, {difference}, beyond the floor of {bound}.",
+        Verdict.FASTER: f"{_capital(routing)} was faster: {times}, {difference}, beyond the floor of {bound}.",
         Verdict.EQUIVALENT: f"Equivalent: the difference, {difference}, lies within the margin of {margin}"
         + (", and is not zero." if not compared.delta.contains(0.0) else "."),
         Verdict.INCONCLUSIVE: f"The data do not support a verdict on latency: the difference, {difference}, is neither "
@@ -128,7 +141,7 @@ def _of_latency(floor: Floor, cell: CellFigures) -> str:
     }
     if compared.judgement.held_back:
         return (
-            f"Over all requests external routing would be called {_short(compared.judgement.leaning)} ({difference}), "
+            f"Over all requests {routing} would be called {compared.judgement.leaning} ({difference}), "
             "but the arm that gains fails more, and the pairs that both arms answered do not say the same"
             + (
                 f" ({_interval(cell.successes.delta)})."
@@ -139,8 +152,8 @@ def _of_latency(floor: Floor, cell: CellFigures) -> str:
     return says[compared.verdict] + _of_successes(cell)
 
 
-def _short(verdict: Verdict) -> str:
-    return str(verdict).removeprefix("external ")
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _of_successes(cell: CellFigures) -> str:
@@ -163,7 +176,7 @@ def _of_errors(cell: CellFigures) -> str:
     low, high = number(rates.low * 100, 1, sign=True), number(rates.high * 100, 1, sign=True)
     return (
         f"{counts}, {number(rates.value * 100, 1, sign=True)} points [{low}, {high}] for requests like these: "
-        f"{cell.reliability.verdict}."
+        f"{cell.reliability_verdict}."
     )
 
 
@@ -189,8 +202,8 @@ def _cell(figures: Figures, cell: CellFigures) -> str:
 
 def _verdicts(cell: CellFigures) -> str:
     if cell.config.name == AA:
-        return str(cell.comparison.verdict)
-    return f"{cell.comparison.verdict}; {cell.reliability.verdict}"
+        return cell.verdict
+    return f"{cell.verdict}; {cell.reliability_verdict}"
 
 
 def _by_arm(cell: CellFigures, name: str, rows: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -302,7 +315,7 @@ def _contaminated(cell: CellFigures) -> str:
     listed = "; ".join(f"block {block}: {why}" for block, why in cell.contaminated.items())
     clean = cell.without_contaminated
     figure = clean.unavailable if clean.delta is None else _interval(clean.delta)
-    return f"Contaminated blocks: {listed}. Without them: {figure}, {clean.verdict}."
+    return f"Contaminated blocks: {listed}. Without them: {figure}, {cell.said(clean)}."
 
 
 def _void(cell: CellFigures) -> str:

@@ -10,9 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from matrices.arms.arm import Comparison
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.statistics.estimates import LatencySummary
-from matrices.statistics.verdicts import ReliabilityVerdict
+from matrices.statistics.verdicts import ReliabilityVerdict, Verdict
 
 UNBOUNDED = "unbounded"
 """How an end of an interval is written that the data do not bound."""
@@ -27,12 +28,12 @@ class CellRow:
 
     @property
     def first(self) -> ArmFigures:
-        """The arm compared with: internal."""
+        """The baseline."""
         return self.cell.arms[0]
 
     @property
     def second(self) -> ArmFigures:
-        """The arm that is compared: external, in the A/A row the second internal one."""
+        """The arm that is compared with it: in the A/A row the second instance of the baseline."""
         return self.cell.arms[1]
 
 
@@ -66,22 +67,29 @@ def cell_rows(figures: Figures) -> list[CellRow]:
     return [CellRow(cell, floor_s) for cell in figures.cells]
 
 
-HEADINGS: tuple[tuple[str, str], ...] = (
-    ("profile", ""),
-    ("internal", "mean ms"),
-    ("external", "mean ms"),
-    ("ratio", "[CI95]"),
-    ("difference ms", "[CI95]"),
-    ("error rate", "int / ext"),
-    ("external", "retries"),
-    ("faults", "p/d/o"),
-    ("latency", "verdict"),
-    ("external", "fails"),
-    ("claim", "safe"),
-)
-"""Each heading in its two lines."""
+LEFT = frozenset({0, 8, 9, 10})
+"""The columns whose text is set to the left."""
 
-_LEFT = {HEADINGS[0], *HEADINGS[-3:]}
+VERDICT = 8
+"""The column of the verdict on latency, which may take more than one line."""
+
+
+def headings(sides: Comparison) -> tuple[tuple[str, str], ...]:
+    """Each heading in its two lines."""
+    baseline, compared = sides
+    return (
+        ("profile", ""),
+        (baseline.name, "mean ms"),
+        (compared.name, "mean ms"),
+        ("ratio", "[CI95]"),
+        ("difference ms", "[CI95]"),
+        ("error rate", f"{baseline.short} / {compared.short}"),
+        (compared.name, "retries"),
+        ("faults", "p/d/o"),
+        ("latency", "verdict"),
+        (compared.name, "fails"),
+        ("claim", "safe"),
+    )
 
 
 _FAILS = {
@@ -98,7 +106,7 @@ def _rate(value: float | None) -> str:
 
 
 def table_row(row: CellRow) -> tuple[str, ...]:
-    """The row under `HEADINGS`; "-" where there is no figure, an interval in a line of its own.
+    """The row under `headings`; "-" where there is no figure, an interval in a line of its own.
 
     Faults are planned/delivered/observed, both arms.
     """
@@ -123,7 +131,7 @@ def table_row(row: CellRow) -> tuple[str, ...]:
         f"{_rate(row.first.error_rate)} / {_rate(row.second.error_rate)}",
         number(row.second.retries_mean_success, 3) or "-",
         "/".join(map(str, faults)),
-        str(comparison.verdict),
+        row.cell.verdict,
         _FAILS[row.cell.reliability.verdict],
         yes(row.cell.claim_safe),
     )
@@ -132,13 +140,14 @@ def table_row(row: CellRow) -> tuple[str, ...]:
 def table_text(figures: Figures, *, width: int = 120) -> str:
     """The table as it stands on the terminal, `width` characters wide, without colour."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for heading in HEADINGS:
-        verdict = heading[0] == "latency"
+    directions = [verdict.of(figures.sides.compared.name) for verdict in Verdict if verdict.is_direction]
+    for column, heading in enumerate(headings(figures.sides)):
+        verdict = column == VERDICT
         table.add_column(
             "\n".join(heading),
-            justify="left" if heading in _LEFT else "right",
+            justify="left" if column in LEFT else "right",
             no_wrap=not verdict,
-            min_width=len("external slower") if verdict else None,
+            min_width=max(map(len, directions)) if verdict else None,
         )
     for row in cell_rows(figures):
         table.add_row(*table_row(row))

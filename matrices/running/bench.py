@@ -11,8 +11,9 @@ from pathlib import Path
 
 import grpc
 
+from matrices.arms.arm import Arm, Comparison
 from matrices.evidence.campaign import MARGIN, Options, plan_campaign
-from matrices.planning.plan import EXTERNAL, INTERNAL, PlannedCell
+from matrices.planning.plan import PlannedCell
 from matrices.running.client import AgentClient
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
@@ -33,10 +34,10 @@ class _Samples:
     """Seconds, one list for each thing timed; requests of one round are neighbours in time."""
 
     echo_s: list[float] = field(default_factory=list)
-    controller_s: list[float] = field(default_factory=list)
-    external_s: list[float] = field(default_factory=list)
-    internal_s: list[float] = field(default_factory=list)
-    internal_loop_s: list[float] = field(default_factory=list)
+    compared_loop_s: list[float] = field(default_factory=list)
+    compared_s: list[float] = field(default_factory=list)
+    baseline_s: list[float] = field(default_factory=list)
+    baseline_loop_s: list[float] = field(default_factory=list)
     generate_s: list[float] = field(default_factory=list)
 
 
@@ -68,17 +69,18 @@ async def run(model_dir: str, requests: int) -> str:
                 samples = await _measure(cell, topology, echo.address, requests)
             finally:
                 await echo.stop()
-    return _routing_table(samples)
+    return _routing_table(samples, cell.comparison)
 
 
 async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str, requests: int) -> _Samples:
     samples = _Samples()
+    baseline, compared = cell.comparison
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
-    clients = {arm: AgentClient(topology.address(arm)) for arm in (INTERNAL, EXTERNAL)}
+    clients = {arm: AgentClient(topology.address(arm)) for arm in cell.arms}
     async with (
         grpc.aio.insecure_channel(echo_address, options=list(metadata.CHANNEL_OPTIONS)) as echo_channel,
         grpc.aio.insecure_channel(
-            topology.address(INTERNAL), options=list(metadata.CHANNEL_OPTIONS)
+            topology.addresses[baseline.model], options=list(metadata.CHANNEL_OPTIONS)
         ) as runtime_channel,
     ):
         echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = echo_channel.unary_unary(METHOD)
@@ -90,8 +92,14 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
                 started = time.perf_counter()
                 await echo(_ECHO_PAYLOAD)
                 round_.echo_s.append(time.perf_counter() - started)
-            for arm in (INTERNAL, EXTERNAL) if number % 2 == 0 else (EXTERNAL, INTERNAL):
-                await _one_run(clients[arm], arm, task, number, round_)
+            for arm in (baseline, compared) if number % 2 == 0 else (compared, baseline):
+                latency_s, loop_s = await _one_run(clients[arm.name], arm, task, number)
+                if arm is compared:
+                    round_.compared_s.append(latency_s)
+                    round_.compared_loop_s.append(loop_s)
+                else:
+                    round_.baseline_s.append(latency_s)
+                    round_.baseline_loop_s.append(loop_s)
             started = time.perf_counter()
             async for _chunk in generate(_generation(task)):
                 pass
@@ -104,21 +112,17 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
     return samples
 
 
-async def _one_run(client: AgentClient, arm: str, task: Task, number: int, samples: _Samples) -> None:
+async def _one_run(client: AgentClient, arm: Arm, task: Task, number: int) -> tuple[float, float]:
+    """The latency of a run and the loop's own share of it, in seconds."""
     request = agent_pb2.RunRequest(
-        run_id=f"bench/{number}/{arm}", task_id=task.id, prompt=task.prompt, tools=task.tools
+        run_id=f"bench/{number}/{arm.name}", task_id=task.id, prompt=task.prompt, tools=task.tools
     )
     done = await client.run(request, timeout_s=60.0)
     if done.record is None or done.error is not None:
         raise done.error or TreniError(
             Code.INTERNAL, "bench_failed", expected="an answer", got="none", todo="see the service's log"
         )
-    if arm == EXTERNAL:
-        samples.external_s.append(done.latency_s)
-        samples.controller_s.append(float(done.record["loop_s"]))
-    else:
-        samples.internal_s.append(done.latency_s)
-        samples.internal_loop_s.append(float(done.record["loop_s"]))
+    return done.latency_s, float(done.record["loop_s"])
 
 
 def _generation(task: Task) -> inference_pb2.GenerateRequest:
@@ -130,20 +134,21 @@ def _generation(task: Task) -> inference_pb2.GenerateRequest:
     )
 
 
-def _routing_table(samples: _Samples) -> str:
+def _routing_table(samples: _Samples, comparison: Comparison) -> str:
+    baseline, compared = comparison
     median = {name: statistics.median(values) for name, values in vars(samples).items()}
-    over_bare = _median_of_differences(samples.internal_s, samples.generate_s)
-    between = _median_of_differences(samples.external_s, samples.internal_s)
+    over_bare = _median_of_differences(samples.baseline_s, samples.generate_s)
+    between = _median_of_differences(samples.compared_s, samples.baseline_s)
     rows = [
         ("bare grpc.aio echo, 256 B", median["echo_s"], ""),
-        ("controller overhead (not waiting on a hop)", median["controller_s"], "echo_s"),
-        ("internal loop overhead", median["internal_loop_s"], "echo_s"),
+        (f"{compared.agent} overhead (not waiting on a hop)", median["compared_loop_s"], "echo_s"),
+        (f"{baseline.name} loop overhead", median["baseline_loop_s"], "echo_s"),
         ("bare generation (Generate)", median["generate_s"], ""),
-        ("internal route over bare generation", over_bare, "generate_s"),
-        ("external route over internal", between, "generate_s"),
+        (f"{baseline.name} route over bare generation", over_bare, "generate_s"),
+        (f"{compared.name} route over {baseline.name}", between, "generate_s"),
     ]
     names = {"echo_s": "echoes", "generate_s": "of a generation"}
-    lines = [f"{len(samples.external_s)} requests of each kind, interleaved; medians"]
+    lines = [f"{len(samples.compared_s)} requests of each kind, interleaved; medians"]
     for label, value_s, floor in rows:
         ratio = f"  = {value_s / median[floor]:.3f} {names[floor]}" if floor else ""
         lines.append(f"{label:46}{value_s * 1e3:9.3f} ms{ratio}")

@@ -155,7 +155,11 @@ class Runner:
             return await self._warm_up(segment)
 
         async with HostWatch.over(
-            segment.topology, cell=segment.plan.name, append=self._append, warm_up=warm_up
+            segment.topology,
+            cell=segment.plan.name,
+            comparison=segment.plan.comparison,
+            append=self._append,
+            warm_up=warm_up,
         ) as segment.watch:
             yield
 

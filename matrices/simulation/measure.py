@@ -199,6 +199,7 @@ def _judge(
         selective_p=1.0,
     )
     evidence = Evidence(
+        compared="compared",
         floor=floor,
         margin_s=margin_s,
         latency=row.every,
@@ -237,6 +238,6 @@ def _answered(batch: Batch) -> Estimates | None:
 def _is_wrong(verdict: Verdict, truth_s: float, margin_s: float) -> bool:
     if verdict is Verdict.EQUIVALENT:
         return abs(truth_s) > margin_s
-    if verdict is Verdict.EXTERNAL_SLOWER:
+    if verdict is Verdict.SLOWER:
         return truth_s <= 0
-    return verdict is Verdict.EXTERNAL_FASTER and truth_s >= 0
+    return verdict is Verdict.FASTER and truth_s >= 0

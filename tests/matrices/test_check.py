@@ -212,7 +212,7 @@ CASES: dict[str, tuple[list[ev.Event], Kinds]] = {
         {
             ("error_count", EXT, None),
             ("error_count", INT, None),
-            ("internal_error", INT, None),
+            ("error_unscheduled", INT, None),
             ("error_unplanned", EXT, CLEAN),
             ("error_unplanned", INT, CLEAN),
             ("error_unexplained", EXT, CLEAN),

@@ -23,7 +23,7 @@ from matrices.planning.expectation import Expectation
 from matrices.report.csv_files import csv_markdown
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, exit_status, render, write_report
-from matrices.report.tables import HEADINGS, ms, number, table_text
+from matrices.report.tables import headings, ms, number, table_text
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
@@ -153,7 +153,7 @@ def test_the_table_fits_its_width_and_drops_nothing() -> None:
     assert "external slower" in text
     assert "as often" in text
     assert "unclear" in text
-    for heading in HEADINGS:
+    for heading in headings(_figures().sides):
         assert all(line in text for line in heading)
 
 

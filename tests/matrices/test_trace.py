@@ -10,8 +10,10 @@ from chaos.faults import Bandwidth, Crash, Hang, Kind, Latency, Reset, Slicer, S
 from chaos.schedule import Rule, Schedule, predict
 from chaos.when import Every
 from controller.policy import Policy
+from matrices.arms.external import EXTERNAL
+from matrices.arms.internal import INTERNAL
 from matrices.planning.expectation import ExpectedRun, held_s
-from matrices.planning.trace import Arm, expected_run
+from matrices.planning.trace import Terms, expected_run
 from tests.matrices import faithful as f
 
 
@@ -29,18 +31,18 @@ def _run(
 ) -> ExpectedRun:
     """A run of `calls` entries in the ledger whose every 2nd attempt on the hop meets the fault."""
     task = f.task(0, calls=calls, refused=refused)
-    arm = Arm(
-        has_hops=has_hops,
+    terms = Terms(
+        arm=EXTERNAL if has_hops else INTERNAL,
         policy=Policy(retries=retries, **(policy or {})),
         idempotency=keys,
         side_effect_tools=("ledger_append",),
     )
     if kind is None:
-        return expected_run(task, arm, request_index=0)
+        return expected_run(task, terms, request_index=0)
     of = Schedule(prefix="x", rules=(Rule(kind=kind, when=Every(every=every)),), **schedule)
     on_hop = calls + (of.hop == "model")
-    predicted = predict(of, [on_hop], retries, timeout_s=arm.policy.timeout_s(of.hop))
-    return expected_run(task, arm, request_index=0, hop=of.hop, request=predicted.requests[0])
+    predicted = predict(of, [on_hop], retries, timeout_s=terms.policy.timeout_s(of.hop))
+    return expected_run(task, terms, request_index=0, hop=of.hop, request=predicted.requests[0])
 
 
 def _places(run: ExpectedRun) -> list[tuple[str, int, int]]:

@@ -361,7 +361,7 @@ RECORDS = (
     Bug(
         name="internal-arm-called-external",
         file="runtime_svc/internal.py",
-        old='arm="internal", model=',
+        old="arm=arm, model=",
         new='arm="external", model=',
         breaks="a record claims to be of the other arm",
         seen_by=Campaign(suite="mixed"),
