@@ -91,7 +91,10 @@ class FaultInjector(grpc.aio.ServerInterceptor):
             return _refusing(handler, error)
         if fault.hop != self._hop or not (fault.site == "tool" or isinstance(fault.kind, Status)):
             return handler
-        self._deliveries.append_for(fault, "injector", pairs)
+        try:
+            self._deliveries.append_for(fault, "injector", pairs)
+        except TreniError as error:
+            return _refusing(handler, error)
         if isinstance(fault.kind, Status):
             return _refusing(handler, _injected(fault, grpc.StatusCode[fault.kind.code]))
         return self._faulty(handler, fault)

@@ -90,7 +90,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         try:
             validate(request)
             with self._slot(request.run_id):
-                offered = await self._offered(request.tools, deadline)
+                offered = await self._offered(request, deadline)
                 run = self._loop.run(request, offered=offered, deadline=deadline, recorder=recorder)
                 async with aclosing(run) as events:
                     async for event in events:
@@ -133,8 +133,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         finally:
             self._running.discard(run_id)
 
-    async def _offered(self, names: Sequence[str], deadline: Deadline) -> Sequence[common_pb2.ToolSpec]:
-        """The specs of the tools asked for, in that order; all there are for no names."""
+    async def _offered(
+        self, request: agent_pb2.RunRequest, deadline: Deadline
+    ) -> Sequence[common_pb2.ToolSpec]:
+        """The specs of the tools asked for, in that order; all there are for no names, none for `no_tools`."""
+        if request.no_tools:
+            return ()
+        names = request.tools
         # By the run's deadline: the tool timeout is for attempts, which are retried, and this is none.
         specs = await self._tools.specs(timeout_s=deadline.remaining_s())
         if not names:
@@ -177,6 +182,12 @@ def validate(request: agent_pb2.RunRequest) -> None:
             0 <= sampling.temperature < math.inf,
             "a finite temperature of at least 0",
             str(sampling.temperature),
+        ),
+        (
+            "tools_ambiguous",
+            not (request.no_tools and request.tools),
+            "no names of tools beside no_tools",
+            ", ".join(request.tools)[:120],
         ),
         ("top_p_invalid", 0 <= sampling.top_p <= 1, "a top_p from 0 to 1", str(sampling.top_p)),
     ):

@@ -14,6 +14,7 @@ from typing import Any
 from tools_svc.protocol import CallInfo, LedgerSync, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
 from tools_svc.suggest import clip, did_you_mean
 from treni.errors import Code, TreniError, invalid_argument
+from treni.storage import DISK_FULL
 from treni.v1.common_pb2 import ToolSpec
 
 MAX_AMOUNT = 1_000_000_000
@@ -88,7 +89,8 @@ class LedgerAppend(Tool):
 
         A known idempotency key with the same arguments writes nothing and is marked as replayed. Raises
         INVALID_ARGUMENT for an unknown account or an amount out of bounds, ALREADY_EXISTS for a known key with
-        other arguments, UNAVAILABLE (definite) when the file stays locked for `LOCK_WAIT_S`.
+        other arguments, UNAVAILABLE (definite) when the file stays locked for `LOCK_WAIT_S`, RESOURCE_EXHAUSTED
+        (`disk_full`) when the disk does not take the entry.
         """
         account, amount = arguments["account"], arguments["amount"]
         self._check(account, amount)
@@ -120,6 +122,8 @@ class LedgerAppend(Tool):
         try:
             self._database.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
+            if _has_no_room(error):
+                raise _not_taken(error) from error
             raise TreniError(
                 Code.UNAVAILABLE,
                 "ledger_locked",
@@ -137,9 +141,11 @@ class LedgerAppend(Tool):
                     (info.run_id, info.task_id, info.attempt, info.idempotency_key, account, amount),
                 )
             self._database.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and _has_no_room(error):
+                raise _not_taken(error) from error
             raise
         return replayed
 
@@ -160,6 +166,22 @@ class LedgerAppend(Tool):
                 todo="use a new idempotency key for a new effect",
             )
         return True
+
+
+def _has_no_room(error: sqlite3.OperationalError) -> bool:
+    """Whether the disk did not take what was to be written: a limit on a file's size comes as a failed write."""
+    return error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+
+
+def _not_taken(error: sqlite3.OperationalError) -> TreniError:
+    return TreniError(
+        Code.RESOURCE_EXHAUSTED,
+        DISK_FULL,
+        expected="the ledger to take one entry",
+        got=clip(str(error)),
+        todo="free disk space, or lift the limit",
+        definite=error.sqlite_errorcode == sqlite3.SQLITE_FULL,
+    )
 
 
 def _open(path: Path, sync: LedgerSync) -> sqlite3.Connection:

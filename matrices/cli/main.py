@@ -25,6 +25,7 @@ from matrices.planning.plan_table import plan_table
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, differing, exit_status, write_report
 from matrices.report.tables import table_text
+from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
 from matrices.simulation.command import main as simulate
 from matrices.spec.profiles import bundled_profiles, select_profiles
@@ -190,6 +191,7 @@ def matrix(
                 sweep=sweep,
             )
             campaign = plan_campaign(folder, options, cells)
+        refuse_impossible(campaign)
         if dry_run:
             click.echo(plan_table(campaign.cells), nl=False)
             for cell in campaign.cells:

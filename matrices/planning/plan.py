@@ -151,9 +151,17 @@ def plan_cell(
     """Two arms under a profile: `runs` blocks for each fault seed.
 
     `seed` draws who goes first; the blocks lie in `restarts` segments. Raises INVALID_ARGUMENT for several fault
-    seeds where no fault depends on one, and for faults that reach neither arm.
+    seeds where no fault depends on one, for faults that reach neither arm, and for a profile that would take the A/A
+    cell's name.
     """
     faults = profile.faults
+    if profile.short == AA_CELL:
+        raise invalid_argument(
+            "profile_name_reserved",
+            expected=f"a profile whose name does not begin with {AA_CELL!r}, the name of the A/A cell",
+            got=profile.name,
+            todo="rename it: its name up to the first underscore is the cell's name",
+        )
     if fault_seeds > 1 and faults.rules and faults.by == "attempt":
         raise invalid_argument(
             "fault_seeds_without_draws",

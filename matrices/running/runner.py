@@ -20,6 +20,8 @@ from matrices.running.client import AgentClient, Invocation
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.topologies.local import LocalTopology
+from treni.errors import Code, TreniError
+from treni.storage import DISK_FULL
 from treni.v1 import agent_pb2, common_pb2
 
 
@@ -180,6 +182,7 @@ class Runner:
                     task_id=task.id,
                     prompt=task.prompt,
                     tools=task.tools,
+                    no_tools=not task.tools,
                     request_index=WARMUP_REQUEST,
                 )
                 done = await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
@@ -228,6 +231,7 @@ class Runner:
                 task_id=planned.task.id,
                 prompt=planned.task.prompt,
                 tools=planned.task.tools,
+                no_tools=not planned.task.tools,
                 sampling=common_pb2.Sampling(seed=self._campaign.options.seed),
                 request_index=planned.pair,
                 no_idempotency=not segment.plan.idempotency,
@@ -245,6 +249,7 @@ class Runner:
                 )
             )
             done = await segment.clients[arm].run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+            _refuse_unrecorded(done)
             self._append(_outcome(segment, planned, arm, run_id, done))
         # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
         await segment.hold()
@@ -301,6 +306,22 @@ def _outcome(segment: _Segment, planned: PlannedPair, arm: str, run_id: str, don
         correct=None if done.answer is None or error is not None else planned.task.is_correct(done.answer),
         record=done.record,
     )
+
+
+def _refuse_unrecorded(done: Invocation) -> None:
+    """Ends the campaign, to be resumed, where a service had no room to write down what it did: the pair is no pair."""
+    attempts = () if done.record is None else done.record["attempts"]
+    lost = [attempt["detail"] for attempt in attempts if attempt["kind"] == DISK_FULL]
+    if done.error is not None and done.error.kind == DISK_FULL:
+        lost.append(str(done.error))
+    if lost:
+        raise TreniError(
+            Code.RESOURCE_EXHAUSTED,
+            DISK_FULL,
+            expected="room for what the services write down of each fault and effect",
+            got=lost[0],
+            todo="free disk space, or lift the limit, and resume",
+        )
 
 
 def _batches(pairs: Sequence[PlannedPair], concurrency: int) -> Iterator[list[PlannedPair]]:

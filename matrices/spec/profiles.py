@@ -17,6 +17,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from treni.errors import TreniError, invalid_argument
+from treni.text_files import read_text
 
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(us|ms|s|m)$")
@@ -272,6 +273,7 @@ class Profile(_Strict):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$",
+        max_length=128,  # it is a folder's name, and a part of run ids
         description="Words of lower-case letters and digits joined by `_`; the first names the cell.",
     )
     title: str = Field(min_length=1, description="What the report says of it.")
@@ -287,12 +289,8 @@ class Profile(_Strict):
 def load_profile(path: Path) -> Profile:
     """The profile in a TOML file. Raises INVALID_ARGUMENT naming the file, the key and what is allowed."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise invalid_argument(
-            "profile_missing", expected="a profile file", got=f"no file {path}", todo="check the path"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = tomllib.loads(read_text(path, what="a profile"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise invalid_argument(
             "profile_syntax", expected=f"TOML in {path}", got=str(error), todo="correct the file"
         ) from None

@@ -18,6 +18,8 @@ from matrices.graders.exact import Exact
 from matrices.graders.grader import Grader
 from matrices.spec.options import chosen, written
 from treni.errors import Code, TreniError, invalid_argument
+from treni.storage import reading
+from treni.text_files import json_lines
 
 
 class _Strict(BaseModel):
@@ -52,7 +54,7 @@ class Task(_Strict):
     `grader` is the name of a grader, or an object with its `name` and its options.
     """
 
-    id: str = Field(min_length=1)
+    id: str = Field(min_length=1, max_length=256)
     family: str = Field(min_length=1)
     run: int = Field(ge=0)
     prompt: str = Field(min_length=1)
@@ -115,11 +117,9 @@ def load_suite(selection: str) -> Suite:
     """
     if selection.endswith(".jsonl"):
         path = Path(selection)
-        if not path.is_file():
-            raise invalid_argument(
-                "suite_missing", expected="a suite file", got=f"no file {path}", todo="check the path"
-            )
-        return _parse(path.stem, str(path), path.read_text(encoding="utf-8"))
+        with reading(path, "a suite file"):
+            data = path.read_bytes()
+        return _parse(path.stem, str(path), data)
     names = bundled_suites()
     if selection not in names:
         raise invalid_argument(
@@ -129,7 +129,7 @@ def load_suite(selection: str) -> Suite:
             todo="choose one of them",
         )
     resource = resources.files("matrices") / "suites" / f"{selection}.jsonl"
-    return _parse(selection, f"{selection}.jsonl", resource.read_text(encoding="utf-8"))
+    return _parse(selection, f"{selection}.jsonl", resource.read_bytes())
 
 
 def bundled_suites() -> list[str]:
@@ -138,36 +138,29 @@ def bundled_suites() -> list[str]:
     return sorted(entry.name[: -len(".jsonl")] for entry in folder.iterdir() if entry.name.endswith(".jsonl"))
 
 
-def _parse(name: str, source: str, text: str) -> Suite:
+def _parse(name: str, source: str, data: bytes) -> Suite:
     runs: dict[int, list[Task]] = {}
     seen: set[str] = set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, value in json_lines(data, source):
         try:
-            task = Task.model_validate_json(line)
+            task = Task.model_validate(value)
         except pydantic.ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ").replace("Value error, ", "")
                 for e in error.errors(include_url=False)
             )
-            raise invalid_argument(
-                "suite_invalid", expected=f"a task in {source} line {number}", got=problems, todo="correct it"
-            ) from None
+            raise _invalid(f"a task in {source} line {number}", problems, "correct it") from None
         if task.id in seen:
-            raise invalid_argument(
-                "suite_invalid",
-                expected=f"task ids that differ in {source}",
-                got=f"{task.id!r} again in line {number}",
-                todo="rename one",
+            raise _invalid(
+                f"task ids that differ in {source}", f"{task.id!r} again in line {number}", "rename one"
             )
         seen.add(task.id)
         runs.setdefault(task.run, []).append(task)
     if sorted(runs) != list(range(len(runs))) or not runs:
-        raise invalid_argument(
-            "suite_invalid",
-            expected=f"runs numbered 0, 1, 2, ... in {source}",
-            got=f"{sorted(runs)}",
-            todo="renumber them",
-        )
+        numbered = ", ".join(map(str, sorted(runs)[:10])) or "no task"
+        raise _invalid(f"runs numbered 0, 1, 2, ... in {source}", numbered, "renumber them")
     return Suite(name=name, runs=tuple(tuple(runs[index]) for index in range(len(runs))))
+
+
+def _invalid(expected: str, got: str, todo: str) -> TreniError:
+    return invalid_argument("suite_invalid", expected=expected, got=got, todo=todo)
