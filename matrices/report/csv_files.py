@@ -315,6 +315,12 @@ COMPARISON: tuple[Column[CellRow], ...] = (
 )
 
 
+EXAMINED: tuple[Column[ArmRow], ...] = (
+    Column("accuracy", "right answers over requests that were answered", lambda r: number(r.arm.accuracy, 6)),
+)
+"""What summary.csv has besides where the model's answers were not known to be right before."""
+
+
 def _csv(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -325,7 +331,8 @@ def _csv(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> str:
 
 def summary_csv(figures: Figures) -> str:
     """summary.csv: a row for each cell and arm."""
-    return _csv(SUMMARY, [ArmRow(cell, arm) for cell in figures.cells for arm in cell.arms])
+    columns = (*SUMMARY, *EXAMINED) if figures.examines else SUMMARY
+    return _csv(columns, [ArmRow(cell, arm) for cell in figures.cells for arm in cell.arms])
 
 
 def comparison_csv(figures: Figures) -> str:
@@ -352,6 +359,15 @@ def csv_markdown() -> str:
         "| --- | --- |",
     ]
     lines += [f"| `{column.name}` | {column.doc} |" for column in summary]
+    lines += [
+        "",
+        "A campaign of another model or suite than the bundled ones has one more column. In the others a wrong answer is",
+        "a finding.",
+        "",
+        "| column | meaning |",
+        "| --- | --- |",
+    ]
+    lines += [f"| `{column.name}` | {column.doc} |" for column in EXAMINED]
     lines += [
         "",
         "## comparison.csv",

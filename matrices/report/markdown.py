@@ -188,6 +188,7 @@ def _cell(figures: Figures, cell: CellFigures) -> str:
         cell.remark,
         "" if cell.complete else "**This cell did not run to its end.**",
         _latencies(cell),
+        _accuracy(cell) if figures.examines else "",
         _faults_and_effects(cell),
         _harm(cell),
         _hops(cell),
@@ -239,6 +240,15 @@ def _latencies(cell: CellFigures) -> str:
             )
         )
     return "\n\n".join(lines)
+
+
+def _accuracy(cell: CellFigures) -> str:
+    said = (
+        f"{arm.correct} of {arm.successes} {arm.arm}"
+        + ("" if arm.accuracy is None else f" ({number(arm.accuracy * 100, 1)} %)")
+        for arm in cell.arms
+    )
+    return f"Right answers, of those given: {', '.join(said)}."
 
 
 def _cost(cost: CostPerSuccess | None, scale: float = 1.0) -> str:

@@ -138,6 +138,16 @@ def bundled_suites() -> list[str]:
     return sorted(entry.name[: -len(".jsonl")] for entry in folder.iterdir() if entry.name.endswith(".jsonl"))
 
 
+def must_pass(*, suite: object, model_dir: object) -> bool:
+    """Whether a model answers every task of a suite rightly unless a fault prevents it.
+
+    `suite` and `model_dir` are as a campaign was asked for them. The tasks of the bundled suites are those that the
+    bundled model (`model_dir` None) was seen to get right (suites/README.md), and greedy decoding repeats it; of any
+    other model or suite nobody knows.
+    """
+    return model_dir is None and suite in bundled_suites()
+
+
 def _parse(name: str, source: str, data: bytes) -> Suite:
     runs: dict[int, list[Task]] = {}
     seen: set[str] = set()
