@@ -361,8 +361,8 @@ def csv_markdown() -> str:
     lines += [f"| `{column.name}` | {column.doc} |" for column in summary]
     lines += [
         "",
-        "A campaign of another model or suite than the bundled ones has one more column. In the others a wrong answer is",
-        "a finding.",
+        "A campaign of another model or suite than the bundled ones has one more column. In the others a wrong answer",
+        "is a finding.",
         "",
         "| column | meaning |",
         "| --- | --- |",
