@@ -114,6 +114,7 @@ class Engine:
         config = checkpoint.read_config(path)
         tokenizer = Tokenizer(path)
         template = ChatTemplate(path)
+        template.check(tokenizer.misplaced)
         if tokenizer.size > config.vocabulary:
             raise TreniError(
                 Code.FAILED_PRECONDITION,
@@ -197,7 +198,7 @@ class Engine:
         INVALID_ARGUMENT for what can be told without tokenising.
         """
         try:
-            check_generate(request, self.tokenizer.control)
+            check_generate(request)
         except TreniError as error:
             if self.observer is not None:
                 self.observer.ended(error)
