@@ -100,7 +100,7 @@ class Campaign:
                 plan.expectation_of(cell),
                 in_flight=self.options.concurrency,
                 must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
-                remark=next(filter(None, (beat_sentence(cell, arm) for arm in cell.struck)), ""),
+                remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
             )
             for cell in self.cells
         )
@@ -351,7 +351,7 @@ def _profile(cell: ManifestCell) -> Profile:
 
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:
-    return {arm: cell.schedule.digest if cell.faulted(arm) else "" for arm in cell.arms}
+    return {arm: cell.digest(arm) for arm in cell.arms}
 
 
 def _commit() -> str:

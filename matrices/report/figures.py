@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from matrices.evidence.hops import Hops, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, Work, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
-from matrices.planning.expectation import Expectation
+from matrices.planning.expectation import Counter, Expectation
 from matrices.report.comparison import (
     AA,
     CellSamples,
@@ -115,8 +115,8 @@ class CellFigures:
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts the pairs that were begun, cut off by an interruption and run again. `harm` has a
-    row for each arm where faults break hosts. `faulted` are the arms on which the schedule acts, at `hop`. `remark` is
-    what a reader of the error rates must know of the schedule.
+    row for each arm where faults break hosts. `counters` are the counts of attempts by which
+    schedules act. `remark` is what a reader of the error rates must know of the schedule.
     """
 
     config: ManifestCell
@@ -136,14 +136,26 @@ class CellFigures:
     harm: tuple[ArmHarm, ...]
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
-    faulted: tuple[str, ...]
-    hop: Hop
+    counters: tuple[Counter, ...]
     remark: str
 
     @property
     def claim_safe(self) -> bool:
         """Whether every gate passed."""
         return claim_safe(self.gates)
+
+    @property
+    def spared(self) -> dict[str, str]:
+        """The arms that do not meet the faults which hops meet in the other one, and why not in words."""
+        met = {
+            arm.name: {count.hop for count in self.counters if count.arm == arm.name} for arm in self.sides
+        }
+        every = set[Hop]().union(*met.values())
+        return {
+            arm.name: "cannot be faulted there" if missed & arm.hops else "has no such hop"
+            for arm in self.sides
+            if (missed := every - met[arm.name])
+        }
 
     @property
     def verdict(self) -> str:
@@ -257,8 +269,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                     blocks=len(blocks),
                     elsewhere=everything - len(one.findings),
                 ),
-                faulted=expected[name].faulted,
-                hop=expected[name].hop,
+                counters=expected[name].counters,
                 remark=expected[name].remark,
             )
         )
@@ -358,7 +369,7 @@ def _gates(
 ) -> tuple[Gate, ...]:
     if floor is None:
         return (Gate(name="aa_measured", passed=False, why="no noise floor: the A/A cell gives no interval"),)
-    kinds = Counter(finding.kind for finding in judged.findings)
+    kinds = collections.Counter(finding.kind for finding in judged.findings)
 
     def ids(part: str) -> frozenset[str]:
         return frozenset(

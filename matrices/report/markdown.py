@@ -71,12 +71,7 @@ def _notes(figures: Figures) -> str:
         "answered say so too.",
         _floor(figures),
     ]
-    spared = {
-        arm.name: "cannot be faulted there" if cell.hop in arm.hops else "has no such hop"
-        for cell in figures.cells
-        for arm in cell.sides
-        if cell.config.site == "hop" and arm.name not in cell.faulted
-    }
+    spared = {arm: why for cell in figures.cells for arm, why in cell.spared.items()}
     notes += [
         f"**Read this first.** These profiles fault the *hop* to the tools (or to the model), and the {arm} "
         f"arm {why}: its zero errors are a property of the placement under that threat, not of "

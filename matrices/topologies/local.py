@@ -16,7 +16,7 @@ import grpc
 import psutil
 
 from chaos.deliveries import read_deliveries
-from chaos.faults import Crash
+from chaos.faults import FAULTS
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.arms.parts import Part
 from matrices.evidence import events as ev
@@ -60,7 +60,7 @@ class LocalTopology:
     ) -> AsyncIterator[LocalTopology]:
         """The cell's processes while the block runs: the controller ends first, then what it calls.
 
-        `counters` gives, for each arm that the schedule acts on, the attempt number to start from. Raises
+        `counters` gives, for each of the cell's counts of attempts, the number to start from. Raises
         UNAVAILABLE if one of them does not come up.
         """
         folder = campaign.folder / "cells" / cell.name
@@ -208,11 +208,10 @@ def _configs(
             "parent_pid": os.getpid(),
             "cell": cell.name,
             "profile": cell.profile.model_dump(mode="json"),
-            "cycle": cell.schedule.cycle,
+            "cycle": cell.cycle,
             "seed": options.seed,
             "concurrency": options.concurrency,
-            "faulted": arm in cell.struck,
-            "start_counter": counters.get(arm),
+            "starts": {counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
             "ledger": _ledger_path(folder, arm).name,
             "deliveries": _deliveries_path(folder, arm).name,
             "port": 0,
@@ -228,7 +227,7 @@ def _wards(
 ) -> dict[str, Ward]:
     """A ward for each role that the cell's schedule may kill, told to come back where it serves now."""
     wards: dict[str, Ward] = {}
-    if not any(isinstance(kind, Crash) for kind in cell.schedule.kinds):
+    if not any(kind.kills_host for kind in cell.kinds):
         return wards
     for arm in cell.comparison:
         role = arm.tools
@@ -239,8 +238,8 @@ def _wards(
 
 
 def _crashes(deliveries: Path) -> int:
-    """How many crashes were handed out, by a delivery log."""
-    return sum(delivery.kind == Crash.name for delivery in read_deliveries(deliveries))
+    """How many faults that end their host were handed out, by a delivery log."""
+    return sum(FAULTS[delivery.kind].kills_host for delivery in read_deliveries(deliveries))
 
 
 def _write_config(configs: Mapping[str, Mapping[str, Any]], role: str, folder: Path) -> Path:

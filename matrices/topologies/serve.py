@@ -18,8 +18,8 @@ import grpc
 from chaos.deliveries import DeliveryLog
 from chaos.faults import Hop
 from chaos.schedule import AttemptScheduler, Schedule
-from controller.ports import Annotate, ToolPort
-from matrices.planning.plan import policy_of, schedule_of
+from controller.ports import Annotate, AttemptKey, ToolPort
+from matrices.planning.plan import policy_of, schedules_of
 from matrices.spec.profiles import Profile
 from matrices.topologies.processes import die_with_parent
 from tools_svc.protocol import ToolsConfig
@@ -33,17 +33,23 @@ def _profile(config: Config) -> Profile:
     return Profile.model_validate(config["profile"])
 
 
-def _schedule(config: Config) -> Schedule:
-    return schedule_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
+def _schedules(config: Config) -> dict[Hop, Schedule]:
+    """The schedules that act on the role's arm, by hop."""
+    schedules = schedules_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
+    return {schedule.hop: schedule for schedule in schedules if schedule.hop in config["starts"]}
 
 
 def _annotate(config: Config) -> Annotate | None:
-    if not config["faulted"]:
-        return None
-    scheduler = AttemptScheduler(
-        _schedule(config), config["start_counter"], concurrency=config["concurrency"]
-    )
-    return scheduler.annotate
+    schedulers = [
+        AttemptScheduler(schedule, config["starts"][hop], concurrency=config["concurrency"])
+        for hop, schedule in _schedules(config).items()
+    ]
+
+    def annotate(key: AttemptKey) -> dict[str, str]:
+        """What the schedule of the attempt's hop says; those of others say nothing."""
+        return {name: mark for one in schedulers for name, mark in one.annotate(key).items()}
+
+    return annotate if schedulers else None
 
 
 def _tools_config(config: Config) -> ToolsConfig:
@@ -160,8 +166,9 @@ async def _way(config: Config, hop: Hop, upstream: str, log: DeliveryLog) -> Asy
         return
     from chaos.lanes import open_lanes
 
+    schedule = _schedules(config).get(hop)
     async with open_lanes(
-        config["toxiproxy_address"], hop=hop, upstream=upstream, schedule=_schedule(config), deliveries=log
+        config["toxiproxy_address"], hop=hop, upstream=upstream, schedule=schedule, deliveries=log
     ) as lanes:
         yield lanes
 
