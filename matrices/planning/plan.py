@@ -15,14 +15,16 @@ from matrices.arms.parts import Part, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import MODEL, TOOL, Terms, expected_run
+from matrices.planning.steps import MODEL, TOOL, steps
+from matrices.planning.trace import Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
 from tools_svc.registry import tool_specs
 from treni.errors import invalid_argument
 
 AA_CELL = "aa"
-SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if spec.has_side_effects)
+SIDE_EFFECT_TOOLS = ("ledger_append",)
+"""The tools whose calls leave a row in the ledger, which is where effects are counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -285,12 +287,16 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 
 
 def _calls(task: Task) -> Iterator[PlannedCall]:
-    """What a run calls if nothing fails: every tool call is asked for by a turn of the model, and the answer is one."""
-    for index, call in enumerate(task.expect.calls):
-        has_effect = call.name in SIDE_EFFECT_TOOLS and not call.refused
-        yield PlannedCall(hop=MODEL, index=index)
-        yield PlannedCall(hop=TOOL, index=index, has_effect=has_effect)
-    yield PlannedCall(hop=MODEL, index=len(task.expect.calls))
+    """What a run calls if nothing fails, as the schedules need to know it."""
+    for step in steps(task):
+        call = step.call
+        has_effect = call is not None and call.name in SIDE_EFFECT_TOOLS and not call.refused
+        yield PlannedCall(hop=step.hop, index=step.index, has_effect=has_effect)
+
+
+def _unrecorded_tools() -> tuple[str, ...]:
+    changing = (spec.name for spec in tool_specs() if spec.has_side_effects)
+    return tuple(name for name in changing if name not in SIDE_EFFECT_TOOLS)
 
 
 def _strata(cell: PlannedCell) -> list[str]:
@@ -323,6 +329,7 @@ def expectation_of(cell: PlannedCell) -> Expectation:
                 policy=policy,
                 idempotency=cell.idempotency,
                 side_effect_tools=SIDE_EFFECT_TOOLS,
+                unrecorded_tools=_unrecorded_tools(),
             ),
             request_index=planned.pair,
             request=None if prediction is None else prediction.requests[planned.pair],

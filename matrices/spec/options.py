@@ -29,7 +29,7 @@ def chosen(given: object, options: Mapping[str, type[Chosen]], what: str) -> Cho
     try:
         made = options[name]
     except KeyError:
-        raise ValueError(f"no {what} {name[:60]!r}; {_nearest(name, options)}") from None
+        raise ValueError(unknown(what, name, options)) from None
     except TreniError as error:
         raise ValueError(str(error)) from None
     try:
@@ -48,6 +48,8 @@ def written(value: BaseModel, options: Mapping[str, type[BaseModel]]) -> dict[st
     return {"name": name, **value.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
 
-def _nearest(name: str, options: Mapping[str, object]) -> str:
+def unknown(what: str, name: str, options: Mapping[str, object]) -> str:
+    """Words for a name that none of the options has, with the nearest that one has, or all of them."""
     near = difflib.get_close_matches(name[:60].casefold(), list(options), n=1)
-    return f'did you mean "{near[0]}"?' if near else f"there are {', '.join(options)}"
+    there_is = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(options)}"
+    return f"no {what} {name[:60]!r}; {there_is}"

@@ -13,10 +13,12 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
+from controller.scenarios import DEFAULT as DEFAULT_SCENARIO
+from controller.scenarios import SCENARIOS
 from matrices.graders import GRADERS
 from matrices.graders.exact import Exact
 from matrices.graders.grader import Grader
-from matrices.spec.options import chosen, written
+from matrices.spec.options import chosen, unknown, written
 from treni.errors import Code, TreniError, invalid_argument
 from treni.storage import reading
 from treni.text_files import json_lines
@@ -51,7 +53,8 @@ DEFAULT_GRADER = Exact()
 class Task(_Strict):
     """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has.
 
-    `grader` is the name of a grader, or an object with its `name` and its options.
+    `grader` is the name of a grader, or an object with its `name` and its options; `scenario` names what the agent
+    does with the task.
     """
 
     id: str = Field(min_length=1, max_length=256)
@@ -65,6 +68,21 @@ class Task(_Strict):
         pydantic.SkipValidation[Grader], BeforeValidator(lambda given: chosen(given, GRADERS, "grader"))
     ] = DEFAULT_GRADER
 
+    scenario: str = DEFAULT_SCENARIO
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The hops ("model" or "tool") that a run calls on, in order, if the model and the hops do what is expected."""
+        return tuple(SCENARIOS[self.scenario].steps(len(self.expect.calls)))
+
+    @model_validator(mode="after")
+    def _playable(self) -> Task:
+        if self.scenario not in SCENARIOS:
+            raise ValueError(unknown("scenario", self.scenario, SCENARIOS))
+        if self.steps.count("tool") != len(self.expect.calls):
+            raise ValueError(f"a scenario {self.scenario} with as many tool calls as the task expects")
+        return self
+
     @model_validator(mode="after")
     def _expectable(self) -> Task:
         self.grader.refuse(self.expect.answer)
@@ -75,9 +93,11 @@ class Task(_Strict):
         """The task as a suite says it: what is as by default is not written."""
         dumped: dict[str, Any] = serialize(self)
         del dumped["grader"]
-        return (
-            dumped if self.grader == DEFAULT_GRADER else {**dumped, "grader": written(self.grader, GRADERS)}
-        )
+        if self.grader != DEFAULT_GRADER:
+            dumped["grader"] = written(self.grader, GRADERS)
+        if self.scenario == DEFAULT_SCENARIO:
+            del dumped["scenario"]
+        return dumped
 
     def is_correct(self, answer: str) -> bool:
         """Whether the task's grader accepts `answer`. Raises INTERNAL (`grader_failed`) for a grader that broke."""
