@@ -37,6 +37,13 @@ def test_a_bundled_suite_is_written_without_what_goes_without_saying(name: str) 
         assert task.is_correct(task.expect.answer)
 
 
+def test_a_task_chooses_what_the_agent_does_with_it(tmp_path: Path) -> None:
+    plain, single = load_suite(str(_suite(tmp_path, {}, {"scenario": "single_turn"}))).tasks
+    assert (plain.steps, single.steps) == (("model",), ("model",))
+    assert "scenario" not in json.loads(plain.model_dump_json())
+    assert Task.model_validate_json(single.model_dump_json()) == single
+
+
 def test_a_task_chooses_how_its_answer_is_judged(tmp_path: Path) -> None:
     plain, near, loose = load_suite(
         str(_suite(tmp_path, {}, {"grader": "numeric"}, {"grader": {"name": "numeric", "tolerance": 0.5}}))
@@ -59,6 +66,11 @@ def test_a_task_chooses_how_its_answer_is_judged(tmp_path: Path) -> None:
         ({"grader": {"name": "choice", "choices": ["a", "b"]}}, "one of the letters A, B"),
         ({"grader": {"name": "json", "match": "schema"}}, "schema"),
         ({"grader": "numeric", "expect": {"answer": "four"}}, "a number"),
+        ({"scenario": "singel_turn"}, 'did you mean "single_turn"?'),
+        (
+            {"scenario": "single_turn", "expect": {"answer": "4", "calls": [{"name": "x", "arguments": {}}]}},
+            "a task without tool calls",
+        ),
     ],
 )
 def test_a_grader_that_cannot_judge_is_refused_by_line(
