@@ -9,6 +9,9 @@ SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/cuda/,test_ops.py test_prefill.py)
 
+# A worker a core; a file's tests stay together, for what they make once, and in order, as the longest come early.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+
 .PHONY: help setup proto stubs-check check fmt test test-loaded planted test-gpu soak matrix bench eval train lock clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,10 +51,10 @@ check: $(STAMP) stubs-check ## lint, format, strict types, imports, stubs, profi
 	$(BIN)/treni-route profiles --validate
 
 test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU aside
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu"
+	$(BIN)/python -m tests.loaded -m "not gpu" $(PARALLEL)
 
 planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
 	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))

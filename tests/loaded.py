@@ -1,6 +1,6 @@
 """Runs the tests on a machine that is kept busy: `python -m tests.loaded [PYTEST ARGUMENTS]`.
 
-Twice as many processes as there are cores do nothing but use them, so that whatever runs has a third of one.
+Twice as many processes as there are cores to use do nothing but use them, so that whatever runs has a third of one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ def main() -> int:
     """pytest's exit status."""
     command = [sys.executable, "-c", HOG, str(os.getpid())]
     # Sessions of their own: Linux shares the processor among sessions first, and the tests are to have one's share.
-    hogs = [subprocess.Popen(command, start_new_session=True) for _ in range(2 * (os.cpu_count() or 1))]
+    hogs = [
+        subprocess.Popen(command, start_new_session=True) for _ in range(2 * len(os.sched_getaffinity(0)))
+    ]
     try:
         return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], check=False).returncode
     finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pydantic
@@ -19,7 +21,7 @@ from chaos.faults.slicer import Slicer
 from chaos.faults.stall import Stall
 from chaos.faults.status import Status
 from treni.errors import TreniError, invalid_argument
-from treni.plugins import Registry
+from treni.plugins import Plugins
 
 GROUP = "treni_route.faults"
 """The entry points of packages that add a kind, named as the kind and loading its class."""
@@ -42,24 +44,46 @@ RESERVED = frozenset({"id", "site", "hop", "kind", "every", "rate", "burst", "fr
 """Keys that every rule or every fault has, so that no kind can have one of that name."""
 
 
-def _is_kind(name: str, found: object) -> bool:
-    return (
-        isinstance(found, type)
-        and issubclass(found, FaultKind)
-        and not found.__abstractmethods__
-        and all(hasattr(found, attribute) for attribute in ("name", "letter", "sites"))
-        and found.name == name
-        and not RESERVED & {*found.model_fields, *found.keys()}
-        and found.letter not in {kind.letter for kind in _OURS}
-    )
+class FaultKinds(Plugins[type[FaultKind]]):
+    """The kinds by name, each looked up once in a process: faults are read while requests wait."""
+
+    def __init__(self) -> None:
+        super().__init__(GROUP, type(FaultKind), lambda kind: getattr(kind, "name", ""), _OURS)
+        self._known: dict[str, type[FaultKind]] = {}
+
+    def __getitem__(self, name: str) -> type[FaultKind]:
+        if name not in self._known:
+            if name not in self._names:
+                raise KeyError(name)
+            self._known[name] = super().__getitem__(name)
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    @cached_property
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys(super().__iter__())
+
+    def _loaded(self, point: EntryPoint) -> type[FaultKind]:
+        kind = super()._loaded(point)
+        if not issubclass(kind, FaultKind):
+            raise self._unusable(point, "no subclass of chaos.faults.FaultKind")
+        if missing := [one for one in ("letter", "sites") if not hasattr(kind, one)] + sorted(
+            kind.__abstractmethods__
+        ):
+            raise self._unusable(point, f"a kind that does not say {', '.join(missing)}")
+        if reserved := sorted(RESERVED & {*kind.model_fields, *kind.keys()}):
+            raise self._unusable(point, f"a kind with the keys {', '.join(reserved)}, which are every rule's")
+        if kind.letter in {one.letter for one in _OURS}:
+            raise self._unusable(point, f"a kind with the letter {kind.letter}, which another has")
+        return kind
 
 
-FAULTS: Registry[type[FaultKind]] = Registry(
-    {kind.name: kind for kind in _OURS},
-    group=GROUP,
-    what="a whole subclass of chaos.faults.FaultKind, its letter and keys its own,",
-    accepts=_is_kind,
-)
+FAULTS = FaultKinds()
 """Every kind by name."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from chaos.faults import Ending, FaultKind, Hop, Site
 from controller.policy import Policy
@@ -20,13 +21,20 @@ from matrices.spec.suites import ExpectedCall, Task
 class Counter:
     """The count of attempts on a hop of an arm whose faults a schedule plans, under the `key` that starts note it by.
 
-    `first` is the number of the first attempt.
+    `site` is where those faults strike, `first` the number of the first attempt.
     """
 
     key: str
     arm: str
     hop: Hop
+    site: Site
     first: int
+
+
+def site_of(counters: Collection[Counter]) -> Literal["none", "hop", "tool"]:
+    """Where a cell's faults strike: "hop" if any does where only one arm has a hop."""
+    sites = {counter.site for counter in counters}
+    return "none" if not sites else "hop" if "hop" in sites else "tool"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -102,6 +102,7 @@ class PlannedCell:
                 key=arm if len(schedules) == 1 else f"{arm}/{schedule.hop}",
                 arm=arm,
                 hop=schedule.hop,
+                site=schedule.site,
                 first=schedule.start,
             )
             for arm in self.arms

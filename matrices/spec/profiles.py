@@ -16,9 +16,9 @@ from typing import Self
 import pydantic
 from pydantic import Field, model_validator
 
-from chaos.faults import FAULTS, Hop, Site
+from chaos.faults import Hop, Site
 from chaos.schedule import By
-from matrices.spec.rules import RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
+from matrices.spec.rules import BROKEN, RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
 from treni.errors import TreniError, invalid_argument
 from treni.text_files import read_text
 
@@ -188,7 +188,7 @@ def _readable(error: pydantic.ValidationError, source: str) -> TreniError:
             # Our own messages say what they got, and a whole table says nothing that the message does not.
             told = item["type"] == "value_error" or isinstance(item["input"], dict)
             problems.append(f"{key}: {said}" + ("" if told else f"; got {_shown(item['input'])}"))
-            broken = FAULTS.broken.get(str(item.get("ctx", {}).get("tag")))
+            broken = BROKEN.get(str(item.get("ctx", {}).get("tag")))
             problems += [] if broken is None else [str(broken)]
     return invalid_argument(
         "profile_invalid",
@@ -232,8 +232,8 @@ def select_profiles(selection: str) -> list[Profile]:
     """The profiles that a selection names, in its order, each once.
 
     A selection is a comma-separated list of short names (`p00`), full names (`p03_mixed_moderate`), ranges
-    (`p00..p05`, `p01t..p05t`) and paths to TOML files, which stand for what is in them: a profile, and its twin
-    where it has one.
+    (`p00..p05`, `p01t..p05t`), paths to TOML files, and for the twin of such a file its path and letter
+    (`mine.toml:t`).
     """
     bundled = bundled_profiles()
     return distinct(
@@ -255,9 +255,26 @@ def distinct(profiles: Iterable[Profile]) -> list[Profile]:
     return list(chosen.values())
 
 
+def _twin_in(path: Path, letter: str) -> Profile:
+    profile, *twins = load_profiles(path)
+    for twin in twins:
+        if twin.short == profile.short + letter:
+            return twin
+    letters = " or ".join(twin.short.removeprefix(profile.short) for twin in twins)
+    raise invalid_argument(
+        "profile_unknown",
+        expected=f"{path} with twin = {letter!r}",
+        got=f"twin = {letters!r}" if twins else "no key twin",
+        todo="name the letter that the file has, or add the key",
+    )
+
+
 def _select_one(part: str, bundled: dict[str, Profile]) -> list[Profile]:
+    path, colon, letter = part.rpartition(":")
+    if colon and path.endswith(".toml"):
+        return [_twin_in(Path(path), letter)]
     if part.endswith(".toml"):
-        return load_profiles(Path(part))
+        return [load_profile(Path(part))]
     names = list(bundled)
     low, dots, high = part.partition("..")
     if dots and low in bundled and high in bundled and low <= high:

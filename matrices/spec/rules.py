@@ -22,6 +22,7 @@ from pydantic import (
 from chaos.faults import FAULTS, FaultKind, Hop
 from chaos.faults.kind import MAX_COUNT, MAX_DURATION_S
 from chaos.when import Burst, Every, Rate, When
+from treni.errors import Code, TreniError
 
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|m)")
@@ -188,7 +189,29 @@ def _rule_of(kind: type[FaultKind]) -> type[RuleSpec]:
     return rule
 
 
-RULES: dict[str, type[RuleSpec]] = {name: _rule_of(kind) for name, kind in FAULTS.items()}
+BROKEN: dict[str, TreniError] = {}
+"""What is wrong with each kind of a package that cannot be used, by name: told to whoever asks for that one."""
+
+
+def _rules() -> dict[str, type[RuleSpec]]:
+    rules = {}
+    for name in FAULTS:
+        try:
+            rules[name] = _rule_of(FAULTS[name])
+        except TreniError as error:
+            BROKEN[name] = error
+        except Exception as error:  # whatever pydantic makes of a package's keys
+            BROKEN[name] = TreniError(
+                Code.FAILED_PRECONDITION,
+                "plugin_unusable",
+                expected=f"a rule with the keys of the kind {name}",
+                got=f"{type(error).__name__}: {error}",
+                todo="mend or uninstall the package that has it",
+            )
+    return rules
+
+
+RULES: dict[str, type[RuleSpec]] = _rules()
 """The rules by the `kind` that names them."""
 
 if TYPE_CHECKING:

@@ -1,9 +1,12 @@
-"""Maps of what there is by name: ours, and what installed packages add through entry points."""
+"""The maps of what can be chosen by name: the project's own entries, and those that installed packages add.
+
+A package adds one by an entry point (https://packaging.python.org/specifications/entry-points/) of the map's group, so
+that nothing of the project has to change for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -12,71 +15,59 @@ from treni.errors import Code, TreniError
 T = TypeVar("T")
 
 
-class Registry(Mapping[str, T], Generic[T]):
-    """Our own entries by name, and after them those of installed packages.
+class Plugins(Mapping[str, T], Generic[T]):
+    """The entries by name: the project's own, then what installed packages add, read anew whenever it is asked for.
 
-    A package adds one by an entry point in `group` that has its name and loads what `accepts` takes; `what` says in
-    words what that is. Entry points are read when the map is first looked at. Raises FAILED_PRECONDITION
-    (`plugin_unusable`) where one is asked for that does not load, is no such thing, or has the name of another.
+    `name_of` tells an entry's name; `kind` is the type that a package's entry must have. A package whose entry can't
+    be loaded, is of another type, goes by another name than its entry point, or takes a name that is taken raises
+    FAILED_PRECONDITION, which names the package, as soon as that name or the whole list is asked for.
     """
 
-    def __init__(
-        self, ours: Mapping[str, T], *, group: str, what: str, accepts: Callable[[str, object], bool]
-    ) -> None:
-        self._ours = dict(ours)
-        self._group = group
-        self._what = what
-        self._accepts = accepts
+    def __init__(self, group: str, kind: type[T], name_of: Callable[[T], str], ours: Iterable[T]) -> None:
+        self.group = group
+        self._kind = kind
+        self._name_of = name_of
+        self._ours = {name_of(entry): entry for entry in ours}
 
     def __getitem__(self, name: str) -> T:
-        if name in self.broken:
-            raise self.broken[name]
-        return self._usable[name]
+        points = entry_points(group=self.group, name=name)
+        if name in self._ours:
+            for point in points:
+                raise self._unusable(point, f"the name {name!r}, which the project itself has")
+            return self._ours[name]
+        found = {point.value: point for point in points}
+        if not found:
+            raise KeyError(name)
+        first, *others = found.values()
+        for other in others:
+            raise self._unusable(other, f"the name {name!r}, which {_package(first)} has too")
+        return self._loaded(first)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._usable)
+        return iter(self._ours | dict.fromkeys(point.name for point in entry_points(group=self.group)))
 
     def __len__(self) -> int:
-        return len(self._usable)
+        return sum(1 for _ in self)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._usable
+    def _loaded(self, point: EntryPoint) -> T:
+        try:
+            entry = point.load()
+        except Exception as error:  # whatever the import of somebody else's package raises
+            raise self._unusable(point, f"{type(error).__name__}: {error}") from error
+        if not isinstance(entry, self._kind):
+            raise self._unusable(point, f"a {type(entry).__name__}")
+        if self._name_of(entry) != point.name:
+            raise self._unusable(point, f"one that is named {self._name_of(entry)!r}")
+        return entry
 
-    @cached_property
-    def broken(self) -> dict[str, TreniError]:
-        """What is wrong with each entry point that cannot be used, by name."""
-        return self._read[1]
-
-    @cached_property
-    def _usable(self) -> dict[str, T]:
-        return {**self._ours, **self._read[0]}
-
-    @cached_property
-    def _read(self) -> tuple[dict[str, T], dict[str, TreniError]]:
-        usable: dict[str, T] = {}
-        broken: dict[str, TreniError] = {}
-        for point in entry_points(group=self._group):
-            where = f"the entry point {point.name} of {_package(point)} ({point.value})"
-            if point.name in self._ours or point.name in usable:
-                broken[point.name] = self._unusable(where, "a name that another has already")
-                continue
-            try:
-                found = point.load()
-            except Exception as error:  # whatever the package's import raises
-                broken[point.name] = self._unusable(where, f"{type(error).__name__}: {error}")
-                continue
-            if self._accepts(point.name, found):
-                usable[point.name] = found
-            else:
-                broken[point.name] = self._unusable(where, repr(found)[:200])
-        return usable, broken
-
-    def _unusable(self, where: str, got: str) -> TreniError:
+    def _unusable(self, point: EntryPoint, got: str) -> TreniError:
+        kind = f"{self._kind.__module__}.{self._kind.__qualname__}"
         return TreniError(
             Code.FAILED_PRECONDITION,
             "plugin_unusable",
-            expected=f"{where} to load {self._what} with that name",
-            got=got,
+            expected=f"the entry point {point.name} = {point.value} ({self.group}) of {_package(point)} to be a {kind} "
+            "of that name",
+            got=got[:300],
             todo="mend or uninstall that package",
         )
 

@@ -198,7 +198,7 @@ def expectation(
         ),
         policy=policy,
         idempotency=idempotency,
-        counters=(Counter(key=arms[1], arm=arms[1], hop="tool", first=schedule.start),)
+        counters=(Counter(key=arms[1], arm=arms[1], hop="tool", site="hop", first=schedule.start),)
         if schedule.rules
         else (),
         breaks_hosts=False,

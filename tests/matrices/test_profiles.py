@@ -111,6 +111,28 @@ def test_selection(selection, names):
     assert [p.short for p in select_profiles(selection)] == names
 
 
+def test_a_file_s_twin_is_one_key(tmp_path):
+    path = tmp_path / "mine.toml"
+    rules = '[faults]\nsite = "tool"\n[[faults.rules]]\nkind = "status"\nevery = 3\n'
+    path.write_text('name = "mine_own"\ntitle = "t"\ntwin = "h"\n' + rules)
+    mine, twin = select_profiles(f"{path},{path}:h")
+    assert (mine.name, twin.name, twin.short) == ("mine_own", "mineh_own", "mineh")
+    assert twin.faults == mine.faults.model_copy(update={"site": "hop"})
+    assert twin.title == "t; on the hop, which only the external arm has"
+    for wrong, says in ((f"{path}:t", "twin = 'h'"), (f"{path}:", "twin = ''")):
+        with pytest.raises(TreniError, match=says):
+            select_profiles(wrong)
+
+
+def test_a_twin_whose_faults_cannot_stand_there_is_refused_with_its_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "m"\ntitle = "t"\ntwin = "t"\n[[faults.rules]]\nkind = "reset"\nevery = 3\n')
+    with pytest.raises(
+        TreniError, match=r"mine.toml, as twin = 't'.*rules.0.kind: reset acts at site hop only"
+    ):
+        load_profile(path)
+
+
 @pytest.mark.parametrize("selection", ["", "p9", "p05..p00", "p00..", "p00..p09", "nofile.toml"])
 def test_bad_selection_says_what_is_allowed(selection):
     with pytest.raises(TreniError) as caught:
