@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -64,8 +65,12 @@ class Agent:
             raise
 
 
+@functools.cache
 def scenario_named(name: str) -> Scenario:
-    """The scenario of that name, the default one for "". Raises INVALID_ARGUMENT for one that is not there."""
+    """The scenario of that name, the default one for "", looked up once: a request waits for it.
+
+    Raises INVALID_ARGUMENT for one that is not there, FAILED_PRECONDITION for a package's that cannot be used.
+    """
     try:
         return SCENARIOS[name or DEFAULT]
     except KeyError:

@@ -16,30 +16,14 @@ from treni.errors import Code, TreniError, invalid_argument
 from treni.v1.common_pb2 import ToolSpec
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
 
-GROUP = "treni_route.tools"
-"""The entry points of packages that add a tool: named as the tool, loading its `ToolEntry`."""
-
-
-def _is_tool(name: str, found: object) -> bool:
-    if not isinstance(found, ToolEntry) or found.spec.name != name:
-        return False
-    try:
-        ArgumentsCheck(found.spec)
-    except Exception:  # whatever its schema makes of the checks
-        return False
-    return True
-
-
-TOOLS: plugins.Registry[ToolEntry] = plugins.Registry(
-    {
-        entry.spec.name: entry
-        for entry in (calculator.ENTRY, facts_sql.ENTRY, notes_search.ENTRY, ledger_append.ENTRY)
-    },
-    group=GROUP,
-    what="a tools_svc.protocol.ToolEntry whose parameters are the JSON schema of an object,",
-    accepts=_is_tool,
+TOOLS: plugins.Plugins[ToolEntry] = plugins.Plugins(
+    "treni_route.tools",
+    ToolEntry,
+    lambda entry: entry.spec.name,
+    (calculator.ENTRY, facts_sql.ENTRY, notes_search.ENTRY, ledger_append.ENTRY),
 )
-"""Every tool there is by name, in the order in which they are listed."""
+"""Every tool there is by name, in the order in which they are listed. A package adds one by an entry point of this
+group that loads its `ToolEntry`."""
 
 MAX_ID_CHARS = 256
 
@@ -60,15 +44,16 @@ def build_registry(config: ToolsConfig) -> Registry:
     try:
         for name, entry in TOOLS.items():
             tools.append(_built(name, entry, config))
+        return Registry(tools)
     except TreniError:
         for tool in tools:
             tool.close()
         raise
-    return Registry(tools)
 
 
 def _built(name: str, entry: ToolEntry, config: ToolsConfig) -> Tool:
     try:
+        ArgumentsCheck(entry.spec)
         return entry.build(config)
     except TreniError:
         raise

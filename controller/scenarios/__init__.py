@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from controller.scenarios.scenario import Scenario
-from controller.scenarios.single_turn import SingleTurn
-from controller.scenarios.tool_loop import ToolLoop
-from treni.plugins import Registry
+from controller.scenarios.single_turn import SINGLE_TURN
+from controller.scenarios.tool_loop import TOOL_LOOP
+from treni.plugins import Plugins
 
-GROUP = "treni_route.scenarios"
-"""The entry points of packages that add a scenario: named as in a suite, loading an object that is a `Scenario`."""
-
-DEFAULT = "tool_loop"
-"""The scenario of a task that names none."""
-
-SCENARIOS: Registry[Scenario] = Registry(
-    {DEFAULT: ToolLoop(), "single_turn": SingleTurn()},
-    group=GROUP,
-    what="an object that is a controller.scenarios.scenario.Scenario",
-    accepts=lambda name, found: isinstance(found, Scenario) and not isinstance(found, type),
+SCENARIOS: Plugins[Scenario] = Plugins(
+    "treni_route.scenarios",
+    Scenario,  # type: ignore[type-abstract]  # what isinstance is asked of
+    lambda scenario: scenario.name,
+    (TOOL_LOOP, SINGLE_TURN),
 )
-"""Every scenario by the name that a suite and a request give it."""
+"""Every scenario by the name that suites and requests give it. A package adds one by an entry point of this group."""
+
+DEFAULT = TOOL_LOOP.name
+"""The scenario of a task that names none."""

@@ -7,14 +7,20 @@ from contextlib import aclosing
 
 from controller.ports import MODEL_HOP
 from controller.run import Run
+from controller.scenarios.scenario import Scenario
 from treni.v1 import agent_pb2
 
 
-class SingleTurn:
+class SingleTurn(Scenario):
     """The prompt, and what the model says to it: how question-and-answer benchmarks are asked.
 
     No tool is offered, whatever the request names, and markup of a call is no part of the answer.
     """
+
+    @property
+    def name(self) -> str:
+        """The name that suites give it."""
+        return "single_turn"
 
     def steps(self, tool_calls: int) -> Sequence[str]:
         """One turn. Raises `ValueError` for a task with tool calls."""
@@ -29,3 +35,6 @@ class SingleTurn:
         async with aclosing(run.turn()) as parts:
             async for part in parts:
                 yield part if isinstance(part, agent_pb2.RunEvent) else run.answer(part)
+
+
+SINGLE_TURN = SingleTurn()

@@ -7,11 +7,17 @@ from contextlib import aclosing
 
 from controller.ports import MODEL_HOP, TOOL_HOP
 from controller.run import Run
+from controller.scenarios.scenario import Scenario
 from treni.v1 import agent_pb2
 
 
-class ToolLoop:
+class ToolLoop(Scenario):
     """Turns of the model with the offered tools, each followed by the calls that it wrote, until one has no call."""
+
+    @property
+    def name(self) -> str:
+        """The name that suites give it."""
+        return "tool_loop"
 
     def steps(self, tool_calls: int) -> Sequence[str]:
         """A turn for each call, the call after it, and a turn that answers."""
@@ -37,3 +43,6 @@ class ToolLoop:
             for call in finish.tool_calls:
                 yield agent_pb2.RunEvent(tool_call=call)
                 yield await run.use_tool(call)
+
+
+TOOL_LOOP = ToolLoop()

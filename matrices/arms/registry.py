@@ -9,18 +9,9 @@ from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
 from tools_svc.suggest import clip, did_you_mean
 from treni.errors import invalid_argument
-from treni.plugins import Registry
+from treni.plugins import Plugins
 
-GROUP = "treni_route.arms"
-
-
-def _is_arm(name: str, found: object) -> bool:
-    return isinstance(found, Arm) and found.name == name
-
-
-ARMS: Mapping[str, Arm] = Registry(
-    {arm.name: arm for arm in (INTERNAL, EXTERNAL)}, group=GROUP, what="an Arm", accepts=_is_arm
-)
+ARMS: Mapping[str, Arm] = Plugins("treni_route.arms", Arm, lambda arm: arm.name, (INTERNAL, EXTERNAL))
 """Every arm by its name. A package adds one by an entry point in `treni_route.arms`."""
 
 DEFAULT = Comparison(baseline=INTERNAL, compared=EXTERNAL)
@@ -35,6 +26,12 @@ def arm_named(name: str) -> Arm:
     if name in ARMS or name not in _again():
         return _known(name)
     return ARMS[name.removesuffix(AGAIN)].again()
+
+
+def differs_from_ours(arm: Arm) -> bool:
+    """Whether there is another arm of that name here."""
+    known = {*ARMS, *_again()}
+    return arm.name in known and arm_named(arm.name) != arm
 
 
 def comparison_of(baseline: str, compared: str) -> Comparison:

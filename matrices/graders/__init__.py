@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from matrices.graders.choice import Choice
-from matrices.graders.exact import Exact
-from matrices.graders.grader import Grader
-from matrices.graders.json_value import JsonValue
-from matrices.graders.numeric import Numeric
-from treni.plugins import Registry
+from matrices.graders import choice, exact, json_value, numeric
+from matrices.graders.grader import GraderEntry
+from treni.plugins import Plugins
 
-GROUP = "treni_route.graders"
-"""The entry points of packages that add a grader: named as in a suite, loading a class derived from `Grader`."""
-
-GRADERS: Registry[type[Grader]] = Registry(
-    {"exact": Exact, "numeric": Numeric, "choice": Choice, "json": JsonValue},
-    group=GROUP,
-    what="a class derived from matrices.graders.grader.Grader",
-    accepts=lambda name, found: isinstance(found, type) and issubclass(found, Grader),
+GRADERS: Plugins[GraderEntry] = Plugins(
+    "treni_route.graders",
+    GraderEntry,
+    lambda entry: entry.name,
+    (exact.ENTRY, numeric.ENTRY, choice.ENTRY, json_value.ENTRY),
 )
-"""Every grader by the name that a suite gives it."""
+"""Every grader by the name that a suite gives it. A package adds one by an entry point in `treni_route.graders`."""

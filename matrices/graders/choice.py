@@ -9,7 +9,7 @@ from string import ascii_uppercase
 
 from pydantic import Field, field_validator
 
-from matrices.graders.grader import Grader
+from matrices.graders.grader import Grader, GraderEntry
 
 MAX_MARKS = 50
 """How many marks of a choice are tried, from the last one backwards."""
@@ -221,3 +221,6 @@ def _words(text: str, *, whole: bool = True) -> str:
 def _only(letters: Iterable[str]) -> str | None:
     distinct = set(letters)
     return distinct.pop() if len(distinct) == 1 and distinct != {""} else None
+
+
+ENTRY = GraderEntry(name="choice", grader=Choice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from matrices.graders.grader import Grader
+from matrices.graders.grader import Grader, GraderEntry
 
 
 class Exact(Grader):
@@ -17,3 +17,6 @@ class Exact(Grader):
 
 def _letters(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
+
+
+ENTRY = GraderEntry(name="exact", grader=Exact)

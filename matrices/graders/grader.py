@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,3 +26,18 @@ class Grader(BaseModel, ABC):
 
         Every other expected answer is correct when it is given as the answer.
         """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraderEntry:
+    """What each grader's file ends in: the name that suites give it, and its class.
+
+    Raises `TypeError` for a class that is not derived from `Grader`.
+    """
+
+    name: str
+    grader: type[Grader]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.grader, type) or not issubclass(self.grader, Grader):
+            raise TypeError(f"a class derived from Grader is expected for {self.name}, got {self.grader!r}")

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import Field, PrivateAttr, model_validator
 
-from matrices.graders.grader import Grader
+from matrices.graders.grader import Grader, GraderEntry
 
 _FENCE = re.compile(r"^[ \t]{0,3}```[^\n`]*$", re.MULTILINE)
 
@@ -133,3 +133,6 @@ def _alike(want: Any, got: Any, *, subset: bool) -> bool:
         elif type(one) is not type(other) or one != other:
             return False
     return True
+
+
+ENTRY = GraderEntry(name="json", grader=JsonValue)

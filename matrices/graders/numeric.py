@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from pydantic import Field
 
-from matrices.graders.grader import Grader
+from matrices.graders.grader import Grader, GraderEntry
 from matrices.graders.numbers import Number, last_number, numbers, plain
 
 MAX_SEGMENT_CHARS = 400
@@ -120,3 +120,6 @@ def _of_segment(segment: str) -> Number | None:
     if len(sides) > 1 and lone:
         return lone[-1]
     return found[0] if found else None
+
+
+ENTRY = GraderEntry(name="numeric", grader=Numeric)

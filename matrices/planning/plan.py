@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from matrices.planning.steps import MODEL, TOOL, steps
 from matrices.planning.trace import Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
-from tools_svc.registry import tool_specs
+from tools_svc.registry import TOOLS
 from treni.errors import invalid_argument
 
 AA_CELL = "aa"
@@ -295,9 +296,15 @@ def _calls(task: Task) -> Iterator[PlannedCall]:
         yield PlannedCall(hop=step.hop, index=step.index, has_effect=has_effect)
 
 
-def _unrecorded_tools() -> tuple[str, ...]:
-    changing = (spec.name for spec in tool_specs() if spec.has_side_effects)
-    return tuple(name for name in changing if name not in SIDE_EFFECT_TOOLS)
+def _unrecorded_tools(cell: PlannedCell) -> tuple[str, ...]:
+    """The tools called in the cell that have side effects and leave no row in the ledger."""
+    called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.expect.calls)
+    return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and _changes(name))
+
+
+@functools.cache
+def _changes(tool: str) -> bool:
+    return tool in TOOLS and TOOLS[tool].spec.has_side_effects
 
 
 def _strata(cell: PlannedCell) -> list[str]:
@@ -319,7 +326,7 @@ def _strata(cell: PlannedCell) -> list[str]:
 def expectation_of(cell: PlannedCell) -> Expectation:
     """What the checker compares the cell's history with."""
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    policy = policy_of(cell.profile, seed=cell.seed)
+    policy, unrecorded_tools = policy_of(cell.profile, seed=cell.seed), _unrecorded_tools(cell)
 
     def run(arm: str, planned: PlannedPair) -> ExpectedRun:
         prediction = predictions[arm]
@@ -330,7 +337,7 @@ def expectation_of(cell: PlannedCell) -> Expectation:
                 policy=policy,
                 idempotency=cell.idempotency,
                 side_effect_tools=SIDE_EFFECT_TOOLS,
-                unrecorded_tools=_unrecorded_tools(),
+                unrecorded_tools=unrecorded_tools,
             ),
             request_index=planned.pair,
             request=None if prediction is None else prediction.requests[planned.pair],

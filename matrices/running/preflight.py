@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matrices.evidence.campaign import Campaign
 from matrices.spec.suites import Suite
-from tools_svc.registry import TOOLS, tool_specs
+from tools_svc.registry import tool_specs
 from tools_svc.suggest import did_you_mean
 from treni.errors import TreniError, invalid_argument
 
@@ -25,8 +25,6 @@ def refuse_unknown_tools(suite: Suite) -> None:
     known = [spec.name for spec in tool_specs()]
     for task in suite.tasks:
         for name in task.tools:
-            if name in TOOLS.broken:
-                raise TOOLS.broken[name]
             if name not in known:
                 raise invalid_argument(
                     "suite_tool_unknown",

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
+from controller.agent import scenario_named
 from controller.scenarios import DEFAULT as DEFAULT_SCENARIO
 from controller.scenarios import SCENARIOS
-from matrices.graders import GRADERS
 from matrices.graders.exact import Exact
 from matrices.graders.grader import Grader
-from matrices.spec.options import chosen, unknown, written
+from matrices.spec.options import grader_of, unknown, written
 from treni.errors import Code, TreniError, invalid_argument
 from treni.storage import reading
 from treni.text_files import json_lines
@@ -64,21 +64,24 @@ class Task(_Strict):
     tools: tuple[str, ...] = Field(strict=False)
     expect: Expected
     side_effects: int = Field(ge=0)
-    grader: Annotated[
-        pydantic.SkipValidation[Grader], BeforeValidator(lambda given: chosen(given, GRADERS, "grader"))
-    ] = DEFAULT_GRADER
+    grader: Annotated[pydantic.SkipValidation[Grader], BeforeValidator(grader_of)] = DEFAULT_GRADER
 
     scenario: str = DEFAULT_SCENARIO
 
     @property
     def steps(self) -> tuple[str, ...]:
         """The hops ("model" or "tool") that a run calls on, in order, if the model and the hops do what is expected."""
-        return tuple(SCENARIOS[self.scenario].steps(len(self.expect.calls)))
+        return tuple(scenario_named(self.scenario).steps(len(self.expect.calls)))
 
     @model_validator(mode="after")
     def _playable(self) -> Task:
-        if self.scenario not in SCENARIOS:
-            raise ValueError(unknown("scenario", self.scenario, SCENARIOS))
+        try:
+            scenario_named(self.scenario)
+        except TreniError as error:
+            is_unknown = error.kind == "scenario_unknown"
+            raise ValueError(
+                unknown("scenario", self.scenario, SCENARIOS) if is_unknown else str(error)
+            ) from None
         if self.steps.count("tool") != len(self.expect.calls):
             raise ValueError(f"a scenario {self.scenario} with as many tool calls as the task expects")
         return self
@@ -94,7 +97,7 @@ class Task(_Strict):
         dumped: dict[str, Any] = serialize(self)
         del dumped["grader"]
         if self.grader != DEFAULT_GRADER:
-            dumped["grader"] = written(self.grader, GRADERS)
+            dumped["grader"] = written(self.grader)
         if self.scenario == DEFAULT_SCENARIO:
             del dumped["scenario"]
         return dumped
