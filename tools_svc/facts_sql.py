@@ -26,7 +26,7 @@ COLUMNS = ("name", "country", "population", "founded", "river")
 MAX_ROWS = 100
 MAX_RESULT_CHARS = 16_384
 TIME_LIMIT_S = 1.0
-"""Of the processor's time, so that what is answered does not depend on who else uses the machine."""
+"""The seconds of processor time, so that what is answered does not depend on who else uses the machine."""
 
 SPEC = make_spec(
     name="facts_sql",

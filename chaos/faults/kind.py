@@ -48,7 +48,7 @@ class Toxic:
 
     @property
     def name(self) -> str:
-        """Its name within a proxy."""
+        """The name that tells the toxic from others within a proxy."""
         return f"{self.type}_{self.stream}"
 
 
@@ -159,7 +159,7 @@ class FaultKind(BaseModel, ABC):
 
     @classmethod
     def keys(cls) -> dict[str, tuple[str, Key]]:
-        """Its keys in a profile: each with the field that it sets, and how it is written."""
+        """The keys of the kind in a profile: each with the field that it sets, and how it is written."""
         found = {}
         for field, info in cls.model_fields.items():
             key = next((one for one in info.metadata if isinstance(one, Key)), Key(name=field))

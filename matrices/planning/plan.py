@@ -82,7 +82,7 @@ class PlannedCell:
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """Those that act on the arm: a hop's faults only where there is a hop that can be faulted."""
+        """The schedules that act on the arm: a hop's faults only where there is a hop that can be faulted."""
         faultable = self.comparison.arm(arm).faultable
         return tuple(
             schedule
@@ -112,7 +112,7 @@ class PlannedCell:
         )
 
     def digest(self, arm: str) -> str:
-        """Of what is planned for the arm, "" for nothing: a schedule's own, or that of the digests of several."""
+        """The digest of what is planned for the arm, "" for nothing: a schedule's, or one of several digests."""
         digests = [schedule.digest for schedule in self.schedules_on(arm)]
         if len(digests) < 2:
             return "".join(digests)

@@ -90,7 +90,7 @@ class CellSamples:
     valid: tuple[PairSample, ...]
     void: tuple[PairSample, ...]
     clean: tuple[PairSample, ...]
-    """Of the valid ones, those outside contaminated blocks."""
+    """The valid samples outside contaminated blocks."""
 
     @property
     def every(self) -> tuple[PairSample, ...]:

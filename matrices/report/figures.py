@@ -38,7 +38,7 @@ from matrices.statistics.verdicts import Floor
 __all__ = ["AA", "ArmFigures", "CellFigures", "Figures", "PairedLatency", "Reliability", "figures"]
 
 MIN_RESTARTS = 2
-"""From how many segments on the segment, and not the block, is the replicate."""
+"""The number of segments from which on the segment, and not the block, is the replicate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ class CellRow:
 
     @property
     def first(self) -> ArmFigures:
-        """The baseline."""
+        """The figures of the row's baseline arm."""
         return self.cell.arms[0]
 
     @property

@@ -148,7 +148,7 @@ class RuleSpec(Strict):
 
     @property
     def when(self) -> When:
-        """When it strikes."""
+        """The times at which the rule strikes."""
         if self.burst is not None:
             return Burst(**self.burst.model_dump())
         if self.rate is not None:
@@ -157,7 +157,7 @@ class RuleSpec(Strict):
         return Every(every=self.every)
 
     def keys_by_request(self) -> list[str]:
-        """Those of its keys that only a schedule by request can plan."""
+        """The rule's keys that only a schedule by request can plan."""
         given = {
             "rate": self.rate is not None,
             "burst": self.burst is not None,

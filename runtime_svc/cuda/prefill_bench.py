@@ -91,7 +91,7 @@ class Part:
         pairs: bool = False,
         overlap: bool = False,
     ) -> None:
-        """As the device's, for the kernels that are wanted."""
+        """Launches as the device does, but only the kernels that are wanted."""
         part = {"attention": "attention", "attention_128": "attention", "product": "products"}.get(
             file, "rest"
         )

@@ -1,7 +1,7 @@
-"""Finds docstrings that can't be understood away from their identifier: `python -m tests.lint.docstrings` in `make check`.
+"""Finds docstrings that can't be understood away from their identifier: `python -m tests.lint.docstrings`.
 
-A docstring of a public module, class, function, method or attribute is a whole clause: it begins with a noun, a verb or a word
-such as "Whether", has more than two words, ends with a full stop, and says more than the name it stands under.
+A docstring of a public module, class, function, method or attribute is a whole clause: it begins with a noun, a verb or
+a word such as "Whether", has more than two words, ends with a full stop, and says more than the name it stands under.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from pathlib import Path
 
 MIN_WORDS = 3
 
-OPENERS = frozenset(
-    "it its it's this these that those they them he she we you also same like likewise ditto see as if when while "
-    "because since of for from by in on at with without into onto over under until unless then there here and or but "
-    "not no so to yes".split()
-)
+_LEANING = """
+it its it's this these that those they them he she we you also same like likewise ditto see as if when while because
+since of for from by in on at with onto over under until unless then here and or but not so to yes
+"""
+OPENERS = frozenset(_LEANING.split())
 """Words with which a clause begins that leans on something outside of it: the identifier, or the sentence before."""
 
-ALLOWED = ("no ", "of each ", "for each ", "there is ", "in place of ", "without ")
+ALLOWED = ("of each ", "for each ", "in place of ")
 """Beginnings that are whole for all that."""
 
-FILLERS = frozenset(
-    "a an the of for to is are be in on at by and or its it this that with as from into one all every each what which "
-    "how whose".split()
-)
+_FILLING = """
+a an the of for to is are be in on at by and or its it this that with as from into one all every each what which how
+whose
+"""
+FILLERS = frozenset(_FILLING.split())
+"""Words that add nothing to those of a name."""
 
 _WORD = re.compile(r"[A-Za-z][\w'-]*|\d+")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -37,7 +39,7 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """One docstring that is no whole clause: where it stands, under which name, its first sentence, and what it lacks."""
+    """One docstring that is no whole clause: where it stands, under which name, its first line, and what it lacks."""
 
     path: Path
     line: int
@@ -54,13 +56,11 @@ def lacking(name: str, text: str) -> str:
     """What the docstring of `name` lacks to be a whole clause, "" for nothing."""
     first = text.strip().split("\n\n", 1)[0].replace("\n", " ").strip()
     words = _WORD.findall(re.split(r"[.:;](?:\s|$)", first, maxsplit=1)[0])
-    begins = first.lstrip("`\"'([{*")[:1]
     if not first.endswith((".", ":", "?", '."', ".)")):
         return "a full stop"
-    if begins.isalpha() and begins.islower() and not first.startswith(("`", '"', "'", "(", "[")):
-        # A command or a file name begins as it is spelt.
-        if not re.match(r"[a-z_]+[._/(\d]", first):
-            return "a capital at its beginning"
+    # What begins with code, a file's name or a quotation begins as that is spelt.
+    if first[:1].islower() and not re.match(r"[a-z_]+[._/(\d]", first):
+        return "a capital at its beginning"
     if len(_WORD.findall(first)) < MIN_WORDS:
         return "a whole clause: it has too few words"
     if words and words[0].lower() in OPENERS and not first.lower().startswith(ALLOWED):
@@ -107,17 +107,23 @@ def _within(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[int,
                 yield from _within(child, f"{prefix}{child.name}.")
         elif isinstance(child, ast.Assign | ast.AnnAssign) and index + 1 < len(node.body):
             target = child.targets[0] if isinstance(child, ast.Assign) else child.target
-            follows = node.body[index + 1]
-            if not isinstance(target, ast.Name) or target.id.startswith("_"):
-                continue
-            if isinstance(follows, ast.Expr) and isinstance(follows.value, ast.Constant):
-                if isinstance(follows.value.value, str):
-                    yield follows.lineno, prefix + target.id, follows.value.value
+            text = _text_of(node.body[index + 1])
+            if isinstance(target, ast.Name) and not target.id.startswith("_") and text is not None:
+                yield node.body[index + 1].lineno, prefix + target.id, text
+
+
+def _text_of(statement: ast.stmt) -> str | None:
+    """The text that a statement consists of; None for any other statement."""
+    constant = statement.value if isinstance(statement, ast.Expr) else None
+    value = constant.value if isinstance(constant, ast.Constant) else None
+    return value if isinstance(value, str) else None
 
 
 def sources() -> list[Path]:
     """The project's Python files that git knows, generated ones and tests aside."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.py"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.py"], capture_output=True, text=True, check=True
+    )
     paths = [Path(line) for line in listed.stdout.splitlines()]
     return [path for path in paths if path.exists() and path.parts[0] != "tests" and "_pb2" not in path.name]
 
