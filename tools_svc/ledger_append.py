@@ -71,6 +71,8 @@ class LedgerAppend(Tool):
         try:
             self._database = _open(path, sync)
         except sqlite3.Error as error:
+            if isinstance(error, sqlite3.OperationalError) and _has_no_room(error):
+                raise _not_taken(error) from error
             raise TreniError(
                 Code.FAILED_PRECONDITION,
                 "ledger_not_opened",
@@ -170,14 +172,16 @@ class LedgerAppend(Tool):
 
 def _has_no_room(error: sqlite3.OperationalError) -> bool:
     """Whether the disk did not take what was to be written: a limit on a file's size comes as a failed write."""
-    return error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+    return (
+        error.sqlite_errorcode == sqlite3.SQLITE_FULL or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
+    )
 
 
 def _not_taken(error: sqlite3.OperationalError) -> TreniError:
     return TreniError(
         Code.RESOURCE_EXHAUSTED,
         DISK_FULL,
-        expected="the ledger to take one entry",
+        expected="the disk to take what the ledger writes",
         got=clip(str(error)),
         todo="free disk space, or lift the limit",
         definite=error.sqlite_errorcode == sqlite3.SQLITE_FULL,

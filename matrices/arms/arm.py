@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from chaos.faults import Hop
+from matrices.spec import strict
 from treni.errors import TreniError, invalid_argument
 
 AGAIN = "_b"
@@ -28,6 +29,8 @@ class Arm:
     a name that no file or request can bear, or a fault on a hop that is none.
     """
 
+    __pydantic_config__ = strict.STRICT
+
     name: str
     """The word for the arm in plans, histories, tables and files, such as "external"."""
     routing: str
@@ -39,9 +42,11 @@ class Arm:
     tools: str
     faultable: frozenset[Hop] = frozenset()
     engine_timings: bool = True
-    """Whether its records tell the engine's stages; where they do not, the model hop holds the model's whole time."""
+    """Whether its records tell the engine's stages and how sure it was; where they do not, the model hop holds the
+    model's whole time."""
     alike: bool = True
-    """Whether two runs of one task must do the same: the same calls, answers and tokens."""
+    """Whether two runs of one task must do the same, with the same calls, answers and tokens: a pair of arms that must,
+    and did not, is void."""
     original: str = ""
     """The arm of which this one is the second instance, "" for none."""
 
@@ -82,6 +87,7 @@ class Arm:
         return replace(
             self,
             name=self.name + AGAIN,
+            short=self.short + AGAIN,
             agent=self.agent + AGAIN,
             model=self.model + AGAIN,
             tools=self.tools + AGAIN,

@@ -92,7 +92,11 @@ def check(
     walked = structure.structure(manifest, events, expectations)
     states = state_of(events)
     runs = {name: pair_runs(state) for name, state in states.items()}
-    void = {name: _void(of) for name, of in runs.items()}
+    own_way = {
+        expected.cell: frozenset(arm.name for arm in expected.comparison if not arm.alike)
+        for expected in expectations
+    }
+    void = {name: {} if own_way.get(name) else _void(of) for name, of in runs.items()}
     found = [
         *plan.of_manifest(manifest, expectations),
         *walked.findings,
@@ -104,7 +108,13 @@ def check(
         ),
         *sameness.of_sameness(
             {
-                name: [run for pair, arms in of.items() if pair not in void[name] for run in arms.values()]
+                name: [
+                    run
+                    for pair, arms in of.items()
+                    if pair not in void[name]
+                    for arm, run in arms.items()
+                    if arm not in own_way.get(name, ())
+                ]
                 for name, of in runs.items()
             },
             sequential=manifest.concurrency == 1,
@@ -160,6 +170,7 @@ def _hurt(events: Iterable[Event], expected: Expectation, found: list[Finding]) 
 
 
 def _void(runs: Mapping[int, Mapping[str, Run]]) -> dict[int, str]:
+    """Why pairs do not count in which arms that have to be alike did not do the same."""
     work = [pair_work(pair, by_arm) for pair, by_arm in runs.items()]
     return {entry.pair: entry.void for entry in work if entry.void is not None}
 
@@ -268,6 +279,7 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
     yield from answers.of_answer(run, planned.task, expected, must_pass=of_cell.must_pass, say=say)
     yield from answers.of_error(run, expected, say)
     late_s = attempts.late_s(of_cell)
-    yield from timing.of_times(run, expected, of_cell.policy.run_timeout_s, late_s, say)
+    arm = of_cell.comparison.arm(run.arm)
+    yield from timing.of_times(run, expected, arm, of_cell.policy.run_timeout_s, late_s, say)
     if run.record is not None:
         yield from attempts.of_attempts(run, expected, of_cell, say=say)

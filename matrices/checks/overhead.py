@@ -41,7 +41,8 @@ def of_overhead(
             parts["the loop"].append(hops.loop)
             at_model = sum(one.hop == "model" for one in run.attempts)
             at_tools = len(run.attempts) - at_model
-            if at_model > 0:
+            # Without the engine's own time there is no telling the trip from the model's work.
+            if at_model > 0 and expected.comparison.arm(arm).engine_timings:
                 parts["a trip to the model and back"].append(hops.model_hop / at_model)
             if at_tools > 0:
                 parts["a trip to a tool and back"].append(hops.tool_hop / at_tools)

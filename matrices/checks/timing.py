@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from matrices.arms.arm import Arm
 from matrices.checks.finding import Finding, Say
 from matrices.checks.tolerances import CLOCK_S
 from matrices.evidence.hops import hops_of
@@ -16,9 +17,9 @@ _STAGES = ("queue_s", "tokenize_s", "prefill_s", "decode_s", "sample_s", "detoke
 
 
 def of_times(
-    run: Run, expected: ExpectedRun, run_timeout_s: float, late_s: float, say: Say
+    run: Run, expected: ExpectedRun, arm: Arm, run_timeout_s: float, late_s: float, say: Say
 ) -> Iterator[Finding]:
-    """Findings about the times of one run; `late_s` is how much later than planned a process may act."""
+    """Findings about the times of one run of the arm; `late_s` is how much later than planned a process may act."""
     latency_s, record = run.outcome.latency_s, run.record
     least_s = 0.0 if expected.hurried else expected.waits_s
     if not max(0.0, least_s - CLOCK_S) < latency_s <= run_timeout_s + late_s:
@@ -43,7 +44,8 @@ def of_times(
         yield say(
             "hops_negative", f"the loop's {record.loop_s * 1e3:.3f} ms leave no time for what it awaited"
         )
-    yield from _of_engine(record, say)
+    if arm.engine_timings:
+        yield from _of_engine(record, say)
     yield from _of_tools(run, record, say)
 
 

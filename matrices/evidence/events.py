@@ -20,7 +20,7 @@ class Opened:
 
     __pydantic_config__ = strict.STRICT
 
-    version: Literal[2]
+    version: Literal[2, 3]
     manifest_sha256: str
     suite_sha256: str
     type: Literal["opened"] = "opened"

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from matrices.report.comparison import AA, PairedLatency
-from matrices.report.csv_files import comparison_csv, summary_csv
+from matrices.report.csv_files import comparison_csv, schema_of, summary_csv
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.markdown import markdown, sentence
 from matrices.report.tables import UNBOUNDED
+from treni.storage import write_whole
 
 
 class ExitStatus(IntEnum):
@@ -40,6 +41,11 @@ def summary(figures: Figures) -> dict[str, Any]:
     """The figures as JSON data: seconds, nothing rounded; null where there is no figure."""
     m = figures.manifest
     return {
+        **(
+            {}
+            if schema_of(m) == 1
+            else {"schema": schema_of(m), "arms": [_plain(arm) for arm in figures.sides]}
+        ),
         "status": exit_status(figures).name.lower(),
         "created_utc": m.created_utc,
         "commit": m.commit,
@@ -117,6 +123,8 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
     if isinstance(value, float) and math.isinf(value):
         return UNBOUNDED
     return str(value) if isinstance(value, StrEnum) else value
@@ -146,8 +154,6 @@ def write_report(folder: Path, figures: Figures) -> tuple[Path, ...]:
     paths = []
     for name, text in render(figures).items():
         path = folder / name
-        fresh = folder / f".{name}.tmp"
-        fresh.write_text(text, encoding="utf-8", newline="")
-        fresh.replace(path)
+        write_whole(path, text.encode())
         paths.append(path)
     return tuple(paths)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -13,7 +15,7 @@ from rich.table import Table
 from matrices.arms.arm import Comparison
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.statistics.estimates import LatencySummary
-from matrices.statistics.verdicts import ReliabilityVerdict, Verdict
+from matrices.statistics.verdicts import ReliabilityVerdict
 
 UNBOUNDED = "unbounded"
 """How an end of an interval is written that the data do not bound."""
@@ -70,6 +72,9 @@ def cell_rows(figures: Figures) -> list[CellRow]:
 LEFT = frozenset({0, 8, 9, 10})
 """The columns whose text is set to the left."""
 
+MAX_NAME_CHARS = 8
+"""How long the name of an arm may be that stands in a heading; of a longer one the short form does."""
+
 VERDICT = 8
 """The column of the verdict on latency, which may take more than one line."""
 
@@ -77,17 +82,18 @@ VERDICT = 8
 def headings(sides: Comparison) -> tuple[tuple[str, str], ...]:
     """Each heading in its two lines."""
     baseline, compared = sides
+    one, other = (arm.name if len(arm.name) <= MAX_NAME_CHARS else arm.short for arm in sides)
     return (
         ("profile", ""),
-        (baseline.name, "mean ms"),
-        (compared.name, "mean ms"),
+        (one, "mean ms"),
+        (other, "mean ms"),
         ("ratio", "[CI95]"),
         ("difference ms", "[CI95]"),
         ("error rate", f"{baseline.short} / {compared.short}"),
-        (compared.name, "retries"),
+        (other, "retries"),
         ("faults", "p/d/o"),
         ("latency", "verdict"),
-        (compared.name, "fails"),
+        (other, "fails"),
         ("claim", "safe"),
     )
 
@@ -137,20 +143,51 @@ def table_row(row: CellRow) -> tuple[str, ...]:
     )
 
 
+_LEFT_OUT = (7, 6, 5, 1, 2, 4, 9, 3)
+"""The columns that give way where the terminal is narrow, the first to go first; the verdict and the claim never do."""
+
+_LEGEND = (
+    "ms: the client's time to an outcome, answer or error",
+    "ratio, difference: the second arm against the first",
+    "faults: planned/delivered/observed",
+    "claim safe: every gate holds",
+)
+
+
 def table_text(figures: Figures, *, width: int = 120) -> str:
-    """The table as it stands on the terminal, `width` characters wide, without colour."""
+    """The table as it stands on a terminal of `width` characters, without colour, and a legend.
+
+    Columns that do not fit are left out, and named; profile, verdict and claim always stand.
+    """
+    heads = headings(figures.sides)
+    shown = list(range(len(heads)))
+    text = _drawn(figures, shown)
+    for given_up in (None, *_LEFT_OUT):
+        if max(map(len, text.split("\n"))) <= width:
+            break
+        if given_up is not None:
+            shown.remove(given_up)
+        text = _drawn(figures, shown, narrow=True)
+    legend = textwrap.fill("; ".join(_LEGEND) + ".", max(width, 40))
+    if missing := [" ".join(heads[column]).strip() for column in range(len(heads)) if column not in shown]:
+        told = f"Left out on a terminal this narrow: {', '.join(missing)}; summary.md has them."
+        legend += "\n" + textwrap.fill(told, max(width, 40))
+    return f"{text}{legend}\n"
+
+
+def _drawn(figures: Figures, shown: Sequence[int], *, narrow: bool = False) -> str:
+    """The columns of the table, as wide as they are; with `narrow` the verdict takes more lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    directions = [verdict.of(figures.sides.compared.name) for verdict in Verdict if verdict.is_direction]
-    for column, heading in enumerate(headings(figures.sides)):
-        verdict = column == VERDICT
+    for column in shown:
+        words = max(len("equivalent within"), len(figures.sides.compared.name))
         table.add_column(
-            "\n".join(heading),
+            "\n".join(headings(figures.sides)[column]),
             justify="left" if column in LEFT else "right",
-            no_wrap=not verdict,
-            min_width=max(map(len, directions)) if verdict else None,
+            max_width=words if narrow and column == VERDICT else None,
         )
-    for row in cell_rows(figures):
-        table.add_row(*table_row(row))
+    for row in map(table_row, cell_rows(figures)):
+        table.add_row(*(row[column] for column in shown))
     buffer = io.StringIO()
-    Console(file=buffer, width=width, color_system=None, legacy_windows=False).print(table)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+    Console(file=buffer, width=10_000, color_system=None, legacy_windows=False).print(table)
+    lines = [line.rstrip() for line in buffer.getvalue().split("\n")]
+    return "\n".join(lines).strip("\n") + "\n\n"

@@ -41,8 +41,26 @@ class _Samples:
     generate_s: list[float] = field(default_factory=list)
 
 
-async def run(model_dir: str, requests: int) -> str:
-    """The table of the routing's own cost, as text. Raises TreniError if a request fails."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What one thing takes, in seconds at the median, and how many times its floor that is, where it has one."""
+
+    what: str
+    median_s: float
+    floor: str = ""
+    ratio: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """What routing costs, and the floors beside it, from so many requests of each kind."""
+
+    requests: int
+    rows: tuple[Cost, ...]
+
+
+async def run(model_dir: str, requests: int) -> Costs:
+    """What routing costs on this machine, measured now. Raises TreniError if a request fails."""
     with tempfile.TemporaryDirectory(prefix="treni-bench-") as scratch:
         options = Options(
             suite="core",
@@ -69,7 +87,7 @@ async def run(model_dir: str, requests: int) -> str:
                 samples = await _measure(cell, topology, echo.address, requests)
             finally:
                 await echo.stop()
-    return _routing_table(samples, cell.comparison)
+    return _costs(samples, cell.comparison)
 
 
 async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str, requests: int) -> _Samples:
@@ -134,25 +152,28 @@ def _generation(task: Task) -> inference_pb2.GenerateRequest:
     )
 
 
-def _routing_table(samples: _Samples, comparison: Comparison) -> str:
+def _costs(samples: _Samples, comparison: Comparison) -> Costs:
     baseline, compared = comparison
     median = {name: statistics.median(values) for name, values in vars(samples).items()}
     over_bare = _median_of_differences(samples.baseline_s, samples.generate_s)
     between = _median_of_differences(samples.compared_s, samples.baseline_s)
-    rows = [
-        ("bare grpc.aio echo, 256 B", median["echo_s"], ""),
-        (f"{compared.agent} overhead (not waiting on a hop)", median["compared_loop_s"], "echo_s"),
-        (f"{baseline.name} loop overhead", median["baseline_loop_s"], "echo_s"),
-        ("bare generation (Generate)", median["generate_s"], ""),
-        (f"{baseline.name} route over bare generation", over_bare, "generate_s"),
-        (f"{compared.name} route over {baseline.name}", between, "generate_s"),
-    ]
-    names = {"echo_s": "echoes", "generate_s": "of a generation"}
-    lines = [f"{len(samples.compared_s)} requests of each kind, interleaved; medians"]
-    for label, value_s, floor in rows:
-        ratio = f"  = {value_s / median[floor]:.3f} {names[floor]}" if floor else ""
-        lines.append(f"{label:46}{value_s * 1e3:9.3f} ms{ratio}")
-    return "\n".join(lines) + "\n"
+    echo, generation = ("echo", median["echo_s"]), ("generation", median["generate_s"])
+    return Costs(
+        requests=len(samples.compared_s),
+        rows=(
+            Cost(what="bare grpc.aio echo, 256 B", median_s=median["echo_s"]),
+            _beside(echo, f"{compared.agent} overhead (not waiting on a hop)", median["compared_loop_s"]),
+            _beside(echo, f"{baseline.name} loop overhead", median["baseline_loop_s"]),
+            Cost(what="bare generation (Generate)", median_s=median["generate_s"]),
+            _beside(generation, f"{baseline.name} route over bare generation", over_bare),
+            _beside(generation, f"{compared.name} route over {baseline.name}", between),
+        ),
+    )
+
+
+def _beside(floor: tuple[str, float], what: str, median_s: float) -> Cost:
+    name, floor_s = floor
+    return Cost(what=what, median_s=median_s, floor=name, ratio=median_s / floor_s)
 
 
 def _median_of_differences(mine: list[float], others: list[float]) -> float:

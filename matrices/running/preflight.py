@@ -28,7 +28,7 @@ def refuse_unknown_tools(suite: Suite) -> None:
             if name not in known:
                 raise invalid_argument(
                     "suite_tool_unknown",
-                    expected=f"the tools of task {task.id!r} to be among {', '.join(known)}",
+                    expected=f"the tools of task {task.id!r} of suite {suite.name!r} to be among {', '.join(known)}",
                     got=repr(name),
                     todo=did_you_mean(name, known),
                 )
@@ -36,7 +36,7 @@ def refuse_unknown_tools(suite: Suite) -> None:
             if call.name not in task.tools:
                 raise invalid_argument(
                     "suite_tool_unknown",
-                    expected=f"the calls of task {task.id!r} to name a tool that it offers",
+                    expected=f"the calls of task {task.id!r} of suite {suite.name!r} to name a tool that it offers",
                     got=f"{call.name!r}, with {', '.join(task.tools) or 'none'} offered",
                     todo="offer it in `tools`, or correct the call",
                 )

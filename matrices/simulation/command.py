@@ -13,7 +13,8 @@ from matrices.simulation.noise import FAMILIES
 from matrices.simulation.tables import full_table, summary
 from matrices.spec.profiles import select_profiles
 from matrices.statistics.paired_fit import MIN_BLOCKS
-from treni.errors import TreniError, invalid_argument
+from treni import entry
+from treni.errors import invalid_argument
 
 LEVELS_MS = "0.4,1,8,40"
 RUNS = "3,6,12,24"
@@ -21,7 +22,7 @@ PROFILES = "p00,p01,p03,p04,p04t"
 PLANTED_MS = "0,20"
 
 
-@click.command(name="simulate")
+@entry.command(name="simulate")
 @click.option("--families", default=",".join(FAMILIES), show_default=True, help="Kinds of noise.")
 @click.option("--levels", default=LEVELS_MS, show_default=True, help="Noise of a pair's difference, in ms.")
 @click.option("--runs", default=RUNS, show_default=True, help="Blocks of four pairs.")
@@ -34,7 +35,7 @@ PLANTED_MS = "0,20"
     show_default=True,
     help="For each row; under 1,000 chance alone breaks limits.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the noise.")
 @click.option("--full", is_flag=True, help="Every row instead of the tables by family, level and runs.")
 def main(
     families: str,
@@ -50,11 +51,8 @@ def main(
 
     Exits with 1 where a row is out of limits.
     """
-    try:
-        settings = _settings(families, levels, runs, profiles, planted)
-        rows = [measure(setting, campaigns, seed) for setting in settings]
-    except TreniError as error:
-        raise click.UsageError(str(error)) from None
+    settings = _settings(families, levels, runs, profiles, planted)
+    rows = [measure(setting, campaigns, seed) for setting in settings]
     click.echo(full_table(rows) if full else summary(rows))
     if any(row.faults for row in rows):
         raise click.exceptions.Exit(1)

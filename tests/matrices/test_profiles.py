@@ -118,7 +118,7 @@ def test_a_file_s_twin_is_one_key(tmp_path):
     mine, twin = select_profiles(f"{path},{path}:h")
     assert (mine.name, twin.name, twin.short) == ("mine_own", "mineh_own", "mineh")
     assert twin.faults == mine.faults.model_copy(update={"site": "hop"})
-    assert twin.title == "t; on the hop, which only the external arm has"
+    assert twin.title == "t; on the hop, which not every arm has"
     for wrong, says in ((f"{path}:t", "twin = 'h'"), (f"{path}:", "twin = ''")):
         with pytest.raises(TreniError, match=says):
             select_profiles(wrong)

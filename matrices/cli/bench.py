@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sys
 from pathlib import Path
 
 import click
 
-from matrices.command_line import bundled_checkpoint, errors
+from matrices.cli import output
+from matrices.command_line import bundled_checkpoint
+from matrices.running.bench import Cost
+from matrices.running.bench import run as measure
+from treni import entry
 
 _EPILOG = """\b
 Examples:
@@ -22,7 +27,10 @@ Examples:
 Both print each figure beside its floor of the same run: ratios, never verdicts."""
 
 
-@click.group(epilog=_EPILOG)
+_LEGEND = "A floor is the least that such a request takes without routing, in the same run."
+
+
+@entry.group(epilog=_EPILOG)
 def bench() -> None:
     """Measure the testbed's own cost, or the runtime beside its bounds and other runtimes."""
 
@@ -34,18 +42,28 @@ def bench() -> None:
 @click.option(
     "--model",
     "model_dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     help="Default: the bundled treni-tiny.",
 )
-def routing(requests: int, model_dir: Path | None) -> None:
+@output.format_option
+def routing(requests: int, model_dir: Path | None, form: str) -> None:
     """Measure the routing's own cost beside its floors, in one run, and print the ratios."""
-    from matrices.running import bench as bench_module
+    costs = asyncio.run(measure(str(model_dir or bundled_checkpoint()), requests))
+    if form == "json":
+        output.say_json(dataclasses.asdict(costs))
+    else:
+        rows = [(row.what, f"{row.median_s * 1e3:.3f}", _beside_floor(row)) for row in costs.rows]
+        output.say(output.table(("what", "median ms", "beside its floor"), rows, right=(1,)))
+        output.say(f"\n{costs.requests} requests of each kind, interleaved. {_LEGEND}\n")
 
-    with errors():
-        click.echo(asyncio.run(bench_module.run(str(model_dir or bundled_checkpoint()), requests)), nl=False)
+
+def _beside_floor(row: Cost) -> str:
+    return "(a floor)" if row.ratio is None else f"{row.ratio:.3f} of one {row.floor}"
 
 
-@bench.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@bench.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def runtime(arguments: tuple[str, ...]) -> None:
     """Measure the runtime beside other runtimes; `treni-route bench runtime --help` has the options."""
