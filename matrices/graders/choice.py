@@ -25,6 +25,7 @@ _FINAL = re.compile(
       (?<!to\s)\b(?:answers?|choice|response|solution)\b[*_`\s]{0,4}
       (?:(?:to|for)\b[^.\n:=]{0,60}?|(?:here|then|thus|therefore)\b)?[*_`\s]{0,4}
       (?:(?:\bis|\b(?:would|will|should|must)\sbe)\b|:|=)
+      (?:\s{1,2}(?:most\s)?(?:likely|probably|clearly|definitely|certainly|therefore|thus|simply|indeed|option|choice)\b)?
     | ^[ \t]{0,3}\#{4,}(?!\#)
     | \\f?boxed\s{0,2}\{(?:\\text\s{0,2}\{)?
     | <answer>
@@ -33,7 +34,7 @@ _FINAL = re.compile(
 )
 _PREFERRED = re.compile(
     r"\b(?:choose|chose|choosing|pick|picked|select|selected|go(?:ing)?\swith|went\swith|"
-    r"(?:correct|right|best)\s(?:option|one|letter)\s(?:is|:))\b"
+    r"(?:correct|right|best)\s(?:option|one|letter)\s?(?:is|:))\b"
     r"(?:\s(?:option|choice|letter|answer))?",
     re.IGNORECASE,
 )
@@ -55,10 +56,10 @@ _ANOTHER = re.compile(
 _CONNECTIVE = re.compile(
     r"\s{1,2}(?:because|since|as|for|which|due|is|was|[-–—=(])(?:\b|(?<=\W))", re.IGNORECASE
 )
-_HEADED = re.compile(r"\s{0,2}[,;–—-]\s|" + _CONNECTIVE.pattern, re.IGNORECASE)
+_HEADED = re.compile(r"[ \t]{0,8}(?:\n|$)|\s{0,2}[,;–—-]\s|" + _CONNECTIVE.pattern, re.IGNORECASE)
 _CALLED = re.compile(r"\b(?:option|choice|letter)\s[*_`]{0,2}$", re.IGNORECASE)
 _BARE = re.compile(
-    r"(?<![\w'’-])(?P<open>[(\[*_`]{0,4})(?P<letter>[A-Za-z])(?P<close>[)\].:*_`]{0,5})(?![\w'’-])"
+    r"(?<![A-Za-z0-9_À-ɏ'’-])(?P<open>[(\[*_`]{0,4})(?P<letter>[A-Za-z])(?P<close>[)\].:*_`]{0,5})(?![A-Za-z0-9_À-ɏ'’-])"
 )
 
 
@@ -164,7 +165,10 @@ class Choice(Grader):
                     and heads
                     and (set(signs) & set(".:*`") or _HEADED.match(text, found.end()))
                 )
-                or (letter.isupper() and text[found.end() :][:40].strip(_DECORATION + ".!") == "")
+                or (
+                    letter.isupper()
+                    and text[found.end() : found.end() + 40].strip(_DECORATION + ".!。") == ""
+                )
             ):
                 letters.append(letter.upper())
         return _only(letters)

@@ -12,7 +12,7 @@ from fractions import Fraction
 MAX_DIGITS = 1000
 """How long a number, and how large an exponent, is still read; a longer one has no value."""
 
-_MINUS = "-−–—﹣‐‑"
+_MINUS = "-−–﹣‐‑"
 _CURRENCY = "$€£¥₹₩₽₺฿"
 _LETTER = r"A-Za-zÀ-ɏ_"
 
@@ -36,6 +36,8 @@ _NUMBER = re.compile(
       (?P<point>\d{1,3}(?:\.\d{3}){1,99},\d{1,2}(?!\d) | \d{1,3}(?:\.\d{3}){2,99}(?![\d.]))
     | (?P<indian>\d{1,2}(?:,\d{2}){1,9},\d{3}(?!\d)(?:\.\d+)?)
     | (?P<grouped>\d{1,3}(?P<gap>[,'’_\u00a0\u2009\u202f])\d{3}(?:(?P=gap)\d{3}){0,99}(?!\d)(?:\.\d+)?)
+    | (?P<spaced>\d{1,3}(?:(?:[ ]\d{3}){2,99}(?:\.\d+)?|[ ]000)(?!\d))
+    | (?P<comma>0,\d{1,99}(?![\d,]))
     | (?P<plain>\d+(?:\.\d+)?)
     | (?P<vulgar>[¼½¾⅐-⅞↉])
     )
@@ -51,7 +53,9 @@ _OVER = re.compile(r"\s{0,2}/\s{0,2}(\d{1,999})(?![\d/]|\.\d|\s{0,2}/)")
 _AND_PART = re.compile(r"[ \u00a0\u2009]{1,2}(\d{1,9})/(\d{1,9})(?![\d/]|\.\d)")
 _AND_VULGAR = re.compile(r"[ \u2009]?([¼½¾⅐-⅞])")
 _SCALE = re.compile(r"[ \u00a0-]?(hundred|thousand|million|billion|trillion)s?\b", re.IGNORECASE)
+_SUM = re.compile(rf"(k|mn?|bn?)(?![{_LETTER}\d])", re.IGNORECASE)
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES |= {"k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9}
 _PERCENT = re.compile(r"\s?%|\s(?:percent|per\s?cent)\b", re.IGNORECASE)
 _MINUS_WORD = re.compile(r"(?:\bnegative|(?:^|[:=(]|\b(?:is|to|of))\s{0,2}minus)\s{1,2}$", re.IGNORECASE)
 _VULGAR = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
@@ -121,7 +125,10 @@ def _read(text: str, found: re.Match[str]) -> Number:
         value, end = _shifted(Fraction(1), _power(power)), power.end()
     elif value is not None and (part := _part(text, found.start(), end, value, whole=whole)) is not None:
         value, end = part
-    if (scale := _SCALE.match(text, end)) is not None and value is not None:
+    scale = _SCALE.match(text, end)
+    if scale is None and text[found.start() - 1 : found.start()] in tuple(_CURRENCY):
+        scale = _SUM.match(text, end)
+    if scale is not None and value is not None:
         value, end = value * _SCALES[scale[1].lower()], scale.end()
     number = Number(value=value, percent=_PERCENT.match(text, end) is not None, start=found.start(), end=end)
     if value is not None and _is_negative(text, found.start()):
@@ -137,6 +144,10 @@ def _magnitude(found: re.Match[str]) -> Fraction | None:
         return None
     if found["point"] is not None:
         written = written.replace(".", "").replace(",", ".")
+    elif found["comma"] is not None:
+        written = written.replace(",", ".")
+    elif found["spaced"] is not None:
+        written = written.replace(" ", "")
     elif found["indian"] is not None:
         written = written.replace(",", "")
     elif found["grouped"] is not None:

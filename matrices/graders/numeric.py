@@ -20,10 +20,11 @@ _MARK = re.compile(
     r"""
       (?P<hashes>^[ \t]{0,3}\#{4,}(?!\#))
     | (?P<boxed>\\f?boxed\s{0,2}\{)
+    | (?P<behind>\bis\s(?:the|our|my)\s(?:final\s|correct\s|right\s)?answer\b)
     | <answer>
     | ^[ \t*_>]{0,8}(?-i:A)\s?:
-    | (?<!to\s)\banswers?\b[*_`\s]{0,4}
-      (?:(?:to|for|of|in)\b[^.\n:=]{0,60}?|(?:here|then|thus|therefore)\b)?[*_`\s]{0,4}
+    | (?<!to\s)\banswers?\b[*_`"'\s]{0,4}
+      (?:(?:to|for|of|in)\b[^.\n:=]{0,60}?|,?\s?(?:here|then|thus|therefore|hence)\b,?)?[*_`\s]{0,4}
       (?:(?:\bis|\bare|\bwas|\bequals|\b(?:would|will|should|must)\s(?:then\s)?be)\b|:|=)(?!\s{0,2}not\b|n't)
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
@@ -86,6 +87,9 @@ def final_number(text: str) -> Number | None:
 
 def _marked(text: str, mark: re.Match[str]) -> Number | None:
     rest = text[mark.end() : mark.end() + MAX_SEGMENT_CHARS]
+    if mark["behind"] is not None:
+        sentence = _SENTENCE_END.split(text[max(0, mark.start() - MAX_SEGMENT_CHARS) : mark.start()])[-1]
+        return last_number(sentence.rpartition("\n")[2])
     if mark["boxed"] is not None:
         return _of_segment(_within_braces(rest))
     line = rest.lstrip("*_` \t\n").partition("\n")[0]
@@ -111,15 +115,16 @@ def _within_braces(text: str) -> str:
 
 
 def _of_segment(segment: str) -> Number | None:
-    """The first number, or that of the last side of an equation which is a lone number."""
+    """The number that a final answer is: the first, or of an equation that does not begin with it the lone last one."""
     found = list(numbers(segment))
     sides: dict[int, list[Number]] = {}
     for number in found:
         sides.setdefault(segment.count("=", 0, number.start), []).append(number)
     lone = [side[0] for side in sides.values() if len(side) == 1]
-    if len(sides) > 1 and lone:
-        return lone[-1]
-    return found[0] if found else None
+    if len(sides) < 2 or not lone:
+        return found[0] if found else None
+    begins = len(sides.get(0, [])) == 1 and not any(sign.isalpha() for sign in segment[: found[0].start])
+    return found[0] if begins else lone[-1]
 
 
 ENTRY = GraderEntry(name="numeric", grader=Numeric)
