@@ -74,7 +74,7 @@ soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (m
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
 
 .PHONY: schedules
-schedules: $(STAMP) ## ten drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
+schedules: $(STAMP) ## eleven drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
 	TRENI_SCHEDULES=all TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/test_schedules.py
 
 .PHONY: honest

@@ -26,7 +26,7 @@ from chaos.deliveries import DeliveryLog
 from chaos.faults import Fault, FaultKind, Hop, Lane, Toxic, fault_of
 from chaos.schedule import Schedule
 from chaos.toxiproxy import Proxy, ToxiproxyClient
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import Code, TreniError
 
 WARM_TIMEOUT_S = 120.0
@@ -113,7 +113,7 @@ class LaneChannel(grpc.aio.Channel):
             if fault is None:
                 return clean(request, metadata=pairs, **options)
             lane = self._lanes[fault.kind]
-            channel = _open_channel(lane.address) if lane.channel is None else lane.channel
+            channel = _open_faulty(lane.address) if lane.channel is None else lane.channel
             self._deliveries.append_for(fault, "lane", dict(pairs))
             started = make(channel)(request, metadata=pairs, **options)
             if lane.channel is None:
@@ -187,7 +187,7 @@ async def _open_lane(
     if lane is not None and lane.fresh:
         await _add(client, name, toxics)
         return _OpenLane(address=proxy.listen, channel=None)
-    channel = _open_channel(proxy.listen)
+    channel = open_channel(proxy.listen) if lane is None else _open_faulty(proxy.listen)
     channels.push_async_callback(channel.close)
     await _warm(channel, proxy)
     await _add(client, name, toxics)
@@ -199,8 +199,9 @@ async def _add(client: ToxiproxyClient, proxy: str, toxics: Iterable[Toxic]) -> 
         await asyncio.to_thread(client.add_toxic, proxy, toxic)
 
 
-def _open_channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS))
+def _open_faulty(address: str) -> grpc.aio.Channel:
+    # A stall holds the answer to a keepalive too: the connection would be given up, and a new one never come about.
+    return open_channel(address, keepalive=False)
 
 
 async def _warm(channel: grpc.aio.Channel, proxy: Proxy) -> None:

@@ -11,8 +11,7 @@ import click
 from controller.policy import Policy
 from controller.remote import RemoteModel, RemoteTools, open_channel
 from controller.server import AgentServicer, start
-from treni import serving
-from treni.errors import TreniError
+from treni import entry, serving
 
 
 def _policy_options(command: Any) -> Any:
@@ -25,7 +24,7 @@ def _policy_options(command: Any) -> Any:
     return command
 
 
-@click.command()
+@entry.command()
 @click.option("--model-address", required=True, help="host:port of the InferenceService.")
 @click.option("--tools-address", required=True, help="host:port of the ToolService.")
 @click.option(
@@ -33,11 +32,8 @@ def _policy_options(command: Any) -> Any:
 )
 @_policy_options
 def main(model_address: str, tools_address: str, port: int, **policy: Any) -> None:
-    """Serve the external arm; print one JSON line with the address when ready."""
-    try:
-        asyncio.run(_serve(model_address, tools_address, port, Policy(**policy)))
-    except TreniError as error:
-        raise click.ClickException(str(error)) from None
+    """Serve the external arm. Prints one line of JSON with the address when it is ready."""
+    asyncio.run(_serve(model_address, tools_address, port, Policy(**policy)))
 
 
 async def _serve(model_address: str, tools_address: str, port: int, policy: Policy) -> None:
@@ -53,4 +49,4 @@ async def _serve(model_address: str, tools_address: str, port: int, policy: Poli
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="treni-route serve controller")

@@ -16,7 +16,7 @@ from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runtime_svc.provenance import FOREIGN, Traced, concat, join, written
+from runtime_svc.provenance import Safe, Traced, concat, join, origin_of, written
 
 
 class Arguments(dict[str, object]):
@@ -50,8 +50,8 @@ class _Code(CodeGenerator):
     """Generates code in which every literal of the template is `Traced`, and stays so where texts are joined."""
 
     def visit_Const(self, node: nodes.Const, frame: Frame) -> None:
-        if isinstance(node.value, str):
-            self.write(f"environment.literal({str(node.value)!r})")
+        if type(node.value) is str:  # and no `Markup`, which `escape` makes of a literal
+            self.write(f"environment.literal({node.value!r})")
         else:
             super().visit_Const(node, frame)
 
@@ -90,7 +90,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
         )
-        self.filters |= {"tojson": _tojson, "join": _join, "replace": _replace}
+        self.filters |= {"tojson": _tojson, "join": _join, "replace": _replace, "safe": _safe}
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
 
 
@@ -122,8 +122,14 @@ def _join(
 def _replace(value: object, old: str, new: str, count: int | None = None) -> str:
     """Jinja's filter, with the origin of every character kept."""
     text = str(value)
-    traced = text if isinstance(text, Traced) else Traced(text, FOREIGN)
-    return traced.replace(str(old), str(new), -1 if count is None else count)
+    return Traced(text, origin_of(text)).replace(str(old), str(new), -1 if count is None else count)
+
+
+@jinja2.pass_context  # so that it is not called while the template is compiled, with literals that are not traced yet
+def _safe(context: jinja2.runtime.Context, value: object) -> str:
+    """Jinja's filter, with the origin of every character kept."""
+    text = str(value)
+    return Safe(text, origin_of(text))
 
 
 def _raise_exception(message: str) -> NoReturn:

@@ -12,7 +12,10 @@ into text, never the other way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import index
 from typing import Self, SupportsIndex
+
+from markupsafe import escape
 
 FOREIGN, SPOKEN, WRITTEN = 0, 1, 2
 """Origins of a character: anyone's text; the model's own words; the template's."""
@@ -38,7 +41,9 @@ class Traced(str):
         return self if not spec else super().__format__(spec)
 
     def __add__(self, other: str) -> Traced:
-        if not isinstance(other, str):
+        if not isinstance(other, str) or hasattr(
+            other, "__html__"
+        ):  # Jinja's `Markup` escapes what it is added to
             return NotImplemented
         return Traced(super().__add__(other), self.origin + origin_of(other))
 
@@ -52,9 +57,10 @@ class Traced(str):
 
     __rmul__ = __mul__
 
-    def __getitem__(self, key: SupportsIndex | slice) -> Traced:
-        place = key if isinstance(key, slice) else slice(key.__index__(), key.__index__() + 1 or None)
-        return Traced(super().__getitem__(key), self.origin[place])
+    def __getitem__(self, key: SupportsIndex | slice) -> Self:
+        text = super().__getitem__(key)
+        place = key if isinstance(key, slice) else slice(at := index(key), at + 1 or None)
+        return type(self)(text, self.origin[place])
 
     def __iter__(self) -> Iterator[str]:
         return (self[at] for at in range(len(self)))
@@ -130,6 +136,29 @@ class Traced(str):
             placed.append(self[at : at + len(part)])
             at += len(part) + len(sep or "")
         return placed
+
+
+class Safe(Traced):
+    """Traced text that is not to be escaped, so that all that it is added to is, as Jinja's `safe` filter has it."""
+
+    __slots__ = ()
+
+    def __html__(self) -> Self:
+        return self
+
+    def __add__(self, other: str) -> Safe:
+        return Safe(joined := concat([self, _escaped(other)]), joined.origin)
+
+    def __radd__(self, other: str) -> Safe:
+        return Safe(joined := concat([_escaped(other), self]), joined.origin)
+
+
+def _escaped(text: str) -> str:
+    if hasattr(text, "__html__"):
+        return text
+    characters = [str(escape(character)) for character in str.__str__(text)]
+    origins = (bytes((origin,)) * len(c) for origin, c in zip(origin_of(text), characters, strict=True))
+    return Traced("".join(characters), b"".join(origins))
 
 
 def origin_of(text: str) -> bytes:

@@ -93,7 +93,12 @@ def _message(message: common_pb2.Message) -> dict[str, Any]:
         "content": Traced(message.content, SPOKEN) if spoken else message.content,
     }
     if message.thinking:
-        value["reasoning_content"] = Traced(message.thinking, SPOKEN)
+        thought = Traced(message.thinking, SPOKEN)
+        value = {
+            "thinking": thought,
+            **value,
+            "reasoning_content": thought,
+        }  # both names are read, by one each
     if message.tool_name:
         value["name"] = message.tool_name
     if message.tool_calls:

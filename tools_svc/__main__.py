@@ -9,21 +9,21 @@ import click
 
 from tools_svc.protocol import ToolsConfig
 from tools_svc.server import start
-from treni import serving
+from treni import entry, serving
 
 
-@click.command()
+@entry.command()
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
 )
 @click.option(
     "--ledger",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
 def main(port: int, ledger: Path) -> None:
-    """Serve the tools; print one JSON line with the address when ready."""
+    """Serve the tools. Prints one line of JSON with the address when it is ready."""
     asyncio.run(_serve(port, ledger))
 
 
@@ -36,4 +36,4 @@ async def _serve(port: int, ledger: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="treni-route serve tools")

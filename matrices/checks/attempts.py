@@ -53,12 +53,16 @@ def late_s(of_cell: Expectation) -> float:
 def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Expectation) -> bool:
     """Whether the run has an attempt that met the fault of `want` and ended as that fault says: code, kind, time.
 
-    A run whose record is lost to its fault shows it by how it ended.
+    A run whose record is lost to its fault shows it by how it ended, and with it whatever came before; one whose answer
+    is late by its latency.
     """
     assert want.fault is not None
-    hurried = expected.hurried
-    if expected.lost and want is expected.attempts[-1]:
+    hurried, entry = expected.hurried, expected.entry
+    never_told = entry is not None and entry.outcome != "ok"
+    if never_told or (expected.lost and want is expected.attempts[-1]):
         return run.record is None and is_error(run, expected)
+    if want is entry:
+        return run.outcome.latency_s >= want.held_s - CLOCK_S
     return any(
         got.fault_id == want.fault.id
         and not [*_ending(want, got, hurried=hurried), *_duration(want, got, run, of_cell, hurried=hurried)]

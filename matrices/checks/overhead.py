@@ -32,7 +32,8 @@ def of_overhead(
         hops = hops_of(run)
         if hops is None:
             continue
-        parts["the way from the client and back"].append(hops.client)
+        if planned[pair].entry is None:
+            parts["the way from the client and back"].append(hops.client)
         parts["what nothing explains"].append(hops.unexplained)
         if run.record is not None:
             parts["the loop within its attempts"].append(run.record.loop_s - hops.loop)

@@ -154,16 +154,7 @@ class _Walk:
         name, expected = event.cell, self.expected[event.cell]
         todo = [pair.segment for pair in expected.pairs if pair.pair not in cell.completed]
         segment = min(todo, default=expected.pairs[-1].segment)
-        counters = {
-            counter.key: counter.first
-            + sum(
-                one.hop == counter.hop
-                for pair in expected.pairs
-                if pair.pair in cell.completed
-                for one in pair.runs[counter.arm].attempts
-            )
-            for counter in expected.counters
-        }
+        counters = expected.counts(cell.completed)
         roles = set(expected.roles)
         if self.manifest.details.get(PROXY) is None:
             roles |= {PROXY}

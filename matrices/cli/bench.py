@@ -7,14 +7,16 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from matrices.cli import output
 from matrices.command_line import bundled_checkpoint
-from matrices.running.bench import Cost
-from matrices.running.bench import run as measure
 from treni import entry
+
+if TYPE_CHECKING:
+    from matrices.running.bench import Cost
 
 _EPILOG = """\b
 Examples:
@@ -48,6 +50,8 @@ def bench() -> None:
 @output.format_option
 def routing(requests: int, model_dir: Path | None, form: str) -> None:
     """Measure the routing's own cost beside its floors, in one run, and print the ratios."""
+    from matrices.running.bench import run as measure
+
     costs = asyncio.run(measure(str(model_dir or bundled_checkpoint()), requests))
     if form == "json":
         output.say_json(dataclasses.asdict(costs))

@@ -38,7 +38,7 @@ Exit status: 0 every run did the same; 1 one did not; 2 usage, or the plans are 
 @click.argument("second", type=_FOLDER)
 @click.option(
     "--near-tie",
-    type=click.FloatRange(min=0),
+    type=entry.FiniteRange(min=0),
     default=NEAR_TIE,
     show_default=True,
     help="A run that wrote something else counts as the same where it drew a token with less than this, in nats, "
@@ -63,13 +63,12 @@ def compare(first: Path, second: Path, near_tie: float, form: str) -> None:
     output.say(f"\n{_LEGEND}\n")
     for one in different[:_SHOWN]:
         margin = "no record" if one.margin is None else f"smallest margin {one.margin:.3g}"
-        click.echo(
+        entry.note(
             f"{one.cell} {one.task_id} {one.arm}: {one.aspect} {_quoted(one.first)} and "
-            f"{_quoted(one.second)} ({margin})",
-            err=True,
+            f"{_quoted(one.second)} ({margin})"
         )
     if len(different) > _SHOWN:
-        click.echo(f"... and {len(different) - _SHOWN} more", err=True)
+        entry.note(f"... and {len(different) - _SHOWN} more")
     sys.exit(1 if different else 0)
 
 

@@ -16,6 +16,7 @@ from chaos import toxiproxy_build
 from matrices.cli import output
 from matrices.command_line import bundled_checkpoint
 from treni import entry
+from treni.errors import TreniError
 
 _PACKAGES = (
     "grpcio",
@@ -73,7 +74,10 @@ def _checkpoint(folder: Path) -> Item:
 
 
 def _toxiproxy() -> Item:
-    report = toxiproxy_build.doctor()
+    try:
+        report = toxiproxy_build.doctor()
+    except TreniError as error:
+        return Item(name="toxiproxy server", state="missing", detail=str(error))
     if report.server is not None:
         return Item(name="toxiproxy server", state="present", detail=str(report.server))
     if report.go is not None:

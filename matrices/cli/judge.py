@@ -16,7 +16,8 @@ from matrices.evidence.history import History
 from matrices.report.advice import reasons
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, differing, exit_status, summary, write_report
-from matrices.report.tables import table_text
+from matrices.report.sections.results import LEGEND, results
+from matrices.report.terminal import table_text
 from treni import entry
 from treni.errors import Code, TreniError
 
@@ -57,8 +58,8 @@ def check(folder: Path, digest: str | None, form: str) -> None:
     else:
         for finding in found:
             click.echo(str(finding))
-        click.echo(f"{len(found)} findings in {len(result.cells)} cells", err=True)
-        click.echo(f"digest: {history.digest}", err=True)
+        entry.note(f"{len(found)} findings in {len(result.cells)} cells")
+        entry.note(f"digest: {history.digest}")
     sys.exit(ExitStatus.FINDINGS if found else ExitStatus.PASS)
 
 
@@ -77,13 +78,13 @@ def finish(folder: Path, form: str) -> NoReturn:
     if form == "json":
         output.say_json(_as_json(folder, result, history))
         sys.exit(exit_status(result))
-    output.say(table_text(result, width=output.width()))
+    output.say(table_text(results(result), LEGEND, width=output.width()))
     if why_not := reasons(result):
         output.say(f"\n{why_not.replace('FOLDER', str(folder))}")
     for finding in result.findings[:_SHOWN]:
-        click.echo(f"finding: {finding}", err=True)
+        entry.note(f"finding: {finding}")
     if len(result.findings) > _SHOWN:
-        click.echo(f"... and {len(result.findings) - _SHOWN} more: treni-route check {folder}", err=True)
+        entry.note(f"... and {len(result.findings) - _SHOWN} more: treni-route check {folder}")
     output.say(f"\nreport: {folder / 'summary.md'}\ndigest: {history.digest}\n")
     sys.exit(exit_status(result))
 

@@ -4,39 +4,43 @@ from __future__ import annotations
 
 import click
 
-from matrices.cli.bench import bench
-from matrices.cli.compare import compare
-from matrices.cli.doctor import doctor
-from matrices.cli.judge import check, report
-from matrices.cli.make_checkpoint import make_checkpoint
-from matrices.cli.matrix import EPILOG, matrix
-from matrices.cli.profiles import profiles
-from matrices.cli.schema import schema
-from matrices.cli.serve import serve
-from matrices.simulation.command import main as simulate
 from treni import entry
 
+VERBS = {
+    "bench": "matrices.cli.bench:bench",
+    "check": "matrices.cli.judge:check",
+    "compare": "matrices.cli.compare:compare",
+    "doctor": "matrices.cli.doctor:doctor",
+    "make-checkpoint": "matrices.cli.make_checkpoint:make_checkpoint",
+    "matrix": "matrices.cli.matrix:matrix",
+    "profiles": "matrices.cli.profiles:profiles",
+    "report": "matrices.cli.judge:report",
+    "schema": "matrices.cli.schema:schema",
+    "serve": "matrices.cli.serve:serve",
+    "simulate": "matrices.simulation.command:main",
+}
+"""Where each verb is."""
 
-@entry.group(
-    epilog=f"{EPILOG}\n\n\b\nCompletion in bash (zsh and fish alike), for a line of your ~/.bashrc:\n"
-    '  eval "$(_TRENI_ROUTE_COMPLETE=bash_source treni-route)"'
-)
+_EPILOG = """\b
+Examples:
+  treni-route matrix p00..p05              the six published profiles
+  treni-route matrix p00..p05 --dry-run    what their schedules predict, and nothing is run
+  treni-route matrix --resume results/20260101T000000Z
+  treni-route check results/20260101T000000Z
+  treni-route COMMAND -h                   every option, and the exit statuses
+
+\b
+Exit status: 0 a result; 1 an error, or something found; 2 usage; 3 inconclusive (matrix, report); 130 interrupted;
+141 nobody reads stdout any more.
+
+\b
+Completion of commands and options, for a line of ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
+  eval "$(_TRENI_ROUTE_COMPLETE=bash_source treni-route)"
+  eval "$(_TRENI_ROUTE_COMPLETE=zsh_source treni-route)"
+  _TRENI_ROUTE_COMPLETE=fish_source treni-route | source"""
+
+
+@entry.group(epilog=_EPILOG, lazy=VERBS)
 @click.version_option(package_name="treni-route")
 def main() -> None:
     """Measure where an LLM agent's routing should live: inside the inference process, or outside it."""
-
-
-for verb in (
-    matrix,
-    check,
-    report,
-    compare,
-    profiles,
-    schema,
-    doctor,
-    bench,
-    simulate,
-    serve,
-    make_checkpoint,
-):
-    main.add_command(verb)

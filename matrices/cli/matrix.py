@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from matrices.arms.registry import ARMS, DEFAULT, parse_comparison
+from matrices.arms.registry import DEFAULT, parse_comparison
 from matrices.cli import output
 from matrices.cli.judge import finish
 from matrices.cli.progress import CampaignProgress
@@ -26,7 +26,7 @@ from treni import entry
 from treni.errors import Code, TreniError
 from treni.storage import new_folder
 
-EPILOG = """\b
+_EPILOG = """\b
 Examples:
   treni-route matrix p00..p05              the six published profiles
   treni-route matrix p01t..p05t            the same faults at the tool itself: both arms meet them
@@ -45,7 +45,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 """What may be said of a campaign that goes on: everything else was decided when it began."""
 
 
-@entry.command(epilog=EPILOG)
+@entry.command(epilog=_EPILOG)
 @click.argument("profiles", required=False)
 @click.option(
     "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
@@ -72,7 +72,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     metavar="BASELINE:COMPARED",
     default=":".join(DEFAULT.names),
     show_default=True,
-    help=f"The arms that are compared, of {', '.join(ARMS)}; an arm with itself in processes of its own, too.",
+    help="The two arms, internal, external or a package's; an arm with itself runs twice, in processes of its own.",
 )
 @click.option(
     "--concurrency",
@@ -115,7 +115,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=entry.FiniteRange(0, 1, min_open=True, max_open=True),
     default=MARGIN,
     show_default=True,
     help="Arms within this share of the baseline's mean latency are equivalent; fixed before the run.",
@@ -234,7 +234,7 @@ def _print_plan(campaign: Campaign, form: str) -> None:
     output.say(plan_table(campaign.cells))
     for cell in campaign.cells:
         for beat in filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))):
-            click.echo(f"{cell.name}: {beat}", err=True)
+            entry.note(f"{cell.name}: {beat}")
 
 
 def _run(campaign: Campaign, *, resumed: bool) -> None:
@@ -245,7 +245,7 @@ def _run(campaign: Campaign, *, resumed: bool) -> None:
             asyncio.run(runner.resume() if resumed else runner.run())
         except BaseException as error:
             if _can_go_on(campaign, entry.cause(error)):
-                click.echo(f"go on with: treni-route matrix --resume {campaign.folder}", err=True)
+                entry.note(f"go on with: treni-route matrix --resume {campaign.folder}")
             raise
 
 

@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pydantic
 
 from matrices.cli import output
+from matrices.cli.schema import FOLDER, is_duration
 from matrices.running.preflight import refuse_unknown_tools
-from matrices.spec.profiles import Profile, bundled_profiles, load_profile, select_profiles
+from matrices.spec.profiles import (
+    Profile,
+    bundled_profiles,
+    load_profiles,
+    select_profiles,
+)
+from matrices.spec.rules import duration_text
 from matrices.spec.suites import bundled_suites, load_suite
 from treni import entry
 
@@ -50,14 +58,14 @@ def _validate(files: tuple[Path, ...]) -> None:
     for file in files:
         if file.suffix not in (".toml", ".jsonl"):
             raise click.UsageError(f"expected profiles (.toml) and suites (.jsonl); got {file}")
-    checked = [load_profile(file) for file in files if file.suffix == ".toml"]
+    checked = [profile for file in files if file.suffix == ".toml" for profile in load_profiles(file)]
     suites = [load_suite(str(file)) for file in files if file.suffix == ".jsonl"]
     if not files:
         checked = list(bundled_profiles().values())
         suites = [load_suite(name) for name in bundled_suites()]
     for suite in suites:
         refuse_unknown_tools(suite)
-    click.echo(f"{len(checked)} profiles and {len(suites)} suites are valid", err=True)
+    entry.note(f"{len(checked)} profiles and {len(suites)} suites are valid")
 
 
 def _list(form: str) -> None:
@@ -84,11 +92,21 @@ def _toml(profile: Profile) -> Iterator[str]:
     """The profile as a TOML file that says the same, every key of it."""
     data = profile.model_dump(mode="json", exclude_none=True)
     rules = data["faults"].pop("rules")
-    yield from (f"{key} = {_value(value)}" for key, value in data.items() if not isinstance(value, dict))
+    yield f"#:schema {(FOLDER / 'profile.schema.json').as_uri()}"
+    yield from _lines({key: value for key, value in data.items() if not isinstance(value, dict)}, profile)
     for section in ("policy", "faults"):
-        yield from ("", f"[{section}]", *(f"{key} = {_value(value)}" for key, value in data[section].items()))
-    for rule in rules:
-        yield from ("", "[[faults.rules]]", *(f"{key} = {_value(value)}" for key, value in rule.items()))
+        yield from ("", f"[{section}]", *_lines(data[section], getattr(profile, section)))
+    for rule, of in zip(rules, profile.faults.rules, strict=True):
+        yield from ("", "[[faults.rules]]", *_lines(rule, of))
+
+
+def _lines(data: Mapping[str, Any], of: pydantic.BaseModel) -> Iterator[str]:
+    keys = type(of).model_json_schema()["properties"]
+    for key, value in data.items():
+        if is_duration(keys[key]):
+            yield f'{key} = "{duration_text(value)}"'
+        else:
+            yield f"{key} = {_value(value)}"
 
 
 def _value(value: Any) -> str:

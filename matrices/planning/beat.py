@@ -28,11 +28,11 @@ class _Errors:
 
 
 def independent_error_rate(cell: PlannedCell, arm: str) -> float:
-    """The expected share of an arm's failed requests if each rule struck with probability 1/every, whatever was before.
+    """The share of the arm's requests that would fail on average if each rule struck with probability 1/every.
 
-    An attempt fails with the probability q that the first rule that strikes makes it fail; for rules that all do,
-    q = 1 - prod(1 - 1/every). A call fails with all its attempts, q^(retries + 1), and a request with any call, each
-    on its own hop. For cells whose rules all say `every`.
+    Whatever was before makes no difference then. An attempt fails with the probability q that the first rule that
+    strikes makes it fail; for rules that all do, q = 1 - prod(1 - 1/every). A call fails with all its attempts,
+    q^(retries + 1), and a request with any call, each on its own hop. For cells whose rules all say `every`.
     """
     fails: dict[Hop, float] = {}
     for schedule in cell.schedules_on(arm):
@@ -43,11 +43,9 @@ def independent_error_rate(cell: PlannedCell, arm: str) -> float:
             strikes = clean / rule.when.every
             clean -= strikes
             fails[schedule.hop] += strikes if rule.kind.ending(struck).is_error else 0.0
-    requests = cell.calls(tuple(fails))
+    requests = [[fails[call.hop] for call in calls if call.hop in fails] for calls in cell.calls]
     tries = cell.profile.policy.retries + 1
-    return sum(1 - math.prod(1 - fails[call.hop] ** tries for call in calls) for calls in requests) / len(
-        requests
-    )
+    return sum(1 - math.prod(1 - fail**tries for fail in calls) for calls in requests) / len(requests)
 
 
 def beat_sentence(cell: PlannedCell, arm: str) -> str:

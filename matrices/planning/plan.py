@@ -16,7 +16,7 @@ from matrices.arms.parts import Part, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.steps import MODEL, TOOL, steps
+from matrices.planning.steps import AGENT, MODEL, TOOL, steps
 from matrices.planning.trace import Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
@@ -78,16 +78,16 @@ class PlannedCell:
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        """The profile's schedules, one for each hop that it faults, their faults named after the cell."""
+        """The schedules of the profile, one for each hop that it faults, their faults named after the cell."""
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """The schedules that act on the arm: a hop's faults only where there is a hop that can be faulted."""
-        faultable = self.comparison.arm(arm).faultable
+        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted."""
+        reached = {AGENT, *self.comparison.arm(arm).faultable}
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or schedule.hop in faultable)
+            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached)
         )
 
     @property
@@ -112,23 +112,22 @@ class PlannedCell:
         )
 
     def digest(self, arm: str) -> str:
-        """The digest of what is planned for the arm, "" for nothing: a schedule's, or one of several digests."""
+        """The digest of what is planned for the arm: one schedule's, or that of the digests of several; "" for none."""
         digests = [schedule.digest for schedule in self.schedules_on(arm)]
         if len(digests) < 2:
             return "".join(digests)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def calls(self, hops: Sequence[Hop]) -> tuple[tuple[PlannedCall, ...], ...]:
-        """The calls that each request makes on those hops in their order, if none fails."""
-        return tuple(
-            tuple(call for call in _calls(planned.task) if call.hop in hops) for planned in self.pairs
-        )
+    @property
+    def calls(self) -> tuple[tuple[PlannedCall, ...], ...]:
+        """The calls that each request makes in their order, if none fails."""
+        return tuple(tuple(_calls(planned.task)) for planned in self.pairs)
 
     @property
     def timeouts_s(self) -> dict[Hop, float]:
         """The limit of one attempt on each hop."""
         policy = self.profile.policy
-        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout}
+        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout, AGENT: policy.run_timeout}
 
     def faulted(self, arm: str) -> bool:
         """Whether a schedule acts on that arm."""
@@ -146,7 +145,7 @@ class PlannedCell:
             return None
         return predict(
             schedules,
-            self.calls([schedule.hop for schedule in schedules]),
+            self.calls,
             retries=self.profile.policy.retries,
             timeouts_s=self.timeouts_s,
             in_process="tool" not in self.comparison.arm(arm).hops,
@@ -290,6 +289,7 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 
 def _calls(task: Task) -> Iterator[PlannedCall]:
     """What a run calls if nothing fails, as the schedules need to know it."""
+    yield PlannedCall(hop=AGENT, index=0)
     for step in steps(task):
         call = step.call
         has_effect = call is not None and call.name in SIDE_EFFECT_TOOLS and not call.refused

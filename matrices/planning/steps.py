@@ -12,6 +12,8 @@ from matrices.spec.suites import ExpectedCall, Task
 
 MODEL: Hop = "model"
 TOOL: Hop = "tool"
+AGENT: Hop = "agent"
+"""The client's call of the agent, which is no step of a scenario."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

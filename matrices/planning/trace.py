@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from matrices.planning.expectation import (
     ExpectedError,
     ExpectedRun,
     PlannedFault,
+    waits_of,
 )
-from matrices.planning.steps import MODEL, TOOL, steps
+from matrices.planning.steps import AGENT, MODEL, TOOL, steps
 from matrices.spec.suites import ExpectedCall, Task
 from treni.errors import Code
 
@@ -50,6 +50,8 @@ def expected_run(
     run = _Run(task=task, terms=terms, request_index=request_index)
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
+    if not run.enter():
+        return run.made(calls=0, turns=0)
     done: Counter[Hop] = Counter()
     for step in steps(task):
         if not run.call(step.hop, step.index, step.call):
@@ -71,6 +73,15 @@ class _Run:
     may_have_effects: bool = False
     error: ExpectedError | None = None
     lost: bool = False
+    entry: ExpectedAttempt | None = None
+
+    def enter(self) -> bool:
+        """Follows the client's call of the agent, which only a fault makes one to speak of; whether it arrives."""
+        (one,) = self.predicted.get((AGENT, 0), [None])
+        if one is None or one.fault is None:
+            return True
+        self.entry = self._attempt(AGENT, 0, None, one)
+        return self.entry.tool_runs
 
     def call(self, hop: Hop, index: int, call: ExpectedCall | None) -> bool:
         """Follows one call over its attempts; whether the run goes on after it."""
@@ -155,8 +166,24 @@ class _Run:
 
     def made(self, *, calls: int, turns: int) -> ExpectedRun:
         """The run as followed so far."""
-        waits_s = math.fsum(one.backoff_s + one.held_s for one in self.attempts)
+        entry = self.entry
+        if entry is not None and entry.outcome != "ok":
+            # Whatever became of the run, the client is told nothing else, and has no record.
+            assert entry.fault is not None
+            assert entry.kinds is not None
+            (kind,) = entry.kinds
+            definite = entry.outcome == "fail"
+            self.lost = True
+            self.error = ExpectedError(
+                code=entry.code,
+                kind=kind,
+                definite=definite,
+                hop=AGENT,
+                fault_id=entry.fault.id if definite else "",
+            )
+        waits_s = waits_of(entry, self.attempts)
         return ExpectedRun(
+            entry=entry,
             attempts=tuple(self.attempts),
             calls=self.task.expect.calls[:calls],
             turns=turns,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from matrices.checks.check import CellJudgement
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Expectation, ExpectedPair
+from matrices.planning.plan import AA_CELL
 from matrices.statistics.estimates import (
     CONFIDENCE,
     Estimate,
@@ -38,7 +39,7 @@ from matrices.statistics.verdicts import (
 )
 from treni.errors import TreniError
 
-AA = "aa"
+AA = AA_CELL
 """The name of the cell that runs the baseline against itself."""
 
 SILENT = Judgement(verdict=Verdict.INCONCLUSIVE, leaning=Verdict.INCONCLUSIVE)

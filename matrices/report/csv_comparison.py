@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from matrices.report.csv_columns import SCHEMA, Column
-from matrices.report.tables import CellRow, ms, number, yes
+from matrices.report.figures import ArmFigures, CellFigures, Figures
+from matrices.report.formats import ms, number, yes
 from matrices.statistics.estimates import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class CellRow:
+    """A row of comparison.csv; `floor_s` is None where there is no floor."""
+
+    cell: CellFigures
+    floor_s: float | None
+
+    @property
+    def first(self) -> ArmFigures:
+        """The figures of the row's baseline arm."""
+        return self.cell.arms[0]
+
+    @property
+    def second(self) -> ArmFigures:
+        """The figures of the row's compared arm, in the A/A row of the baseline's second instance."""
+        return self.cell.arms[1]
+
+
+def cell_rows(figures: Figures) -> list[CellRow]:
+    """The rows of comparison.csv."""
+    floor_s = None if figures.floor is None else figures.floor.bound_s
+    return [CellRow(cell, floor_s) for cell in figures.cells]
+
 
 COMPARISON: tuple[Column[CellRow], ...] = (
     Column("profile", "full name of the profile; `aa` for the A/A cell", lambda r: r.cell.config.profile),

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from matrices.evidence.manifest import Manifest
 from matrices.report.csv_columns import SCHEMA, Column
-from matrices.report.csv_comparison import COMPARISON
+from matrices.report.csv_comparison import COMPARISON, cell_rows
 from matrices.report.csv_summary import SUMMARY, ArmRow
 from matrices.report.figures import Figures
-from matrices.report.tables import cell_rows
 
 Row = TypeVar("Row")
 

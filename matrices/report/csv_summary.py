@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from matrices.report.csv_columns import SCHEMA, Column
 from matrices.report.figures import ArmFigures, CellFigures
-from matrices.report.tables import latency_ms, ms, number
+from matrices.report.formats import latency_ms, ms, number
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from typing import Any
 from matrices.report.comparison import AA, PairedLatency
 from matrices.report.csv_files import comparison_csv, schema_of, summary_csv
 from matrices.report.figures import ArmFigures, CellFigures, Figures
-from matrices.report.markdown import markdown, sentence
-from matrices.report.tables import UNBOUNDED
+from matrices.report.formats import UNBOUNDED
+from matrices.report.markdown import markdown
+from matrices.report.sections import document
+from matrices.report.sections.verdict import sentence
 from treni.storage import write_whole
 
 
@@ -78,7 +80,7 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "site": cell.config.site,
         "schedule_hash": cell.config.schedule_hash,
         "complete": cell.complete,
-        "sentence": sentence(figures, cell),
+        "sentence": sentence(figures, cell).text,
         "remark": cell.remark,
         "verdict": cell.verdict,
         "reliability": cell.reliability_verdict,
@@ -134,7 +136,7 @@ def render(figures: Figures) -> dict[str, str]:
     """The text of each file of the report, by file name."""
     return {
         "summary.json": json.dumps(summary(figures), ensure_ascii=False, allow_nan=False, indent=2) + "\n",
-        "summary.md": markdown(figures),
+        "summary.md": markdown(document(figures)),
         "summary.csv": summary_csv(figures),
         "comparison.csv": comparison_csv(figures),
     }

@@ -15,13 +15,14 @@ from matrices.arms.arm import Arm, Comparison
 from matrices.evidence.campaign import MARGIN, Options, plan_campaign
 from matrices.planning.plan import PlannedCell
 from matrices.running.client import AgentClient
+from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.echo import METHOD
 from matrices.topologies.local import LocalTopology
 from matrices.topologies.processes import start_child
 from tools_svc.registry import tool_specs
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, inference_pb2_grpc
 
@@ -76,6 +77,7 @@ async def run(model_dir: str, requests: int) -> Costs:
             toxiproxy=None,
         )
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))
+        refuse_impossible(campaign)
         cell = campaign.cells[-1]
         async with LocalTopology.start(cell, campaign, {}) as topology:
             echo = await start_child(
@@ -96,10 +98,8 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
     clients = {arm: AgentClient(topology.address(arm)) for arm in cell.arms}
     async with (
-        grpc.aio.insecure_channel(echo_address, options=list(metadata.CHANNEL_OPTIONS)) as echo_channel,
-        grpc.aio.insecure_channel(
-            topology.addresses[baseline.model], options=list(metadata.CHANNEL_OPTIONS)
-        ) as runtime_channel,
+        open_channel(echo_address) as echo_channel,
+        open_channel(topology.addresses[baseline.model]) as runtime_channel,
     ):
         echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = echo_channel.unary_unary(METHOD)
         generate = inference_pb2_grpc.InferenceServiceStub(runtime_channel).Generate

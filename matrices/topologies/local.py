@@ -15,8 +15,9 @@ from typing import Any
 import grpc
 import psutil
 
-from chaos.deliveries import read_deliveries
+from chaos.deliveries import DeliveryLog, read_deliveries
 from chaos.faults import FAULTS
+from chaos.lanes import open_lanes
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.arms.parts import Part
 from matrices.evidence import events as ev
@@ -25,7 +26,7 @@ from matrices.planning.plan import PlannedCell
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.supervisor import Ward
 from tools_svc.ledger_append import read_effects
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
@@ -92,6 +93,24 @@ class LocalTopology:
     def address(self, arm: str) -> str:
         """Where the arm's AgentService answers."""
         return self._children[self._arms.arm(arm).agent].address
+
+    @asynccontextmanager
+    async def lanes(self, cell: PlannedCell) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+        """Channels to the agents with a lane for each fault of the client's calls, by arm; none where there is none."""
+        schedule = next((one for one in cell.schedules if one.hop == "agent" and one.rules), None)
+        channels: dict[str, grpc.aio.Channel] = {}
+        async with AsyncExitStack() as stack:
+            for arm in cell.arms if schedule is not None else ():
+                log = stack.enter_context(DeliveryLog(_deliveries_path(self._folder, arm)))
+                opening = open_lanes(
+                    self._toxiproxy.address,
+                    hop="agent",
+                    upstream=self.address(arm),
+                    schedule=schedule,
+                    deliveries=log,
+                )
+                channels[arm] = await stack.enter_async_context(opening)
+            yield channels
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -280,6 +299,6 @@ async def _start_roles(
 
 
 async def _info(address: str) -> inference_pb2.InfoResponse:
-    async with grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS)) as channel:
+    async with open_channel(address) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)

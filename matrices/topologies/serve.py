@@ -23,7 +23,8 @@ from matrices.planning.plan import policy_of, schedules_of
 from matrices.spec.profiles import Profile
 from matrices.topologies.processes import die_with_parent
 from tools_svc.protocol import ToolsConfig
-from treni import metadata, serving
+from treni import serving
+from treni.channels import open_channel
 from treni.errors import TreniError
 
 Config = dict[str, Any]
@@ -106,7 +107,10 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
             server = await inference.start(
                 core,
                 port=config["port"],
-                interceptors=[FaultInjector("model", hop_deliveries)],
+                interceptors=[
+                    FaultInjector("model", hop_deliveries),
+                    FaultInjector("agent", deliveries),
+                ],
                 others=[] if config["agent"] is None else [add_agent],
             )
             try:
@@ -118,6 +122,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _controller(config: Config) -> AsyncIterator[str]:
     """The agent of an arm that reaches its model over a hop."""
+    from chaos.injector import FaultInjector
     from controller.remote import RemoteModel
     from controller.server import AgentServicer, start
 
@@ -133,7 +138,7 @@ async def _controller(config: Config) -> AsyncIterator[str]:
                 policy=policy_of(_profile(config), seed=config["seed"]),
                 annotate=_annotate(config),
             )
-            server = await start(servicer, port=config["port"])
+            server = await start(servicer, port=config["port"], interceptors=[FaultInjector("agent", log)])
             try:
                 yield server.address
             finally:
@@ -161,7 +166,7 @@ async def _agents_tools(config: Config, log: DeliveryLog) -> AsyncIterator[ToolP
 async def _way(config: Config, hop: Hop, upstream: str, log: DeliveryLog) -> AsyncIterator[grpc.aio.Channel]:
     """The channel of the agent's hop: through proxies where faults can be put on it, straight where not."""
     if hop not in config["faultable"]:
-        async with grpc.aio.insecure_channel(upstream, options=list(metadata.CHANNEL_OPTIONS)) as channel:
+        async with open_channel(upstream) as channel:
             yield channel
         return
     from chaos.lanes import open_lanes

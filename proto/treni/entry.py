@@ -7,10 +7,12 @@ stderr, and never ends in a traceback.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NoReturn, TextIO, TypeVar, cast
 
@@ -61,24 +63,49 @@ class _Edge(click.Command):
             status = super().main(given, *rest, **options)
             sys.exit(status if isinstance(status, int) else 0)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """What the command's function gives."""
-        try:
-            return super().invoke(ctx)
-        except OSError as error:
-            # Here, since click has an end of its own for a reader that has gone.
-            sys.exit(_end(error))
-
 
 class Command(_Edge):
     """A command of a program."""
 
 
 class Group(_Edge, click.Group):
-    """A command with commands of its own, which are made the same way."""
+    """A command with commands of its own, which are made the same way.
+
+    `lazy` names further ones as "module:attribute", each imported when it is asked for: none waits for what another
+    needs.
+    """
 
     command_class = Command
     group_class = type
+
+    def __init__(self, name: str | None, *, lazy: Mapping[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self._lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, in the order of the alphabet."""
+        return sorted({*super().list_commands(ctx), *self._lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, None where there is none."""
+        place = self._lazy.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = place.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds: NaN and infinities, which pass every comparison or lie at its end, are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; fails for what is none."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
 
 
 def command(name: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Command]:
@@ -149,9 +176,12 @@ def guarded() -> Iterator[None]:
         try:
             _open_streams(stack)
             yield
+            sys.stdout.flush()
         except SystemExit:
             # A result that was lost has the last word on how a command ends that ended itself.
-            if (lost := _lost_result()) is not None:
+            try:
+                sys.stdout.flush()
+            except (TreniError, _ReaderGone) as lost:
                 sys.exit(_end(lost))
             raise
         except BaseException as error:
@@ -164,17 +194,27 @@ def _end(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        error.show()
+        if os.environ.get(logs.FORMAT_VARIABLE) == "json":
+            _log.error("the command is used wrongly", extra={"got": error.format_message()})
+        else:
+            error.show()
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        click.echo("interrupted", err=True)
+        note("interrupted")
         return Exit.INTERRUPTED
-    lost = _lost_result()
-    if isinstance(lost, BrokenPipeError):
+    if isinstance(error, _ReaderGone):
         return Exit.PIPE_CLOSED
-    told = _told(error) if lost is None or isinstance(error, TreniError) else lost
+    told = _told(error)
     _tell(told)
     return Exit.USAGE if told.code is Code.INVALID_ARGUMENT else Exit.ERROR
+
+
+def note(message: str) -> None:
+    """Says something beside the data: a line on stderr, in the form of the log where that is JSON."""
+    if os.environ.get(logs.FORMAT_VARIABLE) == "json":
+        _log.info(message)
+    else:
+        click.echo(message, err=True)
 
 
 def cause(error: BaseException) -> BaseException:
@@ -241,16 +281,65 @@ def _open_streams(stack: contextlib.ExitStack) -> None:
             cast(Any, stream).reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    if not isinstance(sys.stderr, _Forgiving):
-        stack.callback(setattr, sys, "stderr", sys.stderr)
-        sys.stderr = cast(TextIO, _Forgiving(sys.stderr))
+    for name, wrap in (("stderr", _Forgiving), ("stdout", _Result)):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, wrap):
+            stack.callback(setattr, sys, name, stream)
+            setattr(sys, name, wrap(stream))
     if sys.stdout is None:
+        sys.stdout = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         raise invalid_argument(
             "stdout_closed",
             expected="a standard output for the result",
             got="a closed one",
             todo="send it to a file, or to /dev/null",
         )
+
+
+class _ReaderGone(Exception):
+    """Nobody reads stdout any more."""
+
+
+class _Result:
+    """Stdout, whose refusals are the program's own errors and no other file's."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """How much of the text was taken: all. Raises `_ReaderGone`, and as `storage_error` does."""
+        # Click tries whether a stream takes bytes or text, with nothing of either, and hears no other refusal.
+        if not isinstance(text, str):
+            raise TypeError("text is written here")
+        if not text:
+            return 0
+        with self._refusing():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Writes what is held. Raises as `write` does."""
+        with self._refusing():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._silence()
+            if isinstance(error, BrokenPipeError):
+                raise _ReaderGone from None
+            raise storage_error(error, expected="stdout to take the result") from None
+
+    def _silence(self) -> None:
+        """What is left goes nowhere: Python writes it when it ends, and would fail again."""
+        if self._stream is sys.__stdout__:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Forgiving:
@@ -272,23 +361,3 @@ class _Forgiving:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _lost_result() -> BrokenPipeError | TreniError | None:
-    """Why stdout did not take what was printed, None if it did; Python then does not try again when it ends."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError as error:
-        _silence_stdout()
-        return error
-    except OSError as error:
-        _silence_stdout()
-        return storage_error(error, expected="stdout to take the result")
-    return None
-
-
-def _silence_stdout() -> None:
-    if sys.stdout is sys.__stdout__:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.close(nowhere)

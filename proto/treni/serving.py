@@ -13,7 +13,8 @@ from grpc_reflection.v1alpha import reflection
 
 from treni import metadata
 from treni.errors import Code, TreniError
-from treni.malformed import MalformedRequests
+from treni.guard import Guard
+from treni.limits import MODEL_REQUEST, Limit
 
 AddService = Callable[[grpc.aio.Server], str]
 """Adds a service to a server that has not started, and says the service's full name."""
@@ -41,37 +42,39 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-    max_request_bytes: int = metadata.MAX_MESSAGE_BYTES,
-    max_concurrent_rpcs: int | None = None,
+    request_limit: Limit = MODEL_REQUEST,
 ) -> RunningServer:
     """A started server of the services, with standard health and reflection; port 0 picks a free one.
 
     Raises UNAVAILABLE when the address cannot be bound.
     """
-    options = {**dict(metadata.SERVER_OPTIONS), "grpc.max_receive_message_length": max_request_bytes}
-    server = grpc.aio.server(
-        interceptors=[MalformedRequests(), *interceptors],
-        options=list(options.items()),
-        maximum_concurrent_rpcs=max_concurrent_rpcs,
-    )
+    # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
+    options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * request_limit.most)]
+    guard = Guard(request_limit)
+    server = grpc.aio.server(interceptors=[guard, *interceptors], options=options)
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        bound_port = server.add_insecure_port(f"{host}:{port}")
+        bound_port = server.add_insecure_port(address_of(host, port))
     except RuntimeError as error:
         raise TreniError(
             Code.UNAVAILABLE,
             "address_not_bound",
-            expected=f"{host}:{port} to be free",
+            expected=f"{address_of(host, port)} to be free",
             got=str(error),
             todo="use another port, or 0 for any free one",
         ) from error
     await server.start()
     for name in ("", *names):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return RunningServer(address=f"{host}:{bound_port}", server=server, health_servicer=health_servicer)
+    return RunningServer(address=address_of(host, bound_port), server=server, health_servicer=health_servicer)
+
+
+def address_of(host: str, port: int) -> str:
+    """The address as "host:port", an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 async def until_told_to_stop(ready: Mapping[str, str]) -> None:

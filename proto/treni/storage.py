@@ -7,6 +7,7 @@ import errno
 import fcntl
 import itertools
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,15 @@ def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raises as `storage_error` does if no file could be written at `path`; leaves none there."""
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 class AppendOnlyFile:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import random
 import shlex
@@ -20,6 +19,7 @@ from runtime_svc.bench import openai
 from runtime_svc.bench.contender import Absent, Failed, Started
 from runtime_svc.bench.openai import Answer
 from runtime_svc.bench.record import Cold
+from treni.channels import open_http
 from treni.errors import invalid_argument
 
 POLL_S = 0.05
@@ -212,27 +212,17 @@ class EndpointContender:
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    """A client of the server at `url`; a proxy of the environment never stands between us and this machine.
-
-    Raises INVALID_ARGUMENT for what is no URL.
-    """
+    """A client of the server at `url`. Raises INVALID_ARGUMENT for what is no URL."""
     try:
         parts = httpx.URL(url)
         host, port = parts.host, parts.port
         if not host or not 1 <= (80 if port is None else port) <= 65535:
             raise ValueError("no host, or no port from 1 to 65535")
-        return httpx.AsyncClient(base_url=url, timeout=None, trust_env=not _is_loopback(host))
+        return open_http(base_url=url, timeout=None)
     except (httpx.InvalidURL, ValueError) as error:
         raise invalid_argument(
             "peer_invalid", expected="the URL of a server", got=f"{url}: {error}", todo="correct --peer"
         ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _spoken(answer: Answer) -> tuple[float, float]:

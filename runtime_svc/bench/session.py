@@ -12,7 +12,6 @@ from typing import TypeVar
 from runtime_svc.bench.bounds import model_of
 from runtime_svc.bench.child import ChildSettings
 from runtime_svc.bench.contender import Absent, Contender, Failed
-from runtime_svc.bench.endpoint import EndpointContender
 from runtime_svc.bench.machine import machine, sm_clock_mhz
 from runtime_svc.bench.process import PEERS, TRENI, ChildContender, Kind, prompt_ids
 from runtime_svc.bench.record import Contender as Record
@@ -267,6 +266,8 @@ def _peer(plan: Plan, config: ModelConfig, name: str) -> Contender:
             measure_limit_s=s.measure_limit_s,
             limit_s=s.peer_limit_s,
         )
+    from runtime_svc.bench.endpoint import EndpointContender  # what it needs, a bench without a URL does not
+
     url, _, command = name.partition("=")
     return EndpointContender(
         url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -20,6 +21,8 @@ KERNELS = Path(__file__).parent / "kernels"
 
 ARCHITECTURE = "sm_90a"
 """Hopper with its own instructions: the one architecture that the kernels are written for."""
+
+_log = logging.getLogger(__name__)
 
 _NO_DEFINES: Mapping[str, int] = {}
 _OPTIONS = ("--std=c++17", "--device-as-default-execution-space", "--ptxas-options=-v")
@@ -59,6 +62,7 @@ def cached(name: str, defines: Mapping[str, int] = _NO_DEFINES) -> Path:
         digest.update(b"\0" + part.encode())
     path = cache_folder() / "cubins" / f"{name}-{ARCHITECTURE}-{digest.hexdigest()[:24]}.cubin"
     if not path.is_file():
+        _log.info("compiling a kernel, once for this machine", extra={"kernel": name})
         code = nvrtc.compile(sources, options).code
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and renamed: another process never reads half a file.

@@ -21,12 +21,13 @@ def refuse_absent() -> None:
     except OSError as error:
         raise unavailable("NVIDIA's driver", str(error), instead) from None
     device, major = ctypes.c_int(), ctypes.c_int()
-    for name, status in (
-        ("cuInit", lambda: driver.cuInit(0)),
-        ("cuDeviceGet", lambda: driver.cuDeviceGet(ctypes.byref(device), 0)),
-        ("cuDeviceGetAttribute", lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)),
-    ):
-        if code := status():
+    calls: tuple[tuple[str, tuple[object, ...]], ...] = (
+        ("cuInit", (0,)),
+        ("cuDeviceGet", (ctypes.byref(device), 0)),
+        ("cuDeviceGetAttribute", (ctypes.byref(major), _MAJOR, device)),
+    )
+    for name, arguments in calls:
+        if code := getattr(driver, name)(*arguments):
             raise unavailable("an NVIDIA GPU", f"{name} says {code}", instead)
     if major.value != 9:
         raise unavailable("a GPU of compute capability 9.0 (Hopper)", f"{major.value}", instead)

@@ -10,12 +10,14 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from matrices.cli.main import main
 from tests.matrices import harness as h
@@ -26,21 +28,42 @@ TREAT = re.compile(r"expected .+; got .+; .+|^Usage: .+\n.*\n\nError: .+", re.DO
 """What a user reads: what was expected, what there was, and what to do, or how the command is used."""
 
 
-def run(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[str]:
-    """`treni-route ARGUMENTS` in a process of its own."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str | bytes, **options: Any) -> Ended:
+    """`treni-route ARGUMENTS`, in this process where that shows the same, else in one of its own."""
+    handed_on = arguments[:1] == ("serve",) or arguments[:2] == ("bench", "runtime")
+    if options or handed_on or any(isinstance(argument, bytes) for argument in arguments):
+        return _in_a_process(arguments, options)
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="treni-route")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return _checked(Ended(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr))
+
+
+def _in_a_process(arguments: Sequence[str | bytes], options: Mapping[str, Any]) -> Ended:
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": h.WAIT_S} | dict(options)
     command: Sequence[str | bytes] = [sys.executable, "-m", "matrices", *arguments]
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": h.WAIT_S} | options
     ended = subprocess.run(command, text=True, errors="replace", check=False, **settings)
-    assert "Traceback" not in (ended.stderr or "")
-    assert "Exception ignored" not in (ended.stderr or "")
-    assert "internal_error" not in (ended.stderr or "")
+    return _checked(Ended(returncode=ended.returncode, stdout=ended.stdout or "", stderr=ended.stderr or ""))
+
+
+def _checked(ended: Ended) -> Ended:
+    for word in ("Traceback", "Exception ignored", "this is a bug"):
+        assert word not in ended.stderr
     return ended
 
 
 def refused(*arguments: str | bytes, status: int = 2, **options: Any) -> str:
     """What stderr says when the command refuses."""
     ended = run(*arguments, **options)
-    assert (ended.returncode, ended.stdout or "") == (status, ""), ended.stderr
+    assert (ended.returncode, ended.stdout) == (status, ""), ended.stderr
     assert TREAT.search(ended.stderr), ended.stderr
     return ended.stderr
 
@@ -56,7 +79,10 @@ def unwritable(tmp_path: Path) -> Path:
 def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     yield path
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
             yield from _commands(inner, (*path, name))
 
 
@@ -128,7 +154,6 @@ def test_every_command_refuses_what_it_does_not_know(path: tuple[str, ...]) -> N
         ("bench", "runtime", "--threads", "0"),
         ("bench", "runtime", "--measure-limit-s", "nan"),
         ("bench", "runtime", "--peer", "http://[::1"),
-        ("bench", "runtime", "--model", "/nonexistent"),
         ("bench", "runtime", "--show", "/nonexistent"),
         ("bench", "runtime", "--json", "/nonexistent/a.json"),
         ("bench", "runtime", "--plot", "/nonexistent/a.svg"),
@@ -148,8 +173,14 @@ def test_every_command_refuses_what_it_does_not_know(path: tuple[str, ...]) -> N
 def test_wrong_use_ends_with_2_and_a_line_before_anything_runs(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    refused(*arguments, cwd=tmp_path, env=os.environ | {"PYTHONPATH": _here()})
+    with contextlib.chdir(tmp_path):
+        refused(*arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("bench", "runtime"), ("serve", "runtime")], ids=" ".join)
+def test_a_model_that_is_not_there_is_told_by_path(command: tuple[str, ...]) -> None:
+    assert "config.json in /nonexistent" in refused(*command, "--model", "/nonexistent", status=1)
 
 
 def _here() -> str:
@@ -258,8 +289,8 @@ def test_a_closed_stdout_is_refused(arguments: tuple[str, ...]) -> None:
     assert "got a closed one" in ended.stderr
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("arguments", PRINTING[1::2], ids=" ".join)
 def test_a_stdout_that_cannot_write_a_character_costs_no_result(
     arguments: tuple[str, ...], encoding: str
 ) -> None:

@@ -11,6 +11,9 @@ import pytest
 
 from matrices.evidence.events import Deliveries, Outcome
 from matrices.evidence.history import read_history
+from matrices.planning.plan import plan_cell
+from matrices.spec.profiles import load_profile
+from matrices.spec.suites import load_suite
 from tests.matrices import harness as h
 
 KIND = '''
@@ -63,7 +66,7 @@ retries = 1
 
 [faults]
 by = "request"
-seed = 1
+seed = 2
 
 [[faults.rules]]
 kind = "detour"
@@ -152,10 +155,65 @@ def test_a_campaign_delivers_observes_and_judges_it_beside_faults_on_the_other_h
             for kind in ("detour", "status")
         ),
     }
-    assert any(isinstance(event, Outcome) and event.error is not None for event in events)
+    failed = [event.error.hop for event in events if isinstance(event, Outcome) and event.error is not None]
+    assert failed != []
     for row in (result.comparison("detour"), result.comparison("detourt")):
         assert row["faults_planned"] == row["faults_delivered"] == row["faults_observed"] != "0"
         assert row["findings"] == "0"
+
+
+BY_ATTEMPT = """
+name = "both"
+title = "Rules by attempt on both hops"
+
+[policy]
+tool_timeout = "5s"
+model_timeout = "60s"
+run_timeout = "300s"
+retries = 0
+backoff_initial = "1ms"
+
+[faults]
+by = "attempt"
+
+[[faults.rules]]
+kind = "status"
+every = 3
+
+[[faults.rules]]
+hop = "model"
+kind = "reset"
+every = 5
+"""
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+def test_the_counts_of_two_hops_go_on_where_a_killed_harness_left_them(tmp_path: Path) -> None:
+    """What fails on one hop keeps the other from being reached: each count lags by what the other cut off."""
+    profile = tmp_path / "both.toml"
+    profile.write_text(BY_ATTEMPT, encoding="utf-8")
+    out = tmp_path / "out"
+    process = h.start(str(profile), "--suite", "tool_only", "--runs", "3", "--out", str(out))
+    h.wait_for(lambda: _completed(out) >= 5, process)
+    process.kill()
+    process.communicate()
+    h.wait_gone(h.pids_of(out, "both").values())
+    result = h.resume(h.folder_in(out))
+    assert result.status in (0, 3), result.stderr
+    assert h.verb("check", result.folder).returncode == 0
+    first, second = (event for event in h.events(out) if event["type"] == "cell" and event["cell"] == "both")
+    assert first["start_counter"] == {"external/tool": 2, "external/model": 2}
+    assert second["start_counter"]["external/tool"] > 2
+    assert second["start_counter"]["external/model"] > second["start_counter"]["external/tool"]
+    prediction = plan_cell(load_profile(profile), load_suite("tool_only"), runs=3).prediction("external")
+    assert prediction is not None
+    assert int(result.summary("both", "external")["errors"]) == prediction.errors > 2
+    assert {fault.hop for request in prediction.requests for fault in request.faults} == {"tool", "model"}
+
+
+def _completed(out: Path) -> int:
+    return sum(event["type"] == "pair_complete" and event["cell"] == "both" for event in h.events(out))
 
 
 def test_its_keys_are_checked_like_those_of_ours(tmp_path: Path, package: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
-from runtime_svc.provenance import FOREIGN, SPOKEN, WRITTEN, Traced, concat, join, origin_of, written
+from runtime_svc.provenance import FOREIGN, SPOKEN, WRITTEN, Safe, Traced, concat, join, origin_of, written
 
 # In these texts the origin can be read off the letter, so that what an operation made can be judged alone:
 # a letter of "abc, \n" is foreign, one of "xyz;\t" the template's, one of "mno" the model's.
@@ -119,6 +120,23 @@ def test_it_is_a_string_like_any_other() -> None:
     assert text in ("system", "user")
     assert "se" in text
     with pytest.raises(TypeError):
+        text["role"]
+    with pytest.raises(TypeError):
         text + 1
     with pytest.raises(TypeError):
         1 + text
+
+
+def test_escaped_text_escapes_it_as_it_does_any_other() -> None:
+    assert written("<") + Markup("<b>") == Markup("&lt;<b>")
+    assert Markup("<b>") + written("<") == Markup("<b>&lt;")
+
+
+def test_safe_text_escapes_what_it_is_added_to_and_keeps_origins() -> None:
+    safe = Safe("<b>", FOREIGN)
+    for made, plain in ((written("<|x|>") + safe, "&lt;|x|&gt;<b>"), (safe + written("a&"), "<b>a&amp;")):
+        assert made == plain
+    assert origin_of(safe + written("a&")) == bytes([FOREIGN] * 3 + [WRITTEN] * 6)
+    assert origin_of(written("a<") + safe) == bytes([WRITTEN] * 5 + [FOREIGN] * 3)
+    assert origin_of(safe[1:] + safe) == bytes(5)
+    assert safe + safe == "<b><b>"

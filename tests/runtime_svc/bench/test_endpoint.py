@@ -137,9 +137,8 @@ def test_what_is_no_url_is_told_before_anything_runs(url):
         contender(url)
 
 
-def test_a_proxy_of_the_environment_is_not_between_us_and_this_machine(monkeypatch):
+def test_a_proxy_of_the_environment_is_not_between_us_and_the_server(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for url in ("http://127.0.0.1:8000/v1", "http://[::1]:8000/v1", "http://localhost:8000/v1"):
+    for url in ("http://127.0.0.1:8000/v1", "http://[::1]:8000/v1", "http://models.example/v1"):
         assert contender(url)._client._mounts == {}
-    assert contender("http://models.example/v1")._client._mounts != {}
