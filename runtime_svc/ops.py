@@ -44,7 +44,7 @@ class Ops(Protocol):
 
     @property
     def backend(self) -> str:
-        """Its name in every record."""
+        """The name of the backend in every record."""
 
     @property
     def device(self) -> str:

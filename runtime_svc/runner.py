@@ -48,7 +48,7 @@ class Runner(Protocol):
 
     @property
     def backend(self) -> str:
-        """Its name in every record: "numpy" or "cupy"."""
+        """The name of the backend in every record: "numpy" or "cupy"."""
 
     @property
     def device(self) -> str:

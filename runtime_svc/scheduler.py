@@ -41,16 +41,16 @@ class Work(Protocol):
         """Why nobody wants it any longer; None while somebody does."""
 
     def begin(self) -> Prompt:
-        """It is admitted. Raises `TreniError` to refuse itself."""
+        """The prompt of the work, which is admitted now. Raises `TreniError` to refuse itself."""
 
     def token(self, token: Sampled, *, last: bool) -> None:
-        """Its next token; the `last` one ends the model's turn and is no text."""
+        """The work's next token is there; the `last` one ends the model's turn and is no text."""
 
     def end(self, reason: str, *, reused: int) -> None:
-        """It is complete: "stop" or "length". `reused` prompt tokens were not computed."""
+        """The work is complete: "stop" or "length". `reused` prompt tokens were not computed."""
 
     def fail(self, error: TreniError) -> None:
-        """It is over without an answer."""
+        """The work is over without an answer."""
 
 
 @dataclass(kw_only=True, eq=False, slots=True)

@@ -21,7 +21,7 @@ from treni.v1.common_pb2 import ToolSpec
 MAX_AMOUNT = 1_000_000_000
 _SYNCHRONOUS: dict[LedgerSync, str] = {"disk": "FULL", "process": "NORMAL"}
 LOCK_WAIT_S = 60.0
-"""For a writer that hangs, not for one that is slow: SQLite lets waiters try in no order, so that some wait long."""
+"""The limit for a writer that hangs: SQLite lets waiters try in no order, so that some wait long."""
 
 SPEC = make_spec(
     name="ledger_append",

@@ -1,4 +1,4 @@
-"""This runtime as a contender: a `Runner`, without the engine, scheduler and services above it."""
+"""The contender that is this runtime: a `Runner`, without the engine, scheduler and services above it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Treni:
         return made
 
     def floors(self) -> dict[str, float]:
-        """Of the device that the backend computes on."""
+        """The floors of the device that the backend computes on."""
         from runtime_svc.bench import floors
 
         if self._runner.backend == "cupy":

@@ -45,7 +45,7 @@ class Encoder:
 
     @property
     def identity(self) -> str:
-        """Its directory's name, and the beginning of the digest of what is in it."""
+        """The name of the encoder's directory, and the beginning of the digest of what is in it."""
         return f"{self._directory.resolve().name} {sha256(self._directory)[:12]}"
 
     @property

@@ -19,7 +19,7 @@ from runtime_svc.weights.safetensor import to_bfloat16
 from treni.errors import Code, TreniError, invalid_argument
 
 MAX_SHARD_BYTES = 4_000_000_000
-"""As the published directories are cut: one file for Qwen3-0.6B, two for Qwen2.5-3B, three for Qwen3-4B."""
+"""The size of published files: Qwen3-0.6B comes in one, Qwen2.5-3B in two, Qwen3-4B in three."""
 
 _CHUNK = 1 << 24
 """Values made at once: 32 MB of random bits, and as much of weights."""

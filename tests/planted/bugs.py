@@ -17,7 +17,7 @@ _WITHOUT_KEYS = ("--no-idempotency",)
 KEYS = (
     Bug(
         name="key-of-each-attempt",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="                    idempotency_key=key,\n",
         new='                    idempotency_key=f"{key}/{context.key.attempt}" if key else "",\n',
         breaks="a retry is a new effect, and the record still says one key",
@@ -26,7 +26,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-calls",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.run_id}/0"',
         breaks="the second call of a run replays the first or is refused",
@@ -34,7 +34,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-runs",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.task_id}/{self.hop_calls}"',
         breaks="a run that repeats a task writes nothing and is told that it did",
@@ -413,7 +413,7 @@ RECORDS = (
     ),
     Bug(
         name="error-swallowed-by-the-loop",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="        except HopFailed:\n",
         new="        except KeyboardInterrupt:\n",
         breaks="a failed hop is told to the model, which answers something",

@@ -22,10 +22,10 @@ from typing import Any
 import grpc
 import pytest
 
-from controller.loop import unknown_tool
 from controller.policy import Policy
 from controller.ports import AttemptKey, Call, ToolPort
 from controller.remote import open_channel
+from controller.run import unknown_tool
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
 from runtime_svc.internal import add_internal_agent, own_tools

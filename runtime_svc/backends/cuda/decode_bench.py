@@ -134,7 +134,7 @@ class Bench:
         return self.view(self.loaded.address + offset, (size,), self.cupy.float32)
 
     def reference(self, row: Row, token: int) -> tuple[Any, float]:
-        """Of a row that was decoded: logits (vocabulary,) in float32, and how far its keys and values are off.
+        """The logits (vocabulary,) in float32 of a row that was decoded, and how far its keys and values are off.
 
         The logits follow from the cache as it is, the row's own keys and values in it: one that lies midway between
         two halves would have either rounding right, and a second rounding here could take the other one. That the
@@ -183,7 +183,7 @@ class Bench:
         return logits, float(np.max(off))
 
     def bytes_read(self, positions: list[int]) -> int:
-        """That a step must read: each weight once, and the rows' keys and values."""
+        """The bytes that a step must read: each weight once, and the rows' keys and values."""
         c = self.config
         layer = c.qkv_width * c.hidden + c.heads * c.head_dim * c.hidden + 3 * c.ffn * c.hidden
         cached = sum(positions) * c.layers * 2 * c.kv_heads * c.head_dim
@@ -316,7 +316,7 @@ class _watched:
 
 
 def main() -> None:
-    """See the module."""
+    """Runs the bench that the module describes, with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=MODELS, action="append", help="all if not given")
     parser.add_argument("--variant", choices=VARIANTS, action="append", help="the default if not given")

@@ -134,7 +134,7 @@ class DecodeShape:
 
     @classmethod
     def of(cls, config: ModelConfig) -> DecodeShape:
-        """Of a model; `TreniError` (FAILED_PRECONDITION) for one that the kernel does not cover."""
+        """The shape of a model; `TreniError` (FAILED_PRECONDITION) for one that the kernel does not cover."""
         shape = cls(
             hidden=config.hidden,
             heads=config.heads,
@@ -217,7 +217,7 @@ def row_controls(shape: DecodeShape, rows: Sequence[Row], blocks: int) -> ctypes
 
 
 def split(shape: DecodeShape, positions: int) -> tuple[int, int]:
-    """In how long parts a row's positions are attended, and how many: a function of their number alone.
+    """The length and the number of the parts in which a row's positions are attended: a function of their number alone.
 
     So that a row's bits do not depend on the other rows. Parts are whole eights.
     """

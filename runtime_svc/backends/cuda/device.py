@@ -37,7 +37,7 @@ class Lane(Protocol):
         """Starts a kernel after the lane's copies."""
 
     def wait(self) -> None:
-        """Until what was started is done, and the buffer may be filled again."""
+        """Waits until what was started is done, and the buffer may be filled again."""
 
 
 class Landing(Protocol):
@@ -49,14 +49,14 @@ class Landing(Protocol):
         """Starts a copy of `size` bytes from there to the front of `host`, after everything before it is done."""
 
     def wait(self) -> None:
-        """Until the copy that was started last is done."""
+        """Waits until the copy that was started last is done."""
 
 
 class Repeated(Protocol):
     """Work that always launches the same, which may be recorded to be replayed."""
 
     def run(self) -> None:
-        """Starts it."""
+        """Starts the work once more."""
 
     def record(self) -> None:
         """Makes `run` as fast as it will be, without running it."""
@@ -85,7 +85,7 @@ class Device(Protocol):
         """Waits until all work is done, that of lanes aside."""
 
     def wait_sent(self) -> None:
-        """Until the last `send` is done, and its source may be changed."""
+        """Waits until the last `send` is done, and its source may be changed."""
 
     def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
         """Copies a contiguous array there; the array may be changed at once."""
@@ -124,7 +124,7 @@ class Device(Protocol):
         """The bf16 matrix (rows, columns) at `address`, to be read in boxes of `box_rows` by `driver.BOX_COLUMNS`."""
 
     def repeated(self, work: Callable[[], None]) -> Repeated:
-        """For `work` that is done again and again and always launches the same."""
+        """The `work` as one that is done again and again, and always launches the same."""
 
 
 class CudaDevice:
@@ -162,7 +162,7 @@ class CudaDevice:
             self._runtime.free(self._allocated.pop())
 
     def lane(self, size: int, staging_size: int) -> CudaLane:
-        """See `Device`."""
+        """A lane of the GPU, as `Device` says."""
         return CudaLane(self, size, staging_size)
 
     def use(self) -> None:
@@ -170,7 +170,7 @@ class CudaDevice:
         self._cupy.cuda.Device(self._ordinal).use()
 
     def allocate(self, size: int) -> int:
-        """See `Device`. Raises RESOURCE_EXHAUSTED "device_memory" when the device is full."""
+        """The address of new memory. Raises RESOURCE_EXHAUSTED "device_memory" when the device is full."""
         from treni.errors import Code, TreniError
 
         try:
@@ -189,25 +189,25 @@ class CudaDevice:
         return address
 
     def upload(self, address: int, values: np.ndarray[Any, Any]) -> None:
-        """From pageable memory: CUDA stages small arrays, and returns when it has read the array."""
+        """Copies from pageable memory: CUDA stages small arrays, and returns when it has read the array."""
         self._runtime.memcpyAsync(address, values.ctypes.data, values.nbytes, 1, self.stream.ptr)
         self.synchronize()
 
     def host(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """See `Device`; page-locked."""
+        """A page-locked buffer of `size` bytes on the host."""
         return pinned(size)
 
     def send(self, address: int, values: np.ndarray[Any, Any]) -> None:
-        """See `Device`."""
+        """Starts a copy to the device, as `Device` says."""
         self._runtime.memcpyAsync(address, values.ctypes.data, values.nbytes, 1, self.stream.ptr)
         self._sent.record(self.stream)
 
     def wait_sent(self) -> None:
-        """See `Device`."""
+        """Waits for the last `send`, as `Device` says."""
         self._sent.synchronize()
 
     def download(self, address: int, values: np.ndarray[Any, Any]) -> None:
-        """See `Device`."""
+        """Copies from the device, as `Device` says."""
         self._runtime.memcpyAsync(values.ctypes.data, address, values.nbytes, 2, self.stream.ptr)
         self.synchronize()
 
@@ -244,7 +244,7 @@ class CudaDevice:
         together: bool = False,
         defines: Defines = (),
     ) -> None:
-        """See `Device`."""
+        """Launches a kernel, as `Device` says."""
         function = self.function(file, kernel, shared_bytes, defines).ptr
         self._driver.launch(
             *(function, blocks, threads, arguments, shared_bytes, self.stream.ptr),
@@ -254,7 +254,7 @@ class CudaDevice:
         )
 
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
-        """See `Device`."""
+        """The map of a bf16 matrix, as `Device` says."""
         return self._driver.tensor_map(address, rows, columns, box_rows)
 
     def function(self, file: str, kernel: str, shared_bytes: int = 0, defines: Defines = ()) -> Any:
@@ -270,7 +270,7 @@ class CudaDevice:
         return self._kernels[key].kernel
 
     def repeated(self, work: Callable[[], None]) -> Recording:
-        """See `Device`."""
+        """The recording of `work`, as `Device` says."""
         return Recording(self.stream, work)
 
 
@@ -287,7 +287,7 @@ class Recording:
         self._graph: Any = None
 
     def run(self) -> None:
-        """See `Repeated`."""
+        """Replays what was recorded, or does it where nothing was."""
         if self._has_run:
             self.record()
         self._has_run = True
@@ -297,7 +297,7 @@ class Recording:
             self._graph.launch(self._stream)
 
     def record(self) -> None:
-        """See `Repeated`; once."""
+        """Records the work, once."""
         if self._graph is not None:
             return
         self._stream.begin_capture()
@@ -349,18 +349,18 @@ class CudaLane:
             self._cuda.runtime.free(self.staging)
 
     def copy(self, target: int, offset: int, size: int) -> None:
-        """See `Lane`."""
+        """Starts a copy on the lane, as `Lane` says."""
         source = self.host.ctypes.data + offset
         self._cuda.runtime.memcpyAsync(target, source, size, 1, self._stream.ptr)
 
     def launch(
         self, file: str, kernel: str, blocks: int, threads: int, arguments: Sequence[Argument]
     ) -> None:
-        """See `Lane`."""
+        """Starts a kernel on the lane, as `Lane` says."""
         self._device.function(file, kernel)((blocks, 1, 1), (threads, 1, 1), arguments, stream=self._stream)
 
     def wait(self) -> None:
-        """See `Lane`."""
+        """Waits for the lane, as `Lane` says."""
         self._stream.synchronize()
 
 

@@ -23,7 +23,7 @@ class TensorMap:
 
 
 Argument = int | np.int32 | np.int64 | np.float32 | TensorMap | ctypes.Structure
-"""Of a kernel: a plain int is an address, NumPy scalars are numbers, a structure goes by value."""
+"""An argument of a kernel: a plain int is an address, NumPy scalars are numbers, a structure goes by value."""
 
 
 class _Value(ctypes.Union):
@@ -103,7 +103,7 @@ class Driver:
         self.call("cuFuncLoad", ctypes.c_void_p(function))
 
     def tensor_map(self, address: int, rows: int, columns: int, box_rows: int) -> TensorMap:
-        """See `device.Device.tensor_map`."""
+        """The driver's map of a bf16 matrix, as `device.Device.tensor_map` says."""
         room = ctypes.create_string_buffer(128 + 64)
         start = -ctypes.addressof(room) % 64
         self.call(

@@ -79,7 +79,7 @@ class Part:
         shared_bytes: int = 0,
         **how: Any,
     ) -> None:
-        """As the device's, for the kernels that are wanted."""
+        """Launches as the device does, but only the kernels that are wanted."""
         part = {"attention": "attention", "attention_128": "attention", "product": "products"}.get(
             file, "rest"
         )

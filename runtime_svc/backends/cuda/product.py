@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def threads(self) -> int:
-        """Of a block: eight multiplying warps, and one or, at 256 columns, four to fetch."""
+        """The threads of a block: eight multiplying warps, and one or, at 256 columns, four to fetch."""
         return 384 if self.columns == 256 else 288
 
     @property
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def slot_bytes(self) -> int:
-        """Of a slot and its two mbarriers."""
+        """The bytes of a slot and its two mbarriers."""
         return (ROWS + self.columns) * DEPTH * 2 + 16
 
     def clocks(self, multiprocessors: int) -> float:

@@ -110,7 +110,7 @@ class CudaRunner:
         params: SamplingParams | None,
         check: Callable[[], None],
     ) -> Sampled | None:
-        """See `Runner`; in passes of at most `prefill.CHUNK` tokens."""
+        """Prefills as `Runner` says, in passes of at most `prefill.CHUNK` tokens."""
         self._check_room(len(tokens), start)
         rows = self._prefill.rows
         for first in range(0, len(tokens), rows):

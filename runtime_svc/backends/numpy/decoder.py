@@ -110,7 +110,7 @@ class Decoder:
         return work.logits[0]
 
     def append(self, tokens: Sequence[int], cache: Cache, *, check: Callable[[], None] = _nothing) -> None:
-        """As `forward`, for tokens that others follow: without the logits."""
+        """Runs tokens that others follow through the layers, as `forward` does, but without logits."""
         for _ in self._chunks(tokens, cache, check):
             pass
 

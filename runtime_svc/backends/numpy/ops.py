@@ -34,7 +34,7 @@ class NumpyOps:
         np.take(table, tokens, axis=0, out=out, mode="clip")
 
     def rms(self, x: Floats, gain: Floats, eps: float, out: Floats) -> None:
-        """Over the last axis."""
+        """Normalises by the root of the mean square over the last axis."""
         _rms(x, gain, eps, out)
 
     def rms_qkv(
@@ -121,7 +121,7 @@ class NumpyOps:
         np.matmul(normed, weight, out=out)
 
     def sample(self, logits: Floats, params: SamplingParams, step: int) -> Sampled:
-        """See `runtime_svc.backends.numpy.sampler`."""
+        """Draws a token as `sampler.sample` does."""
         return sampler.sample(logits, params, step)
 
 

@@ -69,7 +69,7 @@ class NumpyRunner:
 
     @property
     def backend(self) -> str:
-        """Always "numpy"."""
+        """The name of this backend, "numpy"."""
         return self.decoder.ops.backend
 
     @property
@@ -95,7 +95,7 @@ class NumpyRunner:
         params: SamplingParams | None,
         check: Callable[[], None],
     ) -> Sampled | None:
-        """See `Runner`; in chunks of `decoder.CHUNK` from `start` on."""
+        """Prefills as `Runner` says, in chunks of `decoder.CHUNK` from `start` on."""
         cache = self._caches[slot]
         cache.truncate(start)
         if params is None:

@@ -1,4 +1,4 @@
-"""The agent loop, written once for both routing arms: ask the model, run the tool it asks for, until an answer."""
+"""What an agent can do in a run, whatever its scenario: ask the model, call a tool, answer. Once for both arms."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from controller.attempts import HopFailed, Hops
-from controller.deadline import Deadline
 from controller.policy import Policy
-from controller.ports import MODEL_HOP, TOOL_HOP, Annotate, ModelPort, ToolPort
-from controller.recorder import Recorder
+from controller.ports import MODEL_HOP, TOOL_HOP, ModelPort, ToolPort
 from controller.text import TextGate, reading_of
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
@@ -20,103 +18,62 @@ from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
 MAX_QUOTED_CHARS = 120
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AgentLoop:
-    """The loop over a model and a tool port under a policy. Holds nothing of a run: one serves all of them."""
+@dataclass(kw_only=True, slots=True)
+class Run:
+    """One run of a task: the conversation so far, what it may still do, and how the model and the tools are reached.
+
+    Whatever fails raises TreniError: `model_hop_failed`, `tool_hop_failed`, `deadline_exceeded`, or the bound that
+    was reached (`turn_limit`, `tool_call_limit`, `malformed_tool_call`, `thought_unfinished`).
+    """
 
     model: ModelPort
     tools: ToolPort
     policy: Policy
-    annotate: Annotate | None = None
-
-    async def run(
-        self,
-        request: agent_pb2.RunRequest,
-        *,
-        offered: Sequence[common_pb2.ToolSpec],
-        deadline: Deadline,
-        recorder: Recorder,
-    ) -> AsyncGenerator[agent_pb2.RunEvent, None]:
-        """Yields the run's events as they happen; the answer is the last. What it took is in `recorder`.
-
-        Raises TreniError: `model_hop_failed`, `tool_hop_failed`, `deadline_exceeded`, or one of the bounds
-        `turn_limit`, `tool_call_limit`, `malformed_tool_call`, `thought_unfinished`. It is definite only if also
-        no tool with side effects may have run before.
-        """
-        hops = Hops(
-            run_id=request.run_id,
-            request_index=request.request_index,
-            policy=self.policy,
-            deadline=deadline,
-            recorder=recorder,
-            annotate=self.annotate,
-        )
-        run = _Run(loop=self, request=request, offered={spec.name: spec for spec in offered}, hops=hops)
-        try:
-            async with aclosing(run.turns()) as events:
-                async for event in events:
-                    yield event
-        except TreniError as error:
-            error.definite = error.definite and not run.may_have_effects
-            raise
-
-
-@dataclass(kw_only=True, slots=True)
-class _Run:
-    """One run: the conversation so far and how many calls it took."""
-
-    loop: AgentLoop
     request: agent_pb2.RunRequest
     offered: dict[str, common_pb2.ToolSpec]
     hops: Hops
     conversation: list[common_pb2.Message] = field(default_factory=list)
+    turns: int = 0
     tool_calls: int = 0
     hop_calls: int = 0
     malformed: int = 0
     may_have_effects: bool = False
+    """Whether a tool with side effects may have run, so that a failure is not definite any more."""
 
-    async def turns(self) -> AsyncGenerator[agent_pb2.RunEvent, None]:
-        """Everything up to and including the answer."""
-        self.conversation.append(common_pb2.Message(role="user", content=self.request.prompt))
-        for turn in range(self.loop.policy.max_turns):
-            finish: inference_pb2.GenerateFinish | None = None
-            async with aclosing(self._generate(turn)) as parts:
-                async for part in parts:
-                    if isinstance(part, str):
-                        yield agent_pb2.RunEvent(text=agent_pb2.TextDelta(text=part))
-                    else:
-                        finish = part
-            assert finish is not None, "a generation either finishes or raises"
-            if finish.malformed_tool_call:
-                yield agent_pb2.RunEvent(tool_result=self._reject_malformed(finish))
-                continue
-            said = reading_of(finish)
-            if not finish.tool_calls:
-                if said.open and not said.content:
-                    raise _limit(
-                        "thought_unfinished", "an answer after the model's thoughts", "their first part"
-                    )
-                yield agent_pb2.RunEvent(answer=agent_pb2.Answer(text=said.content))
-                return
-            # The calls go back as written, so that the next prompt begins with the tokens already in the cache.
-            self.conversation.append(
-                common_pb2.Message(
-                    role="assistant",
-                    content=said.content,
-                    tool_calls=finish.tool_calls,
-                    thinking=said.thinking,
-                )
+    def ask(self, content: str) -> None:
+        """Adds what the user says to the conversation."""
+        self.conversation.append(common_pb2.Message(role="user", content=content))
+
+    def repeat(self, finish: inference_pb2.GenerateFinish) -> None:
+        """Adds a turn of the model to the conversation, its calls as written.
+
+        So the next prompt begins with the tokens that are in the cache already.
+        """
+        said = reading_of(finish)
+        self.conversation.append(
+            common_pb2.Message(
+                role="assistant", content=said.content, tool_calls=finish.tool_calls, thinking=said.thinking
             )
-            for call in finish.tool_calls:
-                yield agent_pb2.RunEvent(tool_call=call)
-                yield agent_pb2.RunEvent(tool_result=await self._use_tool(call))
-        raise _limit("turn_limit", f"an answer within {self.loop.policy.max_turns} turns", "none")
+        )
 
-    async def _generate(self, turn: int) -> AsyncGenerator[str | inference_pb2.GenerateFinish, None]:
-        """The turn's text as it comes, without tool calls, and then its finish.
+    def answer(self, finish: inference_pb2.GenerateFinish) -> agent_pb2.RunEvent:
+        """What the turn says, as the run's answer."""
+        said = reading_of(finish)
+        if said.open and not said.content:
+            raise limit_reached(
+                "thought_unfinished", "an answer after the model's thoughts", "their first part"
+            )
+        return agent_pb2.RunEvent(answer=agent_pb2.Answer(text=said.content))
+
+    async def turn(self) -> AsyncGenerator[agent_pb2.RunEvent | inference_pb2.GenerateFinish, None]:
+        """One turn of the model: its text as it comes, without thoughts and calls, and then its finish.
 
         A stream that breaks is asked for again only while nothing of it has been passed on.
         """
+        if self.turns >= self.policy.max_turns:
+            raise limit_reached("turn_limit", f"an answer within {self.policy.max_turns} turns", "none")
+        index = self.turns
+        self.turns += 1
         request = inference_pb2.GenerateRequest(
             messages=self.conversation,
             tools=self.offered.values(),
@@ -125,10 +82,10 @@ class _Run:
         )
         recorder = self.hops.recorder
         finish: inference_pb2.GenerateFinish | None = None
-        async for attempt in self.hops.attempts(hop=MODEL_HOP, call_index=turn):
+        async for attempt in self.hops.attempts(hop=MODEL_HOP, call_index=index):
             gate, finish = TextGate(), None
             with attempt as call:
-                async with aclosing(self.loop.model.generate(request, call)) as chunks:
+                async with aclosing(self.model.generate(request, call)) as chunks:
                     while True:
                         with recorder.hop_wait:
                             chunk = await anext(chunks, None)
@@ -141,7 +98,7 @@ class _Run:
                         text = gate.feed(chunk.text)
                         if text:
                             attempt.forwarded = True
-                            yield text
+                            yield _text(text)
                 if finish is None:
                     raise TreniError(
                         Code.INTERNAL,
@@ -155,14 +112,14 @@ class _Run:
         if not finish.malformed_tool_call:
             rest = gate.rest(reading_of(finish).content)
             if rest:
-                yield rest
+                yield _text(rest)
         yield finish
 
-    async def _use_tool(self, call: common_pb2.ToolCall) -> agent_pb2.ToolResult:
-        """Runs the call, or finds out why not; either way the model reads the result next."""
-        limit = self.loop.policy.max_tool_calls
+    async def use_tool(self, call: common_pb2.ToolCall) -> agent_pb2.RunEvent:
+        """The result of the call, or why there is none, as the model reads it next in the conversation."""
+        limit = self.policy.max_tool_calls
         if self.tool_calls >= limit:
-            raise _limit(
+            raise limit_reached(
                 "tool_call_limit", f"an answer within {limit} tool calls", f"one more, of {clip(call.name)}"
             )
         self.tool_calls += 1
@@ -213,13 +170,13 @@ class _Run:
                     idempotency_key=key,
                 )
                 with recorder.hop_wait:
-                    response = await self.loop.tools.call(request, context)
+                    response = await self.tools.call(request, context)
             if spec.has_side_effects and (attempt.error is None or not attempt.error.definite):
                 self.may_have_effects = True
         return response
 
-    def _reject_malformed(self, finish: inference_pb2.GenerateFinish) -> agent_pb2.ToolResult:
-        """Gives a turn whose tool call cannot be read back to the model, within the policy's bound."""
+    def reject(self, finish: inference_pb2.GenerateFinish) -> agent_pb2.RunEvent:
+        """Why a turn's tool call cannot be read, as the model reads it next in the conversation."""
         error = TreniError(
             Code.INVALID_ARGUMENT,
             "malformed_tool_call",
@@ -228,9 +185,9 @@ class _Run:
             todo="write the call again",
         )
         self.malformed += 1
-        limit = self.loop.policy.max_malformed
+        limit = self.policy.max_malformed
         if self.malformed > limit:
-            raise _limit("malformed_tool_call", f"at most {limit} malformed tool calls", error.got)
+            raise limit_reached("malformed_tool_call", f"at most {limit} malformed tool calls", error.got)
         content = error_json(error)
         self.hops.recorder.tool(agent_pb2.ToolUse(result_json=content, is_error=True))
         self.conversation.append(
@@ -238,9 +195,10 @@ class _Run:
         )
         return self._tell("", content, is_error=True)
 
-    def _tell(self, name: str, content: str, *, is_error: bool) -> agent_pb2.ToolResult:
+    def _tell(self, name: str, content: str, *, is_error: bool) -> agent_pb2.RunEvent:
         self.conversation.append(common_pb2.Message(role="tool", tool_name=name, content=content))
-        return agent_pb2.ToolResult(name=name, content_json=content, is_error=is_error)
+        result = agent_pb2.ToolResult(name=name, content_json=content, is_error=is_error)
+        return agent_pb2.RunEvent(tool_result=result)
 
 
 def error_json(error: TreniError) -> str:
@@ -266,7 +224,12 @@ def clip(text: str) -> str:
     return text if len(text) <= MAX_QUOTED_CHARS else text[:MAX_QUOTED_CHARS] + "..."
 
 
-def _limit(kind: str, expected: str, got: str) -> TreniError:
+def _text(text: str) -> agent_pb2.RunEvent:
+    return agent_pb2.RunEvent(text=agent_pb2.TextDelta(text=text))
+
+
+def limit_reached(kind: str, expected: str, got: str) -> TreniError:
+    """FAILED_PRECONDITION of that kind for a run that went on, or would go on, beyond what it may."""
     return TreniError(
         Code.FAILED_PRECONDITION,
         kind,
