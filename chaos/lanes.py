@@ -62,19 +62,19 @@ class LaneChannel(grpc.aio.Channel):
         self._closing: set[asyncio.Task[None]] = set()
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """As `grpc.aio.Channel.unary_unary`."""
+        """The callable that `grpc.aio.Channel.unary_unary` gives, on the lane of each call's fault."""
         return self._callable(lambda channel: channel.unary_unary(*args, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """As `grpc.aio.Channel.unary_stream`."""
+        """The callable that `grpc.aio.Channel.unary_stream` gives, on the lane of each call's fault."""
         return self._callable(lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """Always on the clean lane: no hop of ours streams requests."""
+        """The clean lane's callable: no hop of ours streams requests."""
         return self._clean.stream_unary(*args, **kwargs)
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """Always on the clean lane: no hop of ours streams requests."""
+        """The clean lane's callable: no hop of ours streams requests."""
         return self._clean.stream_stream(*args, **kwargs)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
