@@ -70,11 +70,11 @@ class LaneChannel(grpc.aio.Channel):
         return self._callable(lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """Always on the clean lane: no hop of ours streams requests."""
+        """The clean lane's callable: no hop of ours streams requests."""
         return self._clean.stream_unary(*args, **kwargs)
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """Always on the clean lane: no hop of ours streams requests."""
+        """The clean lane's callable: no hop of ours streams requests."""
         return self._clean.stream_stream(*args, **kwargs)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
