@@ -20,7 +20,7 @@ from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
 from treni import serving
 from treni.errors import Code, TreniError, conclude, invalid_argument, unforeseen
-from treni.limits import AGENT_REQUEST, TOOLS
+from treni.limits import TOOLS
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
 _log = logging.getLogger(__name__)
@@ -205,5 +205,4 @@ async def start(
         host=host,
         port=port,
         interceptors=interceptors,
-        request_limit=AGENT_REQUEST,
     )
