@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import sys
 from typing import Any
 
 import click
@@ -25,7 +25,7 @@ def _policy_options(command: Any) -> Any:
     return command
 
 
-@click.command()
+@entry.command()
 @click.option("--model-address", required=True, help="host:port of the InferenceService.")
 @click.option("--tools-address", required=True, help="host:port of the ToolService.")
 @click.option(
@@ -34,16 +34,13 @@ def _policy_options(command: Any) -> Any:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @_policy_options
 def main(model_address: str, tools_address: str, host: str, port: int, **policy: Any) -> None:
-    """Serve the external arm; print one JSON line with the address when ready."""
-    sys.exit(entry.run(lambda: _serve(model_address, tools_address, host, port, policy), role="controller"))
-
-
-async def _serve(
-    model_address: str, tools_address: str, host: str, port: int, options: dict[str, Any]
-) -> None:
-    policy = Policy(**options)
+    """Serve the external arm. Prints one line of JSON with the address when it is ready."""
     check_address("--model-address", model_address)
     check_address("--tools-address", tools_address)
+    asyncio.run(_serve(model_address, tools_address, host, port, Policy(**policy)))
+
+
+async def _serve(model_address: str, tools_address: str, host: str, port: int, policy: Policy) -> None:
     async with open_channel(model_address) as model, open_channel(tools_address) as tools:
         servicer = AgentServicer(
             arm="external", model=RemoteModel(model), tools=RemoteTools(tools), policy=policy
@@ -56,4 +53,4 @@ async def _serve(
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="treni-route serve controller")

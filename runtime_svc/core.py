@@ -131,7 +131,7 @@ class InferenceCore:
             self._preparing -= 1
 
     async def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
-        """See `Engine.embeddings`; bounded with the generations, and raises as `generate` does."""
+        """The embeddings of the request's texts as `Engine.embeddings` gives them, bounded with the generations."""
         self.engine.check_embed(request)
         job = _Embedding(self.engine, request)
         with self._changed:

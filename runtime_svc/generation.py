@@ -31,7 +31,7 @@ class Listener(Protocol):
         """The answer is complete; `rest` is the text that was not told yet."""
 
     def fail(self, error: TreniError) -> None:
-        """There will be no answer."""
+        """The generation ended without an answer, by this error."""
 
 
 class Generation:
@@ -75,7 +75,7 @@ class Generation:
         self._tokens: list[Sampled] = []
 
     def cancel(self, reason: TreniError) -> None:
-        """From any thread: stop before the next step, and tell the listener the reason. The first counts."""
+        """Stops before the next step, from any thread, and tells the listener the reason. The first counts."""
         if self.cancelled is None:
             self.cancelled = reason
 
@@ -122,7 +122,7 @@ class Generation:
             self._listener.text(text)
 
     def end(self, reason: str, *, reused: int) -> None:
-        """Sums up."""
+        """Sums the generation up and tells the listener."""
         before_s = time.perf_counter()
         completed = self._completion.finish()
         parsed = parse_blocks(completed.reading.blocks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
 from pathlib import Path
 
 import click
@@ -12,20 +12,20 @@ from tools_svc.server import start
 from treni import entry, serving
 
 
-@click.command()
+@entry.command()
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--ledger",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
 def main(host: str, port: int, ledger: Path) -> None:
-    """Serve the tools; print one JSON line with the address when ready."""
-    sys.exit(entry.run(lambda: _serve(host, port, ledger), role="tools"))
+    """Serve the tools. Prints one line of JSON with the address when it is ready."""
+    asyncio.run(_serve(host, port, ledger))
 
 
 async def _serve(host: str, port: int, ledger: Path) -> None:
@@ -37,4 +37,4 @@ async def _serve(host: str, port: int, ledger: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="treni-route serve tools")

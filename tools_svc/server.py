@@ -33,7 +33,7 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
     async def List(
         self, request: tools_pb2.ListToolsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> tools_pb2.ListToolsResponse:
-        """Every tool."""
+        """The specs of every tool."""
         return tools_pb2.ListToolsResponse(tools=self._registry.specs())
 
     async def Call(

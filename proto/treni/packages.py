@@ -14,20 +14,18 @@ from treni.errors import Code, TreniError
 def cache_folder() -> Path:
     """Ours in the user's cache, which need not exist: under XDG_CACHE_HOME, or `~/.cache` without one.
 
-    Raises FAILED_PRECONDITION where there is neither.
+    Raises FAILED_PRECONDITION (`home_unknown`) for a user that has neither.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if base:
-        return Path(base) / "treni-route"
     try:
-        return Path.home() / ".cache" / "treni-route"
-    except RuntimeError as error:  # no HOME, and a user whom the system does not know
+        return (Path(base) if base else Path.home() / ".cache") / "treni-route"
+    except RuntimeError:
         raise TreniError(
             Code.FAILED_PRECONDITION,
-            "cache_folder_unknown",
-            expected="a home folder for the cache",
-            got=str(error),
-            todo="set HOME, or XDG_CACHE_HOME to a folder that can be written",
+            "home_unknown",
+            expected="a home folder, to keep there what is built once",
+            got="no HOME, and no entry for this user",
+            todo="set HOME or XDG_CACHE_HOME to a folder that can be written",
         ) from None
 
 

@@ -10,13 +10,14 @@ _POLICY = "tests/controller/test_policy.py::"
 _LOOP = "tests/controller/test_loop.py::"
 _ORDER = "tests/matrices/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
+_STORAGE = "tests/proto/test_storage.py::"
 
 _WITHOUT_KEYS = ("--no-idempotency",)
 
 KEYS = (
     Bug(
         name="key-of-each-attempt",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="                    idempotency_key=key,\n",
         new='                    idempotency_key=f"{key}/{context.key.attempt}" if key else "",\n',
         breaks="a retry is a new effect, and the record still says one key",
@@ -25,7 +26,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-calls",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.run_id}/0"',
         breaks="the second call of a run replays the first or is refused",
@@ -33,7 +34,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-runs",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.task_id}/{self.hop_calls}"',
         breaks="a run that repeats a task writes nothing and is told that it did",
@@ -104,16 +105,16 @@ RETRIES = (
     Bug(
         name="backoff-without-maximum",
         file="controller/policy.py",
-        old="base_s = min(self.backoff_max_s, self.backoff_initial_s",
-        new="base_s = max(0.0, self.backoff_initial_s",
+        old="base_s = min(self.backoff_max_s, grown_s)",
+        new="base_s = grown_s",
         breaks="waits grow without bound",
         seen_by=Tests(nodes=(_POLICY + "test_backoff_is_bounded_and_reproducible",)),
     ),
     Bug(
         name="backoff-without-growth",
         file="controller/policy.py",
-        old="self.backoff_multiplier ** (attempt - 1)",
-        new="self.backoff_multiplier ** 0",
+        old="float(self.backoff_multiplier) ** (attempt - 1)",
+        new="float(self.backoff_multiplier) ** 0",
         breaks="every wait is the first",
         seen_by=Tests(nodes=(_POLICY + "test_backoff_is_bounded_and_reproducible",)),
     ),
@@ -290,11 +291,27 @@ FAULTS = (
     Bug(
         name="delivery-logged-twice",
         file="chaos/deliveries.py",
-        old="os.write(self._descriptor, line)",
-        new="os.write(self._descriptor, line * 2)",
+        old="        self._file.append(line)\n",
+        new="        self._file.append(line)\n        self._file.append(line)\n",
         breaks="the log says that a fault struck twice",
         seen_by=Campaign(suite="mixed", rules=STATUS),
         kinds=("fault_delivered_twice",),
+    ),
+    Bug(
+        name="short-write-ignored",
+        file="proto/treni/storage.py",
+        old="            rest = rest[written:]\n",
+        new="            rest = rest[len(rest) :]\n",
+        breaks="a line of which the kernel took a part counts as written",
+        seen_by=Tests(nodes=(_STORAGE + "test_a_write_that_the_kernel_takes_in_parts_is_written_whole",)),
+    ),
+    Bug(
+        name="torn-line-left",
+        file="proto/treni/storage.py",
+        old="        if end < size:\n            os.ftruncate(self._descriptor, end)\n",
+        new="",
+        breaks="what a killed writer left of a line grows into the next one",
+        seen_by=Tests(nodes=(_STORAGE + "test_what_a_killed_writer_left_is_cut_before_the_next_line",)),
     ),
     Bug(
         name="fault-on-the-retry-too",
@@ -361,7 +378,7 @@ RECORDS = (
     Bug(
         name="internal-arm-called-external",
         file="runtime_svc/internal.py",
-        old='arm="internal", model=',
+        old="arm=arm, model=",
         new='arm="external", model=',
         breaks="a record claims to be of the other arm",
         seen_by=Campaign(suite="mixed"),
@@ -379,8 +396,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(topology.address(arm)) for arm in plan.arms",
-        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]])) for arm in plan.arms",
+        old="AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms",
+        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -396,7 +413,7 @@ RECORDS = (
     ),
     Bug(
         name="error-swallowed-by-the-loop",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="        except HopFailed:\n",
         new="        except KeyboardInterrupt:\n",
         breaks="a failed hop is told to the model, which answers something",
@@ -441,7 +458,7 @@ ENGINE = (
     ),
     Bug(
         name="sampling-seed-ignored",
-        file="runtime_svc/sampler.py",
+        file="runtime_svc/backends/numpy/sampler.py",
         old="uniform(params.seed, step)",
         new="uniform(0, step)",
         breaks="another seed samples the same",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from runtime_svc.decoder import CHUNK
+from runtime_svc.backends.numpy.decoder import CHUNK
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import DEFAULT_NEW_TOKENS
