@@ -13,7 +13,7 @@ from controller.deadline import Deadline
 from controller.policy import Policy
 from controller.ports import MODEL_HOP, TOOL_HOP, Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
-from controller.text import TextGate, before_tool_calls
+from controller.text import TextGate, reading_of
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
 
@@ -40,8 +40,8 @@ class AgentLoop:
         """Yields the run's events as they happen; the answer is the last. What it took is in `recorder`.
 
         Raises TreniError: `model_hop_failed`, `tool_hop_failed`, `deadline_exceeded`, or one of the bounds
-        `turn_limit`, `tool_call_limit`, `malformed_tool_call`. It is definite only if also no tool with side
-        effects may have run before.
+        `turn_limit`, `tool_call_limit`, `malformed_tool_call`, `thought_unfinished`. It is definite only if also
+        no tool with side effects may have run before.
         """
         hops = Hops(
             run_id=request.run_id,
@@ -90,13 +90,21 @@ class _Run:
             if finish.malformed_tool_call:
                 yield agent_pb2.RunEvent(tool_result=self._reject_malformed(finish))
                 continue
+            said = reading_of(finish)
             if not finish.tool_calls:
-                yield agent_pb2.RunEvent(answer=agent_pb2.Answer(text=finish.text))
+                if said.open and not said.content:
+                    raise _limit(
+                        "thought_unfinished", "an answer after the model's thoughts", "their first part"
+                    )
+                yield agent_pb2.RunEvent(answer=agent_pb2.Answer(text=said.content))
                 return
             # The calls go back as written, so that the next prompt begins with the tokens already in the cache.
             self.conversation.append(
                 common_pb2.Message(
-                    role="assistant", content=before_tool_calls(finish.text), tool_calls=finish.tool_calls
+                    role="assistant",
+                    content=said.content,
+                    tool_calls=finish.tool_calls,
+                    thinking=said.thinking,
                 )
             )
             for call in finish.tool_calls:
@@ -126,12 +134,14 @@ class _Run:
                             chunk = await anext(chunks, None)
                         if chunk is None:
                             break
+                        if chunk.HasField("finish"):
+                            finish = chunk.finish
+                            if not finish.HasField("content"):
+                                continue  # the whole turn tells what its last text is
                         text = gate.feed(chunk.text)
                         if text:
                             attempt.forwarded = True
                             yield text
-                        if chunk.HasField("finish"):
-                            finish = chunk.finish
                 if finish is None:
                     raise TreniError(
                         Code.INTERNAL,
@@ -142,8 +152,8 @@ class _Run:
                     )
         assert finish is not None, "the attempts end with one that worked, or raise"
         recorder.generation(finish)
-        if not finish.tool_calls and not finish.malformed_tool_call:
-            rest = gate.rest()
+        if not finish.malformed_tool_call:
+            rest = gate.rest(reading_of(finish).content)
             if rest:
                 yield rest
         yield finish
@@ -187,7 +197,11 @@ class _Run:
         self.hop_calls += 1
         recorder = self.hops.recorder
         async for attempt in self.hops.attempts(
-            hop=TOOL_HOP, call_index=call_index, name=call.name, idempotency_key=key
+            hop=TOOL_HOP,
+            call_index=call_index,
+            name=call.name,
+            idempotency_key=key,
+            effects=spec.has_side_effects,
         ):
             with attempt as context:
                 request = tools_pb2.CallToolRequest(
@@ -219,7 +233,9 @@ class _Run:
             raise _limit("malformed_tool_call", f"at most {limit} malformed tool calls", error.got)
         content = error_json(error)
         self.hops.recorder.tool(agent_pb2.ToolUse(result_json=content, is_error=True))
-        self.conversation.append(common_pb2.Message(role="assistant", content=finish.text))
+        self.conversation.append(
+            common_pb2.Message(role="assistant", content=finish.text, thinking=finish.thinking)
+        )
         return self._tell("", content, is_error=True)
 
     def _tell(self, name: str, content: str, *, is_error: bool) -> agent_pb2.ToolResult:

@@ -1,47 +1,58 @@
-"""What of a completion the user may see while it streams: the text around tool calls, never a call itself."""
+"""What of a completion the user may see while it streams: what is said, never a thought or a tool call."""
 
 from __future__ import annotations
 
-TOOL_CALL_MARK = "<tool_call"
+from treni.markup import CALL, END_THINK, THINK, Reading, Speech, Spelling, read, unfinished
+from treni.v1 import inference_pb2
+
+TOOL_CALL_MARK = CALL.removesuffix(">")
 
 
 class TextGate:
-    """Passes a turn's text on as it comes, up to the first tool call.
+    """Passes a turn's text on as it comes, up to the first tool call or what might be one.
 
-    White space before the first word waits for that word: a turn that is only a tool call shows nothing.
+    White space before the first word waits for that word: a turn that is only a tool call shows nothing. A thought
+    that the text spells out from its beginning is not shown.
     """
 
     def __init__(self) -> None:
+        self._spelling = Spelling((THINK, END_THINK))
+        self._speech = Speech()
         self._held = ""
-        self._begun = False
+        self._shown = ""
         self._closed = False
 
     def feed(self, text: str) -> str:
         """The text that is now safe to show; "" for none."""
-        self._held += text
         if self._closed:
             return ""
+        for part in self._spelling.feed(text):
+            tag = part in (THINK, END_THINK)
+            self._held += self._speech.tag(part) if tag else self._speech.text(part)
         mark = self._held.find(TOOL_CALL_MARK)
         self._closed = mark >= 0
-        cut = mark if self._closed else len(self._held) - _overlap(self._held)
+        cut = mark if self._closed else len(self._held) - unfinished(self._held, (TOOL_CALL_MARK,))
         ready = self._held[:cut]
-        if not self._begun and (not ready or ready.isspace()):
+        if not self._shown and (not ready or ready.isspace()):
             return ""
-        self._begun = True
         self._held = self._held[cut:]
+        self._shown += ready
         return ready
 
-    def rest(self) -> str:
-        """What was held back, for a turn that turned out to hold no tool call."""
-        return self._held
+    def rest(self, content: str) -> str:
+        """What is left to show of a finished turn, in which this is said before any tool call.
+
+        It is "" where something else was shown, which only the end of the turn tells to have been a thought.
+        """
+        if content.isspace() or not content.startswith(self._shown):
+            return ""
+        return content[len(self._shown) :]
 
 
-def before_tool_calls(completion: str) -> str:
-    """What a turn says before its first tool call, less the newline that chat templates put between the two."""
-    return completion.partition(TOOL_CALL_MARK)[0].removesuffix("\n")
-
-
-def _overlap(text: str) -> int:
-    """The length of the longest end of `text` that begins a tool call's mark."""
-    start = text.rfind("<", -len(TOOL_CALL_MARK))
-    return len(text) - start if start >= 0 and TOOL_CALL_MARK.startswith(text[start:]) else 0
+def reading_of(finish: inference_pb2.GenerateFinish) -> Reading:
+    """How a turn is meant: as the model's server tells it, or read off the text where it does not."""
+    if not finish.HasField("content"):
+        return read(finish.text)
+    return Reading(
+        thinking=finish.thinking, content=finish.content, blocks=(), open=finish.unfinished_thought
+    )

@@ -116,6 +116,7 @@ class Engine:
         config = checkpoint.config
         tokenizer = Tokenizer(path, checkpoint.tokenizer_json)
         template = ChatTemplate(path, checkpoint.tokenizer_config)
+        template.check(tokenizer.misplaced)
         if tokenizer.size > config.vocabulary:
             raise TreniError(
                 Code.FAILED_PRECONDITION,
@@ -193,7 +194,7 @@ class Engine:
         INVALID_ARGUMENT for what can be told without tokenising.
         """
         try:
-            check_generate(request, self.tokenizer.control)
+            check_generate(request)
         except TreniError as error:
             if self.observer is not None:
                 self.observer.ended(error)

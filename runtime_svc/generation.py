@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from runtime_svc.awareness import awareness
+from runtime_svc.completion import Completion
 from runtime_svc.observer import Observer
 from runtime_svc.ops import Sampled
 from runtime_svc.scheduler import Prompt
 from runtime_svc.stages import Stages
 from runtime_svc.tokenizer import Tokenizer
-from runtime_svc.toolcalls import parse_tool_calls
+from runtime_svc.toolcalls import parse_blocks
 from runtime_svc.validate import sampling_params
 from treni.errors import TreniError
 from treni.v1 import common_pb2, inference_pb2
@@ -66,11 +67,11 @@ class Generation:
         self._stamp = stamp
         self._listener = listener
         self._observer = observer
-        self._stream = tokenizer.stream()
+        self._tokenizer = tokenizer
+        self._completion = Completion(tokenizer, thinking=False)
         self._prompt_tokens = 0
         self._routed: common_pb2.RouteAwareness | None = None
         self._tokens: list[Sampled] = []
-        self._pieces: list[str] = []
 
     def cancel(self, reason: TreniError) -> None:
         """From any thread: stop before the next step, and tell the listener the reason. The first counts."""
@@ -83,6 +84,7 @@ class Generation:
         before_s = time.perf_counter()
         tokens = self._tokenize(self._request)
         self._prompt_tokens = len(tokens)
+        self._completion = Completion(self._tokenizer, thinking=self._tokenizer.opens_thought(tokens))
         self.stages.since("tokenize_s", before_s)
         if self._route is not None:
             before_s = time.perf_counter()
@@ -103,21 +105,22 @@ class Generation:
         if last:
             return
         before_s = time.perf_counter()
-        text = self._stream.feed(token.id)
+        text = self._completion.feed(token.id)
         self.stages.since("detokenize_s", before_s)
         if text:
-            self._pieces.append(text)
             self._listener.text(text)
 
     def end(self, reason: str, *, reused: int) -> None:
         """Sums up."""
         before_s = time.perf_counter()
-        rest = self._stream.finish()
-        text = "".join(self._pieces) + rest
-        parsed = parse_tool_calls(text)
+        completed = self._completion.finish()
+        parsed = parse_blocks(completed.reading.blocks)
         finish = inference_pb2.GenerateFinish(
             reason="tool_calls" if parsed.calls else reason,
-            text=text,
+            text=completed.text,
+            content=completed.reading.content,
+            thinking=completed.reading.thinking,
+            unfinished_thought=completed.reading.open,
             tool_calls=parsed.calls,
             malformed_tool_call=parsed.malformed,
             usage=common_pb2.Usage(
@@ -136,7 +139,7 @@ class Generation:
         if self._observer is not None:
             self._observer.answered(finish)
         self.over = True
-        self._listener.finish(finish, rest)
+        self._listener.finish(finish, completed.rest)
 
     def fail(self, error: TreniError) -> None:
         """Tells why there is no answer: the cancellation, where there was one."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from runtime_svc.errors import unsupported
+from runtime_svc.provenance import SPOKEN, WRITTEN, origin_of
 from runtime_svc.tokenizer_file import TokenizerFile
+from treni.errors import invalid_argument
+from treni.markup import CALL, END_CALL, END_THINK, THINK
 
-MARKERS = frozenset(
-    {"<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"}
-)
+MARKERS = frozenset({CALL, END_CALL, "<tool_response>", "</tool_response>", THINK, END_THINK})
 """Added tokens that are part of what the model says, however the checkpoint flags them."""
+
+_TAG = re.compile(r"<[|\uff5c].*[|\uff5c]>|</?\w+>", re.DOTALL)
+"""How control tokens that are not flagged as special are written."""
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -29,7 +35,7 @@ class Tokenizer:
     """A byte-level BPE tokenizer of the Qwen family, read from `tokenizer.json`.
 
     `control` holds the tokens that structure a conversation, such as "<|im_start|>": they come from the chat
-    template only, and are never text.
+    template only, and are never text. `markers` are the ids of those `MARKERS` that it has.
     """
 
     def __init__(self, path: Path, content: str | None = None) -> None:
@@ -43,16 +49,80 @@ class Tokenizer:
             i for i, token in added.items() if token.special and token.content not in MARKERS
         )
         self.control = frozenset(added[i].content for i in self._control_ids)
+        self.markers = {token.content: i for i, token in added.items() if token.content in MARKERS}
         self._bytes = {i: token.content.encode() for i, token in added.items()}
+        structure = {
+            token.content: i
+            for i, token in added.items()
+            if token.special or token.content in MARKERS or _TAG.fullmatch(token.content)
+        }
+        self._structure_ids = frozenset(structure.values())
+        # The longest first: of two that begin at one place the library takes that one.
+        names = "|".join(map(re.escape, sorted(structure, key=len, reverse=True))) or r"(?!)"
+        self._structure, self._structure_anywhere = re.compile(names), re.compile(f"(?=({names}))")
         self.size = self._file.size
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of the text; control tokens in it become themselves. Nothing is added."""
-        return self._file.encode(text, add_special_tokens=False)
+        """Token ids of the text; nothing is added.
+
+        A control token becomes itself where a template wrote all of it, and a marker also where the model said it.
+        Anywhere else, and everywhere in a plain `str`, what looks like one is text.
+        """
+        plain, origin = str.__str__(text), origin_of(text)
+        own = list(self._structure.finditer(plain))
+        if all(_allowed(match, origin) for match in own):
+            ids = self._file.encode(plain, add_special_tokens=False)
+        else:
+            pieces = self._pieces(plain, origin)
+            own = [match for piece in pieces for match in self._structure.finditer(piece)]
+            ids = [i for piece in pieces for i in self._file.encode(piece, add_special_tokens=False)]
+        if len([i for i in ids if i in self._structure_ids]) > len(own):
+            raise invalid_argument(
+                "control_token_in_text",
+                expected="a text that the tokenizer's normalisation does not turn into control tokens",
+                got="one that it does",
+                todo="remove what looks like a control token",
+            )
+        return ids
+
+    def misplaced(self, text: str) -> list[str]:
+        """Whatever in the text looks like a control token or a marker, and is going to be encoded as text."""
+        return [match[1] for match in self._foreign(text, origin_of(text))]
+
+    def opens_thought(self, prompt: Sequence[int]) -> bool:
+        """Whether a completion of this prompt begins in the middle of a thought, which the template has opened."""
+        opening, closing = self.markers.get(THINK), self.markers.get(END_THINK)
+        turn: list[int] = []
+        for token in reversed(prompt):
+            if token in self._control_ids or token in (opening, closing):
+                break
+            turn.append(token)
+        else:
+            token = -1
+        if opening is not None:
+            return token == opening
+        text = b"".join(map(self._bytes_of, reversed(turn)))
+        return text.rstrip().endswith(THINK.encode())
 
     def stream(self) -> TextStream:
         """A decoder for one completion."""
         return TextStream(self._bytes_of, self._control_ids)
+
+    def _pieces(self, text: str, origin: bytes) -> list[str]:
+        """The text, cut through all that looks like a control token and is none, so that no piece has one.
+
+        The cut is beside a character that somebody else wrote. A token of the template's has none, and is never cut.
+        """
+        cuts = {0, len(text)}
+        for match in self._foreign(text, origin):
+            start, end = match.span(1)
+            at = next(at for at in range(start, end) if origin[at] < _needed(match[1]))
+            cuts.add(at if at > start else start + 1)
+        return [text[start:end] for start, end in pairwise(sorted(cuts))]
+
+    def _foreign(self, text: str, origin: bytes) -> Iterator[re.Match[str]]:
+        matches = self._structure_anywhere.finditer(text)
+        return (match for match in matches if not _allowed(match, origin, group=1))
 
     def _bytes_of(self, token: int) -> bytes:
         """The token's bytes, b"" for an id that is none. Found when first asked for: a vocabulary is large."""
@@ -63,6 +133,16 @@ class Tokenizer:
             known = bytes(_BYTE_OF[character] for character in written) if whole else b""
             self._bytes[token] = known
         return known
+
+
+def _allowed(match: re.Match[str], origin: bytes, *, group: int = 0) -> bool:
+    start, end = match.span(group)
+    return min(origin[start:end]) >= _needed(match[group])
+
+
+def _needed(token: str) -> int:
+    """The least origin that makes a token of these characters."""
+    return SPOKEN if token in MARKERS else WRITTEN
 
 
 class TextStream:

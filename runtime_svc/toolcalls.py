@@ -1,15 +1,21 @@
-"""Finds the tool calls that a model wrote into its text. Never guesses and never raises."""
+"""Reads the tool calls that a model wrote. Never guesses and never raises."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from treni.markup import END_CALL, Block, read
 from treni.v1 import common_pb2
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_MAX_DIGITS = 308
+"""What a double can hold: a longer integer is a number to no other JSON parser."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -22,20 +28,26 @@ class ParsedCalls:
 
 
 def parse_tool_calls(text: str) -> ParsedCalls:
-    """Every `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` of a completion.
+    """Every `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` that a completion spells; see `parse_blocks`.
+
+    What the model only thought or quoted is none.
+    """
+    return parse_blocks(read(text).blocks)
+
+
+def parse_blocks(blocks: Iterable[Block]) -> ParsedCalls:
+    """The calls in the blocks of a completion.
 
     `arguments_json` is the object's text exactly as written. The first block that is not such a call is
     described in `malformed`; the others still count.
     """
     calls: list[common_pb2.ToolCall] = []
     malformed = ""
-    # Text before the first opening is no call; each later piece is one block and what follows it.
-    for number, piece in enumerate(text.split(_OPEN)[1:], start=1):
-        block, close, _ = piece.partition(_CLOSE)
+    for number, block in enumerate(blocks, start=1):
         try:
-            if not close:
-                raise ValueError(f"no {_CLOSE} follows")
-            calls.append(_parse_call(block))
+            if block.inside is None:
+                raise ValueError(f"no {END_CALL} follows")
+            calls.append(_parse_call(block.inside))
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             malformed = malformed or f"tool call {number}: {reason}"
@@ -43,14 +55,36 @@ def parse_tool_calls(text: str) -> ParsedCalls:
 
 
 def parse_object(text: str) -> dict[str, object]:
-    """A JSON object, strictly: no NaN, no repeated key. Raises ValueError that says what is wrong."""
+    """A JSON object, strictly: numbers are finite, text is Unicode, no key comes twice.
+
+    Raises ValueError that says what is wrong.
+    """
     try:
         value = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError(f"{_json_type(value)} where an object belongs")  # noqa: TRY004
+    if "\\u" in text:
+        _check_unicode(value)
     return value
+
+
+def _check_unicode(value: dict[str, object]) -> None:
+    """Raises ValueError for half of a surrogate pair: an escape can write what no UTF-8 can hold."""
+    pending: list[tuple[str, object]] = [("", value)]
+    while pending:
+        path, item = pending.pop()
+        if isinstance(item, str):
+            if _SURROGATE.search(item):
+                raise ValueError(f"half a surrogate pair at {path or '/'}: {item[:40]!a}")
+        elif isinstance(item, dict):
+            for key, member in item.items():
+                if _SURROGATE.search(key):
+                    raise ValueError(f"half a surrogate pair in a key at {path or '/'}: {key[:40]!a}")
+                pending.append((f"{path}/{key}", member))
+        elif isinstance(item, list):
+            pending += [(f"{path}/{index}", member) for index, member in enumerate(item)]
 
 
 def _parse_call(block: str) -> common_pb2.ToolCall:
@@ -94,6 +128,19 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:40]} is too large for a number")
+    return value
+
+
+def _integer(number: str) -> int:
+    if len(number) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(number)} digits, over {_MAX_DIGITS}")
+    return int(number)
+
+
 def _json_type(value: object) -> str:
     if value is None:
         return "null"
@@ -101,4 +148,6 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "an object")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
+)

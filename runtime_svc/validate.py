@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from runtime_svc.ops import SamplingParams
 from runtime_svc.toolcalls import parse_object
@@ -18,16 +18,11 @@ MAX_EMBED_TEXTS = 256
 _ROLES = ("system", "user", "assistant", "tool")
 
 
-def check_generate(request: inference_pb2.GenerateRequest, control: Collection[str]) -> None:
-    """Raises INVALID_ARGUMENT when the conversation, the tools or the sampling settings cannot be right.
-
-    `control` are the tokenizer's control tokens: inside a text they would let it pose as another role.
-    """
+def check_generate(request: inference_pb2.GenerateRequest) -> None:
+    """Raises INVALID_ARGUMENT when the conversation, the tools or the sampling settings cannot be right."""
     if not request.messages:
         raise invalid_argument("messages_empty", expected="at least one message", got="none")
-    _check_size(text for _, text in _texts(request))
-    for where, text in _texts(request):
-        _check_control(where, text, control)
+    _check_size(_texts(request))
     for index, message in enumerate(request.messages):
         _check_message(f"messages[{index}]", message)
     for index, tool in enumerate(request.tools):
@@ -63,19 +58,19 @@ def sampling_params(sampling: common_pb2.Sampling) -> SamplingParams:
     )
 
 
-def _texts(request: inference_pb2.GenerateRequest) -> Iterator[tuple[str, str]]:
-    """Every text that will stand in the prompt, and where it is."""
-    for index, message in enumerate(request.messages):
-        at = f"messages[{index}]"
-        yield f"{at}.content", message.content
-        yield f"{at}.tool_name", message.tool_name
+def _texts(request: inference_pb2.GenerateRequest) -> Iterator[str]:
+    """Every text that will stand in the prompt."""
+    for message in request.messages:
+        yield message.content
+        yield message.thinking
+        yield message.tool_name
         for call in message.tool_calls:
-            yield f"{at}.tool_calls", call.name
-            yield f"{at}.tool_calls", call.arguments_json
-    for index, tool in enumerate(request.tools):
-        yield f"tools[{index}].name", tool.name
-        yield f"tools[{index}].description", tool.description
-        yield f"tools[{index}].parameters_json", tool.parameters_json
+            yield call.name
+            yield call.arguments_json
+    for tool in request.tools:
+        yield tool.name
+        yield tool.description
+        yield tool.parameters_json
 
 
 def _check_size(texts: Iterable[str]) -> None:
@@ -89,17 +84,6 @@ def _check_size(texts: Iterable[str]) -> None:
         )
 
 
-def _check_control(where: str, text: str, control: Collection[str]) -> None:
-    for token in control:
-        if token in text:
-            raise invalid_argument(
-                "control_token_in_text",
-                expected=f"{where} without control tokens",
-                got=repr(token),
-                todo="remove it: roles are set by the template only",
-            )
-
-
 def _check_message(at: str, message: common_pb2.Message) -> None:
     if message.role not in _ROLES:
         raise invalid_argument(
@@ -108,6 +92,10 @@ def _check_message(at: str, message: common_pb2.Message) -> None:
     if message.tool_calls and message.role != "assistant":
         raise invalid_argument(
             "tool_calls_misplaced", expected=f"tool calls in assistant turns only ({at})", got=message.role
+        )
+    if message.thinking and message.role != "assistant":
+        raise invalid_argument(
+            "thinking_misplaced", expected=f"thinking in assistant turns only ({at})", got=message.role
         )
     for index, call in enumerate(message.tool_calls):
         where = f"{at}.tool_calls[{index}]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import threading
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from tools_svc.protocol import CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
+from tools_svc.words import nfc, words
 from treni.errors import invalid_argument
 from treni.v1.common_pb2 import ToolSpec
 
@@ -31,7 +31,11 @@ SPEC = make_spec(
     required=("query",),
 )
 
-_WORD = re.compile(r"\w+")
+# The index holds words that `words` has cut already: only white space separates them, and diacritics are optional.
+_TABLE = (
+    "CREATE VIRTUAL TABLE notes USING fts5(note_words, text_words, note UNINDEXED, text UNINDEXED,"
+    """ tokenize = "porter unicode61 categories 'L* M* N* P* S* C*'")"""
+)
 
 
 class NotesSearch(Tool):
@@ -40,15 +44,16 @@ class NotesSearch(Tool):
     def __init__(self, notes: Traversable) -> None:
         self._lock = threading.Lock()
         self._index = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._index.execute(
-            "CREATE VIRTUAL TABLE notes USING fts5(note, text, tokenize = 'porter unicode61')"
-        )
+        self._index.execute(_TABLE)
         rows = [
-            (file.name.removesuffix(".txt"), " ".join(file.read_text(encoding="utf-8").split()))
+            (nfc(file.name.removesuffix(".txt")), " ".join(file.read_text(encoding="utf-8-sig").split()))
             for file in notes.iterdir()
             if file.name.endswith(".txt")
         ]
-        self._index.executemany("INSERT INTO notes VALUES (?, ?)", sorted(rows))
+        self._index.executemany(
+            "INSERT INTO notes VALUES (?, ?, ?, ?)",
+            [(" ".join(words(note)), " ".join(words(text)), note, text) for note, text in sorted(rows)],
+        )
 
     @property
     def spec(self) -> ToolSpec:
@@ -57,18 +62,18 @@ class NotesSearch(Tool):
 
     def run(self, arguments: Mapping[str, Any], info: CallInfo) -> ToolOutput:
         """`{"hits": [{"note", "text"}, ...]}`: notes with any of the words, by BM25, equal ranks by name."""
-        words = _WORD.findall(arguments["query"])
-        if len(words) > MAX_WORDS:
+        asked = words(arguments["query"])
+        if len(asked) > MAX_WORDS:
             raise invalid_argument(
                 "query_too_long",
                 expected=f"at most {MAX_WORDS} words",
-                got=f"{len(words)} words",
+                got=f"{len(asked)} words",
                 todo="look for fewer words",
             )
-        if not words:
+        if not asked:
             return ToolOutput(result={"hits": []})
         # In quotes a word is text to FTS5, never an operator, a column filter or a prefix search.
-        expression = " OR ".join(f'"{word}"' for word in words)
+        expression = " OR ".join(f'"{word}"' for word in asked)
         with self._lock:
             rows = self._index.execute(
                 "SELECT note, text FROM notes WHERE notes MATCH ? ORDER BY bm25(notes), note LIMIT ?",

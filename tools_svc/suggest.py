@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from tools_svc.words import fold
+
 MAX_QUOTED_CHARS = 120
 _MAX_NAME_CHARS = 64
 
@@ -17,8 +19,8 @@ def clip(text: str) -> str:
 def did_you_mean(word: str, options: Sequence[str]) -> str:
     """`did you mean "X"?` with the nearest option, whatever its case; the list of options when none is near."""
     # Cut first: difflib indexes the whole word.
-    folded = {option.casefold(): option for option in options}
-    near = difflib.get_close_matches(word[:_MAX_NAME_CHARS].casefold(), list(folded), n=1)
+    folded = {fold(option): option for option in options}
+    near = difflib.get_close_matches(fold(word[:_MAX_NAME_CHARS]), list(folded), n=1)
     if near:
         return f'did you mean "{folded[near[0]]}"?'
     return "use one of: " + ", ".join(options)

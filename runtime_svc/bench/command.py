@@ -104,9 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--model",
         type=Path,
-        metavar="DIR",
+        metavar="PATH",
         default=BUNDLED,
-        help="a Hugging Face directory (the bundled model)",
+        help="a Hugging Face directory or a GGUF file (the bundled model)",
     )
     add("--backend", choices=sorted(BACKENDS), default="numpy", help="never swapped silently (numpy)")
     add(

@@ -316,9 +316,9 @@ FAULTS = (
     ),
     Bug(
         name="stall-in-the-other-direction",
-        file="chaos/lanes.py",
-        old='case Stall(direction="request"):',
-        new='case Stall(direction="response"):',
+        file="chaos/faults/stall.py",
+        old='"upstream" if self.direction == "request" else "downstream"',
+        new='"downstream" if self.direction == "request" else "upstream"',
         breaks="the tool runs where it should not, and does not where it should",
         seen_by=Campaign(
             suite="ledger",
@@ -329,9 +329,9 @@ FAULTS = (
     ),
     Bug(
         name="stall-of-the-tool-in-the-other-direction",
-        file="chaos/injector.py",
-        old='if direction == "response":',
-        new='if direction == "request":',
+        file="chaos/faults/stall.py",
+        old='if self.direction == "response":',
+        new='if self.direction == "request":',
         breaks="the same at the tool, in both arms",
         seen_by=Campaign(
             suite="ledger",
@@ -343,9 +343,9 @@ FAULTS = (
     ),
     Bug(
         name="refused-after-the-tool-ran",
-        file="chaos/injector.py",
-        old="            raise _injected(fault, grpc.StatusCode[code])\n",
-        new="            await run()\n            raise _injected(fault, grpc.StatusCode[code])\n",
+        file="chaos/faults/status.py",
+        old="        raise call.error(self._code, True)\n",
+        new="        await call.run()\n        raise call.error(self._code, True)\n",
         breaks="a status that says nothing happened, after it did, in the internal arm",
         seen_by=Campaign(
             suite="ledger",

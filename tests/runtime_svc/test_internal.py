@@ -225,7 +225,9 @@ async def test_both_arms_decode_the_same_text_with_the_real_engine(
     assert inside.record.usage.completion_tokens > 0
     assert inside.record.engine.total_s > 0
     assert shape_of(inside) == shape_of(outside)
-    assert inside.shown == inside.answer
+    # All of it, unless the noise holds a </think>: then only the end of what was shown was not thought.
+    assert inside.shown.endswith(inside.answer)
+    assert inside.answer
 
 
 @pytest.mark.parametrize("before", ["", "One moment."])

@@ -62,7 +62,7 @@ TALK = [
         ("{{ add_generation_prompt }}", "True"),
         # A tool call, with its arguments as they were written, whether the template encodes them or not.
         ("{%- for c in messages[2].tool_calls %}{% if c.function %}{% set c = c.function %}{% endif %}"
-         "{{ c.name }} {% if c.arguments is string %}{{ c.arguments }}{% endif %} {{ c.arguments | tojson }}"
+         "{{ c.name }} {{ c.arguments }} {{ c.arguments | tojson }}"
          "{% endfor %}", 'sum {"x":1} {"x":1}'),
         # Macros, filters over attributes, and variables set for the rest of the template.
         ("{%- macro turn(m) %}[{{ m.role }}]{% endmacro %}{{ turn(messages[0]) }}", "[system]"),

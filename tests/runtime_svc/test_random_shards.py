@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from matrices.cli.main import main
 from runtime_svc.engine import Engine
+from runtime_svc.provenance import written
 from runtime_svc.weights import random_shards
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.published_shapes import SHAPES, config_of
@@ -91,8 +92,8 @@ def test_every_id_under_the_control_tokens_is_text(tiny):
     tokenizer = Engine.load(tiny).tokenizer
     config = SHAPES[TINY]
     assert all(tokenizer.stream().feed(i) for i in range(256, config["bos_token_id"]))
-    assert tokenizer.encode("<|endoftext|>") == [config["bos_token_id"]]
-    assert tokenizer.encode("<|im_end|>") == [config["eos_token_id"]]
+    assert tokenizer.encode(written("<|endoftext|>")) == [config["bos_token_id"]]
+    assert tokenizer.encode(written("<|im_end|>")) == [config["eos_token_id"]]
     assert tokenizer.size <= config["vocab_size"]
 
 

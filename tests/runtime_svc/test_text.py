@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime_svc.provenance import written
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
@@ -28,10 +29,7 @@ def template(random_directory):
 def test_text_survives_the_round_trip(tokenizer, text):
     stream = tokenizer.stream()
     pieces = [stream.feed(token) for token in tokenizer.encode(text)] + [stream.finish()]
-    spoken = text
-    for control in tokenizer.control:
-        spoken = spoken.replace(control, "")
-    assert "".join(pieces) == spoken
+    assert "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces) or "\ufffd" in text
 
 
@@ -47,7 +45,7 @@ def test_incomplete_characters_are_held_back(tokenizer):
 def test_control_tokens_are_not_text_and_markers_are(tokenizer):
     assert tokenizer.control == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
     stream = tokenizer.stream()
-    ids = tokenizer.encode("<tool_call>a<|im_start|>b</tool_call>")
+    ids = tokenizer.encode(written("<tool_call>a<|im_start|>b</tool_call>"))
     assert len(ids) == 5
     assert "".join(map(stream.feed, ids)) == "<tool_call>ab</tool_call>"
 
@@ -79,7 +77,8 @@ QWEN25 = (
 )
 QWEN3 = QWEN25.replace(
     "{{ c.function.arguments | tojson }}",
-    "{% if c.function.arguments is string %}{{ c.function.arguments }}{% endif %}",
+    "{% if c.function.arguments is string %}{{ c.function.arguments }}"
+    "{% else %}{{ c.function.arguments | tojson }}{% endif %}",
 )
 
 

@@ -11,9 +11,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-# A closing tag inside a string ends the block: the tags are tokens of the model's own, not text.
-ARGUMENTS = st.dictionaries(st.text(), JSON, max_size=4).filter(lambda v: "tool_call>" not in json.dumps(v))
-NAMES = st.text(min_size=1).filter(lambda name: "tool_call>" not in name)
+WORDS = st.text() | st.sampled_from(["</tool_call>", "<tool_call>{}", "</think>", "`", "```"])
+ARGUMENTS = st.dictionaries(WORDS, JSON | WORDS, max_size=4)
+NAMES = WORDS.filter(bool)
 
 
 def block(text):
@@ -42,7 +42,7 @@ def test_what_was_written_is_what_is_parsed(calls, arguments_first, indent):
 @given(st.text(alphabet='<>/_{}":,[]\\ \n019.-eEtoolcallnamearguments\x00é', max_size=200))
 def test_no_text_raises(text):
     parsed = parse_tool_calls(text)
-    assert bool(parsed.malformed) or len(parsed.calls) == text.count("<tool_call>")
+    assert len(parsed.calls) <= text.count("<tool_call>")
 
 
 @given(st.text(max_size=60))
@@ -68,6 +68,12 @@ def test_no_block_raises(text):
         ('{"name": "f", "arguments": null}', "arguments are null"),
         ('{"name": "f", "arguments": {"x": NaN}}', "NaN is not JSON"),
         ('{"name": "f", "arguments": {"x": -Infinity}}', "-Infinity is not JSON"),
+        ('{"name": "f", "arguments": {"x": 1e999}}', "1e999 is too large for a number"),
+        ('{"name": "f", "arguments": {"x": [-1E400]}}', "-1E400 is too large"),
+        ('{"name": "f", "arguments": {"x": ' + "9" * 5000 + "}}", "an integer of 5000 digits"),
+        ('{"name": "\\ud83d", "arguments": {}}', "half a surrogate pair at /name"),
+        ('{"name": "f", "arguments": {"x": ["a", "\\udc00b"]}}', "half a surrogate pair at /arguments/x/1"),
+        ('{"name": "f", "arguments": {"x": {"\\ud800": 1}}}', "in a key at /arguments/x"),
         ('{"name": "f", "name": "g", "arguments": {}}', "same key twice"),
         ('{"name": "f", "arguments": {"x": 1, "x": 2}}', "same key twice"),
         ('{"name": "f", "arguments": {"x": ' + "[" * 100_000 + "}}", "nested too deeply"),

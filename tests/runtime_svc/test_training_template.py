@@ -5,6 +5,7 @@ import json
 import pytest
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from runtime_svc.provenance import written
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from runtime_svc.training.corpus import TEMPLATE, Encoder, render, text_of
@@ -58,10 +59,10 @@ def test_every_prompt_continues_the_text_before_it():
 def test_tokens_of_a_prompt_continue_the_tokens_before_it():
     tokenizer = Tokenizer(CHECKPOINT)
     for dialogue in DIALOGUES:
-        turns, whole = dialogue.messages(), tokenizer.encode(text_of(dialogue))
+        turns, whole = dialogue.messages(), tokenizer.encode(written(text_of(dialogue)))
         for at, turn in enumerate(turns):
             if turn["role"] == "assistant":
-                prompt = tokenizer.encode(render(turns[:at], dialogue.tools, prompt=True))
+                prompt = tokenizer.encode(written(render(turns[:at], dialogue.tools, prompt=True)))
                 assert whole[: len(prompt)] == prompt
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -187,3 +188,14 @@ def test_any_text_is_answered_or_refused(query: str) -> None:
     except TreniError as error:
         code = error.code
     assert code is Code.INVALID_ARGUMENT or (code is None and set(answer) == {"columns", "rows"})
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_names_are_compared_however_they_are_encoded(tmp_path: Path, stored: str, asked: str) -> None:
+    name = "São Paulo"
+    path = tmp_path / "cities.csv"
+    row = unicodedata.normalize(stored, f"{name},Brazil,12300000,1554,Tietê")
+    path.write_text(f"\ufeff{','.join(COLUMNS)}\n{row}\n", encoding="utf-8")
+    query = unicodedata.normalize(asked, f"SELECT name, river FROM cities WHERE name = '{name}'")
+    assert ask(FactsSql(path), query)["rows"] == [[name, "Tietê"]]

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tools_svc.ledger_append import LedgerAppend, read_effects
-from tools_svc.protocol import ToolsConfig
+from tools_svc.protocol import CallInfo, ToolsConfig
 from tools_svc.registry import Registry, build_registry
 from treni.errors import Code, TreniError
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
@@ -218,3 +219,17 @@ def test_kill_9_loses_no_acknowledged_row_and_doubles_no_key(tmp_path: Path, syn
     assert Counter(row.idempotency_key for row in read_effects(path)) == dict.fromkeys(everything, 1)
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_accounts_are_compared_however_they_are_encoded(tmp_path: Path, stored: str) -> None:
+    accounts = [unicodedata.normalize(stored, "impôt")]
+    ledger = LedgerAppend(path=tmp_path / "ledger", accounts=accounts)
+    info = CallInfo(run_id="r", task_id="t", attempt=0, idempotency_key="k")
+    outputs = [
+        ledger.run({"account": unicodedata.normalize(form, "impôt"), "amount": 5}, info)
+        for form in ("NFC", "NFD")
+    ]
+    ledger.close()
+    assert [output.replayed for output in outputs] == [False, True]
+    assert [effect.account for effect in read_effects(tmp_path / "ledger")] == ["impôt"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -97,3 +98,54 @@ def test_any_text_is_a_search(query: str) -> None:
 def test_too_many_words_are_refused(refusal: Callable[..., TreniError]) -> None:
     assert refusal("notes_search", query="x " * (MAX_WORDS + 1)).kind == "query_too_long"
     assert hits("heron " * MAX_WORDS)[0][0] == "wifi"
+
+
+FOREIGN = {
+    "tax": "Payer l'impôt avant le 15 mai.",
+    "moto": "Le pot d'échappement de la moto, impo du jour.",
+    "hindi": "हिन्दी की किताब अलमारी में है।",
+    "river": "नदी का पानी",
+    "turkish": "İstanbul toplantısı",
+    "street": "Straße 5",
+    "family": "👩\u200d👩\u200d👧 am Sonntag",
+    "woman": "👩 am Montag",
+}
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Callable[[str], list[str]]:
+    for number, (note, text) in enumerate(FOREIGN.items()):
+        mark = "\ufeff" if number % 2 else ""
+        (tmp_path / f"{note}.txt").write_text(mark + text, encoding="utf-8")
+    search = NotesSearch(tmp_path)
+
+    def find(query: str) -> list[str]:
+        result = search.run({"query": query, "limit": 5}, INFO).result
+        assert all(hit["text"] == " ".join(FOREIGN[hit["note"]].split()) for hit in result["hits"])
+        return [hit["note"] for hit in result["hits"]]
+
+    return find
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    ("query", "notes"),
+    [
+        ("impôt", ["tax"]),
+        ("impot", ["tax"]),
+        ("हिन्दी", ["hindi"]),
+        ("किताब", ["hindi"]),
+        ("न", []),
+        ("istanbul", ["turkish"]),
+        ("İSTANBUL", ["turkish"]),
+        ("STRASSE", ["street"]),
+        ("straße", ["street"]),
+        ("👩", ["woman"]),
+        ("👩\u200d👩\u200d👧", ["family"]),
+        ("payer", ["tax"]),
+    ],
+)
+def test_words_of_any_script_in_either_form(
+    foreign: Callable[[str], list[str]], query: str, notes: list[str], form: str
+) -> None:
+    assert foreign(unicodedata.normalize(form, query)) == notes

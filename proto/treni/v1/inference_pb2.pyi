@@ -58,7 +58,7 @@ class GenerateChunk(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     FINISH_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """since the last chunk; may be empty"""
+    """since the last chunk, less what is known to be thought; may be empty"""
     @_builtins.property
     def finish(self) -> Global___GenerateFinish: ...
     def __init__(
@@ -90,15 +90,26 @@ class GenerateFinish(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
+    UNFINISHED_THOUGHT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """"stop", "length" or "tool_calls" """
     text: _builtins.str
-    """the whole completion, tool calls as written"""
+    """the text of all chunks, tool calls as written"""
     malformed_tool_call: _builtins.str
     """why a tool call in the text could not be parsed, "" otherwise"""
     backend: _builtins.str
     device: _builtins.str
     model: _builtins.str
+    content: _builtins.str
+    """What is said to the user: no thought, and nothing from the first tool call on. Absent where the server does not
+    tell these from text.
+    """
+    thinking: _builtins.str
+    """what was thought, "" for nothing; no part of content"""
+    unfinished_thought: _builtins.bool
+    """the completion ends in the middle of a thought"""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
         """parsed; "tool_calls" is the reason when there are any"""
@@ -125,12 +136,17 @@ class GenerateFinish(_message.Message):
         backend: _builtins.str = ...,
         device: _builtins.str = ...,
         model: _builtins.str = ...,
+        content: _builtins.str | None = ...,
+        thinking: _builtins.str = ...,
+        unfinished_thought: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["awareness", b"awareness", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "awareness", b"awareness", "content", b"content", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["awareness", b"awareness", "backend", b"backend", "device", b"device", "malformed_tool_call", b"malformed_tool_call", "model", b"model", "reason", b"reason", "text", b"text", "timings", b"timings", "tokens", b"tokens", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "awareness", b"awareness", "backend", b"backend", "content", b"content", "device", b"device", "malformed_tool_call", b"malformed_tool_call", "model", b"model", "reason", b"reason", "text", b"text", "thinking", b"thinking", "timings", b"timings", "tokens", b"tokens", "tool_calls", b"tool_calls", "unfinished_thought", b"unfinished_thought", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
+    _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__content) -> _WhichOneofReturnType__content | None: ...
 
 Global___GenerateFinish: _TypeAlias = GenerateFinish  # noqa: Y015
 
