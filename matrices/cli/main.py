@@ -13,6 +13,7 @@ VERBS = {
     "doctor": "matrices.cli.doctor:doctor",
     "make-checkpoint": "matrices.cli.make_checkpoint:make_checkpoint",
     "matrix": "matrices.cli.matrix:matrix",
+    "models": "matrices.cli.models:models",
     "profiles": "matrices.cli.profiles:profiles",
     "report": "matrices.cli.judge:report",
     "schema": "matrices.cli.schema:schema",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from matrices.arms.registry import DEFAULT, parse_comparison
 from matrices.cli import output
 from matrices.cli.judge import finish
 from matrices.cli.progress import CampaignProgress
@@ -21,6 +22,7 @@ from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
+from runtime_svc.backends import BACKENDS
 from treni import entry
 from treni.errors import Code, TreniError
 from treni.storage import new_folder
@@ -31,6 +33,7 @@ Examples:
   treni-route matrix p01t..p05t            the same faults at the tool itself: both arms meet them
   treni-route matrix p00,p04 --runs 3      a short one
   treni-route matrix mine.toml --suite chains
+  treni-route matrix p01t --compare external:external   an arm with itself
   treni-route matrix r01 --fault-seeds 8 --set policy.retries=0..4
   treni-route matrix --resume results/20260101T000000Z
   treni-route check results/20260101T000000Z
@@ -66,6 +69,13 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     help="Where the services run.",
 )
 @click.option(
+    "--compare",
+    metavar="BASELINE:COMPARED",
+    default=":".join(DEFAULT.names),
+    show_default=True,
+    help="The two arms, internal, external or a package's; an arm with itself runs twice, in processes of its own.",
+)
+@click.option(
     "--concurrency",
     type=click.IntRange(1, 256),
     default=1,
@@ -88,7 +98,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--backend",
-    type=click.Choice(["numpy", "cupy"]),
+    type=click.Choice(list(BACKENDS)),
     default="numpy",
     show_default=True,
     help="The engine's backend; never swapped silently.",
@@ -97,7 +107,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     "--model",
     "model_dir",
     type=click.Path(path_type=Path),
-    help="A Hugging Face directory; default: the bundled treni-tiny.",
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
 )
 @click.option(
     "--toxiproxy",
@@ -138,7 +148,7 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
-    the bundled ones. An A/A cell, the internal arm against itself, always runs first: it is the noise floor.
+    the bundled ones. An A/A cell, the baseline against itself, always runs first: it is the noise floor.
     """
     if resume is not None:
         _refuse_beside_resume(context)
@@ -183,6 +193,7 @@ def _planned(
     runs: int,
     seed: int,
     topology: str,
+    compare: str,
     concurrency: int,
     fault_seeds: int,
     settings: tuple[str, ...],
@@ -210,6 +221,7 @@ def _planned(
         margin=margin,
         restarts=restarts,
         toxiproxy=toxiproxy,
+        comparison=parse_comparison(compare),
         fault_seeds=fault_seeds,
         sweep=sweep,
     )
@@ -222,7 +234,7 @@ def _print_plan(campaign: Campaign, form: str) -> None:
         return
     output.say(plan_table(campaign.cells))
     for cell in campaign.cells:
-        if beat := beat_sentence(cell, cell.arms[1]):
+        for beat in filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))):
             entry.note(f"{cell.name}: {beat}")
 
 

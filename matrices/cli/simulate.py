@@ -26,8 +26,8 @@ from treni.errors import invalid_argument
 _log = logging.getLogger(__name__)
 
 _LEGEND = (
-    "Percent of the campaigns of a row, from the lowest to the highest row; docs/simulation.md says what noise,\n"
-    "level and limits are."
+    "Percent of the campaigns of a row, from the lowest to the highest row; docs/simulation.md says what noise, level\n"
+    "and limits are."
 )
 
 LEVELS_MS = "0.4,1,8,40"

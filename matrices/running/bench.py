@@ -11,8 +11,9 @@ from pathlib import Path
 
 import grpc
 
+from matrices.arms.arm import Arm, Comparison
 from matrices.evidence.campaign import MARGIN, Options, plan_campaign
-from matrices.planning.plan import EXTERNAL, INTERNAL, PlannedCell
+from matrices.planning.plan import PlannedCell
 from matrices.running.client import AgentClient
 from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import select_profiles
@@ -34,10 +35,10 @@ class _Samples:
     """Seconds, one list for each thing timed; requests of one round are neighbours in time."""
 
     echo_s: list[float] = field(default_factory=list)
-    controller_s: list[float] = field(default_factory=list)
-    external_s: list[float] = field(default_factory=list)
-    internal_s: list[float] = field(default_factory=list)
-    internal_loop_s: list[float] = field(default_factory=list)
+    compared_loop_s: list[float] = field(default_factory=list)
+    compared_s: list[float] = field(default_factory=list)
+    baseline_s: list[float] = field(default_factory=list)
+    baseline_loop_s: list[float] = field(default_factory=list)
     generate_s: list[float] = field(default_factory=list)
 
 
@@ -88,16 +89,17 @@ async def run(model_dir: str, requests: int) -> Costs:
                 samples = await _measure(cell, topology, echo.address, requests)
             finally:
                 await echo.stop()
-    return _costs(samples)
+    return _costs(samples, cell.comparison)
 
 
 async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str, requests: int) -> _Samples:
     samples = _Samples()
+    baseline, compared = cell.comparison
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
-    clients = {arm: AgentClient(topology.address(arm)) for arm in (INTERNAL, EXTERNAL)}
+    clients = {arm: AgentClient(topology.address(arm)) for arm in cell.arms}
     async with (
         open_channel(echo_address) as echo_channel,
-        open_channel(topology.address(INTERNAL)) as runtime_channel,
+        open_channel(topology.addresses[baseline.model]) as runtime_channel,
     ):
         echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = echo_channel.unary_unary(METHOD)
         generate = inference_pb2_grpc.InferenceServiceStub(runtime_channel).Generate
@@ -108,8 +110,14 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
                 started = time.perf_counter()
                 await echo(_ECHO_PAYLOAD)
                 round_.echo_s.append(time.perf_counter() - started)
-            for arm in (INTERNAL, EXTERNAL) if number % 2 == 0 else (EXTERNAL, INTERNAL):
-                await _one_run(clients[arm], arm, task, number, round_)
+            for arm in (baseline, compared) if number % 2 == 0 else (compared, baseline):
+                latency_s, loop_s = await _one_run(clients[arm.name], arm, task, number)
+                if arm is compared:
+                    round_.compared_s.append(latency_s)
+                    round_.compared_loop_s.append(loop_s)
+                else:
+                    round_.baseline_s.append(latency_s)
+                    round_.baseline_loop_s.append(loop_s)
             started = time.perf_counter()
             async for _chunk in generate(_generation(task)):
                 pass
@@ -122,21 +130,17 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
     return samples
 
 
-async def _one_run(client: AgentClient, arm: str, task: Task, number: int, samples: _Samples) -> None:
+async def _one_run(client: AgentClient, arm: Arm, task: Task, number: int) -> tuple[float, float]:
+    """The latency of a run and the loop's own share of it, in seconds."""
     request = agent_pb2.RunRequest(
-        run_id=f"bench/{number}/{arm}", task_id=task.id, prompt=task.prompt, tools=task.tools
+        run_id=f"bench/{number}/{arm.name}", task_id=task.id, prompt=task.prompt, tools=task.tools
     )
     done = await client.run(request, timeout_s=60.0)
     if done.record is None or done.error is not None:
         raise done.error or TreniError(
             Code.INTERNAL, "bench_failed", expected="an answer", got="none", todo="see the service's log"
         )
-    if arm == EXTERNAL:
-        samples.external_s.append(done.latency_s)
-        samples.controller_s.append(float(done.record["loop_s"]))
-    else:
-        samples.internal_s.append(done.latency_s)
-        samples.internal_loop_s.append(float(done.record["loop_s"]))
+    return done.latency_s, float(done.record["loop_s"])
 
 
 def _generation(task: Task) -> inference_pb2.GenerateRequest:
@@ -148,20 +152,21 @@ def _generation(task: Task) -> inference_pb2.GenerateRequest:
     )
 
 
-def _costs(samples: _Samples) -> Costs:
+def _costs(samples: _Samples, comparison: Comparison) -> Costs:
+    baseline, compared = comparison
     median = {name: statistics.median(values) for name, values in vars(samples).items()}
-    over_bare = _median_of_differences(samples.internal_s, samples.generate_s)
-    between = _median_of_differences(samples.external_s, samples.internal_s)
+    over_bare = _median_of_differences(samples.baseline_s, samples.generate_s)
+    between = _median_of_differences(samples.compared_s, samples.baseline_s)
     echo, generation = ("echo", median["echo_s"]), ("generation", median["generate_s"])
     return Costs(
-        requests=len(samples.external_s),
+        requests=len(samples.compared_s),
         rows=(
             Cost(what="bare grpc.aio echo, 256 B", median_s=median["echo_s"]),
-            _beside(echo, "controller overhead (not waiting on a hop)", median["controller_s"]),
-            _beside(echo, "internal loop overhead", median["internal_loop_s"]),
+            _beside(echo, f"{compared.agent} overhead (not waiting on a hop)", median["compared_loop_s"]),
+            _beside(echo, f"{baseline.name} loop overhead", median["baseline_loop_s"]),
             Cost(what="bare generation (Generate)", median_s=median["generate_s"]),
-            _beside(generation, "internal route over bare generation", over_bare),
-            _beside(generation, "external route over internal", between),
+            _beside(generation, f"{baseline.name} route over bare generation", over_bare),
+            _beside(generation, f"{compared.name} route over {baseline.name}", between),
         ),
     )
 

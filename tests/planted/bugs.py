@@ -17,7 +17,7 @@ _WITHOUT_KEYS = ("--no-idempotency",)
 KEYS = (
     Bug(
         name="key-of-each-attempt",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="                    idempotency_key=key,\n",
         new='                    idempotency_key=f"{key}/{context.key.attempt}" if key else "",\n',
         breaks="a retry is a new effect, and the record still says one key",
@@ -26,7 +26,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-calls",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.run_id}/0"',
         breaks="the second call of a run replays the first or is refused",
@@ -34,7 +34,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-runs",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.task_id}/{self.hop_calls}"',
         breaks="a run that repeats a task writes nothing and is told that it did",
@@ -378,7 +378,7 @@ RECORDS = (
     Bug(
         name="internal-arm-called-external",
         file="runtime_svc/internal.py",
-        old='arm="internal", model=',
+        old="arm=arm, model=",
         new='arm="external", model=',
         breaks="a record claims to be of the other arm",
         seen_by=Campaign(suite="mixed"),
@@ -396,8 +396,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(topology.address(arm)) for arm in plan.arms",
-        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]])) for arm in plan.arms",
+        old="AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms",
+        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -413,7 +413,7 @@ RECORDS = (
     ),
     Bug(
         name="error-swallowed-by-the-loop",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="        except HopFailed:\n",
         new="        except KeyboardInterrupt:\n",
         breaks="a failed hop is told to the model, which answers something",
@@ -458,7 +458,7 @@ ENGINE = (
     ),
     Bug(
         name="sampling-seed-ignored",
-        file="runtime_svc/sampler.py",
+        file="runtime_svc/backends/numpy/sampler.py",
         old="uniform(params.seed, step)",
         new="uniform(0, step)",
         breaks="another seed samples the same",
@@ -477,7 +477,7 @@ ENGINE = (
     Bug(
         name="cancelled-tool-call-runs",
         file="tools_svc/pool.py",
-        old="            abandoned.set()\n",
+        old="            caller.leave()\n",
         new="            pass\n",
         breaks="a call whose caller has left takes effect",
         seen_by=Tests(
@@ -486,9 +486,9 @@ ENGINE = (
     ),
     Bug(
         name="late-tool-call-runs",
-        file="tools_svc/pool.py",
-        old="if abandoned.is_set() or time.monotonic() >= expires_s:",
-        new="if abandoned.is_set():",
+        file="tools_svc/protocol.py",
+        old="return self._left or time.monotonic() >= self._expires_s",
+        new="return self._left",
         breaks="a call takes effect after its deadline",
         seen_by=Tests(
             nodes=("tests/tools_svc/test_pool.py::test_time_that_runs_out_in_the_queue_never_runs",)
