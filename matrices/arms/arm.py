@@ -40,7 +40,7 @@ class Arm:
     agent: str
     model: str
     tools: str
-    faultable: frozenset[Hop] = frozenset()
+    faultable: tuple[Hop, ...] = ()
     engine_timings: bool = True
     """Whether its records tell the engine's stages and how sure it was; where they do not, the model hop holds the
     model's whole time."""
@@ -61,7 +61,9 @@ class Arm:
                 raise _invalid(
                     f"{what} of lower-case letters and digits joined by _ in the arm {self.name}", word
                 )
-        if stray := sorted(self.faultable - self.hops):
+        if not isinstance(self.faultable, tuple):
+            raise _invalid(f"a tuple of hops as `faultable` of the arm {self.name}", repr(self.faultable))
+        if stray := sorted({*self.faultable} - self.hops):
             raise _invalid(
                 f"faults on hops that the arm {self.name} has: {_listed(self.hops)}", _listed(stray)
             )

@@ -72,7 +72,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     metavar="BASELINE:COMPARED",
     default=":".join(DEFAULT.names),
     show_default=True,
-    help="The two arms, internal, external or a package's; an arm with itself runs a second time in processes of its own.",
+    help="The two arms, internal, external or a package's; an arm with itself has a second instance.",
 )
 @click.option(
     "--concurrency",
