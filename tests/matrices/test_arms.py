@@ -12,7 +12,14 @@ from matrices.arms.arm import Arm, Comparison
 from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
 from matrices.arms.parts import parts
-from matrices.arms.registry import ARMS, DEFAULT, arm_named, comparison_of, parse_comparison
+from matrices.arms.registry import (
+    ARMS,
+    DEFAULT,
+    arm_named,
+    comparison_of,
+    comparison_written,
+    parse_comparison,
+)
 from matrices.evidence.manifest import VERSION, dump_manifest, parse_manifest
 from matrices.planning.plan import plan_aa, plan_cell
 from matrices.spec.profiles import bundled_profiles
@@ -181,6 +188,14 @@ def test_a_manifest_says_what_its_arms_are_and_an_older_one_is_still_read() -> N
     with pytest.raises(TreniError) as refused:
         parse_manifest(json.dumps(wrong).encode())
     assert refused.value.kind == "manifest_malformed"
+
+
+def test_an_arm_that_was_another_is_refused_and_an_unknown_one_is_as_written() -> None:
+    assert comparison_written(NEAR, EXTERNAL).names == ("near", "external")
+    for other in (replace(EXTERNAL, alike=False), replace(EXTERNAL.again(), faultable=())):
+        with pytest.raises(TreniError) as refused:
+            comparison_written(NEAR, other)
+        assert refused.value.kind == "arm_changed"
 
 
 def test_an_arm_is_written_alike_each_time() -> None:
