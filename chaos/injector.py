@@ -118,7 +118,7 @@ class _HeldContext:
 
 
 class CallDeadline(Protocol):
-    """When an attempt must have ended."""
+    """The time by which an attempt must have ended."""
 
     def remaining_s(self) -> float:
         """Seconds left, at least 0."""

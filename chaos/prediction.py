@@ -60,7 +60,7 @@ class PredictedRequest:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Its faults, in order."""
+        """The faults that the request meets, in order."""
         return tuple(attempt.fault for attempt in self.attempts if attempt.fault is not None)
 
     @property

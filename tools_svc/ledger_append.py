@@ -21,7 +21,7 @@ from treni.v1.common_pb2 import ToolSpec
 MAX_AMOUNT = 1_000_000_000
 _SYNCHRONOUS: dict[LedgerSync, str] = {"disk": "FULL", "process": "NORMAL"}
 LOCK_WAIT_S = 60.0
-"""For a writer that hangs, not for one that is slow: SQLite lets waiters try in no order, so that some wait long."""
+"""The limit for a writer that hangs: SQLite lets waiters try in no order, so that some wait long."""
 
 SPEC = make_spec(
     name="ledger_append",
@@ -171,6 +171,17 @@ class LedgerAppend(Tool):
         return True
 
 
+def _locked(wait_s: float, got: str) -> TreniError:
+    return TreniError(
+        Code.UNAVAILABLE,
+        "ledger_locked",
+        expected=f"the ledger to be free within {wait_s:.3g} s",
+        got=got,
+        todo="retry",
+        definite=True,
+    )
+
+
 def _has_no_room(error: sqlite3.OperationalError) -> bool:
     """Whether the disk did not take what was to be written: a limit on a file's size comes as a failed write."""
     return (
@@ -186,17 +197,6 @@ def _not_taken(error: sqlite3.OperationalError) -> TreniError:
         got=clip(str(error)),
         todo="free disk space, or lift the limit",
         definite=error.sqlite_errorcode == sqlite3.SQLITE_FULL,
-    )
-
-
-def _locked(wait_s: float, got: str) -> TreniError:
-    return TreniError(
-        Code.UNAVAILABLE,
-        "ledger_locked",
-        expected=f"the ledger to be free within {wait_s:.3g} s",
-        got=got,
-        todo="retry",
-        definite=True,
     )
 
 

@@ -59,7 +59,7 @@ class Evidence:
     outages: tuple[ev.Outage, ...]
     restarts: tuple[ev.Restarted, ...]
     grown_mb: dict[str, float]
-    """By role, how much larger its process became between two starts of the cell, at most."""
+    """The growth of each role's process between two starts of the cell, in MiB, at most; by role."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,7 @@ FindingKind: TypeAlias = Literal[
     "answer_wrong",
     "grade_wrong",
     "calls_wrong",
+    "answer_differs",
     "result_differs",
     "tokens_differ",
     "arm_swapped",

@@ -38,7 +38,7 @@ from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
 from matrices.spec.profiles import Profile
-from matrices.spec.suites import Suite, load_suite
+from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
@@ -67,7 +67,7 @@ class Options:
     topology: str
     backend: str
     model_dir: str | None
-    """A Hugging Face directory; None: the bundled model, wherever the package is."""
+    """A Hugging Face directory or a GGUF file; None: the bundled model, wherever the package is."""
     idempotency: bool
     margin: float
     """The share of the baseline's mean latency within which the arms count as equivalent."""
@@ -104,6 +104,7 @@ class Campaign:
             replace(
                 plan.expectation_of(cell),
                 in_flight=self.options.concurrency,
+                must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
                 remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
             )
             for cell in self.cells

@@ -200,6 +200,7 @@ class Expectation:
     schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
     its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
     reader of the error rates must know of the schedule, "" for nothing.
+    `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
     """
 
     cell: str
@@ -213,6 +214,7 @@ class Expectation:
     standstill_s: float
     in_flight: int = 1
     remark: str = ""
+    must_pass: bool = True
 
     @property
     def arms(self) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +16,16 @@ from matrices.arms.parts import Part, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import AGENT, MODEL, TOOL, Terms, expected_run
+from matrices.planning.steps import AGENT, MODEL, TOOL, steps
+from matrices.planning.trace import Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
-from tools_svc.registry import tool_specs
+from tools_svc.registry import TOOLS
 from treni.errors import invalid_argument
 
 AA_CELL = "aa"
-SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if spec.has_side_effects)
+SIDE_EFFECT_TOOLS = ("ledger_append",)
+"""The tools whose calls leave a row in the ledger, which is where effects are counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -285,13 +288,23 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 
 
 def _calls(task: Task) -> Iterator[PlannedCall]:
-    """What a run calls if nothing fails: every tool call is asked for by a turn of the model, and the answer is one."""
+    """What a run calls if nothing fails, as the schedules need to know it."""
     yield PlannedCall(hop=AGENT, index=0)
-    for index, call in enumerate(task.expect.calls):
-        has_effect = call.name in SIDE_EFFECT_TOOLS and not call.refused
-        yield PlannedCall(hop=MODEL, index=index)
-        yield PlannedCall(hop=TOOL, index=index, has_effect=has_effect)
-    yield PlannedCall(hop=MODEL, index=len(task.expect.calls))
+    for step in steps(task):
+        call = step.call
+        has_effect = call is not None and call.name in SIDE_EFFECT_TOOLS and not call.refused
+        yield PlannedCall(hop=step.hop, index=step.index, has_effect=has_effect)
+
+
+def _unrecorded_tools(cell: PlannedCell) -> tuple[str, ...]:
+    """The tools called in the cell that have side effects and leave no row in the ledger."""
+    called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.expect.calls)
+    return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and _changes(name))
+
+
+@functools.cache
+def _changes(tool: str) -> bool:
+    return tool in TOOLS and TOOLS[tool].spec.has_side_effects
 
 
 def _strata(cell: PlannedCell) -> list[str]:
@@ -313,7 +326,7 @@ def _strata(cell: PlannedCell) -> list[str]:
 def expectation_of(cell: PlannedCell) -> Expectation:
     """What the checker compares the cell's history with."""
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    policy = policy_of(cell.profile, seed=cell.seed)
+    policy, unrecorded_tools = policy_of(cell.profile, seed=cell.seed), _unrecorded_tools(cell)
 
     def run(arm: str, planned: PlannedPair) -> ExpectedRun:
         prediction = predictions[arm]
@@ -324,6 +337,7 @@ def expectation_of(cell: PlannedCell) -> Expectation:
                 policy=policy,
                 idempotency=cell.idempotency,
                 side_effect_tools=SIDE_EFFECT_TOOLS,
+                unrecorded_tools=unrecorded_tools,
             ),
             request_index=planned.pair,
             request=None if prediction is None else prediction.requests[planned.pair],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,9 @@ from matrices.planning.expectation import (
     PlannedFault,
     waits_of,
 )
+from matrices.planning.steps import AGENT, MODEL, TOOL, steps
 from matrices.spec.suites import ExpectedCall, Task
 from treni.errors import Code
-
-MODEL: Hop = "model"
-TOOL: Hop = "tool"
-AGENT: Hop = "agent"
 
 AMPLE = 0.8
 """The share of a run's time up to which planned waits leave its own deadline out of play."""
@@ -37,6 +35,9 @@ class Terms:
     policy: Policy
     idempotency: bool
     side_effect_tools: tuple[str, ...]
+    """The tools whose calls leave a row in the ledger."""
+    unrecorded_tools: tuple[str, ...] = ()
+    """Other tools with side effects: of what they did nothing is known but that it may have happened."""
 
 
 def expected_run(
@@ -44,20 +45,19 @@ def expected_run(
 ) -> ExpectedRun:
     """The run of a task whose attempts are as `request` predicts; where that says nothing, nothing acts on it.
 
-    The loop asks the model, runs the tool that the turn asks for, and so on, one call a turn; the last turn answers.
+    It calls as its scenario says, until a call fails for good.
     """
     run = _Run(task=task, terms=terms, request_index=request_index)
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
     if not run.enter():
         return run.made(calls=0, turns=0)
-    for index, call in enumerate(task.expect.calls):
-        if not run.call(MODEL, index, None):
-            return run.made(calls=index, turns=index)
-        if not run.call(TOOL, index, call):
-            return run.made(calls=index, turns=index + 1)
-    answered = run.call(MODEL, len(task.expect.calls), None)
-    return run.made(calls=len(task.expect.calls), turns=len(task.expect.calls) + answered)
+    done: Counter[Hop] = Counter()
+    for step in steps(task):
+        if not run.call(step.hop, step.index, step.call):
+            break
+        done[step.hop] += 1
+    return run.made(calls=done[TOOL], turns=done[MODEL])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -88,9 +88,10 @@ class _Run:
         predicted = self.predicted.get((hop, index))
         made = [self._attempt(hop, index, call, one) for one in ([None] if predicted is None else predicted)]
         self.attempts += made
-        changes = call is not None and call.name in self.terms.side_effect_tools
-        if call is not None and changes:
+        recorded = call is not None and call.name in self.terms.side_effect_tools
+        if call is not None and recorded:
             self._take_effect(made, call)
+        if call is not None and (recorded or call.name in self.terms.unrecorded_tools):
             self.may_have_effects |= any(one.outcome != "fail" for one in made)
         last = made[-1]
         goes_on = last.outcome == "ok" or last.kinds is None

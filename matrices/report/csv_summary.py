@@ -126,5 +126,11 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
         "attempts on both hops over all requests, failed ones included, for each right answer",
         lambda r: "" if r.arm.attempts_per_success is None else number(r.arm.attempts_per_success.value, 4),
     ),
+    Column(
+        "accuracy",
+        "right answers over requests that were answered",
+        lambda r: number(r.arm.accuracy, 6),
+        since=2,
+    ),
     Column("schema", "what the columns are called and mean", lambda r: str(SCHEMA), since=2),
 )

@@ -28,6 +28,7 @@ from matrices.report.comparison import (
     samples_of,
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
 from matrices.statistics.gates import Evidence, Gate, claim_safe, gates
 from matrices.statistics.reliability import CostPerSuccess, RunCost, cost_per_success
@@ -90,6 +91,11 @@ class ArmFigures:
     def correct(self) -> int:
         """Requests that ended with the right answer."""
         return self.successes - self.wrong_answers
+
+    @property
+    def accuracy(self) -> float | None:
+        """Right answers over answers; None of none."""
+        return self.correct / self.successes if self.successes else None
 
     @property
     def error_rate(self) -> float | None:
@@ -179,6 +185,12 @@ class Figures:
     def sides(self) -> Comparison:
         """The arms that the campaign compares: those of every cell but the A/A one."""
         return self.cells[-1].sides
+
+    @property
+    def examines(self) -> bool:
+        """Whether nobody knew before that the model answers the suite rightly, so that its accuracy is a figure."""
+        details = self.manifest.details
+        return not must_pass(suite=details.get("suite"), model_dir=details.get("model_dir"))
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -284,21 +296,23 @@ def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
     blocks = {pair.pair: pair.block for pair in expected.pairs}
     runs = [by_arm[arm] for by_arm in judged.runs.values() if arm in by_arm]
     answered = [run for run in runs if run.ok]
+    tasks = {pair.pair: pair.task for pair in expected.pairs}
+    right = {run.pair.pair: _right(run, tasks) for run in runs}
     parts = [parts for run in runs if (parts := hops_of(run)) is not None]
     ttfts = [run.outcome.ttft_s for run in answered if run.outcome.ttft_s is not None]
     return ArmFigures(
         arm=arm,
         requests=len(runs),
         errors=len(runs) - len(answered),
-        wrong_answers=sum(run.outcome.correct is False for run in answered),
+        wrong_answers=sum(not right[run.pair.pair] for run in answered),
         retries_of_successes=sum(run.retries for run in answered),
         latency=_latency(runs),
         latency_success=_latency(answered),
         ttft_p50_s=statistics.median(ttfts) if ttfts else None,
         hops=mean_hops(parts),
         without_record=len(runs) - len(parts),
-        time_per_success=_cost(runs, blocks, [run.outcome.latency_s for run in runs]),
-        attempts_per_success=_cost(runs, blocks, [float(len(run.attempts)) for run in runs]),
+        time_per_success=_cost(runs, blocks, right, [run.outcome.latency_s for run in runs]),
+        attempts_per_success=_cost(runs, blocks, right, [float(len(run.attempts)) for run in runs]),
         work=_totals([work for run in runs if (work := work_of(run)) is not None]),
         faults=judged.faults[arm],
         effects=judged.effects[arm],
@@ -309,12 +323,20 @@ def _latency(runs: Sequence[Run]) -> LatencySummary | None:
     return latency_summary([run.outcome.latency_s for run in runs]) if runs else None
 
 
-def _cost(runs: Sequence[Run], blocks: Mapping[int, int], amounts: Sequence[float]) -> CostPerSuccess | None:
+def _right(run: Run, tasks: Mapping[int, Task]) -> bool:
+    """Whether the run ended with an answer that its task's grader accepts, whatever the history says of it."""
+    task, answer = tasks.get(run.pair.pair), run.outcome.answer
+    return run.ok and answer is not None and task is not None and task.is_correct(answer)
+
+
+def _cost(
+    runs: Sequence[Run], blocks: Mapping[int, int], right: Mapping[int, bool], amounts: Sequence[float]
+) -> CostPerSuccess | None:
     if not runs:
         return None
     return cost_per_success(
         [
-            RunCost(block=blocks.get(run.pair.pair, -1), amount=amount, correct=run.outcome.correct is True)
+            RunCost(block=blocks.get(run.pair.pair, -1), amount=amount, correct=right[run.pair.pair])
             for run, amount in zip(runs, amounts, strict=True)
         ]
     )

@@ -121,7 +121,7 @@ class HostWatch:
         log.close()
 
     async def hold(self) -> None:
-        """Until every role answers, and has been warmed up if it is new.
+        """Waits until every role answers, and has been warmed up if it is new.
 
         The outages and restarts that end by then are in the history. A role that does not answer for `HOLD_LIMIT_S`
         is given up, which ends the cell as broken.

@@ -210,6 +210,7 @@ class Runner:
                     prompt=task.prompt,
                     tools=task.tools,
                     no_tools=not task.tools,
+                    scenario=task.scenario,
                     request_index=WARMUP_REQUEST,
                 )
                 done = await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
@@ -259,6 +260,7 @@ class Runner:
                 prompt=planned.task.prompt,
                 tools=planned.task.tools,
                 no_tools=not planned.task.tools,
+                scenario=planned.task.scenario,
                 sampling=common_pb2.Sampling(seed=self._campaign.options.seed),
                 request_index=planned.pair,
                 no_idempotency=not segment.plan.idempotency,

@@ -22,7 +22,7 @@ Flags = NDArray[np.bool_]
 
 MARGIN = 0.05
 PLANS = 10
-"""Over how many plans, each with an order and a jitter of its own, the campaigns of a setting are spread."""
+"""The number of plans, each with an order and a jitter of its own, over which the campaigns of a setting are spread."""
 
 COVERAGE_LIMITS = (0.93, 0.99)
 FALSE_DIFFERENCE_LIMIT = 0.05

@@ -181,7 +181,7 @@ class RuleSpec(Strict):
         return Every(every=self.every)
 
     def keys_by_request(self) -> list[str]:
-        """Those of its keys that only a schedule by request can plan."""
+        """The rule's keys that only a schedule by request can plan."""
         given = {
             "rate": self.rate is not None,
             "burst": self.burst is not None,

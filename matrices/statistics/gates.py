@@ -16,10 +16,10 @@ ABANDONED_LIMIT = 0.10
 CONTAMINATED_LIMIT = 0.25
 SELECTIVE_LIMIT = 0.01
 THIRD_ERRORS = 4.0
-"""By how many of its standard errors each third of the blocks has to bear a claim out."""
+"""The number of its standard errors by which each third of the blocks has to bear a claim out."""
 FEW_BLOCKS = 6
 FEW_STEADY_LIMIT = 0.20
-"""Under `FEW_BLOCKS` blocks a third is a block or two: one in five is refused for wandering, drift or chance."""
+"""The limit for fewer than `FEW_BLOCKS` blocks, of which a third is one or two: one in five is refused by chance."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,7 +31,7 @@ _MOST_SILENT_TOKENS = 16
 
 
 def prompt_text(words: int, seed: int) -> str:
-    """That many made-up words, other ones for every seed from the first on."""
+    """A text of `words` made-up words, other ones for every seed from the first on."""
     generator = random.Random(f"{seed}/{words}")
     return " ".join("".join(generator.choices(_SYLLABLES, k=2)) for _ in range(words))
 
@@ -71,12 +71,12 @@ class EndpointContender:
 
     @property
     def name(self) -> str:
-        """Its URL."""
+        """The URL of the endpoint, which names it in the report."""
         return self._url
 
     @property
     def batches(self) -> list[int]:
-        """All."""
+        """Every batch size of the session."""
         return self._batches
 
     @property
@@ -110,7 +110,7 @@ class EndpointContender:
         return Started(device=self._url, versions={"model": self._model}, cold=cold)
 
     async def ttft(self, prompt_tokens: int, seed: int) -> tuple[float, int]:
-        """From sending the request to its first text."""
+        """The time from sending the request to its first text, in seconds, and the prompt's tokens."""
         async with self._limited(f"prefilling {prompt_tokens} tokens"):
             answer = await self._complete(self._words(prompt_tokens), self._silent_tokens, seed)
         return _spoken(answer)[0] - answer.sent_s, answer.prompt_tokens

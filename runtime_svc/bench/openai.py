@@ -14,7 +14,7 @@ import pydantic
 from runtime_svc.bench.contender import Failed
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-"""Of one server-sent event: what is longer is no chunk of an answer."""
+"""The size limit of one server-sent event: what is longer is no chunk of an answer."""
 
 _FINISHED = ("stop", "length")
 """Why an answer ends that is whole; others name what cut it short: "abort", "error", "content_filter"."""

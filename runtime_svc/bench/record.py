@@ -122,7 +122,7 @@ class Floors:
 
 @dataclass(kw_only=True, slots=True)
 class Ttft:
-    """From a prompt's tokens (an endpoint's: its text) to the first token on the host; an entry a repeat.
+    """The times from a prompt's tokens (an endpoint's: its text) to the first token on the host; an entry a repeat.
 
     `counted` are the prompt's tokens as the contender counts them; where tokens went in, the tokens asked for.
     """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from matrices.report.document import Part, Section
 from matrices.report.figures import CellFigures, Figures
 from matrices.report.sections import (
+    accuracy,
     conditions,
     curves,
     effects,
@@ -35,6 +36,7 @@ OF_CAMPAIGN: Mapping[str, Callable[[Figures], Iterable[Part]]] = {
 OF_CELL: Mapping[str, Callable[[Figures, CellFigures], Iterable[Part]]] = {
     "verdict": verdict.parts,
     "latency": latency.parts,
+    "accuracy": accuracy.parts,
     "effects": effects.parts,
     "harm": harm.parts,
     "hops": hops.parts,
