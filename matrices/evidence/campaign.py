@@ -35,6 +35,7 @@ from matrices.evidence.manifest import (
 from matrices.planning import plan
 from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
+from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
 from matrices.spec.profiles import Profile
@@ -102,7 +103,7 @@ class Campaign:
         """What the checker compares each cell with."""
         return tuple(
             replace(
-                plan.expectation_of(cell),
+                expectation_of(cell),
                 in_flight=self.options.concurrency,
                 must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
                 remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
