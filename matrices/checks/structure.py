@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from matrices.arms.arm import PROXY
 from matrices.checks.finding import Finding, FindingKind, differs
 from matrices.evidence import events as ev
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.planning.expectation import Expectation, ExpectedPair
-
-PROXY = "toxiproxy"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -18,7 +18,7 @@ import psutil
 import pydantic
 
 from matrices.arms.arm import Comparison
-from matrices.arms.registry import DEFAULT, differs_from_ours
+from matrices.arms.registry import DEFAULT, comparison_written
 from matrices.evidence import chain
 from matrices.evidence import events as ev
 from matrices.evidence.history import History, read_history
@@ -35,6 +35,7 @@ from matrices.evidence.manifest import (
 from matrices.planning import plan
 from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
+from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
 from matrices.spec.profiles import Profile
@@ -102,7 +103,7 @@ class Campaign:
         """What the checker compares each cell with."""
         return tuple(
             replace(
-                plan.expectation_of(cell),
+                expectation_of(cell),
                 in_flight=self.options.concurrency,
                 must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
                 remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
@@ -245,7 +246,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         margin=manifest.margin,
         restarts=manifest.restarts,
         toxiproxy=manifest.details["toxiproxy"],
-        comparison=_comparison(manifest),
+        comparison=comparison_written(*manifest.arms),
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
     )
@@ -254,21 +255,6 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
     _same_cells(manifest, campaign)
     return campaign, manifest, history
-
-
-def _comparison(manifest: Manifest) -> Comparison:
-    """The comparison in the manifest. An arm that is known here too is what is known of it here."""
-    baseline, compared = manifest.arms
-    for arm in manifest.arms:
-        if differs_from_ours(arm):
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "arm_changed",
-                expected=f"the arm {arm.name} as in this version",
-                got=str(arm),
-                todo="use the versions of treni-route, and of the package that brings the arm, that the manifest names",
-            )
-    return Comparison(baseline=baseline, compared=compared)
 
 
 def _missing(folder: Path, what: str) -> TreniError:
