@@ -12,7 +12,7 @@ from treni.errors import Code, TreniError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """The bound of `most` of `what` at `where`; who brings more is refused with `code` and `kind`, definitely not done."""
+    """The bound of `most` of `what` at `where`; what exceeds it is refused with `code` and `kind`, definitely."""
 
     kind: str
     most: int
