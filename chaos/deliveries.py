@@ -51,7 +51,8 @@ class DeliveryLog:
             run_id=run_id,
             attempt=attempt,
         )
-        self._file.append(json.dumps(dataclasses.asdict(delivery), separators=(",", ":")).encode())
+        line = json.dumps(dataclasses.asdict(delivery), separators=(",", ":")).encode()
+        self._file.append(line)
 
     def append_for(self, fault: Fault, how: str, pairs: Mapping[str, str | bytes]) -> None:
         """The same, with the run and the attempt taken from the attempt's metadata ("" and 0 if absent)."""

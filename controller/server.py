@@ -20,7 +20,7 @@ from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
 from controller.run import unknown_tool
 from treni import serving
-from treni.errors import Code, TreniError, abort, invalid_argument, unforeseen
+from treni.errors import Code, TreniError, conclude, invalid_argument, unforeseen
 from treni.limits import AGENT_REQUEST, TOOLS
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
@@ -80,7 +80,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             outbox.put(agent_pb2.RunEvent(record=recorder.record()))
             await outbox.flush()
         if failure is not None:
-            await abort(context, failure)
+            conclude(context, failure)
 
     async def _run(
         self, request: agent_pb2.RunRequest, deadline: Deadline, recorder: Recorder, outbox: Outbox

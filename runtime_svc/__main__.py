@@ -9,7 +9,7 @@ limit_blas_threads()  # before NumPy is imported
 import sys  # noqa: E402
 
 if any(argument.endswith("cupy") for argument in sys.argv[1:]):
-    from runtime_svc.cuda import context
+    from runtime_svc.backends.cuda import context
 
     context.begin()  # beside everything that is imported below
 
@@ -58,16 +58,19 @@ RESOURCE_EXHAUSTED.
 Exit status: 0 after SIGINT or SIGTERM; 1 when the model cannot be loaded or the address not be bound; 2 usage."""
 
 _PORT = click.IntRange(0, 65535)
-_COUNT = click.IntRange(1, 2**31 - 1)
+MAX_COUNT = 1 << 20
+"""Of slots, of a slot's tokens and of requests: beyond what any machine has room for."""
+
+_COUNT = click.IntRange(1, MAX_COUNT)
 
 
 @entry.command(epilog=_EPILOG)
 @click.option(
     "--model",
     required=True,
-    metavar="DIR",
+    metavar="PATH",
     type=click.Path(path_type=Path),
-    help="A local Hugging Face directory.",
+    help="A local Hugging Face directory or GGUF file.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=_PORT, default=0, show_default=True, help="0 picks a free port.")
@@ -104,7 +107,7 @@ _COUNT = click.IntRange(1, 2**31 - 1)
 )
 @click.option(
     "--max-queue",
-    type=click.IntRange(0, 2**31 - 1),
+    type=_COUNT,
     default=64,
     show_default=True,
     metavar="N",

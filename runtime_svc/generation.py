@@ -67,6 +67,7 @@ class Generation:
         self._stamp = stamp
         self._listener = listener
         self._observer = observer
+        self._prompt: list[int] | None = None
         self._tokenizer = tokenizer
         self._completion = Completion(tokenizer, thinking=False)
         self._prompt_tokens = 0
@@ -78,14 +79,24 @@ class Generation:
         if self.cancelled is None:
             self.cancelled = reason
 
+    def prepare(self) -> None:
+        """On any thread, before it is submitted: renders and tokenises what would else wait for `begin`.
+
+        Raises `TreniError` to refuse the request.
+        """
+        before_s = time.perf_counter()
+        tokens = self._prompt = self._tokenize(self._request)
+        self._completion = Completion(self._tokenizer, thinking=self._tokenizer.opens_thought(tokens))
+        self.stages.since("tokenize_s", before_s)
+
     def begin(self) -> Prompt:
         """The prompt, and how many tokens may follow it."""
         self.begun = True
-        before_s = time.perf_counter()
-        tokens = self._tokenize(self._request)
+        if self._prompt is None:
+            self.prepare()
+        assert self._prompt is not None
+        tokens = self._prompt
         self._prompt_tokens = len(tokens)
-        self._completion = Completion(self._tokenizer, thinking=self._tokenizer.opens_thought(tokens))
-        self.stages.since("tokenize_s", before_s)
         if self._route is not None:
             before_s = time.perf_counter()
             self._routed = self._route(self._request)

@@ -8,13 +8,17 @@ from typing import Any
 
 import jinja2
 
-from runtime_svc.directory import read_json
+from runtime_svc.added_tokens import NAMED, content_of, listed, read_settings
+from runtime_svc.directory import refuse_pointer
 from runtime_svc.errors import damaged, missing, unsupported
 from runtime_svc.jinja import Arguments, environment
 from runtime_svc.provenance import SPOKEN, Traced, written
 from runtime_svc.toolcalls import parse_object
 from treni.errors import TreniError, invalid_argument
 from treni.v1 import common_pb2
+
+_MAX_QUOTED_CHARS = 200
+"""Of what a template says of a conversation: it may quote all of it, and details travel in headers."""
 
 
 class ChatTemplate:
@@ -24,20 +28,23 @@ class ChatTemplate:
     transformers. Templates run in a sandbox, with what transformers gives them: loop controls, the `generation`
     tag, `tojson` that escapes nothing, `raise_exception`, `strftime_now`, and the special tokens by name.
     `enable_thinking` is false.
+
+    Its files are in the directory `path`, unless the file `path` says what `tokenizer_config.json` would: `config`.
     """
 
-    def __init__(self, directory: Path) -> None:
-        settings = directory / "tokenizer_config.json"
-        config = read_json(settings) if settings.is_file() else {}
-        self._tokens = special_tokens(directory)
-        self._directory = directory
+    def __init__(self, path: Path, config: Mapping[str, Any] | None = None) -> None:
+        settings = path if config is not None else path / "tokenizer_config.json"
+        if config is None:
+            config = read_settings(path)
+        self._tokens = _special_tokens(config)
+        self._path = path
         self._templates: dict[str, jinja2.Template] = {}
-        for name, (path, source) in _sources(directory, settings, config).items():
+        for name, (file, source) in _sources(path, settings, config).items():
             try:
                 self._templates[name] = environment().from_string(source)
             except Exception as error:  # mostly TemplateError; the compiler has others for odd input
                 what = f'the chat template "{name}"'
-                raise damaged(path, what, expected="valid Jinja", got=str(error)) from None
+                raise damaged(file, what, expected="valid Jinja", got=str(error)) from None
 
     def render(self, messages: Iterable[common_pb2.Message], tools: Iterable[common_pb2.ToolSpec]) -> Traced:
         """The prompt that ends where the assistant's next turn begins, with the origin of its characters.
@@ -61,7 +68,7 @@ class ChatTemplate:
             raise invalid_argument(
                 "conversation_refused",
                 expected="a conversation that the chat template accepts",
-                got=str(error) or type(error).__name__,
+                got=(str(error) or type(error).__name__)[:_MAX_QUOTED_CHARS],
             ) from None
         assert isinstance(prompt, Traced)
         return prompt
@@ -79,7 +86,7 @@ class ChatTemplate:
                 continue
             if lost:
                 raise unsupported(
-                    self._directory,
+                    self._path,
                     expected="a chat template that writes its control tokens by literals, +, ~, join, trim and replace",
                     got=f"{lost[0]!r} by other means",
                     todo="change the template: what it writes by other means counts as a user's text",
@@ -139,34 +146,16 @@ _PROBES = (
     ((*_TALK, *_USE), (_TOOL,)),
 )
 
-_NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
-
-def special_tokens(directory: Path) -> dict[str, Traced | list[Traced]]:
-    """The special tokens that a template may name, from `tokenizer_config.json` or `special_tokens_map.json`.
-
-    Each is a string, or an object with its `content`; `additional_special_tokens` is a list of such.
-    """
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, Traced | list[Traced]]:
+    """The special tokens that a template may name."""
     tokens: dict[str, Traced | list[Traced]] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = directory / name
-        config = read_json(path) if path.is_file() else {}
-        for key in _NAMED:
-            text = content_of(config.get(key))
-            if text is not None:
-                tokens[key] = written(text)
-        more = config.get("additional_special_tokens")
-        if isinstance(more, list):
-            texts = map(content_of, more)
-            tokens["additional_special_tokens"] = [written(text) for text in texts if text is not None]
-    return tokens
-
-
-def content_of(token: object) -> str | None:
-    """The text of a token as the files of a checkpoint write it: a string, or an object with its `content`."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else None
+    for key in NAMED:
+        text = content_of(config.get(key))
+        if text is not None:
+            tokens[key] = written(text)
+    more = listed(config, "additional_special_tokens")
+    return tokens | ({"additional_special_tokens": [written(text) for text in more]} if more else {})
 
 
 def _sources(directory: Path, settings: Path, config: Mapping[str, Any]) -> dict[str, tuple[Path, str]]:
@@ -192,6 +181,7 @@ def _sources(directory: Path, settings: Path, config: Mapping[str, Any]) -> dict
 
 
 def _text(path: Path) -> str:
+    refuse_pointer(path)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

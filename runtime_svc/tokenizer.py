@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from runtime_svc.added_tokens import declare
+from runtime_svc.alternatives import any_of
 from runtime_svc.errors import unsupported
 from runtime_svc.provenance import SPOKEN, WRITTEN, origin_of
 from runtime_svc.tokenizer_file import TokenizerFile
@@ -32,35 +34,36 @@ _BYTE_OF = _byte_alphabet()
 
 
 class Tokenizer:
-    """A byte-level BPE tokenizer of the Qwen family, read from `tokenizer.json`.
+    """A byte-level BPE tokenizer, read from `tokenizer.json` and what is declared beside it.
+
+    Its files are in the directory `path`, unless the file `path` has the `content` of a `tokenizer.json`.
 
     `control` holds the tokens that structure a conversation, such as "<|im_start|>": they come from the chat
     template only, and are never text. `markers` are the ids of those `MARKERS` that it has.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._file = TokenizerFile(directory)
+    def __init__(self, path: Path, content: str | None = None) -> None:
+        self._file = TokenizerFile(path, content)
         library = self._file.library
+        declared = declare(path, library) if content is None else frozenset[str]()
         decoder = type(library.decoder).__name__
         if decoder != "ByteLevel":
             raise unsupported(self._file.path, expected="a byte-level tokenizer", got=decoder)
         added = library.get_added_tokens_decoder()
-        self._control_ids = frozenset(
-            i for i, token in added.items() if token.special and token.content not in MARKERS
-        )
+        special = {i for i, token in added.items() if token.special or token.content in declared}
+        self._control_ids = frozenset(i for i in special if added[i].content not in MARKERS)
         self.control = frozenset(added[i].content for i in self._control_ids)
         self.markers = {token.content: i for i, token in added.items() if token.content in MARKERS}
         self._bytes = {i: token.content.encode() for i, token in added.items()}
         structure = {
             token.content: i
             for i, token in added.items()
-            if token.special or token.content in MARKERS or _TAG.fullmatch(token.content)
+            if i in special or token.content in MARKERS or _TAG.fullmatch(token.content)
         }
         self._structure_ids = frozenset(structure.values())
-        # The longest first: of two that begin at one place the library takes that one.
-        names = "|".join(map(re.escape, sorted(structure, key=len, reverse=True))) or r"(?!)"
+        names = any_of(structure)
         self._structure, self._structure_anywhere = re.compile(names), re.compile(f"(?=({names}))")
-        self.size = self._file.size
+        self.size = max(self._file.size, *(i + 1 for i in added)) if added else self._file.size
 
     def encode(self, text: str) -> list[int]:
         """Token ids of the text; nothing is added.

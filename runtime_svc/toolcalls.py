@@ -77,11 +77,11 @@ def _check_unicode(value: dict[str, object]) -> None:
         path, item = pending.pop()
         if isinstance(item, str):
             if _SURROGATE.search(item):
-                raise ValueError(f"half a surrogate pair at {path or '/'}: {item[:40]!a}")
+                raise ValueError(f"half a surrogate pair at {path[:80] or '/'}: {item[:40]!a}")
         elif isinstance(item, dict):
             for key, member in item.items():
                 if _SURROGATE.search(key):
-                    raise ValueError(f"half a surrogate pair in a key at {path or '/'}: {key[:40]!a}")
+                    raise ValueError(f"half a surrogate pair in a key at {path[:80] or '/'}: {key[:40]!a}")
                 pending.append((f"{path}/{key}", member))
         elif isinstance(item, list):
             pending += [(f"{path}/{index}", member) for index, member in enumerate(item)]
@@ -91,7 +91,7 @@ def _parse_call(block: str) -> common_pb2.ToolCall:
     call = parse_object(block)
     name, arguments = call.get("name"), call.get("arguments")
     if not isinstance(name, str) or not name:
-        raise ValueError("no name" if "name" not in call else f"name is {name!r}, not a tool's name")
+        raise ValueError("no name" if "name" not in call else f"name is {name!r:.80}, not a tool's name")
     if "arguments" not in call:
         raise ValueError("no arguments")
     if not isinstance(arguments, dict):

@@ -14,21 +14,22 @@ from treni import entry, serving
 
 @entry.command()
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--ledger",
     type=click.Path(path_type=Path),
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
-def main(port: int, ledger: Path) -> None:
+def main(host: str, port: int, ledger: Path) -> None:
     """Serve the tools. Prints one line of JSON with the address when it is ready."""
-    asyncio.run(_serve(port, ledger))
+    asyncio.run(_serve(host, port, ledger))
 
 
-async def _serve(port: int, ledger: Path) -> None:
-    server = await start(ToolsConfig(ledger_path=ledger), port=port)
+async def _serve(host: str, port: int, ledger: Path) -> None:
+    server = await start(ToolsConfig(ledger_path=ledger), host=host, port=port)
     try:
         await serving.until_told_to_stop({"service": "tools", "address": server.address})
     finally:

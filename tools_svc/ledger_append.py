@@ -171,6 +171,17 @@ class LedgerAppend(Tool):
         return True
 
 
+def _locked(wait_s: float, got: str) -> TreniError:
+    return TreniError(
+        Code.UNAVAILABLE,
+        "ledger_locked",
+        expected=f"the ledger to be free within {wait_s:.3g} s",
+        got=got,
+        todo="retry",
+        definite=True,
+    )
+
+
 def _has_no_room(error: sqlite3.OperationalError) -> bool:
     """Whether the disk did not take what was to be written: a limit on a file's size comes as a failed write."""
     return (
@@ -186,17 +197,6 @@ def _not_taken(error: sqlite3.OperationalError) -> TreniError:
         got=clip(str(error)),
         todo="free disk space, or lift the limit",
         definite=error.sqlite_errorcode == sqlite3.SQLITE_FULL,
-    )
-
-
-def _locked(wait_s: float, got: str) -> TreniError:
-    return TreniError(
-        Code.UNAVAILABLE,
-        "ledger_locked",
-        expected=f"the ledger to be free within {wait_s:.3g} s",
-        got=got,
-        todo="retry",
-        definite=True,
     )
 
 

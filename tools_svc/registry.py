@@ -157,7 +157,6 @@ def _too_large(size: int, spec: ToolSpec) -> TreniError:
     """Of a tool that only looks things up, the model may ask for less; what another did cannot be taken back."""
     error = TOOL_RESULT.exceeded(f"{size} of {spec.name}")
     if not spec.has_side_effects:
-        error.code = Code.OUT_OF_RANGE
         return error
     return TreniError(
         Code.DATA_LOSS,

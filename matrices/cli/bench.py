@@ -45,7 +45,7 @@ def bench() -> None:
     "--model",
     "model_dir",
     type=click.Path(path_type=Path),
-    help="Default: the bundled treni-tiny.",
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
 )
 @output.format_option
 def routing(requests: int, model_dir: Path | None, form: str) -> None:

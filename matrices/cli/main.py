@@ -13,11 +13,12 @@ VERBS = {
     "doctor": "matrices.cli.doctor:doctor",
     "make-checkpoint": "matrices.cli.make_checkpoint:make_checkpoint",
     "matrix": "matrices.cli.matrix:matrix",
+    "models": "matrices.cli.models:models",
     "profiles": "matrices.cli.profiles:profiles",
     "report": "matrices.cli.judge:report",
     "schema": "matrices.cli.schema:schema",
     "serve": "matrices.cli.serve:serve",
-    "simulate": "matrices.simulation.command:main",
+    "simulate": "matrices.cli.simulate:simulate",
 }
 """Where each verb is."""
 

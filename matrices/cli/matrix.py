@@ -22,6 +22,7 @@ from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
+from runtime_svc.backends import BACKENDS
 from treni import entry
 from treni.errors import Code, TreniError
 from treni.storage import new_folder
@@ -97,7 +98,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--backend",
-    type=click.Choice(["numpy", "cupy"]),
+    type=click.Choice(list(BACKENDS)),
     default="numpy",
     show_default=True,
     help="The engine's backend; never swapped silently.",
@@ -106,7 +107,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     "--model",
     "model_dir",
     type=click.Path(path_type=Path),
-    help="A Hugging Face directory; default: the bundled treni-tiny.",
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
 )
 @click.option(
     "--toxiproxy",

@@ -67,7 +67,7 @@ class Options:
     topology: str
     backend: str
     model_dir: str | None
-    """A Hugging Face directory; None: the bundled model, wherever the package is."""
+    """A Hugging Face directory or a GGUF file; None: the bundled model, wherever the package is."""
     idempotency: bool
     margin: float
     """The share of the baseline's mean latency within which the arms count as equivalent."""

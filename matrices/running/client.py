@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from treni.channels import open_channel
 from treni.errors import TreniError, from_rpc_error
+from treni.limits import AGENT_REQUEST
 from treni.v1 import agent_pb2, agent_pb2_grpc
 
 
@@ -49,6 +50,7 @@ class AgentClient:
         record: dict[str, Any] | None = None
         error: TreniError | None = None
         try:
+            AGENT_REQUEST.check(request.ByteSize())
             async for event in self._stub.Run(
                 request, timeout=timeout_s, metadata=tuple((marks or {}).items())
             ):
@@ -61,6 +63,8 @@ class AgentClient:
                     record = message_dict(event.record)
         except grpc.aio.AioRpcError as failure:
             error = from_rpc_error(failure, hop="agent")
+        except TreniError as refusal:
+            error = refusal.at("agent")
         latency_s = time.perf_counter() - started
         if error is None and (answer is None or record is None):
             error = TreniError(

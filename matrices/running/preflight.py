@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matrices.evidence.campaign import Campaign
 from matrices.spec.suites import Suite
+from runtime_svc.backends import BACKENDS
 from tools_svc.registry import tool_specs
 from tools_svc.suggest import did_you_mean
 from treni.errors import TreniError, invalid_argument
@@ -45,28 +46,17 @@ def refuse_unknown_tools(suite: Suite) -> None:
 def _refuse_absent_model(model_dir: str | None) -> None:
     if model_dir is None:
         return
-    from runtime_svc.checkpoint import read_config
-    from runtime_svc.safetensor import read_directory
-    from runtime_svc.template import ChatTemplate
-    from runtime_svc.tokenizer import Tokenizer
+    from runtime_svc.model import open_model  # not at the top: NumPy takes its time
 
-    path = Path(model_dir)
     try:
-        read_config(path)
-        read_directory(path)
-        Tokenizer(path)
-        ChatTemplate(path)
+        open_model(Path(model_dir))
     except TreniError as error:
         raise _not_there("--model", error) from error
 
 
 def _refuse_absent_backend(backend: str) -> None:
-    if backend != "cupy":
-        return
-    from runtime_svc.cuda.presence import refuse_absent
-
     try:
-        refuse_absent()
+        BACKENDS[backend].refuse_absent()
     except TreniError as error:
         raise _not_there("--backend", error) from error
 

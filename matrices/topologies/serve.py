@@ -107,10 +107,7 @@ async def _runtime(config: Config) -> AsyncIterator[str]:
             server = await inference.start(
                 core,
                 port=config["port"],
-                interceptors=[
-                    FaultInjector("model", hop_deliveries),
-                    FaultInjector("agent", deliveries),
-                ],
+                interceptors=[FaultInjector("model", hop_deliveries), FaultInjector("agent", deliveries)],
                 others=[] if config["agent"] is None else [add_agent],
             )
             try:

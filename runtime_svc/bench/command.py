@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from runtime_svc.backends import BACKENDS
 from runtime_svc.bench import plot, table
-from runtime_svc.bench.bounds import ELEMENT_BYTES
 from runtime_svc.bench.process import PEERS
 from runtime_svc.bench.record import Report, Run, Settings
 from runtime_svc.bench.session import Plan, run
@@ -72,7 +72,7 @@ _SECONDS = entry.FiniteRange(0, 1e9, min_open=True)
 )
 @click.option(
     "--backend",
-    type=click.Choice(sorted(ELEMENT_BYTES)),
+    type=click.Choice(sorted(BACKENDS)),
     default="numpy",
     show_default=True,
     help="Never swapped silently.",
@@ -202,7 +202,7 @@ def _measure(
 ) -> Report:
     settings = Settings(
         backend=backend,
-        element_bytes=ELEMENT_BYTES[backend],
+        element_bytes=BACKENDS[backend].element_bytes,
         repeats=repeats,
         peer_repeats=min(peer_repeats, repeats),
         **asked,

@@ -16,7 +16,8 @@ from runtime_svc.bench.machine import machine, sm_clock_mhz
 from runtime_svc.bench.process import PEERS, TRENI, ChildContender, Kind, prompt_ids
 from runtime_svc.bench.record import Contender as Record
 from runtime_svc.bench.record import Decode, Floors, Run, Settings, Ttft
-from runtime_svc.checkpoint import ModelConfig, read_config
+from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.weights.hugging_face import read_config
 from treni.errors import Code, TreniError
 
 T = TypeVar("T")

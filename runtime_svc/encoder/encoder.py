@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.checkpoint import sha256
 from runtime_svc.encoder.bert import Bert
 from runtime_svc.encoder.checkpoint import read_config, read_weights, transformer_directory
 from runtime_svc.encoder.wordpiece import WordPiece
+from runtime_svc.weights.digest import sha256
 from treni.errors import Code, TreniError, invalid_argument
 
 BATCH = 32

@@ -55,7 +55,6 @@ def test_no_program_has_an_edge_of_its_own() -> None:
 def test_every_program_that_installs_or_serves_has_the_edge() -> None:
     for module in (
         "matrices.cli.main",
-        "matrices.simulation.command",
         "runtime_svc.__main__",
         "runtime_svc.bench.command",
         "controller.__main__",
