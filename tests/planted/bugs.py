@@ -496,4 +496,38 @@ ENGINE = (
     ),
 )
 
-BUGS: tuple[Bug, ...] = (*KEYS, *RETRIES, *TIME, *ORDER, *EFFECTS, *FAULTS, *RECORDS, *ENGINE)
+_NUMERIC = "tests/matrices/graders/test_numeric.py::"
+_CHOICE = "tests/matrices/graders/test_choice.py::"
+
+GRADES = (
+    Bug(
+        name="sign-of-a-number-lost",
+        file="matrices/graders/numbers.py",
+        old="        number = replace(number, value=-value)\n",
+        new="        pass\n",
+        breaks="minus five is as right as five",
+        seen_by=Tests(nodes=(_NUMERIC + "test_another_number_is_wrong",)),
+    ),
+    Bug(
+        name="choice-of-the-first-mark",
+        file="matrices/graders/choice.py",
+        old="        for mark in reversed(finals):\n",
+        new="        for mark in finals:\n",
+        breaks="an answer that is corrected counts as it was before",
+        seen_by=Tests(nodes=(_CHOICE + "test_an_answer_chooses_the_letter_that_a_reader_sees",)),
+    ),
+    Bug(
+        name="single-turn-offers-tools",
+        file="controller/scenarios/single_turn.py",
+        old="        run.offered = {}\n",
+        new="        pass\n",
+        breaks="a task that is to be answered in one turn has tools offered",
+        seen_by=Tests(
+            nodes=(
+                "tests/controller/test_scenarios.py::test_a_single_turn_is_one_call_of_the_model_without_tools",
+            )
+        ),
+    ),
+)
+
+BUGS: tuple[Bug, ...] = (*KEYS, *RETRIES, *TIME, *ORDER, *EFFECTS, *FAULTS, *RECORDS, *ENGINE, *GRADES)
