@@ -46,7 +46,7 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 check: $(STAMP) stubs-check ## lint, format, strict types, imports, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices proto/treni/errors.py proto/treni/malformed.py proto/treni/markup.py proto/treni/metadata.py proto/treni/packages.py proto/treni/plugins.py proto/treni/processes.py proto/treni/serving.py
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
 	$(BIN)/treni-route profiles --validate
 

@@ -1,6 +1,6 @@
 """Faults delivered where the tool is: a gRPC server interceptor, and the same around an in-process tool port.
 
-The interceptor delivers two sorts: statuses of site "hop", refused before the handler and so exact at any
+The interceptor delivers two sorts: refusals of site "hop", which come before the handler and so are exact at any
 concurrency, and everything of site "tool". The in-process wrapper delivers site "tool" to the internal arm, which
 has no tool hop. What lanes deliver (a hop's stalls, resets and so on) passes through here untouched.
 """
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
 
-from chaos import host_faults
 from chaos.deliveries import DeliveryLog
-from chaos.faults import Crash, Fault, Hang, Hog, Hop, Latency, Leak, Stall, Status, decode, fault_of
+from chaos.faults import CallUnderFault, Fault, Hop, decode, fault_of
 from treni import errors, metadata
 from treni.errors import Code, TreniError
 from treni.v1.common_pb2 import ToolSpec
@@ -30,44 +28,25 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 async def apply(fault: Fault, run: Callable[[], Awaitable[T]], *, max_stall_s: float = MAX_STALL_S) -> T:
-    """Runs the tool under `fault`: refuses, holds before it or after it, delays its answer or refusal, harms its host.
+    """The tool's answer under `fault`, whose kind refuses, holds, delays, or harms the host.
 
-    A stall ends when this task is cancelled, as it is once the caller gives up, or after `max_stall_s` with
-    DEADLINE_EXCEEDED. Raises `TreniError` with the fault's id. Only a refusal is definite: whoever waits on a
-    stall cannot tell whether the tool ran.
+    What is held ends when this task is cancelled, as it is once the caller gives up, or after `max_stall_s`. Raises
+    `TreniError` with the fault's id.
     """
-    match fault.kind:
-        case Status(code=code):
-            raise _injected(fault, grpc.StatusCode[code])
-        case Stall(direction=direction):
-            if direction == "response":
-                # A refusal is an answer too, and lost like any other.
-                with suppress(Exception):
-                    await run()
-            await asyncio.sleep(max_stall_s)
-            raise _injected(fault, Code.DEADLINE_EXCEEDED)
-        case Latency(delay_ms=delay_ms):
-            try:
-                result = await run()
-            except Exception:
-                await asyncio.sleep(delay_ms / 1000)
-                raise
-            await asyncio.sleep(delay_ms / 1000)
-            return result
-        case Crash() | Hang() | Hog() | Leak() as kind:
-            await host_faults.strike(kind)
-            return await run()
-        case kind:
-            raise errors.invalid_argument(
-                "fault_site", expected="a kind that can act at a tool", got=kind.name, todo='use site = "hop"'
-            )
+    call = CallUnderFault(
+        run=run,
+        error=lambda code, definite: _injected(fault, code, definite=definite),
+        max_stall_s=max_stall_s,
+    )
+    answer: T = await fault.kind.at_tool(call)
+    return answer
 
 
 class FaultInjector(grpc.aio.ServerInterceptor):
     """The server side, for a server of `hop` whose handlers are coroutine functions or async generators.
 
-    A call whose fault metadata is broken is refused with INVALID_ARGUMENT. On streams only statuses act: a tool,
-    which site "tool" means, is unary.
+    A call whose fault metadata is broken is refused with INVALID_ARGUMENT. On streams only a hop's refusals act: a
+    tool, which site "tool" means, is unary.
     """
 
     def __init__(self, hop: Hop, deliveries: DeliveryLog, *, max_stall_s: float = MAX_STALL_S) -> None:
@@ -89,17 +68,18 @@ class FaultInjector(grpc.aio.ServerInterceptor):
             fault = decode(pairs[metadata.FAULT])
         except TreniError as error:
             return _refusing(handler, error)
-        if fault.hop != self._hop or not (fault.site == "tool" or isinstance(fault.kind, Status)):
+        how = fault.how(in_process=False)
+        if fault.hop != self._hop or how != "injector":
             return handler
-        self._deliveries.append_for(fault, "injector", pairs)
-        if isinstance(fault.kind, Status):
-            return _refusing(handler, _injected(fault, grpc.StatusCode[fault.kind.code]))
+        if fault.refusal is None and handler.unary_unary is None:
+            return handler
+        self._deliveries.append_for(fault, how, pairs)
+        if fault.refusal is not None:
+            return _refusing(handler, _injected(fault, fault.refusal.code, definite=True))
         return self._faulty(handler, fault)
 
     def _faulty(self, handler: Handler, fault: Fault) -> Handler:
         behaviour: Any = handler.unary_unary
-        if behaviour is None:
-            return handler
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             held = _HeldContext(context)
@@ -187,12 +167,14 @@ class FaultyTools(ToolPort[C]):
         fault = fault_of(call.metadata)
         if fault is None or fault.site != "tool":
             return await self._tools.call(request, call)
-        self._deliveries.append(fault, "in-process", run_id=request.run_id, attempt=request.attempt)
+        self._deliveries.append(
+            fault, fault.how(in_process=True), run_id=request.run_id, attempt=request.attempt
+        )
         try:
             async with asyncio.timeout(call.deadline.remaining_s()):
                 return await apply(fault, lambda: self._tools.call(request, call))
         except TimeoutError:
-            raise _injected(fault, Code.DEADLINE_EXCEEDED) from None
+            raise _injected(fault, Code.DEADLINE_EXCEEDED, definite=False) from None
 
 
 def _refusing(handler: Handler, error: TreniError) -> Handler:
@@ -218,14 +200,14 @@ def _unary(handler: Handler, behaviour: Any) -> Handler:
     )
 
 
-def _injected(fault: Fault, code: Code) -> TreniError:
+def _injected(fault: Fault, code: Code, *, definite: bool) -> TreniError:
     return TreniError(
         code,
         f"injected_{fault.kind.name}",
         expected=f"the {fault.hop} to answer",
         got=f"the scheduled fault {fault.id}",
         todo="none: this failure was asked for",
-        definite=isinstance(fault.kind, Status),
+        definite=definite,
         hop=fault.hop,
         fault_id=fault.id,
     )

@@ -23,29 +23,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chaos.deliveries import DeliveryLog
-from chaos.faults import (
-    Bandwidth,
-    Crash,
-    Fault,
-    Hang,
-    Hog,
-    Hop,
-    Kind,
-    Latency,
-    Leak,
-    Reset,
-    Slicer,
-    Stall,
-    Status,
-    fault_of,
-)
+from chaos.faults import Fault, FaultKind, Hop, Lane, Toxic, fault_of
 from chaos.schedule import Schedule
-from chaos.toxiproxy import Proxy, Toxic, ToxiproxyClient
-from treni import metadata
-from treni.errors import Code, TreniError, invalid_argument
-
-STALL_MS = 10 * 365 * 24 * 3600 * 1000
-"""A stall is a latency of ten years. Not `timeout`: removing that closes every connection of the proxy."""
+from chaos.toxiproxy import Proxy, ToxiproxyClient
+from treni.channels import open_channel
+from treni.errors import Code, TreniError
 
 WARM_TIMEOUT_S = 120.0
 """For an upstream that is not there, not for one that is slow."""
@@ -55,33 +37,8 @@ _log = logging.getLogger("treni.chaos")
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
-def toxic_of(kind: Kind) -> Toxic:
-    """The toxic that makes a lane of this kind. Raises INVALID_ARGUMENT for one that no proxy can deliver."""
-    match kind:
-        case Stall(direction="request"):
-            return Toxic(type="latency", stream="upstream", attributes={"latency": STALL_MS, "jitter": 0})
-        case Stall():
-            return Toxic(type="latency", stream="downstream", attributes={"latency": STALL_MS, "jitter": 0})
-        case Latency(delay_ms=delay_ms):
-            return Toxic(type="latency", stream="downstream", attributes={"latency": delay_ms, "jitter": 0})
-        case Bandwidth(rate_kb_s=rate):
-            return Toxic(type="bandwidth", stream="downstream", attributes={"rate": rate})
-        case Slicer(average_size_bytes=size, delay_us=delay_us):
-            attributes = {"average_size": size, "size_variation": 0, "delay": delay_us}
-            return Toxic(type="slicer", stream="downstream", attributes=attributes)
-        case Reset():
-            return Toxic(type="reset_peer", stream="upstream", attributes={"timeout": 0})
-        case Status() | Crash() | Hang() | Hog() | Leak():
-            raise invalid_argument(
-                "kind_without_lane",
-                expected="a kind that a proxy can deliver",
-                got=kind.name,
-                todo="use chaos.injector",
-            )
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Lane:
+class _OpenLane:
     """A proxy and the warm channel through it; no channel where each attempt needs a connection of its own."""
 
     address: str
@@ -96,7 +53,7 @@ class LaneChannel(grpc.aio.Channel):
     """
 
     def __init__(
-        self, hop: Hop, clean: grpc.aio.Channel, lanes: Mapping[Kind, _Lane], deliveries: DeliveryLog
+        self, hop: Hop, clean: grpc.aio.Channel, lanes: Mapping[FaultKind, _OpenLane], deliveries: DeliveryLog
     ) -> None:
         self._hop = hop
         self._clean = clean
@@ -156,7 +113,7 @@ class LaneChannel(grpc.aio.Channel):
             if fault is None:
                 return clean(request, metadata=pairs, **options)
             lane = self._lanes[fault.kind]
-            channel = _open_channel(lane.address) if lane.channel is None else lane.channel
+            channel = _open_faulty(lane.address) if lane.channel is None else lane.channel
             self._deliveries.append_for(fault, "lane", dict(pairs))
             started = make(channel)(request, metadata=pairs, **options)
             if lane.channel is None:
@@ -168,7 +125,7 @@ class LaneChannel(grpc.aio.Channel):
     def _fault_in(self, pairs: Mapping[str, str | bytes]) -> Fault | None:
         """The fault that a lane is to deliver; None where there is none, or another layer's."""
         fault = fault_of(pairs)
-        if fault is None or fault.site == "tool" or isinstance(fault.kind, Status):
+        if fault is None or fault.how(in_process=False) != "lane":
             return None
         if fault.hop != self._hop or fault.kind not in self._lanes:
             raise TreniError(
@@ -200,15 +157,14 @@ async def open_lanes(
     """
     client = ToxiproxyClient(toxiproxy_address)
     on_this_hop = schedule is not None and schedule.hop == hop and schedule.site == "hop"
-    kinds = (
-        [kind for kind in schedule.kinds if not isinstance(kind, Status)] if schedule and on_this_hop else []
-    )
-    lanes: dict[Kind, _Lane] = {}
+    lanes: dict[FaultKind, _OpenLane] = {}
     async with AsyncExitStack() as channels, AsyncExitStack() as proxies:
         clean = await _open_lane(client, hop, "clean", upstream, None, channels, proxies)
         assert clean.channel is not None
-        for kind in kinds:
-            lanes[kind] = await _open_lane(client, hop, kind.name, upstream, kind, channels, proxies)
+        for kind in schedule.kinds if schedule is not None and on_this_hop else ():
+            lane = kind.on_hop()
+            if isinstance(lane, Lane):
+                lanes[kind] = await _open_lane(client, hop, kind.name, upstream, lane, channels, proxies)
         channel = LaneChannel(hop, clean.channel, lanes, deliveries)
         channels.push_async_callback(channel.close)
         yield channel
@@ -219,28 +175,33 @@ async def _open_lane(
     hop: Hop,
     label: str,
     upstream: str,
-    kind: Kind | None,
+    lane: Lane | None,
     channels: AsyncExitStack,
     proxies: AsyncExitStack,
-) -> _Lane:
+) -> _OpenLane:
     # The token keeps apart the lanes of two processes, or of one that died and was started again.
     name = f"{hop}-{label}-{secrets.token_hex(4)}"
     proxy = await asyncio.to_thread(client.create_proxy, name, upstream=upstream)
     proxies.push_async_callback(_delete, client, name)
-    if isinstance(kind, Reset):
-        # RST, not FIN, needs a connection that was opened after the toxic.
-        await asyncio.to_thread(client.add_toxic, name, toxic_of(kind))
-        return _Lane(address=proxy.listen, channel=None)
-    channel = _open_channel(proxy.listen)
+    toxics = () if lane is None else lane.toxics
+    if lane is not None and lane.fresh:
+        await _add(client, name, toxics)
+        return _OpenLane(address=proxy.listen, channel=None)
+    channel = open_channel(proxy.listen) if lane is None else _open_faulty(proxy.listen)
     channels.push_async_callback(channel.close)
     await _warm(channel, proxy)
-    if kind is not None:
-        await asyncio.to_thread(client.add_toxic, name, toxic_of(kind))
-    return _Lane(address=proxy.listen, channel=channel)
+    await _add(client, name, toxics)
+    return _OpenLane(address=proxy.listen, channel=channel)
 
 
-def _open_channel(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS))
+async def _add(client: ToxiproxyClient, proxy: str, toxics: Iterable[Toxic]) -> None:
+    for toxic in toxics:
+        await asyncio.to_thread(client.add_toxic, proxy, toxic)
+
+
+def _open_faulty(address: str) -> grpc.aio.Channel:
+    # A stall holds the answer to a keepalive too: the connection would be given up, and a new one never come about.
+    return open_channel(address, keepalive=False)
 
 
 async def _warm(channel: grpc.aio.Channel, proxy: Proxy) -> None:

@@ -1,4 +1,4 @@
-"""Which attempts get which fault: a pure function of the schedule, and what follows from it before any run.
+"""Which attempts get which fault: a pure function of the schedule.
 
 Two ways to count. `by="attempt"` is the published one: a single counter n over the hop's attempts, retries included;
 it is exact only when attempts come one after another. `by="request"` keys each attempt on (request index, call
@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, TypeAlias, get_args
 
-from chaos.faults import Fault, Hang, Hop, HostKind, Kind, Latency, Site, kind_to_dict
+from chaos.faults import Fault, FaultKind, Hop, Site, kind_to_dict
 from chaos.when import DRAWS, Burst, Chain, Every, Rate, When, invalid
 from treni.errors import invalid_argument
 
@@ -29,7 +28,7 @@ WARMUP_REQUEST = 0xFFFFFFFF
 class Rule:
     """One kind of fault and when it strikes; `from_request` to `to_request` (not included) limit it to a window."""
 
-    kind: Kind
+    kind: FaultKind
     when: When
     from_request: int = 0
     to_request: int | None = None
@@ -107,6 +106,9 @@ class Schedule:
                     f"a kind that can act at site {self.site!r}",
                     f"{rule.kind.name}, only at {sorted(rule.kind.sites)}",
                 )
+        letters = {rule.kind.letter: rule.kind.name for rule in self.rules}
+        if len(letters) < len({rule.kind.name for rule in self.rules}):
+            raise invalid("kinds whose letters differ, by which strata are named", str(letters))
 
     @cached_property
     def digest(self) -> str:
@@ -124,7 +126,7 @@ class Schedule:
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[FaultKind, ...]:
         """Every distinct kind the rules can emit, in their order."""
         return tuple(dict.fromkeys(rule.kind for rule in self.rules))
 
@@ -220,7 +222,9 @@ class AttemptScheduler:
                 todo='use concurrency 1, or a schedule with by = "request"',
             )
         self._schedule = schedule
-        self._next_n = _checked_start(schedule, start)
+        if start is not None and start < 1:
+            raise invalid("start >= 1", str(start))
+        self._next_n = schedule.start if start is None else start
 
     @property
     def next_n(self) -> int:
@@ -236,169 +240,3 @@ class AttemptScheduler:
         )
         self._next_n += 1
         return {} if fault is None else fault.to_metadata()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictedAttempt:
-    """One attempt as the schedule has it: its place, its fault, and what that does."""
-
-    call_index: int
-    attempt: int
-    n: int
-    fault: Fault | None
-    is_error: bool
-    tool_runs: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictedRequest:
-    """The attempts of one request in order, and whether it fails."""
-
-    attempts: tuple[PredictedAttempt, ...]
-    failed: bool
-
-    @property
-    def retries(self) -> int:
-        """Attempts after the first of each call."""
-        return sum(attempt.attempt > 0 for attempt in self.attempts)
-
-    @property
-    def fault_ids(self) -> tuple[str, ...]:
-        """The ids of its faults, in order."""
-        return tuple(attempt.fault.id for attempt in self.attempts if attempt.fault is not None)
-
-    @property
-    def stratum(self) -> str:
-        """The letters of its faults in order, such as "T,F"; "-" for none."""
-        letters = [attempt.fault.kind.letter for attempt in self.attempts if attempt.fault is not None]
-        return ",".join(letters) or "-"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """What a run must show if it is as scheduled.
-
-    `effects` are the rows that calls with side effects write: with idempotency keys one for each call whose tool
-    ran, without them one for each attempt in which it ran. `duplicates` are the rows beyond a call's first.
-    `phantoms` are calls whose effect happened in a request that the user saw fail.
-    """
-
-    requests: tuple[PredictedRequest, ...]
-    next_n: int
-    effects: int
-    duplicates: int
-    phantoms: int
-
-    @property
-    def errors(self) -> int:
-        """Requests that fail."""
-        return sum(request.failed for request in self.requests)
-
-    @property
-    def successes(self) -> int:
-        """Requests that do not."""
-        return len(self.requests) - self.errors
-
-    @property
-    def attempts(self) -> int:
-        """Attempts on the hop, retries included."""
-        return sum(len(request.attempts) for request in self.requests)
-
-    @property
-    def retries_of_successes(self) -> int:
-        """Retries within the requests that succeed."""
-        return sum(request.retries for request in self.requests if not request.failed)
-
-    @property
-    def retries_mean_success(self) -> float:
-        """`retries_of_successes` for each success; 0 where nothing succeeds."""
-        return self.retries_of_successes / self.successes if self.successes else 0.0
-
-    @property
-    def fault_ids(self) -> tuple[str, ...]:
-        """Every planned fault, in order."""
-        return tuple(fault_id for request in self.requests for fault_id in request.fault_ids)
-
-    def stratum(self, request: int) -> str:
-        """The stratum of the request at that position."""
-        return self.requests[request].stratum
-
-
-def predict(
-    schedule: Schedule,
-    calls_per_request: Sequence[int],
-    retries: int,
-    start: int | None = None,
-    *,
-    timeout_s: float | None = None,
-    side_effects: Sequence[Sequence[bool]] | None = None,
-    idempotency: bool = True,
-) -> Prediction:
-    """What the schedule does to requests that make `calls_per_request[i]` calls on its hop, one after another.
-
-    A call is tried at most `retries` + 1 times, and a request ends at the first call that exhausts them.
-    `start` is the n of the first attempt (default: the schedule's own). `timeout_s`, the hop's timeout per
-    attempt, is needed where the schedule has latency or hang rules. `side_effects[i][c]` says whether call c of
-    request i has a side effect (default: none has). Raises INVALID_ARGUMENT on arguments that do not fit.
-    """
-    if retries < 0:
-        raise invalid("retries >= 0", str(retries))
-    if side_effects is not None and [len(flags) for flags in side_effects] != list(calls_per_request):
-        raise invalid("side_effects to have one flag for each call", "other lengths")
-    if timeout_s is None and any(isinstance(kind, Latency | Hang) for kind in schedule.kinds):
-        raise invalid("timeout_s, to tell whether a late answer is an error", "None")
-    limit_s = float("inf") if timeout_s is None else timeout_s
-    n = _checked_start(schedule, start)
-    requests: list[PredictedRequest] = []
-    effects = duplicates = phantoms = 0
-    for index, calls in enumerate(calls_per_request):
-        request = _predict_request(schedule, index, calls, retries, n, limit_s)
-        n += len(request.attempts)
-        requests.append(request)
-        for call, has_effect in enumerate(side_effects[index] if side_effects is not None else ()):
-            ran = sum(attempt.tool_runs for attempt in request.attempts if attempt.call_index == call)
-            if has_effect and ran:
-                rows = 1 if idempotency else ran
-                effects += rows
-                duplicates += rows - 1
-                phantoms += request.failed
-    return Prediction(
-        requests=tuple(requests), next_n=n, effects=effects, duplicates=duplicates, phantoms=phantoms
-    )
-
-
-def _predict_request(
-    schedule: Schedule, request_index: int, calls: int, retries: int, n: int, timeout_s: float
-) -> PredictedRequest:
-    attempts: list[PredictedAttempt] = []
-    for call in range(calls):
-        for attempt in range(retries + 1):
-            place = n + len(attempts)
-            fault = schedule.fault_at(n=place, request_index=request_index, call_index=call, attempt=attempt)
-            is_error = fault is not None and fault.kind.is_error(timeout_s)
-            attempts.append(
-                PredictedAttempt(
-                    call_index=call,
-                    attempt=attempt,
-                    n=place,
-                    fault=fault,
-                    is_error=is_error,
-                    tool_runs=fault is None or _tool_runs(fault.kind, is_error=is_error),
-                )
-            )
-            if not is_error:
-                break
-        if attempts[-1].is_error:
-            return PredictedRequest(attempts=tuple(attempts), failed=True)
-    return PredictedRequest(attempts=tuple(attempts), failed=False)
-
-
-def _tool_runs(kind: Kind, *, is_error: bool) -> bool:
-    """Whether the tool runs under the fault: one that strikes first leaves no tool to run for who gave up."""
-    return kind.tool_runs and not (is_error and isinstance(kind, HostKind))
-
-
-def _checked_start(schedule: Schedule, start: int | None) -> int:
-    if start is not None and start < 1:
-        raise invalid("start >= 1", str(start))
-    return schedule.start if start is None else start

@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import requests
 from toxiproxy.api import APIConsumer
 from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 
+from chaos.faults import Toxic
 from chaos.toxiproxy_build import ensure_server
 from treni import processes
 from treni.errors import Code, TreniError
@@ -44,20 +45,6 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Toxic:
-    """A toxic at toxicity 1. `stream` "upstream" acts on requests, "downstream" on answers."""
-
-    type: str
-    stream: Literal["upstream", "downstream"]
-    attributes: Mapping[str, int]
-
-    @property
-    def name(self) -> str:
-        """Its name within a proxy."""
-        return f"{self.type}_{self.stream}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from controller.deadline import Deadline
-from controller.policy import DISPOSITION, Disposition, Policy
+from controller.policy import Disposition, Policy, disposition_of
 from controller.ports import TOOL_HOP, Annotate, AttemptKey, Call, Observed
 from controller.recorder import Recorder
 from treni import metadata
@@ -30,9 +30,16 @@ class Hops:
     recorder: Recorder
     annotate: Annotate | None
 
-    def attempts(self, *, hop: str, call_index: int, name: str = "", idempotency_key: str = "") -> Attempts:
-        """The attempts of one call; `name` and `idempotency_key` go to the record."""
-        return Attempts(self, hop=hop, call_index=call_index, name=name, idempotency_key=idempotency_key)
+    def attempts(
+        self, *, hop: str, call_index: int, name: str = "", idempotency_key: str = "", effects: bool = False
+    ) -> Attempts:
+        """The attempts of one call; `name` and `idempotency_key` go to the record.
+
+        `effects` tells whether users see it when the call is repeated.
+        """
+        return Attempts(
+            self, hop=hop, call_index=call_index, name=name, idempotency_key=idempotency_key, effects=effects
+        )
 
 
 class Attempts:
@@ -46,12 +53,15 @@ class Attempts:
     be none, the iteration raises instead: a tool's refusal as it was, everything else as `HopFailed`.
     """
 
-    def __init__(self, hops: Hops, *, hop: str, call_index: int, name: str, idempotency_key: str) -> None:
+    def __init__(
+        self, hops: Hops, *, hop: str, call_index: int, name: str, idempotency_key: str, effects: bool
+    ) -> None:
         self._hops = hops
         self._hop = hop
         self._call_index = call_index
         self._name = name
         self._idempotency_key = idempotency_key
+        self._effects = effects
         self._current: Attempt | None = None
         self._errors: list[TreniError] = []
 
@@ -81,7 +91,7 @@ class Attempts:
 
     async def _before_retry(self, ended: Attempt, error: TreniError) -> None:
         """Waits out the backoff, or raises when the call must not be tried again."""
-        disposition = DISPOSITION[error.code]
+        disposition = disposition_of(error, effects=self._effects)
         if disposition is Disposition.REFUSED and self._hop == TOOL_HOP:
             raise error
         hops, policy = self._hops, self._hops.policy

@@ -197,7 +197,11 @@ class _Run:
         self.hop_calls += 1
         recorder = self.hops.recorder
         async for attempt in self.hops.attempts(
-            hop=TOOL_HOP, call_index=call_index, name=call.name, idempotency_key=key
+            hop=TOOL_HOP,
+            call_index=call_index,
+            name=call.name,
+            idempotency_key=key,
+            effects=spec.has_side_effects,
         ):
             with attempt as context:
                 request = tools_pb2.CallToolRequest(

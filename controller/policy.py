@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from controller.ports import MODEL_HOP, TOOL_HOP
-from treni.errors import Code, invalid_argument
+from treni.errors import Code, TreniError, invalid_argument
 
 
 class Disposition(Enum):
@@ -50,21 +51,72 @@ DISPOSITION: dict[Code, Disposition] = {
 }
 
 
-_POSITIVE = ("a finite number over 0", lambda value: 0 < value < math.inf)
-_NOT_NEGATIVE = ("a finite number of at least 0", lambda value: 0 <= value < math.inf)
-_COUNT = ("a whole number of at least 0", lambda value: isinstance(value, int) and value >= 0)
+MAX_S = 365 * 24 * 3600.0
+"""The longest time that a policy may give: gRPC takes a deadline of some centuries for one that is over."""
+
+MAX_COUNT = 10**6
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_DURATION = (
+    f"a number over 0 and at most {MAX_S:.0f}",
+    lambda value: _is_number(value) and 0 < value <= MAX_S,
+)
+_WAIT = (
+    f"a number of at least 0 and at most {MAX_S:.0f}",
+    lambda value: _is_number(value) and 0 <= value <= MAX_S,
+)
+_COUNT = (
+    f"a whole number from 0 to {MAX_COUNT}",
+    lambda value: _is_count(value) and 0 <= value <= MAX_COUNT,
+)
+_WHERE_NOTHING_HAPPENED = frozenset({Code.RESOURCE_EXHAUSTED, Code.ABORTED})
+"""Worth a retry from a server that is too busy; said of a call that may have happened, they mean something else."""
+
+_LOST_HOP = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+"""What becomes of a call whose hop fails, whoever says so."""
+
+
+def disposition_of(error: TreniError, *, effects: bool) -> Disposition:
+    """What an attempt that ended in `error` means for its call, whose repeat has `effects` that users see or none.
+
+    The code decides, but only a definite error is a refusal. A status that no service of ours made is no reason to
+    do again what has effects, unless it says that the hop was lost: that is what retries are there for.
+    """
+    disposition = DISPOSITION[error.code]
+    if not error.definite and (
+        disposition is Disposition.REFUSED
+        or error.code in _WHERE_NOTHING_HAPPENED
+        or (effects and error.foreign and error.code not in _LOST_HOP)
+    ):
+        return Disposition.FATAL
+    return disposition
+
 
 _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "run_timeout_s": _POSITIVE,
-    "model_timeout_s": _POSITIVE,
-    "tool_timeout_s": _POSITIVE,
+    "run_timeout_s": _DURATION,
+    "model_timeout_s": _DURATION,
+    "tool_timeout_s": _DURATION,
     "retries": _COUNT,
-    "backoff_initial_s": _NOT_NEGATIVE,
-    "backoff_multiplier": ("a finite number of at least 1", lambda value: 1 <= value < math.inf),
-    "backoff_max_s": _NOT_NEGATIVE,
-    "backoff_jitter": ("a number in [0, 1)", lambda value: 0 <= value < 1),
-    "seed": ("a whole number in [0, 2^64)", lambda value: isinstance(value, int) and 0 <= value < 2**64),
-    "max_turns": ("a whole number of at least 1", lambda value: isinstance(value, int) and value >= 1),
+    "backoff_initial_s": _WAIT,
+    "backoff_multiplier": (
+        "a finite number of at least 1",
+        lambda value: _is_number(value) and 1 <= value <= sys.float_info.max,
+    ),
+    "backoff_max_s": _WAIT,
+    "backoff_jitter": ("a number in [0, 1)", lambda value: _is_number(value) and 0 <= value < 1),
+    "seed": ("a whole number in [0, 2^64)", lambda value: _is_count(value) and 0 <= value < 2**64),
+    "max_turns": (
+        f"a whole number from 1 to {MAX_COUNT}",
+        lambda value: _is_count(value) and 1 <= value <= MAX_COUNT,
+    ),
     "max_tool_calls": _COUNT,
     "max_malformed": _COUNT,
 }
@@ -111,7 +163,11 @@ class Policy:
 
     def backoff_s(self, *, hop: str, request_index: int, call_index: int, attempt: int) -> float:
         """The wait before try `attempt` (from 1) of a call: a pure function of the seed and these counters."""
-        base_s = min(self.backoff_max_s, self.backoff_initial_s * self.backoff_multiplier ** (attempt - 1))
+        try:
+            grown_s = self.backoff_initial_s * float(self.backoff_multiplier) ** (attempt - 1)
+        except OverflowError:  # more than any number, and so more than the cap, unless it grows from nothing
+            grown_s = math.inf if self.backoff_initial_s > 0 else 0.0
+        base_s = min(self.backoff_max_s, grown_s)
         counter = struct.pack("<4Q", self.seed, request_index, call_index, attempt)
         digest = hashlib.blake2b(counter, digest_size=8, person=hop.encode()).digest()
         uniform = int.from_bytes(digest, "little") / 2**64

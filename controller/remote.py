@@ -10,17 +10,10 @@ import grpc
 
 from controller.ports import MODEL_HOP, TOOL_HOP, Call, Connection
 from treni import metadata
+from treni.channels import open_channel as open_channel
 from treni.errors import Code, TreniError, from_rpc_error
+from treni.limits import MODEL_REQUEST, TOOL_REQUEST
 from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
-
-
-def open_channel(
-    address: str, *, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
-) -> grpc.aio.Channel:
-    """A channel to one service, with the options that hops need."""
-    return grpc.aio.insecure_channel(
-        address, options=list(metadata.CHANNEL_OPTIONS), interceptors=list(interceptors)
-    )
 
 
 class RemoteModel:
@@ -34,6 +27,7 @@ class RemoteModel:
         self, request: inference_pb2.GenerateRequest, call: Call
     ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
         """Streams a completion; the deadline and the attempt's names travel with the call."""
+        MODEL_REQUEST.check(request.ByteSize())
         call.observed.connection = _connection(self._channel, call)
         stream = self._stub.Generate(
             request, timeout=call.deadline.remaining_s(), metadata=_metadata(call), wait_for_ready=False
@@ -73,6 +67,7 @@ class RemoteTools:
 
     async def call(self, request: tools_pb2.CallToolRequest, call: Call) -> tools_pb2.CallToolResponse:
         """Runs one tool; the deadline and the attempt's names travel with the call."""
+        TOOL_REQUEST.check(request.ByteSize())
         call.observed.connection = _connection(self._channel, call)
         rpc = self._stub.Call(
             request, timeout=call.deadline.remaining_s(), metadata=_metadata(call), wait_for_ready=False

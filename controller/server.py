@@ -13,13 +13,14 @@ from typing import Any
 import grpc
 
 from controller.deadline import Deadline
-from controller.loop import AgentLoop, clip, unknown_tool
+from controller.loop import AgentLoop, unknown_tool
 from controller.outbox import Outbox
 from controller.policy import Policy
 from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
 from treni import serving
-from treni.errors import Code, TreniError, abort, invalid_argument
+from treni.errors import Code, TreniError, abort, invalid_argument, unforeseen
+from treni.limits import AGENT_REQUEST, TOOLS
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
 _log = logging.getLogger(__name__)
@@ -29,9 +30,6 @@ SERVICE_NAME: str = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_n
 MAX_CONCURRENT_RUNS = 64
 MAX_PROMPT_CHARS = 64 * 1024
 MAX_TASK_ID_CHARS = 256
-
-# Above the longest valid request.
-_MAX_REQUEST_BYTES = 512 * 1024
 
 RECORD_RESERVE_S = 0.02
 RECORD_RESERVE_SHARE = 0.02
@@ -99,7 +97,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             return error.at("agent")
         except Exception as error:
             _log.exception("run %s failed in the agent", request.run_id)
-            return _internal(error)
+            return unforeseen(error, "the run").at("agent")
         return None
 
     def _run_timeout_s(self, remaining_s: float | None) -> float:
@@ -151,6 +149,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
 def validate(request: agent_pb2.RunRequest) -> None:
     """Raises INVALID_ARGUMENT for what no run could do. The offered tools are checked where they are known."""
+    TOOLS.check(len(request.tools))
     sampling = request.sampling
     for kind, holds, expected, got in (
         (
@@ -184,16 +183,6 @@ def validate(request: agent_pb2.RunRequest) -> None:
             raise invalid_argument(kind, expected=expected, got=got)
 
 
-def _internal(error: Exception) -> TreniError:
-    return TreniError(
-        Code.INTERNAL,
-        "internal",
-        expected="the run to end with an answer or a typed error",
-        got=clip(f"{type(error).__name__}: {error}"),
-        todo="report this as a bug; the log has the traceback",
-    )
-
-
 def add_to(server: grpc.aio.Server, servicer: AgentServicer) -> str:
     """Adds the agent to a server that has not started; the service's full name, for health and reflection."""
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
@@ -216,5 +205,5 @@ async def start(
         host=host,
         port=port,
         interceptors=interceptors,
-        max_request_bytes=_MAX_REQUEST_BYTES,
+        request_limit=AGENT_REQUEST,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -21,7 +20,7 @@ from controller.server import AgentServicer, add_to
 from runtime_svc.core import InferenceCore
 from tools_svc.pool import BoundedPool
 from tools_svc.registry import Registry
-from tools_svc.server import QUEUE, WORKERS
+from tools_svc.server import QUEUE, WORKERS, call_tool
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2, inference_pb2, tools_pb2
 
@@ -57,9 +56,8 @@ class RegistryTools:
         return self._registry.specs()
 
     async def call(self, request: tools_pb2.CallToolRequest, call: Call) -> tools_pb2.CallToolResponse:
-        """Runs one tool. A caller that is cancelled leaves: work that began is finished, nobody hears of it."""
-        work = partial(self._registry.call, request)
-        return await self._pool.run(work, deadline_s=call.deadline.remaining_s())
+        """Runs one tool. A caller that is cancelled leaves, and work that began is told so."""
+        return await call_tool(self._registry, self._pool, request, deadline_s=call.deadline.remaining_s())
 
 
 class PunctualTools:

@@ -16,7 +16,7 @@ from contextlib import closing
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from tools_svc.protocol import CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
+from tools_svc.protocol import Caller, CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
 from tools_svc.suggest import clip, did_you_mean
 from tools_svc.words import nfc
 from treni.errors import TreniError, invalid_argument
@@ -27,7 +27,8 @@ COLUMNS = ("name", "country", "population", "founded", "river")
 MAX_ROWS = 100
 MAX_RESULT_CHARS = 16_384
 TIME_LIMIT_S = 1.0
-"""Of the processor's time, so that what is answered does not depend on who else uses the machine."""
+"""Of the processor's time, so that what is answered does not depend on who else uses the machine; a caller who waits
+less long than that is refused sooner."""
 
 SPEC = make_spec(
     name="facts_sql",
@@ -74,18 +75,20 @@ class FactsSql(Tool):
     def run(self, arguments: Mapping[str, Any], info: CallInfo) -> ToolOutput:
         """`{"columns": [...], "rows": [[...], ...]}`, at most `MAX_ROWS` rows.
 
-        Raises INVALID_ARGUMENT for anything but one SELECT over the table that takes no longer than `TIME_LIMIT_S`.
+        Raises INVALID_ARGUMENT for anything but one SELECT over the table that takes no longer than `TIME_LIMIT_S`
+        and than its caller waits. A query whose caller has left is stopped.
         """
         query = nfc(arguments["query"])
         if _SELECT.match(query) is None:
             raise _refused("sql_not_select", expected="one SELECT statement", got=query)
-        with closing(_open(self._image)) as connection:
+        clock = _Clock(info.caller)
+        with closing(_open(self._image, clock)) as connection:
             try:
                 cursor = connection.execute(query)
                 columns = [column[0] for column in cursor.description]
                 rows = _fetch(cursor)
             except (sqlite3.Error, sqlite3.Warning) as error:  # a second statement is a Warning in 3.11
-                raise _explain(error) from error
+                raise _explain(error, clock) from error
         return ToolOutput(result={"columns": columns, "rows": rows})
 
 
@@ -104,7 +107,25 @@ def _build_image(cities_csv: Traversable) -> bytes:
         return connection.serialize()
 
 
-def _open(image: bytes) -> sqlite3.Connection:
+class _Clock:
+    """When a query is over: for all by processor time, and for one caller by the time that he waits."""
+
+    def __init__(self, caller: Caller) -> None:
+        work_s = caller.work_s()
+        self._caller = caller
+        # The thread's own clock: the query runs in the thread that opens its connection.
+        self._processor_s = time.thread_time() + TIME_LIMIT_S
+        self._until_s = time.monotonic() + work_s
+        self.allowed = f"{TIME_LIMIT_S} s of processor time"
+        if work_s < TIME_LIMIT_S:
+            self.allowed = f"{work_s:.3g} s, as its caller waits no longer"
+
+    def is_over(self) -> bool:
+        """Whether the query has had its time."""
+        return time.thread_time() > self._processor_s or time.monotonic() > self._until_s or self._caller.gone
+
+
+def _open(image: bytes, clock: _Clock) -> sqlite3.Connection:
     """A connection to a fresh copy of the image on which only harmless SELECTs can be prepared."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.deserialize(image)
@@ -113,9 +134,7 @@ def _open(image: bytes) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.set_authorizer(_authorize)
-    # The thread's own clock: the query runs in the thread that opens its connection.
-    limit_s = time.thread_time() + TIME_LIMIT_S
-    connection.set_progress_handler(lambda: time.thread_time() > limit_s, _STEPS_BETWEEN_CLOCK_READS)
+    connection.set_progress_handler(clock.is_over, _STEPS_BETWEEN_CLOCK_READS)
     return connection
 
 
@@ -151,7 +170,7 @@ def _fetch(cursor: sqlite3.Cursor) -> list[list[Any]]:
     return rows
 
 
-def _explain(error: sqlite3.Error | sqlite3.Warning) -> TreniError:
+def _explain(error: sqlite3.Error | sqlite3.Warning, clock: _Clock) -> TreniError:
     """SQLite's refusal in the vocabulary of the contract; every one is caused by the query."""
     text = str(error)
     missing = _NO_SUCH.match(text)
@@ -167,7 +186,7 @@ def _explain(error: sqlite3.Error | sqlite3.Warning) -> TreniError:
     if text == "interrupted":
         return _refused(
             "sql_too_slow",
-            expected=f"a query of at most {TIME_LIMIT_S} s of processor time",
+            expected=f"a query of at most {clock.allowed}",
             got="a longer one",
         )
     if text.startswith("not authorized") or "prohibited" in text:

@@ -89,12 +89,18 @@ class LedgerAppend(Tool):
 
         A known idempotency key with the same arguments writes nothing and is marked as replayed. Raises
         INVALID_ARGUMENT for an unknown account or an amount out of bounds, ALREADY_EXISTS for a known key with
-        other arguments, UNAVAILABLE (definite) when the file stays locked for `LOCK_WAIT_S`.
+        other arguments, UNAVAILABLE (definite) when the file stays locked for `LOCK_WAIT_S`, or for as long as the
+        caller waits.
         """
         account, amount = nfc(arguments["account"]), arguments["amount"]
         self._check(account, amount)
-        with self._lock:
+        wait_s = min(LOCK_WAIT_S, info.caller.work_s())
+        if not self._lock.acquire(timeout=wait_s):
+            raise _locked(wait_s, "one that other calls hold")
+        try:
             replayed = self._append(account, amount, info)
+        finally:
+            self._lock.release()
         return ToolOutput(result={"recorded": {"account": account, "amount": amount}}, replayed=replayed)
 
     def close(self) -> None:
@@ -118,17 +124,12 @@ class LedgerAppend(Tool):
             )
 
     def _append(self, account: str, amount: int, info: CallInfo) -> bool:
+        wait_s = min(LOCK_WAIT_S, info.caller.work_s())
         try:
+            self._database.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
             self._database.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            raise TreniError(
-                Code.UNAVAILABLE,
-                "ledger_locked",
-                expected=f"the ledger to be free within {LOCK_WAIT_S} s",
-                got=clip(str(error)),
-                todo="retry",
-                definite=True,
-            ) from error
+            raise _locked(wait_s, clip(str(error))) from error
         try:
             replayed = self._is_known(account, amount, info.idempotency_key)
             if not replayed:
@@ -161,6 +162,17 @@ class LedgerAppend(Tool):
                 todo="use a new idempotency key for a new effect",
             )
         return True
+
+
+def _locked(wait_s: float, got: str) -> TreniError:
+    return TreniError(
+        Code.UNAVAILABLE,
+        "ledger_locked",
+        expected=f"the ledger to be free within {wait_s:.3g} s",
+        got=got,
+        todo="retry",
+        definite=True,
+    )
 
 
 def _open(path: Path, sync: LedgerSync) -> sqlite3.Connection:

@@ -1,52 +1,72 @@
-"""A bounded pool of threads in front of blocking work: what does not fit is refused, what is late never runs."""
+"""Bounded threads in front of blocking work: what does not fit is refused, what is late never runs."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from tools_svc.protocol import Caller
 from treni.errors import Code, TreniError
 
 T = TypeVar("T")
 
 
 class BoundedPool:
-    """Runs at most `workers` calls at once and lets at most `queue` more wait."""
+    """Runs at most `workers` calls of one kind at once and lets at most `queue` more of it wait.
+
+    Every kind has threads and a queue of its own, so that slow calls of one never hold up another.
+    """
 
     def __init__(self, *, workers: int, queue: int) -> None:
+        self._workers = workers
+        self._queue = queue
+        self._lanes: dict[str, _Lane] = {}
+
+    async def run(self, work: Callable[[Caller], T], *, deadline_s: float | None, kind: str = "") -> T:
+        """The result of `work`, run in a thread; `deadline_s` is the time left, None for no deadline.
+
+        `work` is told who waits for it. Raises RESOURCE_EXHAUSTED when the threads and the queue of the `kind` are
+        full and DEADLINE_EXCEEDED when the time is up before the work began; both are definite. A caller that is
+        cancelled takes its waiting work along; work that already began hears that he has left.
+        """
+        lane = self._lanes.get(kind)
+        if lane is None:
+            lane = self._lanes[kind] = _Lane(self._workers, self._queue)
+        return await lane.run(work, Caller(deadline_s))
+
+    async def close(self) -> None:
+        """Waits for the work that began."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+
+
+class _Lane:
+    """One kind's threads and its queue."""
+
+    def __init__(self, workers: int, queue: int) -> None:
         self._capacity = workers + queue
         self._free = threading.Semaphore(self._capacity)
         self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="tool")
 
-    async def run(self, work: Callable[[], T], *, deadline_s: float | None) -> T:
-        """The result of `work`, run in a thread; `deadline_s` is the time left, None for no deadline.
-
-        Raises RESOURCE_EXHAUSTED when pool and queue are full and DEADLINE_EXCEEDED when the time is up before
-        the work began; both are definite. A caller that is cancelled takes its waiting work along; work that
-        already began is finished.
-        """
-        expires_s = float("inf") if deadline_s is None else time.monotonic() + deadline_s
-        if deadline_s is not None and deadline_s <= 0:
+    async def run(self, work: Callable[[Caller], T], caller: Caller) -> T:
+        if caller.gone:
             raise _expired()
         if not self._free.acquire(blocking=False):
             raise TreniError(
                 Code.RESOURCE_EXHAUSTED,
                 "tool_queue_full",
-                expected=f"at most {self._capacity} calls at once",
+                expected=f"at most {self._capacity} calls of one tool at once",
                 got="one more",
                 todo="retry after a backoff",
             )
-        abandoned = threading.Event()
 
         def guarded() -> T:
             try:
-                if abandoned.is_set() or time.monotonic() >= expires_s:
+                if caller.gone:
                     raise _expired()
-                return work()
+                return work(caller)
             finally:
                 self._free.release()
 
@@ -55,12 +75,11 @@ class BoundedPool:
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            abandoned.set()
+            caller.leave()
             running.add_done_callback(_forget)
             raise
 
     async def close(self) -> None:
-        """Waits for the work that began."""
         await asyncio.to_thread(self._threads.shutdown, wait=True)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -30,14 +32,47 @@ class ToolsConfig:
     data: Traversable = field(default_factory=lambda: resources.files("tools_svc") / "data")
 
 
+WORK_SHARE = 0.8
+"""Of the time that its caller still waits, a tool uses so much: then it says that it was not enough, and is heard."""
+
+
+class Caller:
+    """Whoever waits for one call's answer: for how long yet, and whether he still does. Thread-safe."""
+
+    def __init__(self, deadline_s: float | None = None) -> None:
+        self._expires_s = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        self._left = False
+
+    def remaining_s(self) -> float:
+        """Seconds until he has stopped waiting, 0 when he has, infinity for one who set no deadline."""
+        return 0.0 if self._left else max(0.0, self._expires_s - time.monotonic())
+
+    def work_s(self) -> float:
+        """How many seconds work may take from now, so that its refusal to go on still reaches him."""
+        return WORK_SHARE * self.remaining_s()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits any longer; work that takes long asks now and then, and stops."""
+        return self._left or time.monotonic() >= self._expires_s
+
+    def leave(self) -> None:
+        """Notes that he waits no longer."""
+        self._left = True
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallInfo:
-    """Who calls: what a side effect writes beside itself. `idempotency_key` "" makes every call a new effect."""
+    """Who calls: what a side effect writes beside itself, and who waits for the answer.
+
+    `idempotency_key` "" makes every call a new effect.
+    """
 
     run_id: str
     task_id: str
     attempt: int
     idempotency_key: str
+    caller: Caller = field(default_factory=Caller)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +93,8 @@ class Tool(Protocol):
     def run(self, arguments: Mapping[str, Any], info: CallInfo) -> ToolOutput:
         """The answer to arguments that fit the spec's schema (an "integer" is an `int`, never a `bool`).
 
-        Raises `TreniError`, INVALID_ARGUMENT for arguments that the tool refuses; then nothing was changed.
+        Raises `TreniError`, INVALID_ARGUMENT for arguments that the tool refuses; then nothing was changed. What may
+        take longer than a moment ends within `info.caller.work_s()`, and stops once `info.caller.gone`.
         """
 
     def close(self) -> None:

@@ -9,9 +9,10 @@ from types import TracebackType
 
 from tools_svc import calculator, facts_sql, ledger_append, notes_search
 from tools_svc.arguments import ArgumentsCheck
-from tools_svc.protocol import CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, to_json
+from tools_svc.protocol import Caller, CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, to_json
 from tools_svc.suggest import clip, did_you_mean
-from treni.errors import Code, TreniError, invalid_argument
+from treni.errors import Code, TreniError, invalid_argument, unforeseen
+from treni.limits import TOOL_RESULT
 from treni.v1.common_pb2 import ToolSpec
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
 
@@ -49,11 +50,15 @@ class Registry:
         """The tools as the model sees them."""
         return tuple(tool.spec for tool in self._tools.values())
 
-    def call(self, request: CallToolRequest) -> CallToolResponse:
-        """Runs one tool to its result; blocks until it is done.
+    def __contains__(self, name: str) -> bool:
+        return name in self._tools
+
+    def call(self, request: CallToolRequest, caller: Caller | None = None) -> CallToolResponse:
+        """Runs one tool to its result; blocks until it is done. None is a caller who waits as long as it takes.
 
         Raises `TreniError`: NOT_FOUND for an unknown tool, INVALID_ARGUMENT for arguments that do not fit (then
-        nothing was changed), what the tool itself raises, INTERNAL (not definite) for a tool that broke.
+        nothing was changed), what the tool itself raises, INTERNAL (not definite) for a tool that broke, and for a
+        result over `TOOL_RESULT` OUT_OF_RANGE, or DATA_LOSS (not definite) from a tool with side effects.
         """
         tool = self._tools.get(request.name)
         if tool is None:
@@ -64,15 +69,17 @@ class Registry:
                 got=f'"{clip(request.name)}"',
                 todo=did_you_mean(request.name, tuple(self._tools)),
             )
-        info = _call_info(request)
+        info = _call_info(request, Caller() if caller is None else caller)
         arguments = self._checks[request.name](request.arguments_json)
         started_s = time.perf_counter()
         try:
             output = tool.run(arguments, info)
             tool_s = time.perf_counter() - started_s
-            return _response(output, tool_s=tool_s)
+            return _response(output, tool_s=tool_s, spec=tool.spec)
         except TreniError:
             raise
+        except MemoryError as error:
+            raise unforeseen(error, request.name) from error
         except Exception as error:
             _log.exception("%s broke", request.name)
             raise _broke(request.name, error) from error
@@ -91,7 +98,7 @@ class Registry:
         self.close()
 
 
-def _call_info(request: CallToolRequest) -> CallInfo:
+def _call_info(request: CallToolRequest, caller: Caller) -> CallInfo:
     for name in ("run_id", "task_id", "idempotency_key"):
         length = len(getattr(request, name))
         if length > MAX_ID_CHARS:
@@ -105,11 +112,31 @@ def _call_info(request: CallToolRequest) -> CallInfo:
         task_id=request.task_id,
         attempt=request.attempt,
         idempotency_key=request.idempotency_key,
+        caller=caller,
     )
 
 
-def _response(output: ToolOutput, *, tool_s: float) -> CallToolResponse:
-    return CallToolResponse(result_json=to_json(output.result), tool_s=tool_s, replayed=output.replayed)
+def _response(output: ToolOutput, *, tool_s: float, spec: ToolSpec) -> CallToolResponse:
+    result_json = to_json(output.result)
+    size = len(result_json.encode())
+    if size > TOOL_RESULT.most:
+        raise _too_large(size, spec)
+    return CallToolResponse(result_json=result_json, tool_s=tool_s, replayed=output.replayed)
+
+
+def _too_large(size: int, spec: ToolSpec) -> TreniError:
+    """Of a tool that only looks things up, the model may ask for less; what another did cannot be taken back."""
+    error = TOOL_RESULT.exceeded(f"{size} of {spec.name}")
+    if not spec.has_side_effects:
+        error.code = Code.OUT_OF_RANGE
+        return error
+    return TreniError(
+        Code.DATA_LOSS,
+        error.kind,
+        expected=error.expected,
+        got=error.got,
+        todo="see what the tool did before it is called again",
+    )
 
 
 def _broke(name: str, error: Exception) -> TreniError:

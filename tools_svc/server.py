@@ -13,14 +13,12 @@ from tools_svc.protocol import ToolsConfig
 from tools_svc.registry import Registry, build_registry
 from treni import serving
 from treni.errors import TreniError, abort
+from treni.limits import TOOL_REQUEST
 from treni.v1 import tools_pb2, tools_pb2_grpc
 
-WORKERS = 8
-QUEUE = 256
-MAX_CONCURRENT_RPCS = 1024
-
-# No valid call is longer: arguments are at most 64 KiB. Times the RPC limit, it bounds the server's memory.
-MAX_REQUEST_BYTES = 128 * 1024
+WORKERS = 4
+QUEUE = 60
+"""Of each tool: calls that run, and calls that wait. Four tools together stay within `CALLS_IN_FLIGHT`."""
 
 SERVICE_NAME = tools_pb2.DESCRIPTOR.services_by_name["ToolService"].full_name
 
@@ -42,11 +40,21 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
         self, request: tools_pb2.CallToolRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> tools_pb2.CallToolResponse:
         """One tool's result; a refusal travels as a status with an `ErrorDetail`."""
-        work = partial(self._registry.call, request)
         try:
-            return await self._pool.run(work, deadline_s=context.time_remaining())
+            return await call_tool(self._registry, self._pool, request, deadline_s=context.time_remaining())
         except TreniError as error:
             await abort(context, error)
+
+
+async def call_tool(
+    registry: Registry, pool: BoundedPool, request: tools_pb2.CallToolRequest, *, deadline_s: float | None
+) -> tools_pb2.CallToolResponse:
+    """One tool's result, from a thread of the tool's own; raises what `BoundedPool.run` and `Registry.call` raise.
+
+    When this is cancelled, the tool hears that its caller has left.
+    """
+    kind = request.name if request.name in registry else ""
+    return await pool.run(partial(registry.call, request), deadline_s=deadline_s, kind=kind)
 
 
 class RunningTools:
@@ -91,8 +99,7 @@ async def start(
             host=host,
             port=port,
             interceptors=interceptors,
-            max_request_bytes=MAX_REQUEST_BYTES,
-            max_concurrent_rpcs=MAX_CONCURRENT_RPCS,
+            request_limit=TOOL_REQUEST,
         )
     except TreniError:
         registry.close()

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, zip_longest
 
-from chaos.faults import Kind, Reset, Status
+from chaos.faults import Struck
 from matrices.checks.answers import is_error
 from matrices.checks.finding import Finding, FindingKind, Say, differs
 from matrices.checks.tolerances import CLOCK_S, LATE_S
 from matrices.evidence.runs import Run
-from matrices.planning.expectation import Expectation, ExpectedAttempt, ExpectedRun, held_s
+from matrices.planning.expectation import Expectation, ExpectedAttempt, ExpectedRun
 from treni.errors import Code
 from treni.v1 import agent_pb2
 
@@ -104,19 +104,17 @@ def _connection(want: ExpectedAttempt, got: agent_pb2.Attempt, *, has_hops: bool
 def _duration(
     want: ExpectedAttempt, got: agent_pb2.Attempt, run: Run, of_cell: Expectation, *, hurried: bool
 ) -> Iterator[Wrong]:
-    timeout_s = of_cell.policy.timeout_s(want.hop)
-    kind = None if want.fault is None else want.fault.kind
-    slowed_s = held_s(kind, timeout_s=timeout_s, answer_bytes=_answer_bytes(want, run))
-    least_s = 0.0 if hurried else max(want.held_s, slowed_s)
+    least_s, most_s = 0.0, of_cell.policy.timeout_s(want.hop)
+    if want.fault is not None:
+        in_process = want.fault.how == "in-process"
+        struck = Struck(timeout_s=most_s, in_process=in_process, answer_bytes=_answer_bytes(want, run))
+        ending = want.fault.kind.ending(struck)
+        least_s, most_s = ending.least_s, ending.most_s
+    least_s = 0.0 if hurried else least_s
     if not math.isfinite(got.duration_s) or got.duration_s < least_s - CLOCK_S or got.duration_s < 0:
         yield "attempt_duration", f"expected at least {least_s * 1e3:.3f} ms, got {got.duration_s * 1e3:.3f}"
-    elif got.duration_s > (limit_s := _most_s(kind, timeout_s) + late_s(of_cell)):
+    elif got.duration_s > (limit_s := most_s + late_s(of_cell)):
         yield "attempt_duration", f"expected at most {limit_s * 1e3:.0f} ms, got {got.duration_s * 1e3:.3f}"
-
-
-def _most_s(kind: Kind | None, timeout_s: float) -> float:
-    """How long an attempt may last: nothing is waited for where it is refused or reset."""
-    return 0.0 if isinstance(kind, Status | Reset) else timeout_s
 
 
 def _answer_bytes(want: ExpectedAttempt, run: Run) -> int:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from chaos.faults import Crash, HostKind
+from chaos.faults import FAULTS
 from matrices.evidence import events as ev
 from matrices.planning.expectation import Expectation
 from matrices.planning.plan import EXTERNAL, TOOL_HOSTS
 
 HURT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 """How a request ends whose host went away, froze, or dropped it."""
-
-_HOST_KINDS = frozenset(kind.name for kind in get_args(HostKind))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +151,7 @@ def evidence_of(events: Iterable[ev.Event], cell: str, *, fatal: Collection[str]
             )
             for arm, rows in deliveries.items()
             for row in rows
-            if row.kind in _HOST_KINDS and row.run_id in flights
+            if row.kind in FAULTS and FAULTS[row.kind].breaks_host and row.run_id in flights
         ),
         outages=tuple(outages),
         restarts=tuple(restarts),
@@ -185,7 +182,7 @@ def culprits(flight: Flight, evidence: Evidence) -> tuple[str, ...]:
 def unaccounted(evidence: Evidence) -> tuple[str, ...]:
     """Crashes that took no host down, and restarts that no crash asked for, each in words."""
     said = []
-    crashes = [strike for strike in evidence.strikes if strike.kind == Crash.name]
+    crashes = [strike for strike in evidence.strikes if FAULTS[strike.kind].kills_host]
     for strike in crashes:
         if strike.flight.abandoned:
             continue  # the harness may have died with the host

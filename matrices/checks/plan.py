@@ -9,7 +9,7 @@ from pathlib import PurePath
 from matrices.checks.finding import Finding, differs
 from matrices.evidence.history import CellState
 from matrices.evidence.manifest import Manifest, ManifestTask
-from matrices.planning.expectation import Expectation, ExpectedPair
+from matrices.planning.expectation import Expectation, ExpectedPair, site_of
 
 
 def of_manifest(manifest: Manifest, expectations: Sequence[Expectation]) -> Iterator[Finding]:
@@ -34,11 +34,7 @@ def of_manifest(manifest: Manifest, expectations: Sequence[Expectation]) -> Iter
     for cell, expected in zip(manifest.cells, expectations, strict=False):
         claims.append((f"arms of {cell.name}", expected.arms, cell.arms))
         claims.append((f"arms with a schedule in {cell.name}", set(expected.arms), set(cell.schedule_hash)))
-        site = "none"
-        for fault in (one for pair in expected.pairs for run in pair.runs.values() for one in run.faults):
-            site = fault.site
-        if site != "none":
-            claims.append((f"site of {cell.name}", site, cell.site))
+        claims.append((f"site of {cell.name}", site_of(expected.counters), cell.site))
     for what, want, got in claims:
         if want != got:
             yield Finding(kind="manifest_inconsistent", cell="", detail=differs(what, want, got))

@@ -161,14 +161,14 @@ class _Walk:
         todo = [pair.segment for pair in expected.pairs if pair.pair not in cell.completed]
         segment = min(todo, default=expected.pairs[-1].segment)
         counters = {
-            arm: expected.first_attempt
+            counter.key: counter.first
             + sum(
-                one.hop == expected.hop
+                one.hop == counter.hop
                 for pair in expected.pairs
                 if pair.pair in cell.completed
-                for one in pair.runs[arm].attempts
+                for one in pair.runs[counter.arm].attempts
             )
-            for arm in expected.faulted
+            for counter in expected.counters
         }
         roles = SERVICES | set(expected.roles.values())
         if expected.breaks_hosts:

@@ -31,7 +31,7 @@ from matrices.evidence.manifest import (
 )
 from matrices.planning import plan
 from matrices.planning.beat import beat_sentence
-from matrices.planning.expectation import Expectation
+from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
 from matrices.spec.profiles import Profile
@@ -330,7 +330,7 @@ def _manifest_cell(cell: PlannedCell) -> ManifestCell:
         profile=profile.name,
         title=profile.title,
         arms=cell.arms,
-        site=profile.faults.site if profile.faults.rules else "none",
+        site=site_of(cell.counters),
         policy=dumped["policy"],
         schedule=dumped["faults"],
         schedule_hash=_hashes(cell),
@@ -350,7 +350,7 @@ def _profile(cell: ManifestCell) -> Profile:
 
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:
-    return {arm: cell.schedule.digest if cell.faulted(arm) else "" for arm in cell.arms}
+    return {arm: cell.digest(arm) for arm in cell.arms}
 
 
 def _commit() -> str:

@@ -6,8 +6,12 @@ then a matter of arithmetic and not of chance, so that one more retry can change
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
+from chaos.faults import Hop, Struck
+from chaos.when import Every
 from matrices.planning.plan import PlannedCell
 
 NOTICEABLE_REQUESTS = 1.0
@@ -23,21 +27,27 @@ class _Errors:
     independent: float
 
 
-def independent_error_rate(cell: PlannedCell) -> float:
-    """The expected share of failed requests if each rule struck with probability 1/every, whatever was before.
+def independent_error_rate(cell: PlannedCell, arm: str) -> float:
+    """The share of the arm's requests that would fail on average if each rule struck with probability 1/every.
 
-    An attempt fails with the probability q that the first rule that strikes makes it fail; for rules that all do,
-    q = 1 - prod(1 - 1/every). A call fails with all its attempts, q^(retries + 1), and a request with any call.
-    For cells whose rules all say `every`.
+    Whatever was before makes no difference then. An attempt fails with the probability q that the first rule that
+    strikes makes it fail; for rules that all do, q = 1 - prod(1 - 1/every). A call fails with all its attempts,
+    q^(retries + 1), and a request with any call, each on its own hop. For cells whose rules all say `every`.
     """
-    fails, clean = 0.0, 1.0
-    for rule, spec in zip(cell.schedule.rules, cell.profile.faults.rules, strict=True):
-        assert spec.every is not None
-        strikes = clean / spec.every
-        clean -= strikes
-        fails += strikes if rule.kind.is_error(cell.timeout_s) else 0.0
-    call = fails ** (cell.profile.policy.retries + 1)
-    return sum(1 - (1 - call) ** calls for calls in cell.calls) / len(cell.calls)
+    fails: dict[Hop, float] = {}
+    for schedule in cell.schedules_on(arm):
+        struck = Struck(timeout_s=cell.timeouts_s[schedule.hop])
+        fails[schedule.hop], clean = 0.0, 1.0
+        for rule in schedule.rules:
+            assert isinstance(rule.when, Every)
+            strikes = clean / rule.when.every
+            clean -= strikes
+            fails[schedule.hop] += strikes if rule.kind.ending(struck).is_error else 0.0
+    requests = cell.calls(tuple(fails))
+    tries = cell.profile.policy.retries + 1
+    return sum(1 - math.prod(1 - fails[call.hop] ** tries for call in calls) for calls in requests) / len(
+        requests
+    )
 
 
 def beat_sentence(cell: PlannedCell, arm: str) -> str:
@@ -88,17 +98,18 @@ def _errors(cell: PlannedCell, arm: str, retries: int) -> _Errors:
     prediction = changed.prediction(arm)
     assert prediction is not None
     return _Errors(
-        planned=prediction.errors, independent=independent_error_rate(changed) * len(changed.pairs)
+        planned=prediction.errors, independent=independent_error_rate(changed, arm) * len(changed.pairs)
     )
 
 
 def _longest_run(cell: PlannedCell, arm: str) -> int:
-    """The most attempts in a row, by their number, that the schedule makes fail."""
+    """The most attempts in a row on a hop, by their number, that the schedule makes fail."""
     prediction = cell.prediction(arm)
     assert prediction is not None
-    longest = current = 0
+    longest = 0
+    current: dict[Hop, int] = defaultdict(int)
     for request in prediction.requests:
         for attempt in request.attempts:
-            current = current + 1 if attempt.is_error else 0
-            longest = max(longest, current)
+            current[attempt.hop] = current[attempt.hop] + 1 if attempt.is_error else 0
+            longest = max(longest, current[attempt.hop])
     return longest

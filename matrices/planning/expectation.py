@@ -9,10 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
-from chaos.faults import Bandwidth, Hang, Hog, Hop, Kind, Latency, Site, Slicer, Stall
+from chaos.faults import Ending, FaultKind, Hop, Site
 from controller.policy import Policy
 from matrices.spec.suites import ExpectedCall, Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counter:
+    """The count of attempts on a hop of an arm whose faults a schedule plans, under the `key` that starts note it by.
+
+    `site` is where those faults strike, `first` the number of the first attempt.
+    """
+
+    key: str
+    arm: str
+    hop: Hop
+    site: Site
+    first: int
+
+
+def site_of(counters: Collection[Counter]) -> Literal["none", "hop", "tool"]:
+    """Where a cell's faults strike: "hop" if any does where only one arm has a hop."""
+    sites = {counter.site for counter in counters}
+    return "none" if not sites else "hop" if "hop" in sites else "tool"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +41,7 @@ class PlannedFault:
     """A fault that the run is bound to meet, as its delivery is logged; `how` names the layer that hands it out."""
 
     id: str
-    kind: Kind
+    kind: FaultKind
     site: Site
     hop: Hop
     how: str
@@ -31,8 +52,8 @@ class ExpectedAttempt:
     """One attempt of a run: what it is, how it ends, and what plan and seed make it wait.
 
     `name` is the tool's ("" at the model). `kinds` are the error kinds it may end with, None for a tool's own refusal,
-    whose kind only the tool knows; {""} where it works. `backoff_s` is waited before it, and it lasts `held_s` at
-    least because of its fault (0 without one). `tool_runs`: whether it got as far as the tool.
+    whose kind only the tool knows; {""} where it works. `backoff_s` is waited before it. `ending` is what comes of it
+    because of its fault, None without one.
     """
 
     hop: Hop
@@ -44,8 +65,17 @@ class ExpectedAttempt:
     code: str
     kinds: frozenset[str] | None
     backoff_s: float
-    held_s: float
-    tool_runs: bool
+    ending: Ending | None
+
+    @property
+    def held_s(self) -> float:
+        """How many seconds its fault makes it last at least; 0 without one."""
+        return 0.0 if self.ending is None else self.ending.least_s
+
+    @property
+    def tool_runs(self) -> bool:
+        """Whether it gets as far as the tool."""
+        return self.ending is None or self.ending.tool_runs
 
     @property
     def where(self) -> str:
@@ -145,8 +175,8 @@ class ExpectedPair:
 class Expectation:
     """One cell of the plan, with its pairs in order.
 
-    `roles` names for each arm the process that answers. `faulted` are the arms on which the schedule acts, at `hop`;
-    their first attempt there has the number `first_attempt`. `breaks_hosts`: the schedule has faults that break the
+    `roles` names for each arm the process that answers. `counters` are the counts of attempts by which the schedules
+    act. `breaks_hosts`: the schedule has faults that break the
     process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is how
     many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
     """
@@ -157,13 +187,16 @@ class Expectation:
     pairs: tuple[ExpectedPair, ...]
     policy: Policy
     idempotency: bool
-    faulted: tuple[str, ...]
-    hop: Hop
-    first_attempt: int
+    counters: tuple[Counter, ...]
     breaks_hosts: bool
     standstill_s: float
     in_flight: int = 1
     remark: str = ""
+
+    @property
+    def faulted(self) -> frozenset[str]:
+        """The arms on which a schedule acts."""
+        return frozenset(counter.arm for counter in self.counters)
 
     def errors(self, arm: str, *, but: Collection[int] = ()) -> int:
         """How many of the arm's runs end without an answer, those of the pairs `but` left out."""
@@ -182,25 +215,3 @@ class Expectation:
     def phantoms(self, arm: str) -> int:
         """Calls that left a row in a run of the arm that ends without an answer."""
         return sum(pair.runs[arm].phantoms for pair in self.pairs)
-
-
-def held_s(kind: Kind | None, *, timeout_s: float, has_hops: bool = True, answer_bytes: int = 0) -> float:
-    """How long an attempt under a fault of that kind lasts at least, where its answer has `answer_bytes` bytes.
-
-    Toxiproxy's `bandwidth` waits a millisecond for each `rate_kb_s` bytes, its `slicer` after each slice but one that
-    the connection's end may cut off. No attempt is held beyond its timeout, but by a hang in the caller's own process
-    (where the arm does not have hops): it stops the clock that would end the attempt.
-    """
-    match kind:
-        case Stall():
-            return timeout_s
-        case Hang(duration_ms=duration_ms) if not has_hops:
-            return duration_ms / 1000
-        case Latency(delay_ms=delay_ms) | Hang(duration_ms=delay_ms) | Hog(duration_ms=delay_ms):
-            return min(delay_ms / 1000, timeout_s)
-        case Bandwidth(rate_kb_s=rate):
-            return min(answer_bytes / rate / 1000, timeout_s)
-        case Slicer(average_size_bytes=size, delay_us=delay_us):
-            return min(max(0, math.ceil(answer_bytes / size) - 1) * delay_us / 1e6, timeout_s)
-        case _:
-            return 0.0

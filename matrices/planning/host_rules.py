@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chaos.faults import Crash, Hang, Hog, Kind, Leak
+from chaos.faults import FaultKind, Struck
 from matrices.planning.plan import PlannedCell
 from treni.errors import invalid_argument
 
@@ -32,8 +32,8 @@ def refuse_uncertain(cell: PlannedCell, *, concurrency: int) -> None:
         got='by = "attempt"',
         todo='set by = "request": a host that starts anew has lost count of the attempts',
     )
-    for kind in cell.schedule.kinds:
-        if isinstance(kind, Crash | Hang) and kind.is_error(policy.tool_timeout):
+    for kind in cell.kinds:
+        if kind.breaks_host and kind.ending(Struck(timeout_s=policy.tool_timeout)).is_error:
             _require(
                 policy.retries == 0,
                 "host_fault_retried",
@@ -41,18 +41,17 @@ def refuse_uncertain(cell: PlannedCell, *, concurrency: int) -> None:
                 got=f"retries = {policy.retries}",
                 todo="set retries = 0: what a retry meets depends on how soon the host is back",
             )
-        if isinstance(kind, Hang | Hog):
+        if kind.standstill_s > 0:
             _require_room(kind, policy.tool_timeout, policy.run_timeout, where)
-        if isinstance(kind, Hog):
-            _require(
-                kind.memory_mb * concurrency <= MAX_HOGGED_MB,
-                "hog_too_large",
-                expected=f"hogs of at most {MAX_HOGGED_MB} MiB together {where}",
-                got=f"{kind.memory_mb} MiB for each of {concurrency} requests at once",
-                todo="lower memory_mb or --concurrency",
-            )
+        _require(
+            kind.held_mb * concurrency <= MAX_HOGGED_MB,
+            "hog_too_large",
+            expected=f"hogs of at most {MAX_HOGGED_MB} MiB together {where}",
+            got=f"{kind.held_mb} MiB for each of {concurrency} requests at once",
+            todo="lower memory_mb or --concurrency",
+        )
     for arm in cell.arms:
-        leaked_mb = sum(kind.size_mb for kind in _planned(cell, arm) if isinstance(kind, Leak))
+        leaked_mb = sum(kind.kept_mb for kind in _planned(cell, arm))
         _require(
             leaked_mb <= MAX_LEAK_MB,
             "leak_too_large",
@@ -62,14 +61,16 @@ def refuse_uncertain(cell: PlannedCell, *, concurrency: int) -> None:
         )
 
 
-def _require_room(kind: Hang | Hog, tool_timeout_s: float, run_timeout_s: float, where: str) -> None:
-    duration_s = kind.duration_ms / 1000
-    outlasts = isinstance(kind, Hang) and duration_s >= LONG * tool_timeout_s
+def _require_room(kind: FaultKind, tool_timeout_s: float, run_timeout_s: float, where: str) -> None:
+    duration_s = kind.standstill_s
+    # Of a kind that never ends an attempt by itself nobody knows how one ends that it outlasts.
+    may_outlast = kind.ending(Struck(timeout_s=duration_s / LONG)).is_error
+    outlasts = may_outlast and duration_s >= LONG * tool_timeout_s
     _require(
         outlasts or duration_s <= SHORT * tool_timeout_s,
         "host_fault_uncertain",
         expected=f"a {kind.name} of at most {SHORT * tool_timeout_s:g} s"
-        + (f" or at least {LONG * tool_timeout_s:g} s" if isinstance(kind, Hang) else "")
+        + (f" or at least {LONG * tool_timeout_s:g} s" if may_outlast else "")
         + f" {where}, whose tool_timeout is {tool_timeout_s:g} s",
         got=f"{duration_s:g} s",
         todo="change its duration or tool_timeout: so close, the machine's speed would decide how the attempt ends",
@@ -83,15 +84,14 @@ def _require_room(kind: Hang | Hog, tool_timeout_s: float, run_timeout_s: float,
     )
 
 
-def _planned(cell: PlannedCell, arm: str) -> Iterable[Kind]:
+def _planned(cell: PlannedCell, arm: str) -> Iterable[FaultKind]:
     """The kinds of the faults that the arm is bound to meet, one for each."""
     prediction = cell.prediction(arm)
     if prediction is None:
         return
     for request in prediction.requests:
-        for attempt in request.attempts:
-            if attempt.fault is not None:
-                yield attempt.fault.kind
+        for fault in request.faults:
+            yield fault.kind
 
 
 def _require(holds: bool, kind: str, *, expected: str, got: str, todo: str) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from chaos import faults
-from chaos.schedule import Prediction, Rule, Schedule, predict
-from chaos.when import Burst, Every, Rate, When
+from chaos.faults import FaultKind, Hop
+from chaos.prediction import PlannedCall, Prediction, predict
+from chaos.schedule import Rule, Schedule
 from controller.policy import Policy
-from matrices.planning.expectation import Expectation, ExpectedPair, ExpectedRun
+from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import Arm, expected_run
-from matrices.spec.profiles import Profile, RuleSpec
+from matrices.planning.trace import MODEL, TOOL, Arm, expected_run
+from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
 from tools_svc.registry import tool_specs
 from treni.errors import invalid_argument
@@ -63,49 +64,83 @@ class PlannedCell:
     fault_seeds: int = 1
 
     @property
-    def schedule(self) -> Schedule:
-        """The profile's schedule, its faults named after the cell."""
-        cycle = len(self.pairs) // self.fault_seeds if self.fault_seeds > 1 else None
-        return schedule_of(self.profile, prefix=self.name, cycle=cycle)
+    def cycle(self) -> int | None:
+        """How many requests each fault seed has; None where there is one."""
+        return len(self.pairs) // self.fault_seeds if self.fault_seeds > 1 else None
 
     @property
-    def calls(self) -> tuple[int, ...]:
-        """How many calls each request makes on the hop that the profile faults, if none fails."""
-        # Every tool call is answered by one more turn of the model, and the answer itself is a turn.
-        answer = int(self.profile.faults.hop == "model")
-        return tuple(len(planned.task.expect.calls) + answer for planned in self.pairs)
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The profile's schedules, one for each hop that it faults, their faults named after the cell."""
+        return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
+
+    def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
+        """Those that act on the arm: a hop's faults only where there is a hop."""
+        return tuple(
+            schedule
+            for schedule in self.schedules
+            if schedule.rules and (schedule.site == "tool" or arm == EXTERNAL)
+        )
 
     @property
-    def timeout_s(self) -> float:
-        """The limit of one attempt on the hop that the profile faults."""
+    def kinds(self) -> tuple[FaultKind, ...]:
+        """Every kind of fault that it plans."""
+        return tuple(dict.fromkeys(kind for schedule in self.schedules for kind in schedule.kinds))
+
+    @property
+    def counters(self) -> tuple[Counter, ...]:
+        """The counts of attempts by which its schedules act: an arm's own, or one for each of its hops."""
+        return tuple(
+            Counter(
+                key=arm if len(schedules) == 1 else f"{arm}/{schedule.hop}",
+                arm=arm,
+                hop=schedule.hop,
+                site=schedule.site,
+                first=schedule.start,
+            )
+            for arm in self.arms
+            for schedules in [self.schedules_on(arm)]
+            for schedule in schedules
+        )
+
+    def digest(self, arm: str) -> str:
+        """Of what is planned for the arm, "" for nothing: a schedule's own, or that of the digests of several."""
+        digests = [schedule.digest for schedule in self.schedules_on(arm)]
+        if len(digests) < 2:
+            return "".join(digests)
+        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def calls(self, hops: Sequence[Hop]) -> tuple[tuple[PlannedCall, ...], ...]:
+        """The calls that each request makes on those hops in their order, if none fails."""
+        return tuple(
+            tuple(call for call in _calls(planned.task) if call.hop in hops) for planned in self.pairs
+        )
+
+    @property
+    def timeouts_s(self) -> dict[Hop, float]:
+        """The limit of one attempt on each hop."""
         policy = self.profile.policy
-        return policy.tool_timeout if self.profile.faults.hop == "tool" else policy.model_timeout
+        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout}
 
     def faulted(self, arm: str) -> bool:
-        """Whether the schedule acts on that arm: a hop's faults only where there is a hop."""
-        spec = self.profile.faults
-        return bool(spec.rules) and (spec.site == "tool" or arm == EXTERNAL)
+        """Whether a schedule acts on that arm."""
+        return bool(self.schedules_on(arm))
 
     @property
     def breaks_hosts(self) -> bool:
         """Whether its faults harm the processes that host tools, and with them whoever else is served there."""
-        return any(isinstance(kind, faults.HostKind) for kind in self.schedule.kinds)
+        return any(kind.breaks_host for kind in self.kinds)
 
     def prediction(self, arm: str) -> Prediction | None:
-        """What the schedule does to the arm's requests; None for an arm that it does not touch."""
-        if not self.faulted(arm):
+        """What the schedules do to the arm's requests; None for an arm that they do not touch."""
+        schedules = self.schedules_on(arm)
+        if not schedules:
             return None
-        tasks = [planned.task for planned in self.pairs]
-        flags = [
-            [call.name in SIDE_EFFECT_TOOLS and not call.refused for call in task.expect.calls]
-            for task in tasks
-        ]
         return predict(
-            self.schedule,
-            self.calls,
-            self.profile.policy.retries,
-            timeout_s=self.timeout_s,
-            side_effects=flags if self.profile.faults.hop == "tool" else None,
+            schedules,
+            self.calls([schedule.hop for schedule in schedules]),
+            retries=self.profile.policy.retries,
+            timeouts_s=self.timeouts_s,
+            in_process=arm != EXTERNAL,
             idempotency=self.idempotency,
         )
 
@@ -198,9 +233,7 @@ def _pairs(
 
 def _drawn(cell: PlannedCell) -> PlannedCell:
     """The cell with the stratum of each pair, and with who goes first drawn."""
-    # Twins meet the same faults in both arms, so that one arm's letters name the stratum.
-    prediction = cell.prediction(cell.arms[1])
-    strata = ["-" if prediction is None else prediction.stratum(planned.pair) for planned in cell.pairs]
+    strata = _strata(cell)
     places = [
         Place(
             block=planned.block,
@@ -218,10 +251,35 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
     return replace(cell, pairs=tuple(pairs))
 
 
+def _calls(task: Task) -> Iterator[PlannedCall]:
+    """What a run calls if nothing fails: every tool call is asked for by a turn of the model, and the answer is one."""
+    for index, call in enumerate(task.expect.calls):
+        has_effect = call.name in SIDE_EFFECT_TOOLS and not call.refused
+        yield PlannedCall(hop=MODEL, index=index)
+        yield PlannedCall(hop=TOOL, index=index, has_effect=has_effect)
+    yield PlannedCall(hop=MODEL, index=len(task.expect.calls))
+
+
+def _strata(cell: PlannedCell) -> list[str]:
+    """Of each pair, the faults planned on the compared arm, and before them the baseline's where those are others.
+
+    One that meets nothing needs no name, and twins meet the same in both arms.
+    """
+    baseline, compared = (cell.prediction(arm) for arm in cell.arms)
+    strata = []
+    for planned in cell.pairs:
+        first, second = (
+            "-" if prediction is None else prediction.stratum(planned.pair)
+            for prediction in (baseline, compared)
+        )
+        strata.append(second if first in ("-", second) else f"{first}|{second}")
+    return strata
+
+
 def expectation_of(cell: PlannedCell) -> Expectation:
     """What the checker compares the cell's history with."""
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    hop, policy = cell.profile.faults.hop, policy_of(cell.profile, seed=cell.seed)
+    policy = policy_of(cell.profile, seed=cell.seed)
 
     def run(arm: str, planned: PlannedPair) -> ExpectedRun:
         prediction = predictions[arm]
@@ -234,7 +292,6 @@ def expectation_of(cell: PlannedCell) -> Expectation:
                 side_effect_tools=SIDE_EFFECT_TOOLS,
             ),
             request_index=planned.pair,
-            hop=hop,
             request=None if prediction is None else prediction.requests[planned.pair],
         )
 
@@ -256,67 +313,36 @@ def expectation_of(cell: PlannedCell) -> Expectation:
         ),
         policy=policy,
         idempotency=cell.idempotency,
-        faulted=tuple(arm for arm in cell.arms if cell.faulted(arm)),
-        hop=hop,
-        first_attempt=cell.schedule.start,
+        counters=cell.counters,
         breaks_hosts=cell.breaks_hosts,
-        standstill_s=max(
-            (
-                kind.duration_ms / 1000
-                for kind in cell.schedule.kinds
-                if isinstance(kind, faults.Hang | faults.Hog)
-            ),
-            default=0.0,
-        ),
+        standstill_s=max((kind.standstill_s for kind in cell.kinds), default=0.0),
     )
 
 
-def _when(rule: RuleSpec) -> When:
-    if rule.burst is not None:
-        burst = rule.burst
-        return Burst(enter=burst.enter, leave=burst.leave, rate=burst.rate, rate_outside=burst.rate_outside)
-    if rule.rate is not None:
-        return Rate(rate=rule.rate)
-    assert rule.every is not None
-    return Every(every=rule.every)
-
-
-def schedule_of(profile: Profile, *, prefix: str, cycle: int | None = None) -> Schedule:
-    """The chaos schedule that a profile's `[faults]` describes; `cycle` as in `Schedule`."""
+def schedules_of(profile: Profile, *, prefix: str, cycle: int | None = None) -> tuple[Schedule, ...]:
+    """The chaos schedules that a profile's `[faults]` describes, one for each hop; `cycle` as in `Schedule`."""
     spec = profile.faults
-    from_rule: dict[str, Callable[..., faults.Kind]] = {
-        "status": lambda rule: faults.Status(code=rule.code),
-        "stall": lambda rule: faults.Stall(direction=rule.direction),
-        "reset": lambda rule: faults.Reset(),
-        "latency": lambda rule: faults.Latency(delay_ms=max(1, round(rule.delay * 1e3))),
-        "bandwidth": lambda rule: faults.Bandwidth(rate_kb_s=rule.rate_kb_s),
-        "slicer": lambda rule: faults.Slicer(
-            average_size_bytes=rule.average_size, delay_us=max(1, round(rule.delay * 1e6))
-        ),
-        "crash": lambda rule: faults.Crash(),
-        "hang": lambda rule: faults.Hang(duration_ms=max(1, round(rule.duration * 1e3))),
-        "hog": lambda rule: faults.Hog(
-            duration_ms=max(1, round(rule.duration * 1e3)), memory_mb=rule.memory_mb
-        ),
-        "leak": lambda rule: faults.Leak(size_mb=rule.size_mb),
-    }
-    return Schedule(
-        prefix=prefix,
-        site=spec.site,
-        hop=spec.hop,
-        by=spec.by,
-        warmup=spec.warmup,
-        seed=spec.seed,
-        rules=tuple(
-            Rule(
-                kind=from_rule[rule.kind](rule),
-                when=_when(rule),
-                from_request=rule.from_request,
-                to_request=rule.to_request,
-            )
-            for rule in spec.rules
-        ),
-        cycle=cycle,
+    return tuple(
+        Schedule(
+            prefix=prefix,
+            site=spec.site_of(hop),
+            hop=hop,
+            by=spec.by,
+            warmup=spec.warmup,
+            seed=spec.seed,
+            rules=tuple(
+                Rule(
+                    kind=rule.fault,
+                    when=rule.when,
+                    from_request=rule.from_request,
+                    to_request=rule.to_request,
+                )
+                for rule in spec.rules
+                if spec.hop_of(rule) == hop
+            ),
+            cycle=cycle,
+        )
+        for hop in spec.hops
     )
 
 

@@ -48,6 +48,6 @@ def _row(cell: PlannedCell, arm: str, seed: str) -> tuple[str, ...]:
     planned, errors, retries, digest = 0, 0, 0.0, "-"
     if prediction is not None:
         planned, errors = len(prediction.fault_ids), prediction.errors
-        retries, digest = prediction.retries_mean_success, cell.schedule.digest[:12]
+        retries, digest = prediction.retries_mean_success, cell.digest(arm)[:12]
     rate = f"{errors / pairs:.4f}"
     return (cell.name, arm, seed, f"{pairs}", f"{planned}", f"{errors}", rate, f"{retries:.3f}", digest)

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from grpc import StatusCode
-
-from chaos.faults import Crash, Fault, Hop, Status
-from chaos.schedule import PredictedAttempt, PredictedRequest
+from chaos.faults import Fault, Hop
+from chaos.prediction import PredictedAttempt, PredictedRequest
 from controller.policy import Policy
 from matrices.planning.expectation import (
     ExpectedAttempt,
@@ -18,10 +16,9 @@ from matrices.planning.expectation import (
     ExpectedError,
     ExpectedRun,
     PlannedFault,
-    held_s,
 )
 from matrices.spec.suites import ExpectedCall, Task
-from treni.errors import DEFINITE, Code
+from treni.errors import Code
 
 MODEL: Hop = "model"
 TOOL: Hop = "tool"
@@ -41,15 +38,15 @@ class Arm:
 
 
 def expected_run(
-    task: Task, arm: Arm, *, request_index: int, hop: Hop = TOOL, request: PredictedRequest | None = None
+    task: Task, arm: Arm, *, request_index: int, request: PredictedRequest | None = None
 ) -> ExpectedRun:
-    """The run of a task whose attempts on `hop` are as `request` predicts; without it nothing acts on the run.
+    """The run of a task whose attempts are as `request` predicts; where that says nothing, nothing acts on it.
 
     The loop asks the model, runs the tool that the turn asks for, and so on, one call a turn; the last turn answers.
     """
-    run = _Run(task=task, arm=arm, request_index=request_index, hop=hop)
+    run = _Run(task=task, arm=arm, request_index=request_index)
     for attempt in () if request is None else request.attempts:
-        run.predicted.setdefault(attempt.call_index, []).append(attempt)
+        run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
     for index, call in enumerate(task.expect.calls):
         if not run.call(MODEL, index, None):
             return run.made(calls=index, turns=index)
@@ -66,8 +63,7 @@ class _Run:
     task: Task
     arm: Arm
     request_index: int
-    hop: Hop
-    predicted: dict[int, list[PredictedAttempt]] = field(default_factory=dict)
+    predicted: dict[tuple[Hop, int], list[PredictedAttempt]] = field(default_factory=dict)
     attempts: list[ExpectedAttempt] = field(default_factory=list)
     effects: list[ExpectedEffect] = field(default_factory=list)
     may_have_effects: bool = False
@@ -76,10 +72,8 @@ class _Run:
 
     def call(self, hop: Hop, index: int, call: ExpectedCall | None) -> bool:
         """Follows one call over its attempts; whether the run goes on after it."""
-        made = [
-            self._attempt(hop, index, call, one)
-            for one in (self.predicted.get(index, [None]) if hop == self.hop else [None])
-        ]
+        predicted = self.predicted.get((hop, index))
+        made = [self._attempt(hop, index, call, one) for one in ([None] if predicted is None else predicted)]
         self.attempts += made
         changes = call is not None and call.name in self.arm.side_effect_tools
         if call is not None and changes:
@@ -96,10 +90,11 @@ class _Run:
     ) -> ExpectedAttempt:
         policy, number = self.arm.policy, 0 if one is None else one.attempt
         fault = None if one is None else one.fault
+        ending = None if one is None else one.ending
         outcome, code = "ok", Code.OK.name
         kinds: frozenset[str] | None = frozenset({""})
-        if one is not None and fault is not None and one.is_error:
-            outcome, code, kinds = _failure(fault, has_hops=self.arm.has_hops)
+        if ending is not None and ending.is_error:
+            outcome, code, kinds = ending.outcome, ending.code, ending.kinds
         elif call is not None and call.refused:
             outcome, code, kinds = "fail", Code.INVALID_ARGUMENT.name, None
         wait_s = 0.0
@@ -112,17 +107,12 @@ class _Run:
             call_index=index,
             attempt=number,
             name="" if call is None else call.name,
-            fault=None if fault is None else _planned(fault, has_hops=self.arm.has_hops),
+            fault=None if fault is None else _planned(fault, in_process=not self.arm.has_hops),
             outcome=outcome,
             code=code,
             kinds=kinds,
             backoff_s=wait_s,
-            held_s=held_s(
-                None if fault is None else fault.kind,
-                timeout_s=policy.timeout_s(hop),
-                has_hops=self.arm.has_hops,
-            ),
-            tool_runs=one is None or one.tool_runs,
+            ending=ending,
         )
 
     def _take_effect(self, made: Iterable[ExpectedAttempt], call: ExpectedCall) -> None:
@@ -144,7 +134,7 @@ class _Run:
     def _fail(self, made: list[ExpectedAttempt]) -> None:
         last = made[-1]
         assert last.fault is not None, "only a fault ends a run that goes as planned"
-        if isinstance(last.fault.kind, Crash) and not self.arm.has_hops:
+        if last.ending is not None and last.ending.caller_dies:
             # The loop dies with the tool: the client sees its connection break, and nobody names the fault.
             self.lost = True
             self.error = ExpectedError(
@@ -174,22 +164,6 @@ class _Run:
         )
 
 
-def _planned(fault: Fault, *, has_hops: bool) -> PlannedFault:
-    how = "injector" if isinstance(fault.kind, Status) else "lane"
-    if fault.site == "tool":
-        how = "injector" if has_hops else "in-process"
+def _planned(fault: Fault, *, in_process: bool) -> PlannedFault:
+    how = fault.how(in_process=in_process)
     return PlannedFault(id=fault.id, kind=fault.kind, site=fault.site, hop=fault.hop, how=how)
-
-
-def _failure(fault: Fault, *, has_hops: bool) -> tuple[str, str, frozenset[str]]:
-    """Outcome, status and error kinds of an attempt that the fault ends."""
-    injected = f"injected_{fault.kind.name}"
-    if isinstance(fault.kind, Status):
-        # Whoever refuses knows that nothing happened, whatever the code alone would prove.
-        return "fail", fault.kind.code, frozenset({injected})
-    (name,) = fault.kind.error_codes
-    kinds = {name.lower()}
-    if not has_hops:
-        # Two limits of one deadline stand around the tool; either may be the first to strike.
-        kinds.add(injected)
-    return "fail" if DEFINITE[StatusCode[name]] else "unknown", name, frozenset(kinds)

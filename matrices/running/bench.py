@@ -20,7 +20,7 @@ from matrices.topologies.echo import METHOD
 from matrices.topologies.local import LocalTopology
 from matrices.topologies.processes import start_child
 from tools_svc.registry import tool_specs
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, inference_pb2_grpc
 
@@ -76,10 +76,8 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
     clients = {arm: AgentClient(topology.address(arm)) for arm in (INTERNAL, EXTERNAL)}
     async with (
-        grpc.aio.insecure_channel(echo_address, options=list(metadata.CHANNEL_OPTIONS)) as echo_channel,
-        grpc.aio.insecure_channel(
-            topology.address(INTERNAL), options=list(metadata.CHANNEL_OPTIONS)
-        ) as runtime_channel,
+        open_channel(echo_address) as echo_channel,
+        open_channel(topology.address(INTERNAL)) as runtime_channel,
     ):
         echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = echo_channel.unary_unary(METHOD)
         generate = inference_pb2_grpc.InferenceServiceStub(runtime_channel).Generate

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from treni import metadata
+from treni.channels import open_channel
 
 PROBE_PERIOD_S = 0.05
 PROBE_TIMEOUT_S = 0.5
@@ -85,7 +85,7 @@ class _Watch:
 
     def __init__(self, role: str, address: str) -> None:
         self._role = role
-        self._channel = grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS))
+        self._channel = open_channel(address)
         self._stub = health_pb2_grpc.HealthStub(self._channel)
         self._hurry = asyncio.Event()
         self._probed = asyncio.Event()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import grpc
 from google.protobuf.json_format import MessageToDict
 
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import TreniError, from_rpc_error
 from treni.v1 import agent_pb2, agent_pb2_grpc
 
@@ -35,7 +35,7 @@ class AgentClient:
     """A channel to one AgentService."""
 
     def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS))
+        self._channel = open_channel(address)
         self._stub = agent_pb2_grpc.AgentServiceStub(self._channel)
 
     async def run(self, request: agent_pb2.RunRequest, *, timeout_s: float) -> Invocation:

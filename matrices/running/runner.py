@@ -112,11 +112,9 @@ class Runner:
     async def _run_segment(
         self, plan: PlannedCell, state: CellState, number: int, epoch: int
     ) -> LocalTopology:
-        hop = plan.profile.faults.hop
         counters = {
-            arm: plan.schedule.start + state.attempts(arm=arm, hop=hop)
-            for arm in plan.arms
-            if plan.faulted(arm)
+            counter.key: counter.first + state.attempts(arm=counter.arm, hop=counter.hop)
+            for counter in plan.counters
         }
         async with LocalTopology.start(plan, self._campaign, counters) as topology:
             if self._writer is None:

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.faults import Stall, Status
+from chaos.faults import Struck
 from matrices.planning.plan import PlannedCell, expectation_of, plan_aa, plan_cell
 from matrices.simulation.noise import FAMILIES, Layout
 from matrices.spec.profiles import Profile
@@ -79,8 +79,8 @@ class _Plan:
 def draw(rng: np.random.Generator, setting: Setting, campaigns: int, plan_seed: int) -> Batch:
     """That many campaigns of one plan, which `plan_seed` decides as a campaign's seed does.
 
-    Raises INVALID_ARGUMENT (`simulation_profile`) for a profile with faults whose cost is not modelled here: all but
-    status and stall on the tool hop.
+    Raises INVALID_ARGUMENT (`simulation_profile`) for a profile with faults whose cost is not modelled here: those that
+    last longer on one machine than on another, and all that are not on the tool hop.
     """
     plan = _plan(setting.profile, setting.runs, plan_seed)
     shape = campaigns, len(plan.layout.blocks)
@@ -153,12 +153,13 @@ def _work(rng: np.random.Generator, layout: Layout, shape: tuple[int, int]) -> A
 
 
 def _refuse_unmodelled(cell: PlannedCell) -> None:
-    schedule = cell.schedule
-    unknown = [kind.name for kind in schedule.kinds if not isinstance(kind, Status | Stall)]
-    if unknown or schedule.hop != "tool":
+    struck = Struck(timeout_s=cell.timeouts_s["tool"])
+    unknown = [kind.name for kind in cell.kinds if kind.breaks_host or not kind.ending(struck).is_exact]
+    hops = cell.profile.faults.hops
+    if unknown or hops != ("tool",):
         raise invalid_argument(
             "simulation_profile",
-            expected="status and stall rules on the tool hop",
-            got=f"{', '.join(unknown) or 'rules'} on the {schedule.hop} hop in {cell.profile.name}",
+            expected="rules on the tool hop whose faults last as long as the plan says, such as status and stall",
+            got=f"{', '.join(unknown) or 'rules'} on the {' and '.join(hops)} hop in {cell.profile.name}",
             todo="simulate another profile",
         )

@@ -6,40 +6,23 @@ unit or an impossible value is an error that names the file, the key and what is
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import Field, model_validator
 
+from chaos.faults import Hop, Site
+from chaos.schedule import By
+from matrices.spec.rules import BROKEN, RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
 from treni.errors import TreniError, invalid_argument
 
-_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(us|ms|s|m)$")
 
-
-def parse_duration_s(value: object) -> float:
-    """Seconds in a duration such as "250ms", "1.5s", "2m". Raises ValueError that names the allowed units."""
-    if isinstance(value, float):  # a profile that was resolved before, as the manifest keeps it
-        return value
-    match = _DURATION.match(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'expected a duration with a unit (us, ms, s, m), such as "250ms"; got {value!r}')
-    return float(match[1]) * _UNITS_S[match[2]]
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration_s), PlainSerializer(float), Field(gt=0, le=3600)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class PolicySpec(_Strict):
+class PolicySpec(Strict):
     """What the controller may spend on a request."""
 
     run_timeout: Duration = Field(default=30.0, description="Deadline of the whole request.")
@@ -56,186 +39,16 @@ class PolicySpec(_Strict):
     )
 
 
-class BurstSpec(_Strict):
-    """Bursts over the requests, by the model of Gilbert and Elliott; one request's attempts are in or out together."""
-
-    enter: float = Field(
-        gt=0, le=1, description="Probability that a request outside a burst is followed by one inside."
-    )
-    leave: float = Field(
-        gt=0,
-        le=1,
-        description="Probability that a request inside is followed by one outside: a burst lasts 1 / leave requests "
-        "on average.",
-    )
-    rate: float = Field(gt=0, le=1, description="Probability for each attempt inside a burst.")
-    rate_outside: float = Field(default=0.0, ge=0, le=1, description="Probability for each attempt outside.")
-
-
-class TimedRule(_Strict):
-    """When a rule strikes; what it does is its kind's."""
-
-    every: int | None = Field(
-        default=None,
-        ge=1,
-        description="By attempt: each attempt whose number is divisible by it. By request: a `rate` of 1 over it.",
-    )
-    rate: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description='Probability for each attempt, independent of all others; only with `by = "request"`.',
-    )
-    burst: BurstSpec | None = Field(
-        default=None, description='Bursts, a table of the keys below; only with `by = "request"`.'
-    )
-    from_request: int = Field(
-        default=0,
-        ge=0,
-        description="First request, counted from 0 under each fault seed, that the rule can strike; only with "
-        '`by = "request"`.',
-    )
-    to_request: int | None = Field(
-        default=None,
-        ge=1,
-        description='First request after that which it can strike no more; only with `by = "request"`.',
-    )
-
-    @model_validator(mode="after")
-    def _says_when(self) -> Self:
-        given = [key for key in ("every", "rate", "burst") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(f"expected exactly one of every, rate, burst; got {', '.join(given) or 'none'}")
-        if self.to_request is not None and self.to_request <= self.from_request:
-            raise ValueError(
-                f"to_request: expected over from_request, {self.from_request}; got {self.to_request}"
-            )
-        return self
-
-    def keys_by_request(self) -> list[str]:
-        """Those of its keys that only a schedule by request can plan."""
-        given = {
-            "rate": self.rate is not None,
-            "burst": self.burst is not None,
-            "from_request": self.from_request > 0,
-            "to_request": self.to_request is not None,
-        }
-        return [key for key, is_given in given.items() if is_given]
-
-
-class StatusRule(TimedRule):
-    """The attempt is refused with a gRPC status before the tool runs."""
-
-    kind: Literal["status"]
-    code: Literal["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"] = Field(
-        default="UNAVAILABLE", description="The status."
-    )
-
-
-class StallRule(TimedRule):
-    """The attempt never gets its answer."""
-
-    kind: Literal["stall"]
-    direction: Literal["request", "response"] = Field(
-        description="`request`: the tool does not run; `response`: it ran, and its answer is lost."
-    )
-
-
-class ResetRule(TimedRule):
-    """The connection is closed under the attempt, before the tool runs."""
-
-    kind: Literal["reset"]
-
-
-class LatencyRule(TimedRule):
-    """The attempt's answer is late."""
-
-    kind: Literal["latency"]
-    delay: Duration = Field(description="By how much; from the hop's timeout on, the attempt fails.")
-
-
-class BandwidthRule(TimedRule):
-    """The attempt's bytes move slowly."""
-
-    kind: Literal["bandwidth"]
-    rate_kb_s: int = Field(ge=1, description="Kilobytes per second.")
-
-
-class SlicerRule(TimedRule):
-    """The attempt's bytes arrive in slices."""
-
-    kind: Literal["slicer"]
-    average_size: int = Field(ge=1, description="Bytes in a slice.")
-    delay: Duration = Field(description="Time between two slices.")
-
-
-class CrashRule(TimedRule):
-    """The tool kills the process that hosts it, before it runs; only with `site = "tool"` and `by = "request"`."""
-
-    kind: Literal["crash"]
-
-
-class HangRule(TimedRule):
-    """The tool holds its host's interpreter before it runs, so that nothing else in that process does."""
-
-    kind: Literal["hang"]
-    duration: Duration = Field(description="For how long; from the tool's timeout on, the attempt fails.")
-
-
-class HogRule(TimedRule):
-    """The tool keeps every core busy and holds memory before it runs."""
-
-    kind: Literal["hog"]
-    duration: Duration = Field(default=1.0, description="For how long.")
-    memory_mb: int = Field(default=256, ge=1, description="MiB that are touched and held meanwhile.")
-
-
-class LeakRule(TimedRule):
-    """The tool makes its host larger for good, before it runs."""
-
-    kind: Literal["leak"]
-    size_mb: int = Field(ge=1, description="MiB at each strike.")
-
-
-RuleSpec = Annotated[
-    StatusRule
-    | StallRule
-    | ResetRule
-    | LatencyRule
-    | BandwidthRule
-    | SlicerRule
-    | CrashRule
-    | HangRule
-    | HogRule
-    | LeakRule,
-    Field(discriminator="kind"),
-]
-
-
-RULES: dict[str, type[TimedRule]] = {
-    "status": StatusRule,
-    "stall": StallRule,
-    "reset": ResetRule,
-    "latency": LatencyRule,
-    "bandwidth": BandwidthRule,
-    "slicer": SlicerRule,
-    "crash": CrashRule,
-    "hang": HangRule,
-    "hog": HogRule,
-    "leak": LeakRule,
-}
-"""The rules by the `kind` that names them."""
-
-
-class FaultsSpec(_Strict):
+class FaultsSpec(Strict):
     """Where faults strike and how they are counted."""
 
-    site: Literal["hop", "tool"] = Field(
+    site: Site = Field(
         default="hop",
-        description="`hop`: the connection, which only the external arm has; `tool`: the tool, in both arms alike.",
+        description="`hop`: the connection, which only the external arm has; `tool`: the tool, in both arms alike. "
+        "Of rules on the model hop it is always `hop`.",
     )
-    hop: Literal["tool", "model"] = Field(default="tool", description="Which hop.")
-    by: Literal["attempt", "request"] = Field(
+    hop: Hop = Field(default="tool", description="Which hop; a rule may name another.")
+    by: By = Field(
         default="attempt",
         description="`attempt`: one counter over the hop's attempts, retries included, exact for one request at a "
         "time. `request`: planned by request, call and attempt, the same at any concurrency.",
@@ -252,22 +65,43 @@ class FaultsSpec(_Strict):
         lt=2**32,
         description="By request: keys the draws; `--fault-seeds` counts up from it.",
     )
-    rules: tuple[RuleSpec, ...] = Field(
+    rules: tuple[AnyRule, ...] = Field(
         default=(),
         strict=False,
         description="`[[faults.rules]]`, tried in order: the first that strikes wins.",
     )
 
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """The hops that its rules stand on, in their order; its own where it has no rules."""
+        return tuple(dict.fromkeys(self.hop_of(rule) for rule in self.rules)) or (self.hop,)
+
+    def hop_of(self, rule: RuleSpec) -> Hop:
+        """The hop that the rule stands on."""
+        return self.hop if rule.hop is None else rule.hop
+
+    def site_of(self, hop: Hop) -> Site:
+        """Where faults on that hop strike: there is a tool only behind the tool hop."""
+        return self.site if hop == "tool" else "hop"
+
     @model_validator(mode="after")
-    def _is_countable(self) -> Self:
+    def _can_be_planned(self) -> Self:
+        if self.site == "tool" and self.hop != "tool":
+            raise ValueError(f'hop: expected "tool" with site = "tool"; got "{self.hop}"')
         for number, rule in enumerate(self.rules):
             if self.by == "attempt" and rule.keys_by_request():
                 keys = ", ".join(f"rules.{number}.{key}" for key in rule.keys_by_request())
                 raise ValueError(f'{keys}: planned by request; expected by = "request", got by = "attempt"')
+            site, sites = self.site_of(self.hop_of(rule)), rule.fault.sites
+            if site not in sites:
+                allowed = " or ".join(sorted(sites))
+                raise ValueError(
+                    f"rules.{number}.kind: {rule.kind} acts at site {allowed} only; it stands at site {site}"
+                )
         return self
 
 
-class Profile(_Strict):
+class Profile(Strict):
     """One cell of the matrix."""
 
     name: str = Field(
@@ -278,31 +112,73 @@ class Profile(_Strict):
     policy: PolicySpec = Field(default=PolicySpec(), description="What the controller may spend, below.")
     faults: FaultsSpec = Field(default=FaultsSpec(), description="Which faults strike where, below.")
 
+    twin: str = Field(
+        default="",
+        pattern=r"^[a-z]?$",
+        description="A letter: the profile is there a second time, with the letter after its short name and its "
+        "faults on the tool hop at the other `site`.",
+    )
+
     @property
     def short(self) -> str:
         """The name's first part, such as "p03": what selections and cells go by."""
         return self.name.split("_", 1)[0]
 
 
+_OTHER_SITE: dict[Site, Site] = {"hop": "tool", "tool": "hop"}
+_AT_SITE: dict[Site, str] = {
+    "tool": "at the tool itself, so both arms meet it",
+    "hop": "on the hop, which only the external arm has",
+}
+
+
 def load_profile(path: Path) -> Profile:
-    """The profile in a TOML file. Raises INVALID_ARGUMENT naming the file, the key and what is allowed."""
+    """The profile in a TOML file, its twin aside; see `load_profiles`."""
+    return load_profiles(path)[0]
+
+
+def load_profiles(path: Path) -> list[Profile]:
+    """The profile in a TOML file and the twin that its key `twin` asks for.
+
+    Raises INVALID_ARGUMENT naming the file, the key and what is allowed, also for a twin whose faults cannot strike at
+    the other site.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise invalid_argument(
             "profile_missing", expected="a profile file", got=f"no file {path}", todo="check the path"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise invalid_argument(
+            "profile_unreadable", expected=f"a profile file {path}", got=str(error), todo="check the path"
+        ) from None
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise invalid_argument(
             "profile_syntax", expected=f"TOML in {path}", got=str(error), todo="correct the file"
         ) from None
-    return validated(data, str(path))
+    profile = validated(data, str(path), context=WITH_UNITS)
+    alone = profile.model_copy(update={"twin": ""})
+    if profile.twin == "":
+        return [alone]
+    head, underscore, rest = profile.name.partition("_")
+    site = _OTHER_SITE[profile.faults.site]
+    resolved = alone.model_dump()
+    resolved |= {
+        "name": f"{head}{profile.twin}{underscore}{rest}",
+        "title": f"{profile.title}; {_AT_SITE[site]}",
+        "faults": {**resolved["faults"], "site": site},
+    }
+    return [alone, validated(resolved, f"{path}, as twin = {profile.twin!r} asks for it")]
 
 
-def validated(data: object, source: str) -> Profile:
-    """The profile in parsed TOML or JSON. Raises INVALID_ARGUMENT naming `source`, the key and what is allowed."""
+def validated(data: object, source: str, *, context: object = None) -> Profile:
+    """The profile in parsed TOML or JSON. Raises INVALID_ARGUMENT naming `source`, the key and what is allowed.
+
+    With the context `WITH_UNITS` a duration without a unit is refused.
+    """
     try:
-        return Profile.model_validate(data)
+        return Profile.model_validate(data, context=context)
     except pydantic.ValidationError as error:
         raise _readable(error, source) from None
 
@@ -317,7 +193,9 @@ def _readable(error: pydantic.ValidationError, source: str) -> TreniError:
             said = item["msg"].removeprefix("Value error, ")
             # Our own messages say what they got, and a whole table says nothing that the message does not.
             told = item["type"] == "value_error" or isinstance(item["input"], dict)
-            problems.append(f"{key}: {said}" + ("" if told else f"; got {item['input']!r}"))
+            problems.append(f"{key}: {said}" + ("" if told else f"; got {_shown(item['input'])}"))
+            broken = BROKEN.get(str(item.get("ctx", {}).get("tag")))
+            problems += [] if broken is None else [str(broken)]
     return invalid_argument(
         "profile_invalid",
         expected=f"a valid profile in {source}",
@@ -326,8 +204,16 @@ def _readable(error: pydantic.ValidationError, source: str) -> TreniError:
     )
 
 
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number with thousands of digits
+        return "a number too long to print"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[_Strict] = Profile
+    model: type[Strict] = Profile
     if location[:1] == ("policy",):
         model = PolicySpec
     elif location[:2] == ("faults", "rules"):
@@ -338,20 +224,22 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def bundled_profiles() -> dict[str, Profile]:
-    """The profiles that ship with the package, by short name, in order."""
-    profiles = {}
+    """The profiles that ship with the package, their twins among them, by short name, in order."""
+    return {profile.short: profile for profile in distinct(chain.from_iterable(_bundled_files()))}
+
+
+def _bundled_files() -> list[list[Profile]]:
+    """The profiles that ship with the package by file: each with its twin."""
     with resources.as_file(resources.files("matrices") / "profiles") as folder:
-        for path in sorted(folder.glob("*.toml")):
-            profile = load_profile(path)
-            profiles[profile.short] = profile
-    return profiles
+        return [load_profiles(path) for path in sorted(folder.glob("*.toml"))]
 
 
 def select_profiles(selection: str) -> list[Profile]:
     """The profiles that a selection names, in its order, each once.
 
     A selection is a comma-separated list of short names (`p00`), full names (`p03_mixed_moderate`), ranges
-    (`p00..p05`, `p01t..p05t`) and paths to TOML files.
+    (`p00..p05`, `p01t..p05t`), paths to TOML files, and for the twin of such a file its path and letter
+    (`mine.toml:t`).
     """
     bundled = bundled_profiles()
     return distinct(
@@ -373,15 +261,37 @@ def distinct(profiles: Iterable[Profile]) -> list[Profile]:
     return list(chosen.values())
 
 
+def _twin_in(path: Path, letter: str) -> Profile:
+    profile, *twins = load_profiles(path)
+    for twin in twins:
+        if twin.short == profile.short + letter:
+            return twin
+    letters = " or ".join(twin.short.removeprefix(profile.short) for twin in twins)
+    raise invalid_argument(
+        "profile_unknown",
+        expected=f"{path} with twin = {letter!r}",
+        got=f"twin = {letters!r}" if twins else "no key twin",
+        todo="name the letter that the file has, or add the key",
+    )
+
+
 def _select_one(part: str, bundled: dict[str, Profile]) -> list[Profile]:
+    path, colon, letter = part.rpartition(":")
+    if colon and path.endswith(".toml"):
+        return [_twin_in(Path(path), letter)]
     if part.endswith(".toml"):
         return [load_profile(Path(part))]
     names = list(bundled)
     low, dots, high = part.partition("..")
     if dots and low in bundled and high in bundled and low <= high:
-        # A range of hop profiles does not sweep up their tool-site twins, nor the other way round.
-        twins = low.endswith("t")
-        return [bundled[n] for n in names if low <= n <= high and n.endswith("t") == twins]
+        # A range of profiles does not sweep up their twins, nor the other way round.
+        twins = {
+            twin.short: twin.short.removeprefix(one.short)
+            for one, *twin_of in _bundled_files()
+            for twin in twin_of
+        }
+        within = (name for name in names if low <= name <= high)
+        return [bundled[name] for name in within if twins.get(name) == twins.get(low)]
     for profile in bundled.values():
         if part in (profile.short, profile.name):
             return [profile]

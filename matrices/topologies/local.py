@@ -12,11 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import psutil
 
 from chaos.deliveries import read_deliveries
-from chaos.faults import Crash
+from chaos.faults import FAULTS
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign
@@ -24,7 +23,7 @@ from matrices.planning.plan import EXTERNAL, ROLES, TOOL_HOSTS, PlannedCell
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.supervisor import Ward
 from tools_svc.ledger_append import read_effects
-from treni import metadata
+from treni.channels import open_channel
 from treni.errors import TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
@@ -57,7 +56,7 @@ class LocalTopology:
     ) -> AsyncIterator[LocalTopology]:
         """The cell's processes while the block runs: the controller ends first, then what it calls.
 
-        `counters` gives, for each arm that the schedule acts on, the attempt number to start from. Raises
+        `counters` gives, for each of the cell's counts of attempts, the number to start from. Raises
         UNAVAILABLE if one of them does not come up.
         """
         folder = campaign.folder / "cells" / cell.name
@@ -188,11 +187,10 @@ def _configs(
             "parent_pid": os.getpid(),
             "cell": cell.name,
             "profile": cell.profile.model_dump(mode="json"),
-            "cycle": cell.schedule.cycle,
+            "cycle": cell.cycle,
             "seed": options.seed,
             "concurrency": options.concurrency,
-            "faulted": cell.faulted(arm),
-            "start_counter": counters.get(arm),
+            "starts": {counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
             "ledger": _ledger_path(folder, arm).name,
             "deliveries": _deliveries_path(folder, arm).name,
             "port": 0,
@@ -216,7 +214,7 @@ def _wards(
 ) -> dict[str, Ward]:
     """A ward for each role that the cell's schedule may kill, told to come back where it serves now."""
     wards: dict[str, Ward] = {}
-    if not any(isinstance(kind, Crash) for kind in cell.schedule.kinds):
+    if not any(kind.kills_host for kind in cell.kinds):
         return wards
     for arm in cell.arms:
         role = TOOL_HOSTS[arm]
@@ -227,8 +225,8 @@ def _wards(
 
 
 def _crashes(deliveries: Path) -> int:
-    """How many crashes were handed out, by a delivery log."""
-    return sum(delivery.kind == Crash.name for delivery in read_deliveries(deliveries))
+    """How many faults that end their host were handed out, by a delivery log."""
+    return sum(FAULTS[delivery.kind].kills_host for delivery in read_deliveries(deliveries))
 
 
 def _write_config(configs: Mapping[str, Mapping[str, Any]], role: str, folder: Path) -> Path:
@@ -269,6 +267,6 @@ async def _start_roles(
 
 
 async def _info(address: str) -> inference_pb2.InfoResponse:
-    async with grpc.aio.insecure_channel(address, options=list(metadata.CHANNEL_OPTIONS)) as channel:
+    async with open_channel(address) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)

@@ -16,9 +16,10 @@ from typing import Any
 import grpc
 
 from chaos.deliveries import DeliveryLog
+from chaos.faults import Hop
 from chaos.schedule import AttemptScheduler, Schedule
-from controller.ports import Annotate
-from matrices.planning.plan import policy_of, schedule_of
+from controller.ports import Annotate, AttemptKey
+from matrices.planning.plan import policy_of, schedules_of
 from matrices.spec.profiles import Profile
 from matrices.topologies.processes import die_with_parent
 from tools_svc.protocol import ToolsConfig
@@ -32,17 +33,23 @@ def _profile(config: Config) -> Profile:
     return Profile.model_validate(config["profile"])
 
 
-def _schedule(config: Config) -> Schedule:
-    return schedule_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
+def _schedules(config: Config) -> dict[Hop, Schedule]:
+    """The schedules that act on the role's arm, by hop."""
+    schedules = schedules_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
+    return {schedule.hop: schedule for schedule in schedules if schedule.hop in config["starts"]}
 
 
 def _annotate(config: Config) -> Annotate | None:
-    if not config["faulted"]:
-        return None
-    scheduler = AttemptScheduler(
-        _schedule(config), config["start_counter"], concurrency=config["concurrency"]
-    )
-    return scheduler.annotate
+    schedulers = [
+        AttemptScheduler(schedule, config["starts"][hop], concurrency=config["concurrency"])
+        for hop, schedule in _schedules(config).items()
+    ]
+
+    def annotate(key: AttemptKey) -> dict[str, str]:
+        """What the schedule of the attempt's hop says; those of others say nothing."""
+        return {name: mark for one in schedulers for name, mark in one.annotate(key).items()}
+
+    return annotate if schedulers else None
 
 
 def _tools_config(config: Config) -> ToolsConfig:
@@ -116,15 +123,23 @@ async def _controller(config: Config) -> AsyncIterator[str]:
     from controller.remote import RemoteModel, RemoteTools
     from controller.server import AgentServicer, start
 
-    schedule = _schedule(config)
+    schedules = _schedules(config)
     proxies = config["toxiproxy_address"]
     with DeliveryLog(config["deliveries"]) as log:
         async with (
             open_lanes(
-                proxies, hop="model", upstream=config["model_address"], schedule=schedule, deliveries=log
+                proxies,
+                hop="model",
+                upstream=config["model_address"],
+                schedule=schedules.get("model"),
+                deliveries=log,
             ) as model,
             open_lanes(
-                proxies, hop="tool", upstream=config["tools_address"], schedule=schedule, deliveries=log
+                proxies,
+                hop="tool",
+                upstream=config["tools_address"],
+                schedule=schedules.get("tool"),
+                deliveries=log,
             ) as tools,
         ):
             servicer = AgentServicer(

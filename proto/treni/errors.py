@@ -14,6 +14,10 @@ from treni.v1 import common_pb2
 
 Code = grpc.StatusCode
 
+MAX_FIELD_BYTES = 320
+"""Of each word of an error on the wire. It travels in trailers, of which gRPC takes 8 KiB for certain: as a message,
+where a byte takes three, and in the details, once as text and once in parts, at four bytes for three."""
+
 # Whether a status, taken alone, proves that the work did not happen. A server that answers with one of the
 # definite codes refused before it acted; the others can arrive after the work was done (a lost answer, a
 # deadline, a crash between doing and saying).
@@ -43,7 +47,8 @@ class TreniError(Exception):
 
     `code` is the gRPC status it travels as, `kind` a stable snake_case name, `definite` whether the work
     certainly did not happen (by default what `DEFINITE` says of the code), `hop` where it was seen ("",
-    "agent", "model" or "tool") and `fault_id` the injected fault behind it, where that is known.
+    "agent", "model" or "tool") and `fault_id` the injected fault behind it, where that is known. `foreign` tells a
+    status that no service of ours made: the client's own library, a proxy on the way or another server.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class TreniError(Exception):
         definite: bool | None = None,
         hop: str = "",
         fault_id: str = "",
+        foreign: bool = False,
     ) -> None:
         super().__init__(f"expected {expected}; got {got}; {todo}")
         self.code = code
@@ -67,6 +73,7 @@ class TreniError(Exception):
         self.definite = DEFINITE[code] if definite is None else definite
         self.hop = hop
         self.fault_id = fault_id
+        self.foreign = foreign
 
     def at(self, hop: str) -> TreniError:
         """The same error, seen at `hop`; a hop already named is kept."""
@@ -75,16 +82,24 @@ class TreniError(Exception):
         return self
 
     def to_detail(self) -> common_pb2.ErrorDetail:
-        """The error as it travels."""
+        """The error as it travels, its words cut to `MAX_FIELD_BYTES` each."""
         return common_pb2.ErrorDetail(
-            kind=self.kind,
+            kind=_cut(self.kind),
             definite=self.definite,
-            expected=self.expected,
-            got=self.got,
-            todo=self.todo,
-            hop=self.hop,
-            fault_id=self.fault_id,
+            expected=_cut(self.expected),
+            got=_cut(self.got),
+            todo=_cut(self.todo),
+            hop=_cut(self.hop),
+            fault_id=_cut(self.fault_id),
         )
+
+
+def _cut(text: str) -> str:
+    """The text in at most `MAX_FIELD_BYTES` of UTF-8, half a surrogate pair written out."""
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) <= MAX_FIELD_BYTES:
+        return data.decode()
+    return data[: MAX_FIELD_BYTES - 3].decode(errors="ignore") + "..."
 
 
 def invalid_argument(kind: str, *, expected: str, got: str, todo: str = "correct the request") -> TreniError:
@@ -99,9 +114,11 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: TreniError) 
     from google.rpc import status_pb2
     from grpc_status import rpc_status
 
+    detail = error.to_detail()
     packed = any_pb2.Any()
-    packed.Pack(error.to_detail())
-    status = status_pb2.Status(code=error.code.value[0], message=str(error), details=[packed])
+    packed.Pack(detail)
+    message = f"expected {detail.expected}; got {detail.got}; {detail.todo}"
+    status = status_pb2.Status(code=error.code.value[0], message=message, details=[packed])
     await context.abort_with_status(rpc_status.to_status(status))
     raise AssertionError("abort_with_status returned")
 
@@ -109,8 +126,9 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: TreniError) 
 def from_rpc_error(error: grpc.RpcError, *, hop: str) -> TreniError:
     """The `TreniError` behind a failed call on `hop`. Total: every status code maps, with or without details.
 
-    Details written by our own services win. Without them (a connection that broke, a deadline that passed
-    here, a foreign server) the code decides, and `DEFINITE` says what it proves.
+    Details written by our own services win. Without them the status proves nothing, whatever its code: the client's
+    own library says RESOURCE_EXHAUSTED of an answer that is too long for it, and a proxy on the way has words of its
+    own. Such an error is `foreign` and never definite.
     """
     code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else Code.UNKNOWN
     message = (error.details() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else str(error)) or ""
@@ -132,7 +150,29 @@ def from_rpc_error(error: grpc.RpcError, *, hop: str) -> TreniError:
         expected=f"the {hop} hop to answer",
         got=f"{code.name}: {message}" if message else code.name,
         todo="see the cause; retry only if the call is idempotent",
+        definite=False,
         hop=hop,
+        foreign=True,
+    )
+
+
+def unforeseen(error: Exception, where: str) -> TreniError:
+    """The error of work at `where` that ended as nobody foresaw: out of memory, or a bug. It may have happened."""
+    if isinstance(error, MemoryError):
+        return TreniError(
+            Code.RESOURCE_EXHAUSTED,
+            "out_of_memory",
+            expected=f"enough memory for {where}",
+            got=str(error) or "none left",
+            todo="ask for less, or give the process more memory",
+            definite=False,
+        )
+    return TreniError(
+        Code.INTERNAL,
+        "internal",
+        expected=f"{where} to end with an answer or a typed error",
+        got=f"{type(error).__name__}: {error}",
+        todo="report this as a bug; the log has the traceback",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from treni.limits import ANSWER_BYTES, CALLS_IN_FLIGHT
+
 FAULT = "treni-fault"
 """The scheduled fault of this attempt, as `chaos.faults` encodes it. Absent: no fault."""
 
@@ -10,9 +12,11 @@ REQUEST_INDEX = "treni-request-index"
 CALL_INDEX = "treni-call-index"
 ATTEMPT = "treni-attempt"
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # Whatever the environment says of proxies is meant for other hosts. The first is for `http_proxy` and its like,
+    # the second, an empty list of address ranges, for GRPC_ADDRESS_HTTP_PROXY, which the first does not turn off.
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.address_http_proxy_enabled_addresses", ""),
     # Only the controller's own policy retries.
     ("grpc.enable_retries", 0),
     # Without this, two channels to one address share one connection.
@@ -22,7 +26,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # a handshake of 100 ms, as on a loaded machine, never succeeded.
     ("grpc.initial_reconnect_backoff_ms", 20),
     ("grpc.max_reconnect_backoff_ms", 50),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", ANSWER_BYTES),
 )
 
 SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -30,5 +34,13 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # A stalled answer would hold the server's bandwidth probe too, and after the ping timeout (a minute) the server
     # would close the connection: from then on the tool would not run under a stall that says it does.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A client asks every 10 s whether the connection lives (`treni.channels`), also while it has no call; a server
+    # that was not told so takes it for an attack and closes the connection with "too_many_pings".
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Calls beyond what a server takes are refused by `treni.guard`, in words. These two let them come so far: gRPC
+    # itself cancels calls without a word once a thousand wait to be looked at.
+    ("grpc.server.max_pending_requests", 1 << 14),
+    ("grpc.server.max_pending_requests_hard_limit", 1 << 15),
+    ("grpc.max_concurrent_streams", CALLS_IN_FLIGHT.most),
 )

@@ -13,7 +13,8 @@ from grpc_reflection.v1alpha import reflection
 
 from treni import metadata
 from treni.errors import Code, TreniError
-from treni.malformed import MalformedRequests
+from treni.guard import Guard
+from treni.limits import MODEL_REQUEST, Limit
 
 AddService = Callable[[grpc.aio.Server], str]
 """Adds a service to a server that has not started, and says the service's full name."""
@@ -41,19 +42,16 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-    max_request_bytes: int = metadata.MAX_MESSAGE_BYTES,
-    max_concurrent_rpcs: int | None = None,
+    request_limit: Limit = MODEL_REQUEST,
 ) -> RunningServer:
     """A started server of the services, with standard health and reflection; port 0 picks a free one.
 
     Raises UNAVAILABLE when the address cannot be bound.
     """
-    options = {**dict(metadata.SERVER_OPTIONS), "grpc.max_receive_message_length": max_request_bytes}
-    server = grpc.aio.server(
-        interceptors=[MalformedRequests(), *interceptors],
-        options=list(options.items()),
-        maximum_concurrent_rpcs=max_concurrent_rpcs,
-    )
+    # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
+    options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * request_limit.most)]
+    guard = Guard(request_limit)
+    server = grpc.aio.server(interceptors=[guard, *interceptors], options=options)
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

@@ -19,6 +19,7 @@ from runtime_svc.bench import openai
 from runtime_svc.bench.contender import Absent, Failed, Started
 from runtime_svc.bench.openai import Answer
 from runtime_svc.bench.record import Cold
+from treni.channels import open_http
 
 POLL_S = 0.05
 """Between two looks at whether a server is up: what a longer interval would add to its start-up time."""
@@ -55,7 +56,7 @@ class EndpointContender:
         self._batches = batches
         self._cold_tokens = cold_tokens
         self._limit_s = self._left_s = limit_s
-        self._client = httpx.AsyncClient(base_url=url, timeout=None)
+        self._client = open_http(base_url=url, timeout=None)
         self._process: asyncio.subprocess.Process | None = None
         self._log: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
         self._asked_model = model

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chaos.deliveries import Delivery, DeliveryLog, read_deliveries
 from chaos.faults import (
-    KINDS,
+    FAULTS,
     Bandwidth,
     Crash,
     Fault,
@@ -23,6 +23,7 @@ from chaos.faults import (
     Slicer,
     Stall,
     Status,
+    Struck,
     decode,
     fault_of,
 )
@@ -34,7 +35,7 @@ kinds = st.one_of(
     st.builds(Status, code=st.sampled_from(["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"])),
     st.builds(Stall, direction=st.sampled_from(["request", "response"])),
     st.builds(Reset),
-    st.builds(Latency, delay_ms=positive),
+    st.builds(Latency, delay_ms=st.integers(1, 3_600_000)),
     st.builds(Bandwidth, rate_kb_s=positive),
     st.builds(Slicer, average_size_bytes=positive, delay_us=positive),
 )
@@ -87,6 +88,10 @@ def test_the_wire_form():
         '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":"1"}',
         '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":true}',
         '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":0}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":NaN}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":1e3}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"latency","delay_ms":99999999999999999999}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"bandwidth","rate_kb_s":9223372036854775808}',
         '{"id":"a","site":"tool","hop":"tool","kind":"reset"}',
         '{"id":"a","site":"hop","hop":"tool","kind":"crash"}',
         '{"id":"a","site":"hop","hop":"tool","kind":"leak","size_mb":1}',
@@ -115,29 +120,57 @@ def test_no_bytes_raise_anything_but_a_treni_error(junk):
         decode(junk)
 
 
-def test_what_each_kind_does():
-    # (kind, the tool runs, an error under a timeout of 250 ms, the codes of an error)
-    for kind, runs, error, codes in [
-        (Status(), False, True, {"UNAVAILABLE"}),
-        (Status(code="ABORTED"), False, True, {"ABORTED"}),
-        (Stall(direction="request"), False, True, {"DEADLINE_EXCEEDED"}),
-        (Stall(direction="response"), True, True, {"DEADLINE_EXCEEDED"}),
-        (Reset(), False, True, {"UNAVAILABLE"}),
-        (Latency(delay_ms=249), True, False, {"DEADLINE_EXCEEDED"}),
-        (Latency(delay_ms=250), True, True, {"DEADLINE_EXCEEDED"}),
-        (Bandwidth(rate_kb_s=1), True, False, set()),
-        (Slicer(average_size_bytes=1, delay_us=1), True, False, set()),
-        (Crash(), False, True, {"UNAVAILABLE"}),
-        (Hang(duration_ms=249), True, False, {"DEADLINE_EXCEEDED"}),
-        (Hang(duration_ms=250), True, True, {"DEADLINE_EXCEEDED"}),
-        (Hog(duration_ms=9999, memory_mb=1), True, False, set()),
-        (Leak(size_mb=1), True, False, set()),
-    ]:
-        assert (kind.tool_runs, kind.is_error(0.25), kind.error_codes) == (runs, error, codes), kind
+TIMEOUT_S = 0.25
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "code", "runs", "least_s", "most_s"),
+    [
+        (Status(), "fail", "UNAVAILABLE", False, 0.0, 0.0),
+        (Status(code="ABORTED"), "fail", "ABORTED", False, 0.0, 0.0),
+        (Stall(direction="request"), "unknown", "DEADLINE_EXCEEDED", False, 0.25, 0.25),
+        (Stall(direction="response"), "unknown", "DEADLINE_EXCEEDED", True, 0.25, 0.25),
+        (Reset(), "unknown", "UNAVAILABLE", False, 0.0, 0.0),
+        (Latency(delay_ms=249), "ok", "OK", True, 0.249, 0.25),
+        (Latency(delay_ms=250), "unknown", "DEADLINE_EXCEEDED", True, 0.25, 0.25),
+        (Bandwidth(rate_kb_s=1), "ok", "OK", True, 0.1, 0.25),
+        (Bandwidth(rate_kb_s=10), "ok", "OK", True, 0.01, 0.25),
+        (Slicer(average_size_bytes=10, delay_us=1000), "ok", "OK", True, 0.009, 0.25),
+        (Crash(), "unknown", "UNAVAILABLE", False, 0.0, 0.25),
+        (Hang(duration_ms=249), "ok", "OK", True, 0.249, 0.25),
+        (Hang(duration_ms=250), "unknown", "DEADLINE_EXCEEDED", False, 0.25, 0.25),
+        (Hang(duration_ms=9999), "unknown", "DEADLINE_EXCEEDED", False, 0.25, 0.25),
+        (Hog(duration_ms=9999, memory_mb=1), "ok", "OK", True, 0.25, 0.25),
+        (Leak(size_mb=1), "ok", "OK", True, 0.0, 0.25),
+    ],
+)
+def test_how_an_attempt_ends_under_each_kind(kind, outcome, code, runs, least_s, most_s):
+    ending = kind.ending(Struck(timeout_s=TIMEOUT_S, answer_bytes=100))
+    assert (ending.outcome, ending.code, ending.tool_runs) == (outcome, code, runs)
+    assert (ending.least_s, ending.most_s) == (pytest.approx(least_s), most_s)
+    assert ending.is_error == (outcome != "ok")
+    assert ending.code in {"OK", *kind.codes}
+    assert not ending.caller_dies
+
+
+def test_in_the_callers_own_process_a_host_fault_strikes_the_caller():
+    hang, crash = (
+        kind.ending(Struck(timeout_s=TIMEOUT_S, in_process=True)) for kind in (Hang(duration_ms=900), Crash())
+    )
+    assert (hang.least_s, hang.caller_dies, crash.caller_dies) == (0.9, False, True)
+    assert hang.kinds == {"deadline_exceeded", "injected_hang"}
+
+
+@pytest.mark.parametrize("kind", FAULTS.values())
+def test_a_kind_says_what_a_rule_needs_to_know(kind):
+    assert (kind.__doc__ or "").endswith(".")
+    assert all(info.description for info in kind.model_fields.values())
+    assert kind.breaks_host or kind.sites >= {"hop"}
+    assert kind.breaks_host or not kind.kills_host
 
 
 def test_no_two_kinds_share_a_letter():
-    assert len({kind.letter for kind in KINDS.values()}) == len(KINDS)
+    assert len({kind.letter for kind in FAULTS.values()}) == len(FAULTS)
 
 
 def write_many(path: Path, who: str) -> None:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from chaos.deliveries import read_deliveries
-from chaos.faults import Fault, Kind, Latency, Reset, Stall, Status
+from chaos.faults import Fault, FaultKind, Latency, Reset, Stall, Status
 from chaos.injector import FaultInjector, FaultyTools
 from runtime_svc.internal import RegistryTools
 from tests.limits import HANG_S, longer_and_longer
@@ -24,7 +24,7 @@ from treni.errors import TreniError, from_rpc_error
 from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
 
 
-def encoded(kind: Kind, site: str = "tool", hop: str = "tool") -> str:
+def encoded(kind: FaultKind, site: str = "tool", hop: str = "tool") -> str:
     return Fault(id=f"f:{kind.name}", site=site, hop=hop, kind=kind).encode()
 
 
@@ -133,7 +133,11 @@ async def test_a_tools_own_refusal_is_late_or_lost_like_an_answer(refusing, kind
 
 
 async def test_what_lanes_deliver_passes_through(channel, upstream, deliveries_path):
-    for fault in (encoded(Stall(), "hop"), encoded(Reset(), "hop"), encoded(Status(), "hop", "model")):
+    for fault in (
+        encoded(Stall(direction="request"), "hop"),
+        encoded(Reset(), "hop"),
+        encoded(Status(), "hop", "model"),
+    ):
         await call(channel, fault)
     assert upstream.ran == {"k": 3}
     assert read_deliveries(deliveries_path) == []
@@ -224,7 +228,7 @@ async def test_in_process_calls_without_a_fault_of_the_tool_pass(deliveries, del
     until = Until(time.monotonic() + HANG_S)
     for pairs in (
         {},
-        {metadata.FAULT: encoded(Stall(), "hop")},
+        {metadata.FAULT: encoded(Stall(direction="request"), "hop")},
         {metadata.FAULT: encoded(Latency(delay_ms=1))},
     ):
         assert (await tools.call(request, Context(until, pairs))).result_json == "{}"
@@ -254,7 +258,7 @@ async def test_in_process_a_refusal_is_late_or_lost_too(deliveries, tmp_path, ki
 
 async def test_cancelling_a_stalled_call_ends_it_at_once(deliveries):
     tools = FaultyTools(LedgerTools(), deliveries)
-    context = Context(Until(time.monotonic() + HANG_S), {metadata.FAULT: encoded(Stall())})
+    context = Context(Until(time.monotonic() + HANG_S), {metadata.FAULT: encoded(Stall(direction="request"))})
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await tools.call(tools_pb2.CallToolRequest(run_id="r"), context)

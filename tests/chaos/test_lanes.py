@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from chaos.deliveries import read_deliveries
-from chaos.faults import Bandwidth, Fault, Kind, Latency, Reset, Slicer, Stall, Status
+from chaos.faults import Bandwidth, Fault, FaultKind, Latency, Reset, Slicer, Stall, Status
 from chaos.lanes import open_lanes
 from chaos.schedule import Rule, Schedule
 from chaos.toxiproxy import ToxiproxyClient
@@ -28,18 +28,20 @@ TIMEOUT_S = 0.5
 """Of a call whose stall lets it not be answered, whatever its time."""
 
 
-def schedule_of(*kinds: Kind, hop: str = "tool") -> Schedule:
+def schedule_of(*kinds: FaultKind, hop: str = "tool") -> Schedule:
     return Schedule(prefix="t", hop=hop, rules=tuple(Rule(kind=kind, when=Every(every=7)) for kind in kinds))
 
 
-def marked(key: str, kind: Kind | None, hop: str = "tool") -> tuple[tuple[str, str], ...]:
+def marked(key: str, kind: FaultKind | None, hop: str = "tool") -> tuple[tuple[str, str], ...]:
     pairs = ((metadata.RUN_ID, f"run-{key}"), (metadata.ATTEMPT, "1"))
     if kind is None:
         return pairs
     return (*pairs, (metadata.FAULT, Fault(id=f"t:{key}", site="hop", hop=hop, kind=kind).encode()))
 
 
-async def outcome(channel: grpc.aio.Channel, key: str, kind: Kind | None, timeout_s: float = HANG_S) -> str:
+async def outcome(
+    channel: grpc.aio.Channel, key: str, kind: FaultKind | None, timeout_s: float = HANG_S
+) -> str:
     """The name of the status that a call ends with."""
     request = tools_pb2.CallToolRequest(name="t", idempotency_key=key)
     try:
@@ -306,7 +308,7 @@ async def test_the_model_hop_streams_through_its_lanes(toxiproxy, upstream, deli
     stall = Stall(direction="response")
 
     async def generate(
-        channel: grpc.aio.Channel, key: str, kind: Kind | None, timeout_s: float = HANG_S
+        channel: grpc.aio.Channel, key: str, kind: FaultKind | None, timeout_s: float = HANG_S
     ) -> str:
         stream = inference_pb2_grpc.InferenceServiceStub(channel).Generate(
             inference_pb2.GenerateRequest(cache_key=key),
@@ -338,7 +340,7 @@ async def test_a_fault_without_a_lane_is_refused_before_anything_is_sent(toxipro
         toxiproxy.address,
         hop="tool",
         upstream=upstream.address,
-        schedule=schedule_of(Stall(), hop="model"),
+        schedule=schedule_of(Stall(direction="request"), hop="model"),
         deliveries=deliveries,
     ) as channel:
         proxies = ToxiproxyClient(toxiproxy.address).proxies().values()
@@ -346,7 +348,7 @@ async def test_a_fault_without_a_lane_is_refused_before_anything_is_sent(toxipro
             (["tool", "clean"], upstream.address)
         ]
         with pytest.raises(TreniError, match="a fault that the schedule puts on the tool hop"):
-            await outcome(channel, "x", Stall())
+            await outcome(channel, "x", Stall(direction="request"))
         assert await outcome(channel, "clean", None) == "OK"
     assert upstream.ran == {"clean": 1}
 

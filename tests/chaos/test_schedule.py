@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chaos.faults import KINDS, Crash, Hang, Latency, Leak, Reset, Stall, Status, fault_of
-from chaos.schedule import WARMUP_REQUEST, AttemptScheduler, Rule, Schedule, predict
+from chaos.faults import FAULTS, Crash, Hang, Latency, Leak, Reset, Stall, Status, fault_of
+from chaos.prediction import PlannedCall, predict
+from chaos.schedule import WARMUP_REQUEST, AttemptScheduler, Rule, Schedule
 from chaos.when import Burst, Every, Rate
+from tests.chaos.predictions import predict_calls
 from treni.errors import TreniError
 
 SUITE = [1 if request % 4 == 3 else 0 for request in range(48)]
@@ -32,7 +35,7 @@ def published(fail_every: int | None, stall_every: int | None) -> Schedule:
     if fail_every is not None:
         rules.append(Rule(kind=Status(), when=Every(every=fail_every)))
     if stall_every is not None:
-        rules.append(Rule(kind=Stall(), when=Every(every=stall_every)))
+        rules.append(Rule(kind=Stall(direction="request"), when=Every(every=stall_every)))
     return Schedule(prefix="p", rules=tuple(rules), warmup=1)
 
 
@@ -49,14 +52,14 @@ def published(fail_every: int | None, stall_every: int | None) -> Schedule:
     ],
 )
 def test_published_counts(fail_every, stall_every, retries, errors, retried, successes):
-    prediction = predict(published(fail_every, stall_every), SUITE, retries)
+    prediction = predict_calls(published(fail_every, stall_every), SUITE, retries)
     counts = (prediction.errors, prediction.retries_of_successes, prediction.successes)
     assert counts == (errors, retried, successes)
 
 
 def test_published_rates_as_printed():
     rows = {"p03": (5, 4, 1), "p04": (2, 3, 1), "p05": (2, 3, 2), "p01": (10, None, 1), "p02": (None, 10, 1)}
-    predictions = {name: predict(published(f, t), SUITE, r) for name, (f, t, r) in rows.items()}
+    predictions = {name: predict_calls(published(f, t), SUITE, r) for name, (f, t, r) in rows.items()}
     printed = {n: (round(p.errors / 48, 4), round(p.retries_mean_success, 3)) for n, p in predictions.items()}
     assert printed == {
         "p01": (0.0, 0.021),
@@ -68,12 +71,12 @@ def test_published_rates_as_printed():
 
 
 def test_the_published_counts_need_the_warm_up_attempt():
-    cold = predict(replace(published(2, 3), warmup=0), SUITE, 2)
+    cold = predict_calls(replace(published(2, 3), warmup=0), SUITE, 2)
     assert (cold.errors, cold.retries_of_successes) != (4, 4)
 
 
 def test_the_first_attempts_of_p04_by_hand():
-    prediction = predict(published(2, 3), [1, 1, 0, 1], 1)
+    prediction = predict_calls(published(2, 3), [1, 1, 0, 1], 1)
     # n = 2 F, 3 T: failed. n = 4 F, 5 ok. No call. n = 6 F (status wins over the stall), 7 ok.
     assert [request.stratum for request in prediction.requests] == ["F,T", "F", "-", "F"]
     assert prediction.fault_ids == (
@@ -83,12 +86,19 @@ def test_the_first_attempts_of_p04_by_hand():
         "p:tool:n6:status",
     )
     assert [request.failed for request in prediction.requests] == [True, False, False, False]
-    assert prediction.next_n == 8
+    assert prediction.next_n == {"tool": 8}
     assert prediction.stratum(0) == "F,T"
 
 
 kinds = st.sampled_from(
-    [Status(), Stall(), Stall(direction="response"), Reset(), Latency(delay_ms=100), Latency(delay_ms=400)]
+    [
+        Status(),
+        Stall(direction="request"),
+        Stall(direction="response"),
+        Reset(),
+        Latency(delay_ms=100),
+        Latency(delay_ms=400),
+    ]
 )
 everies = st.builds(Every, every=st.integers(1, 9))
 probabilities = st.floats(0, 1, exclude_min=True)
@@ -176,12 +186,12 @@ def test_prediction_is_what_the_attempt_loop_does(schedule, calls, retries, data
         retried += 0 if failed else tries
         if failed:
             failed_requests.append(request)
-    unkeyed = predict(schedule, calls, retries, timeout_s=0.4, side_effects=flags, idempotency=False)
-    keyed = predict(schedule, calls, retries, timeout_s=0.4, side_effects=flags)
+    unkeyed = predict_calls(schedule, calls, retries, timeout_s=0.4, side_effects=flags, idempotency=False)
+    keyed = predict_calls(schedule, calls, retries, timeout_s=0.4, side_effects=flags)
     for prediction in (unkeyed, keyed):
         assert (prediction.errors, prediction.retries_of_successes) == (errors, retried)
         assert prediction.fault_ids == tuple(ids)
-        assert prediction.next_n == scheduler.next_n
+        assert prediction.next_n == {"tool": scheduler.next_n}
         assert prediction.phantoms == len({row for row in ledger if row[0] in failed_requests})
     assert (unkeyed.effects, unkeyed.duplicates) == (len(ledger), len(ledger) - len(set(ledger)))
     assert (keyed.effects, keyed.duplicates) == (len(set(ledger)), 0)
@@ -189,16 +199,16 @@ def test_prediction_is_what_the_attempt_loop_does(schedule, calls, retries, data
 
 @given(schedule=counted, calls=calls, retries=st.integers(0, 2), cut=st.integers(0, 12))
 def test_a_resumed_cell_goes_on_where_it_stopped(schedule, calls, retries, cut):
-    whole = predict(schedule, calls, retries, timeout_s=1.0)
-    first = predict(schedule, calls[:cut], retries, timeout_s=1.0)
-    rest = predict(schedule, calls[cut:], retries, first.next_n, timeout_s=1.0)
+    whole = predict_calls(schedule, calls, retries, timeout_s=1.0)
+    first = predict_calls(schedule, calls[:cut], retries, timeout_s=1.0)
+    rest = predict_calls(schedule, calls[cut:], retries, first.next_n["tool"], timeout_s=1.0)
     assert first.requests + rest.requests == whole.requests
 
 
 @given(schedule=drawn, calls=calls, retries=st.integers(0, 2), order_seed=st.integers(0, 2**32))
 def test_by_request_the_prediction_holds_in_any_order_of_requests(schedule, calls, retries, order_seed):
     """One scheduler for all requests, which take turns at random, attempt by attempt, as they do at concurrency."""
-    prediction = predict(schedule, calls, retries, timeout_s=0.4)
+    prediction = predict_calls(schedule, calls, retries, timeout_s=0.4)
     scheduler = AttemptScheduler(replace(schedule), 77, concurrency=16)
     left = [list(request.attempts) for request in prediction.requests]
     generator = random.Random(order_seed)
@@ -212,7 +222,7 @@ def test_by_request_the_prediction_holds_in_any_order_of_requests(schedule, call
 @given(schedule=drawn, calls=calls, retries=st.integers(0, 3))
 def test_by_request_one_more_retry_never_fails_a_request_that_was_answered(schedule, calls, retries):
     """What one attempt meets does not depend on the retries made before it."""
-    fewer, more = (predict(schedule, calls, r, timeout_s=0.4) for r in (retries, retries + 1))
+    fewer, more = (predict_calls(schedule, calls, r, timeout_s=0.4) for r in (retries, retries + 1))
     for with_fewer, with_more in zip(fewer.requests, more.requests, strict=True):
         assert not with_more.failed or with_fewer.failed
         if not with_fewer.failed:
@@ -221,10 +231,10 @@ def test_by_request_one_more_retry_never_fails_a_request_that_was_answered(sched
 
 @given(schedule=drawn, cycle=st.integers(1, 6), groups=st.integers(1, 4))
 def test_a_cycle_is_one_schedule_after_the_other_each_under_the_next_seed(schedule, cycle, groups):
-    pooled = predict(replace(schedule, cycle=cycle), [2] * (cycle * groups), 1, timeout_s=0.4)
+    pooled = predict_calls(replace(schedule, cycle=cycle), [2] * (cycle * groups), 1, timeout_s=0.4)
     for group in range(groups):
         alone = replace(schedule, cycle=None, seed=(schedule.seed + group) % 2**64)
-        expected = predict(alone, [2] * cycle, 1, timeout_s=0.4)
+        expected = predict_calls(alone, [2] * cycle, 1, timeout_s=0.4)
         found = pooled.requests[group * cycle : (group + 1) * cycle]
         assert [_kinds(request) for request in found] == [_kinds(request) for request in expected.requests]
     assert len(set(pooled.fault_ids)) == len(pooled.fault_ids)
@@ -252,9 +262,12 @@ def test_by_request_hits_about_one_in_every_independently_of_seed():
             prefix="x",
             by="request",
             seed=seed,
-            rules=(Rule(kind=Status(), when=Every(every=4)), Rule(kind=Stall(), when=Every(every=4))),
+            rules=(
+                Rule(kind=Status(), when=Every(every=4)),
+                Rule(kind=Stall(direction="request"), when=Every(every=4)),
+            ),
         )
-        prediction = predict(schedule, [1] * 8000, 0)
+        prediction = predict_calls(schedule, [1] * 8000, 0)
         letters = Counter(request.stratum for request in prediction.requests)
         # Binomial(8000, 1/4) and, of what the first rule leaves, (8000, 3/16): five standard deviations.
         assert abs(letters["F"] - 2000) < 5 * 38.8
@@ -270,7 +283,7 @@ def test_digest_and_ids(schedule):
         replace(schedule, rules=(*schedule.rules, Rule(kind=Status(), when=Every(every=3)))).digest
         != schedule.digest
     )
-    ids = predict(schedule, [3] * 10, 2, timeout_s=0.25).fault_ids
+    ids = predict_calls(schedule, [3] * 10, 2, timeout_s=0.25).fault_ids
     assert len(set(ids)) == len(ids)
 
 
@@ -348,13 +361,10 @@ def test_by_attempt_refuses_concurrency():
         (lambda: Schedule(prefix="x", warmup=-1), "warmup"),
         (lambda: Schedule(prefix="x", seed=-1), "seed"),
         (lambda: AttemptScheduler(published(2, 3), 0), "start"),
-        (lambda: predict(published(2, 3), [1], -1), "retries"),
-        (lambda: predict(published(2, 3), [1], 1, side_effects=[[]]), "side_effects"),
+        (lambda: predict_calls(published(2, 3), [1], -1), "retries"),
         (
-            lambda: predict(
-                Schedule(prefix="x", rules=(Rule(kind=Latency(delay_ms=1), when=Every(every=1)),)), [1], 1
-            ),
-            "timeout_s",
+            lambda: predict([published(2, 3), published(3, 2)], [], retries=0, timeouts_s={"tool": 1.0}),
+            "one schedule for a hop",
         ),
     ],
 )
@@ -365,7 +375,7 @@ def test_impossible_arguments_are_refused(build, says):
 
 
 def test_every_kind_has_a_letter_of_its_own():
-    assert len({kind.letter for kind in KINDS.values()}) == len(KINDS)
+    assert len({kind.letter for kind in FAULTS.values()}) == len(FAULTS)
 
 
 def test_who_gave_up_during_a_hang_gets_no_tool():
@@ -380,11 +390,75 @@ def test_who_gave_up_during_a_hang_gets_no_tool():
         schedule = Schedule(
             prefix="p", site="tool", by="request", rules=(Rule(kind=kind, when=Every(every=1)),)
         )
-        prediction = predict(schedule, [1], 0, timeout_s=timeout_s, side_effects=[[True]])
+        prediction = predict_calls(schedule, [1], 0, timeout_s=timeout_s, side_effects=[[True]])
         assert (prediction.effects, prediction.phantoms) == (effects, phantoms), kind
-    with pytest.raises(TreniError):
-        predict(
-            Schedule(prefix="p", site="tool", rules=(Rule(kind=Hang(duration_ms=1), when=Every(every=1)),)),
-            [1],
-            0,
-        )
+
+
+model_schedules = schedules.map(lambda schedule: replace(schedule, hop="model"))
+
+
+@given(tool=schedules, model=model_schedules, calls=calls, retries=st.integers(0, 2), effects=st.randoms())
+def test_two_hops_are_predicted_together(tool, model, calls, retries, effects):
+    """A run that fails at one hop makes no more calls on the other, whose numbers then lag behind."""
+    schedulers = [AttemptScheduler(tool), AttemptScheduler(model)]
+    requests = []
+    for count in calls:
+        request = [PlannedCall(hop="model", index=0)]
+        for call in range(count):
+            request.append(PlannedCall(hop="tool", index=call, has_effect=effects.random() < 0.5))
+            request.append(PlannedCall(hop="model", index=call + 1))
+        requests.append(request)
+    made, ledger, failed = [], [], []
+    for number, request in enumerate(requests):
+        for call in request:
+            for attempt in range(retries + 1):
+                key = Key(number, call.index, attempt, call.hop)
+                marks = [mark for one in schedulers if (mark := one.annotate(key))]
+                assert len(marks) <= 1
+                fault = fault_of(marks[0]) if marks else None
+                made.append((number, call.hop, call.index, attempt, fault))
+                ran = (
+                    fault is None or fault.kind == Stall(direction="response") or fault.kind.name == "latency"
+                )
+                if call.has_effect and ran:
+                    ledger.append((number, call.index))
+                answered = fault is None or fault.kind == Latency(delay_ms=100)
+                if answered:
+                    break
+            if not answered:
+                failed.append(number)
+                break
+    prediction = predict(
+        [tool, model], requests, retries=retries, timeouts_s={"tool": 0.4, "model": 0.3}, idempotency=False
+    )
+    assert [
+        (number, one.hop, one.call_index, one.attempt, one.fault)
+        for number, request in enumerate(prediction.requests)
+        for one in request.attempts
+    ] == made
+    assert [number for number, request in enumerate(prediction.requests) if request.failed] == failed
+    assert prediction.next_n == {"tool": schedulers[0].next_n, "model": schedulers[1].next_n}
+    assert prediction.effects == len(ledger)
+    assert prediction.phantoms == len({row for row in ledger if row[0] in failed})
+
+
+def test_a_stratum_names_the_hop_where_there_are_several():
+    both = [replace(published(1, None), hop=hop) for hop in ("model", "tool")]
+    calls = [[PlannedCall(hop="model", index=0), PlannedCall(hop="tool", index=0)]]
+    prediction = predict(both, calls, retries=1, timeouts_s={"tool": 1.0, "model": 1.0})
+    assert prediction.stratum(0) == "model.F,model.F"
+    late = replace(both[0], rules=(Rule(kind=Latency(delay_ms=10), when=Every(every=1)),))
+    prediction = predict([late, both[1]], calls, retries=0, timeouts_s={"tool": 1.0, "model": 1.0})
+    assert prediction.stratum(0) == "model.L,tool.F"
+
+
+def test_kinds_that_one_letter_would_name_are_refused_together():
+    class Delay(Latency):
+        name: ClassVar[str] = "delay"
+
+    rules = (
+        Rule(kind=Latency(delay_ms=1), when=Every(every=2)),
+        Rule(kind=Delay(delay_ms=1), when=Every(every=3)),
+    )
+    with pytest.raises(TreniError, match="letters differ"):
+        Schedule(prefix="x", rules=rules)

@@ -10,8 +10,9 @@ from itertools import pairwise
 import pytest
 
 from chaos.faults import Stall, Status
-from chaos.schedule import Rule, Schedule, predict
+from chaos.schedule import Rule, Schedule
 from chaos.when import Burst, Chain, Every, Rate, When
+from tests.chaos.predictions import predict_calls
 
 REQUESTS = 20_000
 
@@ -81,7 +82,7 @@ def test_a_burst_is_the_same_for_all_attempts_of_a_request_and_its_rates_are_dra
 def test_draws_of_calls_attempts_seeds_and_rules_are_independent(when):
     one = _drawn(when)
     # The second of two rules shows where the first, which needs a window that holds nothing here, never strikes.
-    never = Rule(kind=Stall(), when=Rate(rate=1.0), from_request=REQUESTS)
+    never = Rule(kind=Stall(direction="request"), when=Rate(rate=1.0), from_request=REQUESTS)
     second = replace(one, rules=(never, *one.rules))
     series = [
         _struck(one),
@@ -99,7 +100,7 @@ def test_draws_of_calls_attempts_seeds_and_rules_are_independent(when):
 
 def test_chains_of_two_rules_are_independent():
     burst = Burst(enter=0.5, leave=0.5, rate=1.0)
-    never = Rule(kind=Stall(), when=Rate(rate=1.0), from_request=REQUESTS)
+    never = Rule(kind=Stall(direction="request"), when=Rate(rate=1.0), from_request=REQUESTS)
     one = _drawn(burst)
     agree = sum(
         a == b for a, b in zip(_struck(one), _struck(replace(one, rules=(never, *one.rules))), strict=True)
@@ -125,7 +126,7 @@ def test_errors_of_independent_faults_fall_with_retries_as_the_powers_of_the_rat
     """Pooled over 200 seeds of 48 requests: 1 - (1 - q^(R+1))^calls of the requests fail."""
     schedule = replace(_drawn(Rate(rate=rate)), cycle=48)
     requests = 48 * 200
-    errors = [predict(schedule, [calls] * requests, retries).errors for retries in range(5)]
+    errors = [predict_calls(schedule, [calls] * requests, retries).errors for retries in range(5)]
     assert errors == sorted(errors, reverse=True)
     for retries, failed in enumerate(errors):
         assert _within(failed, requests, 1 - (1 - rate ** (retries + 1)) ** calls)

@@ -52,11 +52,42 @@ def test_what_a_model_may_correct_certainly_did_not_happen() -> None:
         ("max_turns", 0),
         ("max_tool_calls", -1),
         ("max_malformed", -1),
+        ("retries", True),
+        ("retries", 10**7),
+        ("seed", False),
+        ("seed", 0.0),
+        ("max_turns", True),
+        ("max_turns", 10**400),
+        ("tool_timeout_s", True),
+        ("tool_timeout_s", "1"),
+        ("tool_timeout_s", None),
+        ("run_timeout_s", 1e10),
+        ("model_timeout_s", 10**400),
+        ("backoff_max_s", 1e308),
+        ("backoff_initial_s", "0"),
+        ("backoff_multiplier", math.inf),
+        ("backoff_multiplier", math.nan),
+        ("backoff_multiplier", 10**400),
+        ("backoff_multiplier", True),
+        ("backoff_jitter", math.nan),
     ],
 )
 def test_impossible_values_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(TreniError, match=f"expected {field} to be .*; got {value!r}".replace("+", r"\+")):
         Policy(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("initial_s", "multiplier", "attempt", "wait_s"),
+    [(0.1, 1e300, 4, 2.0), (0.1, 10.0, 10**6, 2.0), (0.0, 1e300, 4, 0.0), (0.1, 1.0, 10**6, 0.1)],
+)
+def test_a_backoff_beyond_every_number_is_the_cap(
+    initial_s: float, multiplier: float, attempt: int, wait_s: float
+) -> None:
+    policy = Policy(
+        backoff_initial_s=initial_s, backoff_multiplier=multiplier, backoff_max_s=2.0, backoff_jitter=0.0
+    )
+    assert policy.backoff_s(hop="tool", request_index=0, call_index=0, attempt=attempt) == wait_s
 
 
 counters = st.integers(0, 2**32 - 1)

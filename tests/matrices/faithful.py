@@ -10,15 +10,16 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from chaos.schedule import Schedule, predict
+from chaos.schedule import Schedule
 from controller.policy import Policy
 from matrices.checks.deliveries import deliveries_of
 from matrices.checks.effects import rows_of
 from matrices.evidence import events as ev
-from matrices.planning.expectation import Expectation, ExpectedAttempt, ExpectedPair, ExpectedRun
+from matrices.planning.expectation import Counter, Expectation, ExpectedAttempt, ExpectedPair, ExpectedRun
 from matrices.planning.plan import EXTERNAL, ROLES
 from matrices.planning.trace import Arm, expected_run
 from matrices.spec.suites import Task
+from tests.chaos.predictions import predict_calls
 from tests.matrices import histories as h
 from treni.v1 import agent_pb2, common_pb2
 
@@ -162,7 +163,9 @@ def expectation(
     """A cell whose first task of each block makes one `ledger_append` call; the schedule acts on the second arm."""
     tasks = [task(pair, calls=int(pair % per_block == 0)) for pair in range(runs * per_block)]
     policy = Policy(retries=retries)
-    predicted = predict(schedule, [len(one.expect.calls) for one in tasks], retries)
+    predicted = predict_calls(
+        schedule, [len(one.expect.calls) for one in tasks], retries, timeout_s=policy.tool_timeout_s
+    )
 
     def run(arm: str, pair: int) -> ExpectedRun:
         told = Arm(
@@ -192,9 +195,9 @@ def expectation(
         ),
         policy=policy,
         idempotency=idempotency,
-        faulted=(arms[1],) if schedule.rules else (),
-        hop="tool",
-        first_attempt=schedule.start,
+        counters=(Counter(key=arms[1], arm=arms[1], hop="tool", site="hop", first=schedule.start),)
+        if schedule.rules
+        else (),
         breaks_hosts=False,
         standstill_s=0.0,
     )
@@ -237,7 +240,7 @@ def campaign_cell(
         per_block=sum(pair.block == 0 for pair in expected.pairs),
         profile=names[name] if profile is None else profile,
         arms=expected.arms,
-        counters=dict.fromkeys(expected.faulted, expected.first_attempt),
+        counters={counter.key: counter.first for counter in expected.counters},
         deliveries={
             arm: tuple(
                 row

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -90,9 +90,21 @@ def folder_in(out: Path) -> Path:
 def patient(folder: Path, selection: str) -> str:
     """The selected bundled profiles, with `TOOL_TIMEOUT` where they have the published one, as files in `folder`."""
     with resources.as_file(resources.files("matrices") / "profiles") as bundled:
-        names = [profile.name for profile in select_profiles(selection)]
-        paths = [_patient_copy(bundled / f"{name}.toml", folder / f"{name}.toml") for name in names]
-    return ",".join(map(str, paths))
+        files = {path.stem: path for path in bundled.glob("*.toml")}
+        names = [
+            f"{_patient_copy(files[stem], folder / files[stem].name)}{':' if twin else ''}{twin}"
+            for profile in select_profiles(selection)
+            for stem, twin in [_file_of(profile.name, files)]
+        ]
+    return ",".join(names)
+
+
+def _file_of(name: str, files: Collection[str]) -> tuple[str, str]:
+    """The stem of the file that has the profile, and the letter of the twin that it is there, "" for none."""
+    if name in files:
+        return name, ""
+    short, _, rest = name.partition("_")
+    return f"{short[:-1]}_{rest}", short[-1]
 
 
 def _patient_copy(source: Path, target: Path) -> Path:

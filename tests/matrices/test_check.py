@@ -22,7 +22,10 @@ from tests.matrices import histories as h
 
 P04 = Schedule(
     prefix="p04",
-    rules=(Rule(kind=Status(), when=Every(every=2)), Rule(kind=Stall(), when=Every(every=3))),
+    rules=(
+        Rule(kind=Status(), when=Every(every=2)),
+        Rule(kind=Stall(direction="request"), when=Every(every=3)),
+    ),
     warmup=1,
 )
 EVENTS, EXPECTATION = f.campaign_cell("p04", schedule=P04)

@@ -16,7 +16,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chaos.deliveries import read_deliveries
-from chaos.faults import MAX_HOST_FAULT_MS, Crash, Fault, Hang, Hog, Kind, Leak
+from chaos.faults import Crash, Fault, FaultKind, Hang, Hog, Leak
+from chaos.faults.host import MAX_HOST_FAULT_MS
 from matrices.topologies.processes import Child, start_child
 from tests.limits import HANG_S, longer_and_longer
 from tools_svc.ledger_append import read_effects
@@ -32,7 +33,7 @@ class Host:
     child: Child
     channel: grpc.aio.Channel
 
-    def call(self, amount: int, kind: Kind | None = None, *, timeout_s: float = HANG_S):
+    def call(self, amount: int, kind: FaultKind | None = None, *, timeout_s: float = HANG_S):
         fault = None if kind is None else Fault(id=f"f:{amount}", site="tool", hop="tool", kind=kind)
         marks = () if fault is None else tuple(fault.to_metadata().items())
         return tools_pb2_grpc.ToolServiceStub(self.channel).Call(

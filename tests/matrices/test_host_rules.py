@@ -49,7 +49,8 @@ def test_the_bundled_ones_run_on_every_suite(short, suite):
 def test_the_bundled_ones_strike_both_arms_alike(short, faults, errors):
     planned = plan_cell(bundled_profiles()[short], load_suite("core"), runs=12)
     internal, external = planned.prediction("internal"), planned.prediction("external")
-    assert internal == external
+    assert internal.fault_ids == external.fault_ids
+    assert [one.failed for one in internal.requests] == [one.failed for one in external.requests]
     assert (len(internal.fault_ids), internal.errors, internal.phantoms) == (faults, errors, 0)
     assert planned.breaks_hosts
 

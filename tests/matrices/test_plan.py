@@ -34,8 +34,8 @@ def test_a_cell_of_several_fault_seeds_is_its_schedules_one_after_the_other(shor
 
 
 def test_one_fault_seed_leaves_the_schedule_as_it_was():
-    assert plan_cell(BUNDLED["r01"], SUITE, runs=2).schedule.cycle is None
-    assert plan_cell(BUNDLED["r01"], SUITE, runs=2, fault_seeds=3).schedule.cycle == 8
+    assert plan_cell(BUNDLED["r01"], SUITE, runs=2).cycle is None
+    assert plan_cell(BUNDLED["r01"], SUITE, runs=2, fault_seeds=3).cycle == 8
 
 
 def test_a_profile_without_rules_has_the_blocks_alone():

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from chaos.faults import Latency, Reset, Stall, Status
 from chaos.schedule import Rule
 from chaos.when import Burst, Every, Rate
-from matrices.planning.plan import plan_cell, schedule_of
+from matrices.planning.plan import plan_cell, schedules_of
 from matrices.spec.profiles import (
     Profile,
     bundled_profiles,
     load_profile,
-    parse_duration_s,
     select_profiles,
 )
 from matrices.spec.profiles_markdown import profiles_markdown
+from matrices.spec.rules import parse_duration_s
 from matrices.spec.suites import load_suite
 from treni.errors import Code, TreniError
 
@@ -43,7 +43,7 @@ def test_bundled_profiles_are_the_published_ones():
 
 def test_the_published_schedules_are_the_ones_that_were_published():
     """By digest: a campaign that was run before is judged by the same faults."""
-    digests = {p.short: schedule_of(p, prefix=p.short).digest[:12] for p in select_profiles("p01..p05")}
+    digests = {p.short: schedules_of(p, prefix=p.short)[0].digest[:12] for p in select_profiles("p01..p05")}
     assert digests == {
         "p01": "b18cecfc0a0a",
         "p02": "7bdc0fc29635",
@@ -64,13 +64,13 @@ def test_a_rule_says_when_in_every_way(tmp_path):
         '[[faults.rules]]\nkind = "stall"\ndirection = "request"\n'
         "burst = { enter = 0.05, leave = 0.3, rate = 1 }\n"
     )
-    schedule = schedule_of(load_profile(path), prefix="x", cycle=7)
+    (schedule,) = schedules_of(load_profile(path), prefix="x", cycle=7)
     assert (schedule.seed, schedule.cycle) == (3, 7)
     assert schedule.rules == (
         Rule(kind=Status(), when=Every(every=4), to_request=8),
         Rule(kind=Reset(), when=Rate(rate=0.2), from_request=2, to_request=8),
         Rule(kind=Latency(delay_ms=10), when=Burst(enter=0.05, leave=0.3, rate=0.9, rate_outside=0.01)),
-        Rule(kind=Stall(), when=Burst(enter=0.05, leave=0.3, rate=1.0)),
+        Rule(kind=Stall(direction="request"), when=Burst(enter=0.05, leave=0.3, rate=1.0)),
     )
 
 
@@ -109,6 +109,28 @@ def test_twins_differ_only_in_site():
 )
 def test_selection(selection, names):
     assert [p.short for p in select_profiles(selection)] == names
+
+
+def test_a_file_s_twin_is_one_key(tmp_path):
+    path = tmp_path / "mine.toml"
+    rules = '[faults]\nsite = "tool"\n[[faults.rules]]\nkind = "status"\nevery = 3\n'
+    path.write_text('name = "mine_own"\ntitle = "t"\ntwin = "h"\n' + rules)
+    mine, twin = select_profiles(f"{path},{path}:h")
+    assert (mine.name, twin.name, twin.short) == ("mine_own", "mineh_own", "mineh")
+    assert twin.faults == mine.faults.model_copy(update={"site": "hop"})
+    assert twin.title == "t; on the hop, which only the external arm has"
+    for wrong, says in ((f"{path}:t", "twin = 'h'"), (f"{path}:", "twin = ''")):
+        with pytest.raises(TreniError, match=says):
+            select_profiles(wrong)
+
+
+def test_a_twin_whose_faults_cannot_stand_there_is_refused_with_its_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "m"\ntitle = "t"\ntwin = "t"\n[[faults.rules]]\nkind = "reset"\nevery = 3\n')
+    with pytest.raises(
+        TreniError, match=r"mine.toml, as twin = 't'.*rules.0.kind: reset acts at site hop only"
+    ):
+        load_profile(path)
 
 
 @pytest.mark.parametrize("selection", ["", "p9", "p05..p00", "p00..", "p00..p09", "nofile.toml"])

@@ -12,7 +12,8 @@ from matrices.simulation.command import main
 from matrices.simulation.measure import COVERAGE_LIMITS, SAFE_AND_WRONG_LIMIT, Measured, measure
 from matrices.simulation.noise import DRIFTING, FAMILIES
 from matrices.simulation.tables import full_table, summary
-from matrices.spec.profiles import LatencyRule, Profile, select_profiles
+from matrices.spec.profiles import Profile, select_profiles
+from matrices.spec.rules import RULES
 from treni.errors import TreniError
 
 PROFILES = {profile.short: profile for profile in select_profiles("p00,p01,p03,p04,p04t")}
@@ -120,7 +121,7 @@ def test_what_chance_makes_of_a_figure_depends_on_the_campaigns() -> None:
 
 
 def test_faults_without_a_known_cost_are_refused() -> None:
-    rule = LatencyRule(kind="latency", delay="100ms", every=3)
+    rule = RULES["latency"](kind="latency", delay="100ms", every=3)
     base = PROFILES["p00"]
     slow: Profile = base.model_copy(update={"faults": base.faults.model_copy(update={"rules": (rule,)})})
     with pytest.raises(TreniError) as caught:

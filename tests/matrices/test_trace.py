@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from chaos.faults import Bandwidth, Crash, Hang, Kind, Latency, Reset, Slicer, Stall, Status
-from chaos.schedule import Rule, Schedule, predict
+from chaos.faults import Crash, FaultKind, Hang, Latency, Reset, Stall, Status
+from chaos.prediction import PlannedCall, predict
+from chaos.schedule import Rule, Schedule
 from chaos.when import Every
 from controller.policy import Policy
-from matrices.planning.expectation import ExpectedRun, held_s
+from matrices.planning.expectation import ExpectedRun
 from matrices.planning.trace import Arm, expected_run
 from tests.matrices import faithful as f
 
 
 def _run(
-    kind: Kind | None = None,
+    kind: FaultKind | None = None,
     *,
     calls: int = 2,
     refused: int = 0,
@@ -39,8 +40,14 @@ def _run(
         return expected_run(task, arm, request_index=0)
     of = Schedule(prefix="x", rules=(Rule(kind=kind, when=Every(every=every)),), **schedule)
     on_hop = calls + (of.hop == "model")
-    predicted = predict(of, [on_hop], retries, timeout_s=arm.policy.timeout_s(of.hop))
-    return expected_run(task, arm, request_index=0, hop=of.hop, request=predicted.requests[0])
+    predicted = predict(
+        [of],
+        [[PlannedCall(hop=of.hop, index=index) for index in range(on_hop)]],
+        retries=retries,
+        timeouts_s={of.hop: arm.policy.timeout_s(of.hop)},
+        in_process=not has_hops,
+    )
+    return expected_run(task, arm, request_index=0, request=predicted.requests[0])
 
 
 def _places(run: ExpectedRun) -> list[tuple[str, int, int]]:
@@ -66,8 +73,14 @@ def test_a_refused_call_ends_its_attempt_and_leaves_nothing_but_the_run_goes_on(
     [
         (Status(), True, "hop", ("fail", "UNAVAILABLE"), {"injected_status"}),
         (Status(code="INTERNAL"), False, "tool", ("fail", "INTERNAL"), {"injected_status"}),
-        (Stall(), True, "hop", ("unknown", "DEADLINE_EXCEEDED"), {"deadline_exceeded"}),
-        (Stall(), False, "tool", ("unknown", "DEADLINE_EXCEEDED"), {"deadline_exceeded", "injected_stall"}),
+        (Stall(direction="request"), True, "hop", ("unknown", "DEADLINE_EXCEEDED"), {"deadline_exceeded"}),
+        (
+            Stall(direction="request"),
+            False,
+            "tool",
+            ("unknown", "DEADLINE_EXCEEDED"),
+            {"deadline_exceeded", "injected_stall"},
+        ),
         (Reset(), True, "hop", ("unknown", "UNAVAILABLE"), {"unavailable"}),
         (Latency(delay_ms=400), True, "hop", ("unknown", "DEADLINE_EXCEEDED"), {"deadline_exceeded"}),
         (Latency(delay_ms=40), True, "hop", ("ok", "OK"), {""}),
@@ -76,7 +89,7 @@ def test_a_refused_call_ends_its_attempt_and_leaves_nothing_but_the_run_goes_on(
     ],
 )
 def test_an_attempt_ends_as_its_fault_says(
-    kind: Kind, has_hops: bool, site: Any, ending: tuple[str, str], kinds: set[str]
+    kind: FaultKind, has_hops: bool, site: Any, ending: tuple[str, str], kinds: set[str]
 ) -> None:
     run = _run(kind, has_hops=has_hops, site=site)
     struck = next(one for one in run.attempts if one.fault is not None)
@@ -88,12 +101,12 @@ def test_an_attempt_ends_as_its_fault_says(
     ("kind", "site", "has_hops", "how"),
     [
         (Status(), "hop", True, "injector"),
-        (Stall(), "hop", True, "lane"),
-        (Stall(), "tool", True, "injector"),
-        (Stall(), "tool", False, "in-process"),
+        (Stall(direction="request"), "hop", True, "lane"),
+        (Stall(direction="request"), "tool", True, "injector"),
+        (Stall(direction="request"), "tool", False, "in-process"),
     ],
 )
-def test_who_hands_a_fault_out(kind: Kind, site: Any, has_hops: bool, how: str) -> None:
+def test_who_hands_a_fault_out(kind: FaultKind, site: Any, has_hops: bool, how: str) -> None:
     (fault,) = _run(kind, site=site, has_hops=has_hops).faults
     assert (fault.how, fault.site, fault.hop) == (how, site, "tool")
 
@@ -116,7 +129,7 @@ def test_an_error_is_definite_only_if_nothing_may_have_happened() -> None:
 
 
 def test_a_model_that_fails_ends_the_run_after_its_effects() -> None:
-    run = _run(Stall(), hop="model", every=3)
+    run = _run(Stall(direction="request"), hop="model", every=3)
     assert run.error is not None
     assert (run.error.kind, run.error.hop, run.turns, len(run.effects)) == ("model_hop_failed", "model", 2, 2)
     assert _places(run)[-1] == ("model", 2, 0)
@@ -133,7 +146,7 @@ def test_a_lost_answer_leaves_one_row_with_a_key_and_one_for_each_attempt_withou
 
 def test_waits_are_the_policys_own() -> None:
     policy = Policy(retries=1)
-    run = _run(Stall(), calls=1, every=3, retries=1, warmup=2)
+    run = _run(Stall(direction="request"), calls=1, every=3, retries=1, warmup=2)
     wait_s = policy.backoff_s(hop="tool", request_index=0, call_index=0, attempt=1)
     assert [one.backoff_s for one in run.attempts] == [0.0, 0.0, wait_s, 0.0]
     assert run.waits_s == pytest.approx(policy.tool_timeout_s + wait_s)
@@ -148,22 +161,40 @@ def test_a_host_that_crashes_inside_takes_the_record_along() -> None:
 
 
 def test_a_run_whose_waits_use_up_its_time_may_end_by_its_own_deadline() -> None:
-    assert not _run(Stall(), every=1).hurried
-    assert _run(Stall(), every=1, retries=3, policy={"run_timeout_s": 1.2}).hurried
+    assert not _run(Stall(direction="request"), every=1).hurried
+    assert _run(Stall(direction="request"), every=1, retries=3, policy={"run_timeout_s": 1.2}).hurried
 
 
-@pytest.mark.parametrize(
-    ("kind", "answer_bytes", "least_s"),
-    [
-        (None, 100, 0.0),
-        (Status(), 100, 0.0),
-        (Stall(), 0, 2.0),
-        (Latency(delay_ms=50), 0, 0.05),
-        (Latency(delay_ms=5000), 0, 2.0),
-        (Bandwidth(rate_kb_s=2), 100, 0.05),
-        (Slicer(average_size_bytes=10, delay_us=1000), 100, 0.009),
-        (Slicer(average_size_bytes=10, delay_us=1000), 0, 0.0),
-    ],
-)
-def test_how_long_a_fault_holds_an_attempt(kind: Kind | None, answer_bytes: int, least_s: float) -> None:
-    assert held_s(kind, timeout_s=2.0, answer_bytes=answer_bytes) == pytest.approx(least_s)
+def test_faults_on_both_hops_meet_in_one_run() -> None:
+    policy = Policy(retries=1, tool_timeout_s=0.25, model_timeout_s=3.0)
+    late = Rule(kind=Latency(delay_ms=500), when=Every(every=1))
+    lost = Rule(kind=Stall(direction="response"), when=Every(every=2))
+    calls = [
+        PlannedCall(hop="model", index=0),
+        PlannedCall(hop="tool", index=0, has_effect=True),
+        PlannedCall(hop="model", index=1),
+    ]
+    predicted = predict(
+        [
+            Schedule(prefix="x", hop="model", rules=(late,)),
+            Schedule(prefix="x", hop="tool", warmup=1, rules=(lost,)),
+        ],
+        [calls],
+        retries=1,
+        timeouts_s={"tool": policy.tool_timeout_s, "model": policy.model_timeout_s},
+    )
+    arm = Arm(has_hops=True, policy=policy, idempotency=True, side_effect_tools=("ledger_append",))
+    run = expected_run(f.task(0, calls=1), arm, request_index=0, request=predicted.requests[0])
+    assert [(one.hop, one.attempt, one.code, one.held_s) for one in run.attempts] == [
+        ("model", 0, "OK", 0.5),
+        ("tool", 0, "DEADLINE_EXCEEDED", 0.25),
+        ("tool", 1, "OK", 0.0),
+        ("model", 0, "OK", 0.5),
+    ]
+    assert [fault.id for fault in run.faults] == [
+        "x:model:n1:latency",
+        "x:tool:n2:stall",
+        "x:model:n2:latency",
+    ]
+    assert (run.ok, run.duplicates, [one.attempt for one in run.effects]) == (True, 0, [0])
+    assert predicted.requests[0].stratum == "model.L,tool.T,model.L"

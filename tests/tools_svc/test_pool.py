@@ -8,6 +8,7 @@ import pytest
 
 from tests.limits import HANG_S
 from tools_svc.pool import BoundedPool
+from tools_svc.protocol import Caller
 from treni.errors import Code, TreniError
 
 
@@ -18,7 +19,7 @@ class Gate:
         self.began = threading.Event()
         self.let_go = threading.Event()
 
-    def __call__(self) -> str:
+    def __call__(self, caller: Caller) -> str:
         self.began.set()
         assert self.let_go.wait(HANG_S)
         return "done"
@@ -102,7 +103,7 @@ async def test_a_cancelled_caller_takes_its_waiting_work_along(pool: BoundedPool
 
 
 async def test_every_slot_comes_back(pool: BoundedPool) -> None:
-    def broken() -> None:
+    def broken(caller: Caller) -> None:
         raise OSError("broken")
 
     for _ in range(10):

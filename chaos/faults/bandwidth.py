@@ -1,0 +1,32 @@
+"""A connection with little bandwidth."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from chaos.faults.kind import MAX_COUNT, Ending, FaultKind, Lane, Site, Struck, Toxic, answered
+
+
+class Bandwidth(FaultKind):
+    """The attempt's bytes move slowly."""
+
+    name: ClassVar[str] = "bandwidth"
+    letter: ClassVar[str] = "B"
+    sites: ClassVar[frozenset[Site]] = frozenset({"hop"})
+
+    rate_kb_s: int = Field(ge=1, le=MAX_COUNT, description="Kilobytes per second.")
+
+    def ending(self, struck: Struck) -> Ending:
+        """Answered: the answer's size is not known before the run, and a timeout a finding.
+
+        Toxiproxy waits a millisecond for each `rate_kb_s` bytes.
+        """
+        return answered(least_s=struck.answer_bytes / self.rate_kb_s / 1000, struck=struck)
+
+    def on_hop(self) -> Lane:
+        """Slowed by the proxy, on the answer's way."""
+        return Lane(
+            toxics=(Toxic(type="bandwidth", stream="downstream", attributes={"rate": self.rate_kb_s}),)
+        )

@@ -1,0 +1,198 @@
+"""What a kind of fault says of itself: its keys, where it can stand, who delivers it, and how an attempt ends under it.
+
+Everything else asks these values: the plan and the checker how the attempt ends (`ending`), lanes and injectors what to
+do (`on_hop`, `at_tool`), the profile which keys there are (the fields). Nobody asks which kind it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from treni.errors import Code, TreniError, invalid_argument
+
+Site: TypeAlias = Literal["hop", "tool"]
+Hop: TypeAlias = Literal["tool", "model"]
+Outcome: TypeAlias = Literal["ok", "fail", "unknown"]
+
+MAX_COUNT = 10**9
+"""The largest whole number that a fault may carry: whatever reads it on the way has room for that."""
+
+MAX_DURATION_S = 3600
+"""The longest time that a profile may give."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """How a profile writes a field: under another `name`, and as a duration where `per_second` is given.
+
+    `per_second` is how many of the field's units a second has: 1,000 for a field in milliseconds, which a profile then
+    writes as "250ms". Put it in the field's `Annotated`.
+    """
+
+    name: str
+    per_second: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Toxic:
+    """A toxic at toxicity 1. `stream` "upstream" acts on requests, "downstream" on answers."""
+
+    type: str
+    stream: Literal["upstream", "downstream"]
+    attributes: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        """Its name within a proxy."""
+        return f"{self.type}_{self.stream}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lane:
+    """A hop's fault that a proxy delivers: the attempt goes through a connection of its own with these toxics on it.
+
+    The connection is one that was warmed before the toxics went in, or with `fresh` a new one for each attempt.
+    """
+
+    toxics: tuple[Toxic, ...]
+    fresh: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """A hop's fault that the server behind the hop delivers: a status before its handler runs."""
+
+    code: Code
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Struck:
+    """An attempt that a fault strikes, as far as its ending depends on it.
+
+    `timeout_s` is the attempt's own limit. `in_process` says that the tool runs in the caller's process, where no hop
+    lies between. The answer has `answer_bytes` bytes at least; 0 where nobody knows.
+    """
+
+    timeout_s: float
+    in_process: bool = False
+    answer_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """What comes of an attempt under a fault. Plan, trace and checker all read this one value.
+
+    `outcome` "ok" leaves the ending to the tool, "fail" is an error of an attempt that definitely did not happen,
+    "unknown" of one that may have. `code` names the status and `kinds` the error kinds of which the caller sees one,
+    {""} where there is no error. `tool_runs` says whether the attempt gets as far as the tool, whose effect stands
+    then. The attempt lasts from `least_s` to `most_s` seconds, the machine's own time aside. Where the `caller_dies`
+    nobody is left to record it.
+    """
+
+    outcome: Outcome
+    code: str
+    kinds: frozenset[str]
+    tool_runs: bool
+    least_s: float
+    most_s: float
+    caller_dies: bool = False
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the caller sees an error because of the fault."""
+        return self.outcome != "ok"
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its time is known before the run."""
+        return self.least_s == self.most_s
+
+
+def answered(*, least_s: float, struck: Struck) -> Ending:
+    """The ending of an attempt that goes on to its tool and back, and lasts `least_s` at least, its timeout at most."""
+    return Ending(
+        outcome="ok",
+        code=Code.OK.name,
+        kinds=frozenset({""}),
+        tool_runs=True,
+        least_s=min(least_s, struck.timeout_s),
+        most_s=struck.timeout_s,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallUnderFault:
+    """One call of a tool that a fault strikes.
+
+    `run` runs the tool and answers or raises as it does. `error` makes the error of the fault with a status and, where
+    nothing happened for certain, as definite. A call that is held is let go after `max_stall_s` at the latest, also
+    where its caller has no deadline.
+    """
+
+    run: Callable[[], Awaitable[Any]]
+    error: Callable[[Code, bool], TreniError]
+    max_stall_s: float
+
+
+class FaultKind(BaseModel, ABC):
+    """One kind of fault. Its fields are the keys of its rule in a profile, with their bounds and descriptions.
+
+    `name` is its `kind` in a profile, and the docstring what the documentation says of it. `letter` names it in strata.
+    `sites` says where it can stand: "hop" is the connection, "tool" the tool itself. `codes` are the statuses that an
+    attempt can end with because of it. A kind that `breaks_host` harms the process that hosts the tool and with it
+    whatever else is served there; one that `kills_host` ends it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    name: ClassVar[str]
+    letter: ClassVar[str]
+    sites: ClassVar[frozenset[Site]]
+    codes: ClassVar[frozenset[str]] = frozenset()
+    breaks_host: ClassVar[bool] = False
+    kills_host: ClassVar[bool] = False
+
+    @classmethod
+    def keys(cls) -> dict[str, tuple[str, Key]]:
+        """Its keys in a profile: each with the field that it sets, and how it is written."""
+        found = {}
+        for field, info in cls.model_fields.items():
+            key = next((one for one in info.metadata if isinstance(one, Key)), Key(name=field))
+            found[key.name] = (field, key)
+        return found
+
+    @abstractmethod
+    def ending(self, struck: Struck) -> Ending:
+        """How the attempt ends. Pure."""
+
+    def on_hop(self) -> Lane | Refusal:
+        """Who delivers it on a hop, and how. Raises INVALID_ARGUMENT for a kind that only acts at a tool."""
+        raise invalid_argument(
+            "fault_site", expected="a kind that can act on a hop", got=self.name, todo='use site = "tool"'
+        )
+
+    async def at_tool(self, call: CallUnderFault) -> Any:
+        """Runs the tool under the fault where the tool is; the tool's answer. Raises what the caller is to see."""
+        raise invalid_argument(
+            "fault_site", expected="a kind that can act at a tool", got=self.name, todo='use site = "hop"'
+        )
+
+    @property
+    def standstill_s(self) -> float:
+        """How many seconds it keeps the tool's host from its work while that lives."""
+        return 0.0
+
+    @property
+    def held_mb(self) -> int:
+        """How many MiB the tool's host holds meanwhile."""
+        return 0
+
+    @property
+    def kept_mb(self) -> int:
+        """How many MiB the tool's host keeps until it ends."""
+        return 0

@@ -1,0 +1,112 @@
+"""The kinds of faults by name: a file and an entry here for each of ours, and those that installed packages add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pydantic
+
+from chaos.faults.bandwidth import Bandwidth
+from chaos.faults.crash import Crash
+from chaos.faults.hang import Hang
+from chaos.faults.hog import Hog
+from chaos.faults.kind import FaultKind
+from chaos.faults.latency import Latency
+from chaos.faults.leak import Leak
+from chaos.faults.reset import Reset
+from chaos.faults.slicer import Slicer
+from chaos.faults.stall import Stall
+from chaos.faults.status import Status
+from treni.errors import TreniError, invalid_argument
+from treni.plugins import Plugins
+
+GROUP = "treni_route.faults"
+"""The entry points of packages that add a kind, named as the kind and loading its class."""
+
+_OURS: tuple[type[FaultKind], ...] = (
+    Status,
+    Stall,
+    Reset,
+    Latency,
+    Bandwidth,
+    Slicer,
+    Crash,
+    Hang,
+    Hog,
+    Leak,
+)
+
+
+RESERVED = frozenset({"id", "site", "hop", "kind", "every", "rate", "burst", "from_request", "to_request"})
+"""Keys that every rule or every fault has, so that no kind can have one of that name."""
+
+
+class FaultKinds(Plugins[type[FaultKind]]):
+    """The kinds by name, each looked up once in a process: faults are read while requests wait."""
+
+    def __init__(self) -> None:
+        super().__init__(GROUP, type(FaultKind), lambda kind: getattr(kind, "name", ""), _OURS)
+        self._known: dict[str, type[FaultKind]] = {}
+
+    def __getitem__(self, name: str) -> type[FaultKind]:
+        if name not in self._known:
+            if name not in self._names:
+                raise KeyError(name)
+            self._known[name] = super().__getitem__(name)
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    @cached_property
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys(super().__iter__())
+
+    def _loaded(self, point: EntryPoint) -> type[FaultKind]:
+        kind = super()._loaded(point)
+        if not issubclass(kind, FaultKind):
+            raise self._unusable(point, "no subclass of chaos.faults.FaultKind")
+        if missing := [one for one in ("letter", "sites") if not hasattr(kind, one)] + sorted(
+            kind.__abstractmethods__
+        ):
+            raise self._unusable(point, f"a kind that does not say {', '.join(missing)}")
+        if reserved := sorted(RESERVED & {*kind.model_fields, *kind.keys()}):
+            raise self._unusable(point, f"a kind with the keys {', '.join(reserved)}, which are every rule's")
+        if kind.letter in {one.letter for one in _OURS}:
+            raise self._unusable(point, f"a kind with the letter {kind.letter}, which another has")
+        return kind
+
+
+FAULTS = FaultKinds()
+"""Every kind by name."""
+
+
+def kind_to_dict(kind: FaultKind) -> dict[str, Any]:
+    """The kind as JSON data: "kind" and its own fields."""
+    return {"kind": kind.name, **kind.model_dump()}
+
+
+def kind_from_dict(data: Mapping[str, object]) -> FaultKind:
+    """The inverse of `kind_to_dict`. Raises INVALID_ARGUMENT on an unknown kind, key or value."""
+    name = data.get("kind")
+    if not isinstance(name, str) or name not in FAULTS:
+        raise invalid(f'"kind" to be one of {", ".join(FAULTS)}', repr(name))
+    try:
+        return FAULTS[name](**{key: value for key, value in data.items() if key != "kind"})
+    except pydantic.ValidationError as error:
+        problems = (
+            f'"{".".join(map(str, item["loc"]))}": {item["msg"]}, got {item["input"]!r}'
+            for item in error.errors(include_url=False)
+        )
+        raise invalid(f"the fields of {name}", "; ".join(problems)) from None
+
+
+def invalid(expected: str, got: str) -> TreniError:
+    """The error of a fault that cannot be."""
+    return invalid_argument("fault_invalid", expected=expected, got=got, todo="correct the fault")

@@ -1,0 +1,100 @@
+"""What a message, a conversation and a server may hold: each limit stated once, and refused in its own words.
+
+`python -m treni.limits` prints the table of docs/limits.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from treni.errors import Code, TreniError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """At most `most` of `what` at `where`; who brings more is refused with `code` and `kind`, definitely not done."""
+
+    kind: str
+    most: int
+    what: str
+    where: str
+    todo: str
+    code: Code = Code.INVALID_ARGUMENT
+
+    def check(self, count: int) -> None:
+        """Raises the limit's error where `count` is over it."""
+        if count > self.most:
+            raise self.exceeded(f"{count}")
+
+    def exceeded(self, got: str) -> TreniError:
+        """The error that tells a caller of the limit and of what was `got` instead."""
+        return TreniError(
+            self.code,
+            self.kind,
+            expected=f"at most {self.most} {self.what}",
+            got=got,
+            todo=self.todo,
+            definite=True,
+        )
+
+
+def _request(service: str, most: int) -> Limit:
+    return Limit(
+        kind="request_too_large",
+        most=most,
+        what=f"bytes in a request of the {service}",
+        where=f"{service}, and its clients before they send",
+        todo="send less at once",
+    )
+
+
+AGENT_REQUEST = _request("AgentService", 512 * 1024)
+MODEL_REQUEST = _request("InferenceService", 512 * 1024)
+TOOL_REQUEST = _request("ToolService", 128 * 1024)
+
+ANSWER_BYTES = 4 * 1024 * 1024
+"""The longest message that a server sends and a client takes."""
+
+TOOL_RESULT = Limit(
+    kind="tool_result_too_large",
+    most=64 * 1024,
+    what="bytes in a tool's result",
+    where="ToolService.Call and the tools of the internal arm",
+    todo="ask for less",
+)
+TOOLS = Limit(
+    kind="tools_too_many",
+    most=128,
+    what="tools offered at once",
+    where="AgentService.Run, InferenceService.Generate",
+    todo="offer those that the task needs",
+)
+MESSAGES = Limit(
+    kind="messages_too_many",
+    most=1024,
+    what="messages in a conversation",
+    where="InferenceService.Generate",
+    todo="shorten the conversation",
+)
+TOOL_CALLS = Limit(
+    kind="tool_calls_too_many",
+    most=1024,
+    what="tool calls in a conversation",
+    where="InferenceService.Generate",
+    todo="shorten the conversation",
+)
+NEW_TOKENS = Limit(
+    kind="max_new_tokens_too_large",
+    most=65_536,
+    what="tokens to generate",
+    where="InferenceService.Generate",
+    todo="ask for fewer, or for 0, which takes the service's default",
+)
+CALLS_IN_FLIGHT = Limit(
+    kind="too_many_calls",
+    most=256,
+    what="calls of one method at once",
+    where="every method of every server",
+    todo="send fewer at once, or retry after a backoff",
+    code=Code.RESOURCE_EXHAUSTED,
+)
