@@ -204,6 +204,6 @@ def _sources(directory: Path, settings: Path, config: Mapping[str, Any]) -> dict
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise damaged(path, "the chat template", expected="UTF-8", got=str(error)) from None
