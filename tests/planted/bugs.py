@@ -11,6 +11,7 @@ _LOOP = "tests/controller/test_loop.py::"
 _ORDER = "tests/matrices/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
 _STORAGE = "tests/proto/test_storage.py::"
+_TOKENS = "tests/runtime_svc/test_control_tokens.py::"
 
 _WITHOUT_KEYS = ("--no-idempotency",)
 
@@ -530,4 +531,58 @@ GRADES = (
     ),
 )
 
-BUGS: tuple[Bug, ...] = (*KEYS, *RETRIES, *TIME, *ORDER, *EFFECTS, *FAULTS, *RECORDS, *ENGINE, *GRADES)
+TEXT = (
+    Bug(
+        name="anyone-writes-control-tokens",
+        file="runtime_svc/tokenizer.py",
+        old="return SPOKEN if token in MARKERS else WRITTEN",
+        new="return 0",
+        breaks="a user or a tool ends the turn and writes the system's",
+        seen_by=Tests(nodes=(_TOKENS + "test_a_plain_text_has_neither_control_tokens_nor_markers",)),
+    ),
+    Bug(
+        name="literals-untraced",
+        file="runtime_svc/jinja.py",
+        old="literal = staticmethod(lru_cache(maxsize=4096)(written))",
+        new="literal = staticmethod(str)",
+        breaks="the template's own control tokens are encoded as text",
+        seen_by=Tests(nodes=(_TOKENS + "test_every_place_of_a_conversation",)),
+    ),
+    Bug(
+        name="thoughts-are-run",
+        file="proto/treni/markup.py",
+        old="            blocks.clear()\n",
+        new="",
+        breaks="a call that the model only considered takes effect",
+        seen_by=Tests(nodes=("tests/proto/test_markup.py::test_what_is_thought_is_neither_said_nor_called",)),
+    ),
+    Bug(
+        name="half-of-a-surrogate-pair",
+        file="runtime_svc/toolcalls.py",
+        old="        _check_unicode(value)\n",
+        new="        pass\n",
+        breaks="a schema is accepted that no prompt can hold",
+        seen_by=Tests(nodes=("tests/runtime_svc/test_toolcalls.py::test_malformed_calls_say_why",)),
+    ),
+    Bug(
+        name="words-cut-at-their-marks",
+        file="tools_svc/words.py",
+        old='startswith("M")',
+        new='startswith("Mn")',
+        breaks="half of a word in Hindi or Tamil is looked for",
+        seen_by=Tests(nodes=("tests/tools_svc/test_words.py::test_where_words_begin_and_end",)),
+    ),
+)
+
+BUGS: tuple[Bug, ...] = (
+    *KEYS,
+    *RETRIES,
+    *TIME,
+    *ORDER,
+    *EFFECTS,
+    *FAULTS,
+    *RECORDS,
+    *ENGINE,
+    *GRADES,
+    *TEXT,
+)
