@@ -181,7 +181,8 @@ async def _open_lane(
 ) -> _OpenLane:
     # The token keeps apart the lanes of two processes, or of one that died and was started again.
     name = f"{hop}-{label}-{secrets.token_hex(4)}"
-    proxy = await asyncio.to_thread(client.create_proxy, name, upstream=upstream)
+    # Where the server is, not where we are: it may run on another host.
+    proxy = await asyncio.to_thread(client.create_proxy, name, upstream=upstream, listen=f"{client.host}:0")
     proxies.push_async_callback(_delete, client, name)
     toxics = () if lane is None else lane.toxics
     if lane is not None and lane.fresh:

@@ -130,9 +130,9 @@ RETRIES = (
     ),
     Bug(
         name="policy-seed-ignored",
-        file="matrices/topologies/serve.py",
-        old='policy=policy_of(_profile(config), seed=config["seed"])',
-        new="policy=policy_of(_profile(config), seed=0)",
+        file="matrices/topologies/cell_config.py",
+        old="return policy_of(self.profile, seed=self.seed)",
+        new="return policy_of(self.profile, seed=0)",
         breaks="a campaign's seed does not reach its backoffs",
         seen_by=Campaign(suite="mixed", rules=STATUS, arguments=("--seed", "5")),
         kinds=("backoff_wrong",),
@@ -397,8 +397,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms",
-        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
+        old="AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms",
+        new="AgentClient(services.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
