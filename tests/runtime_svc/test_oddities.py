@@ -305,6 +305,22 @@ def test_a_folder_in_place_of_a_file(directory):
     refused(lambda: Engine.load(directory), "checkpoint_damaged", "generation_config.json", "a folder")
 
 
+def test_a_path_that_is_no_model(tmp_path):
+    refused(lambda: Engine.load(tmp_path / "none.gguf"), "checkpoint_missing", "none.gguf")
+    refused(lambda: Engine.load(tmp_path / ("long" * 100)), "checkpoint_missing", "too long")
+    refused(lambda: Engine.load("/dev/null"), "checkpoint_missing", "null in /dev")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    refused(lambda: Engine.load(tmp_path / "loop"), "checkpoint_missing", "loop")
+
+
+def test_what_may_not_be_read(directory, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("runtime_svc.weights.hugging_face.read_directory", refuse)
+    refused(lambda: Engine.load(directory), "checkpoint_missing", str(directory), "Permission denied")
+
+
 def test_weights_are_read_once_they_are_asked_for(directory):
     """What opens is whole by its headers; a value that is no number is found when it is read."""
     tensors = random_tensors(Shape(), 5)
