@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,3 +204,16 @@ def test_an_arm_is_written_alike_each_time() -> None:
     manifest = h.manifest(h.manifest_cell())
     written = json.loads(dump_manifest(manifest))["arms"][1]
     assert written == {**asdict(EXTERNAL), "faultable": ["model", "tool"]}
+
+
+def test_no_module_but_the_arms_own_knows_an_arm_by_its_name() -> None:
+    package = Path(__file__).parents[2] / "matrices"
+    names = {"internal", "external", "internal_b", "external_b"}
+    found = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        if path.parent.name != "arms"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert found == []
