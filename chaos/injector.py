@@ -73,7 +73,10 @@ class FaultInjector(grpc.aio.ServerInterceptor):
             return handler
         if fault.refusal is None and handler.unary_unary is None:
             return handler
-        self._deliveries.append_for(fault, how, pairs)
+        try:
+            self._deliveries.append_for(fault, how, pairs)
+        except TreniError as error:
+            return _refusing(handler, error)
         if fault.refusal is not None:
             return _refusing(handler, _injected(fault, fault.refusal.code, definite=True))
         return self._faulty(handler, fault)
@@ -115,7 +118,7 @@ class _HeldContext:
 
 
 class CallDeadline(Protocol):
-    """When an attempt must have ended."""
+    """The time by which an attempt must have ended."""
 
     def remaining_s(self) -> float:
         """Seconds left, at least 0."""

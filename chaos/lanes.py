@@ -30,7 +30,7 @@ from treni.channels import open_channel
 from treni.errors import Code, TreniError
 
 WARM_TIMEOUT_S = 120.0
-"""For an upstream that is not there, not for one that is slow."""
+"""The limit, in seconds, for an upstream that is not there; one that is slow answers within it."""
 
 _log = logging.getLogger("treni.chaos")
 
@@ -62,11 +62,11 @@ class LaneChannel(grpc.aio.Channel):
         self._closing: set[asyncio.Task[None]] = set()
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """As `grpc.aio.Channel.unary_unary`."""
+        """A callable as `grpc.aio.Channel.unary_unary` gives one, over the lane that each attempt asks for."""
         return self._callable(lambda channel: channel.unary_unary(*args, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """As `grpc.aio.Channel.unary_stream`."""
+        """A callable as `grpc.aio.Channel.unary_stream` gives one, over the lane that each attempt asks for."""
         return self._callable(lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:

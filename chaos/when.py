@@ -1,4 +1,4 @@
-"""When a rule strikes: every N-th time, at a rate, or in bursts. Values that are asked with uniform draws.
+"""The ways in which a rule strikes: every N-th time, at a rate, or in bursts. Values that are asked with uniform draws.
 
 A draw is 64 uniform bits that the schedule keys by its seed and the attempt's place, so that the answer is a pure
 function of both. Probabilities are compared exactly: a float times 2^64 loses nothing.

@@ -11,8 +11,8 @@ import click
 from controller.policy import Policy
 from controller.remote import RemoteModel, RemoteTools, open_channel
 from controller.server import AgentServicer, start
-from treni import serving
-from treni.errors import TreniError
+from treni import entry, serving
+from treni.channels import check_address
 
 
 def _policy_options(command: Any) -> Any:
@@ -25,27 +25,27 @@ def _policy_options(command: Any) -> Any:
     return command
 
 
-@click.command()
+@entry.command()
 @click.option("--model-address", required=True, help="host:port of the InferenceService.")
 @click.option("--tools-address", required=True, help="host:port of the ToolService.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @_policy_options
-def main(model_address: str, tools_address: str, port: int, **policy: Any) -> None:
-    """Serve the external arm; print one JSON line with the address when ready."""
-    try:
-        asyncio.run(_serve(model_address, tools_address, port, Policy(**policy)))
-    except TreniError as error:
-        raise click.ClickException(str(error)) from None
+def main(model_address: str, tools_address: str, host: str, port: int, **policy: Any) -> None:
+    """Serve the external arm. Prints one line of JSON with the address when it is ready."""
+    check_address("--model-address", model_address)
+    check_address("--tools-address", tools_address)
+    asyncio.run(_serve(model_address, tools_address, host, port, Policy(**policy)))
 
 
-async def _serve(model_address: str, tools_address: str, port: int, policy: Policy) -> None:
+async def _serve(model_address: str, tools_address: str, host: str, port: int, policy: Policy) -> None:
     async with open_channel(model_address) as model, open_channel(tools_address) as tools:
         servicer = AgentServicer(
             arm="external", model=RemoteModel(model), tools=RemoteTools(tools), policy=policy
         )
-        server = await start(servicer, port=port)
+        server = await start(servicer, host=host, port=port)
         try:
             await serving.until_told_to_stop({"service": "controller", "address": server.address})
         finally:
@@ -53,4 +53,4 @@ async def _serve(model_address: str, tools_address: str, port: int, policy: Poli
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="treni-route serve controller")

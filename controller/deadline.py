@@ -44,5 +44,5 @@ class Deadline:
         return self.clock.now() >= self.at_s
 
     def within(self, timeout_s: float) -> Deadline:
-        """This deadline, or `timeout_s` from now where that is sooner."""
+        """The deadline `timeout_s` from now, or this one where it is sooner."""
         return replace(self, at_s=min(self.at_s, self.clock.now() + timeout_s))

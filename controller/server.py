@@ -12,14 +12,15 @@ from typing import Any
 
 import grpc
 
+from controller.agent import Agent, scenario_named
 from controller.deadline import Deadline
-from controller.loop import AgentLoop, unknown_tool
 from controller.outbox import Outbox
 from controller.policy import Policy
 from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
+from controller.run import unknown_tool
 from treni import serving
-from treni.errors import Code, TreniError, abort, invalid_argument, unforeseen
+from treni.errors import Code, TreniError, conclude, invalid_argument, unforeseen
 from treni.limits import AGENT_REQUEST, TOOLS
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
@@ -62,7 +63,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self._arm = arm
         self._tools = tools
         self._policy = policy
-        self._loop = AgentLoop(model=model, tools=tools, policy=policy, annotate=annotate)
+        self._agent = Agent(model=model, tools=tools, policy=policy, annotate=annotate)
         self._max_concurrent_runs = max_concurrent_runs
         self._running: set[str] = set()
 
@@ -79,7 +80,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             outbox.put(agent_pb2.RunEvent(record=recorder.record()))
             await outbox.flush()
         if failure is not None:
-            await abort(context, failure)
+            conclude(context, failure)
 
     async def _run(
         self, request: agent_pb2.RunRequest, deadline: Deadline, recorder: Recorder, outbox: Outbox
@@ -88,8 +89,8 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         try:
             validate(request)
             with self._slot(request.run_id):
-                offered = await self._offered(request.tools, deadline)
-                run = self._loop.run(request, offered=offered, deadline=deadline, recorder=recorder)
+                offered = await self._offered(request, deadline)
+                run = self._agent.run(request, offered=offered, deadline=deadline, recorder=recorder)
                 async with aclosing(run) as events:
                     async for event in events:
                         outbox.put(event)
@@ -131,8 +132,13 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         finally:
             self._running.discard(run_id)
 
-    async def _offered(self, names: Sequence[str], deadline: Deadline) -> Sequence[common_pb2.ToolSpec]:
-        """The specs of the tools asked for, in that order; all there are for no names."""
+    async def _offered(
+        self, request: agent_pb2.RunRequest, deadline: Deadline
+    ) -> Sequence[common_pb2.ToolSpec]:
+        """The specs of the tools asked for, in that order; all there are for no names, none for `no_tools`."""
+        if request.no_tools:
+            return ()
+        names = request.tools
         # By the run's deadline: the tool timeout is for attempts, which are retried, and this is none.
         specs = await self._tools.specs(timeout_s=deadline.remaining_s())
         if not names:
@@ -149,6 +155,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
 def validate(request: agent_pb2.RunRequest) -> None:
     """Raises INVALID_ARGUMENT for what no run could do. The offered tools are checked where they are known."""
+    scenario_named(request.scenario)
     TOOLS.check(len(request.tools))
     sampling = request.sampling
     for kind, holds, expected, got in (
@@ -176,6 +183,12 @@ def validate(request: agent_pb2.RunRequest) -> None:
             0 <= sampling.temperature < math.inf,
             "a finite temperature of at least 0",
             str(sampling.temperature),
+        ),
+        (
+            "tools_ambiguous",
+            not (request.no_tools and request.tools),
+            "no names of tools beside no_tools",
+            ", ".join(request.tools)[:120],
         ),
         ("top_p_invalid", 0 <= sampling.top_p <= 1, "a top_p from 0 to 1", str(sampling.top_p)),
     ):

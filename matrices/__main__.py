@@ -2,4 +2,4 @@
 
 from matrices.cli.main import main
 
-main()
+main(prog_name="treni-route")

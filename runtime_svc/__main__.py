@@ -9,24 +9,29 @@ limit_blas_threads()  # before NumPy is imported
 import sys  # noqa: E402
 
 if any(argument.endswith("cupy") for argument in sys.argv[1:]):
-    from runtime_svc.cuda import context
+    from runtime_svc.backends.cuda import context
 
     context.begin()  # beside everything that is imported below
 
-import argparse  # noqa: E402
 import asyncio  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+import logging  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+import click  # noqa: E402
 
 from runtime_svc.core import InferenceCore  # noqa: E402
 from runtime_svc.engine import MAX_ROWS, Engine  # noqa: E402
 from runtime_svc.server import start  # noqa: E402
-from treni import serving  # noqa: E402
-from treni.errors import TreniError  # noqa: E402
+from treni import entry, serving  # noqa: E402
 
 if TYPE_CHECKING:
     from runtime_svc.metrics import MetricsServer
 
 GRACE_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 async def serve(
@@ -44,123 +49,103 @@ async def serve(
             await server.stop(grace_s=GRACE_S)
 
 
-def main() -> int:
-    """0 after a clean stop, 1 when the model could not be loaded or an address not be bound."""
-    options = _parser().parse_args()
+_EPILOG = """A KV slot holds the keys and values of one sequence. A request takes one while it runs, and leaves it
+behind for the next turn under the same cache key, which then prefills only what is new; the slot that was used least
+recently is taken over first. So count a slot for each request that runs at once and one for each conversation that
+should be found again. Requests beyond --max-rows wait, in order of arrival; those beyond --max-queue are refused with
+RESOURCE_EXHAUSTED.
+
+Exit status: 0 after SIGINT or SIGTERM; 1 when the model cannot be loaded or the address not be bound; 2 usage."""
+
+_PORT = click.IntRange(0, 65535)
+MAX_COUNT = 1 << 20
+"""Of slots, of a slot's tokens and of requests: beyond what any machine has room for."""
+
+_COUNT = click.IntRange(1, MAX_COUNT)
+
+
+@entry.command(epilog=_EPILOG)
+@click.option(
+    "--model",
+    required=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="A local Hugging Face directory or GGUF file.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=_PORT, default=0, show_default=True, help="0 picks a free port.")
+@click.option(
+    "--backend",
+    default="numpy",
+    show_default=True,
+    help="numpy, or cupy for an NVIDIA GPU; one never stands in for the other.",
+)
+@click.option(
+    "--encoder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A local sentence encoder such as all-MiniLM-L6-v2 (BERT, mean pooling): embeds texts, and puts a semantic "
+    "route beside every answer's awareness, some 10 ms on a CPU for a new request. Without one, texts are embedded "
+    "with the decoder's own states.",
+)
+@click.option(
+    "--slots", type=_COUNT, metavar="N", help="KV slots; default: 64, fewer where full ones would take 8 GiB."
+)
+@click.option(
+    "--slot-tokens",
+    type=_COUNT,
+    metavar="N",
+    help="Tokens of prompt and completion that a slot holds; default: the model's context, 4096 at most on a GPU.",
+)
+@click.option(
+    "--max-rows",
+    type=_COUNT,
+    default=MAX_ROWS,
+    show_default=True,
+    metavar="N",
+    help="Sequences that run at once, one row each in a decode step.",
+)
+@click.option(
+    "--max-queue",
+    type=_COUNT,
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Requests that may wait for a row.",
+)
+@click.option(
+    "--batch-invariant",
+    is_flag=True,
+    help="Compute each sequence the same, bit for bit, whoever runs beside it: steps of one row and chunks of one "
+    "size, which gives up what batching gains on a GPU; numpy computes so anyway.",
+)
+@click.option(
+    "--metrics-port",
+    type=_PORT,
+    metavar="PORT",
+    help="Serve Prometheus metrics on this port of the loopback interface, 0 for a free one; default: off.",
+)
+def main(
+    model: Path, host: str, port: int, max_queue: int, metrics_port: int | None, **settings: Any
+) -> None:
+    """Serve one model over gRPC. Prints one line of JSON with its address when it is ready."""
     metrics_server: MetricsServer | None = None
     try:
-        engine = Engine.load(
-            options.model,
-            backend=options.backend,
-            encoder=options.encoder,
-            slots=options.slots,
-            slot_tokens=options.slot_tokens,
-            max_rows=options.max_rows,
-            batch_invariant=options.batch_invariant,
-        )
-        if options.metrics_port is not None:
+        _log.info("loading the model", extra={"model": str(model), "backend": settings["backend"]})
+        started_s = time.perf_counter()
+        engine = Engine.load(model, **settings)
+        _log.info("the model is loaded", extra={"seconds": time.perf_counter() - started_s})
+        if metrics_port is not None:
             from runtime_svc.metrics import Metrics
 
             metrics = Metrics()
             metrics.watch(engine)
-            metrics_server = metrics.serve(port=options.metrics_port)
-        asyncio.run(
-            serve(
-                engine,
-                host=options.host,
-                port=options.port,
-                max_queue=options.max_queue,
-                metrics_server=metrics_server,
-            )
-        )
-    except TreniError as error:
-        print(error, file=sys.stderr)
-        return 1
+            metrics_server = metrics.serve(port=metrics_port)
+        asyncio.run(serve(engine, host=host, port=port, max_queue=max_queue, metrics_server=metrics_server))
     finally:
         if metrics_server is not None:
             metrics_server.stop()
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m runtime_svc",
-        description="Serves one model over gRPC. Prints one line of JSON with its address when it is ready.",
-        epilog=(
-            "A KV slot holds the keys and values of one sequence. A request takes one while it runs, and leaves it "
-            "behind for the next turn under the same cache key, which then prefills only what is new; the slot that "
-            "was used least recently is taken over first. So count a slot for each request that runs at once and "
-            "one for each conversation that should be found again. Requests beyond --max-rows wait, in order of "
-            "arrival; those beyond --max-queue are refused with RESOURCE_EXHAUSTED."
-        ),
-    )
-    parser.add_argument("--model", required=True, metavar="DIR", help="a local Hugging Face directory")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=0, help="0 picks a free port (default)")
-    parser.add_argument(
-        "--backend",
-        default="numpy",
-        help="numpy, or cupy for an NVIDIA GPU (default: %(default)s); one never stands in for the other",
-    )
-    parser.add_argument(
-        "--encoder",
-        metavar="DIR",
-        help="a local sentence encoder such as all-MiniLM-L6-v2 (BERT, mean pooling): embeds texts, and puts a "
-        "semantic route beside every answer's awareness, some 10 ms on a CPU for a new request (default: none; texts "
-        "are then embedded with the decoder's own states)",
-    )
-    parser.add_argument(
-        "--slots",
-        type=_count,
-        metavar="N",
-        help="KV slots (default: 64, fewer where full ones would take 8 GiB)",
-    )
-    parser.add_argument(
-        "--slot-tokens",
-        type=_count,
-        metavar="N",
-        help="tokens of prompt and completion that a slot holds (default: the model's context, 4096 at most on a GPU)",
-    )
-    parser.add_argument(
-        "--max-rows",
-        type=_count,
-        default=MAX_ROWS,
-        metavar="N",
-        help="sequences that run at once, one row each in a decode step (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-queue",
-        type=int,
-        default=64,
-        metavar="N",
-        help="requests that may wait for a row (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch-invariant",
-        action="store_true",
-        help="compute each sequence the same, bit for bit, whoever runs beside it: steps of one row and chunks of one "
-        "size, which gives up what batching gains on a GPU; numpy computes so anyway",
-    )
-    parser.add_argument(
-        "--metrics-port",
-        type=_port,
-        metavar="PORT",
-        help="serve Prometheus metrics on this port of the loopback interface, 0 for a free one (default: off)",
-    )
-    return parser
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return value
-
-
-def _port(text: str) -> int:
-    if not 0 <= (value := int(text)) <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text}")
-    return value
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main(prog_name="treni-route serve runtime")

@@ -51,7 +51,7 @@ class Completion:
         return self._say(said + self._speech.tag(name))
 
     def finish(self) -> Completed:
-        """All of it."""
+        """The whole completion, read to its end."""
         rest = self._say(self._hear(self._stream.finish()) + self._waiting() + self._speech.finish())
         raw = "".join(self._pieces)
         tags = sorted([*self._tags, *spelled(raw, self._spelled)], key=lambda tag: tag.start)

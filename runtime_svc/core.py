@@ -9,13 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled, unexpected
 from runtime_svc.generation import Generation
-from runtime_svc.validate import check_embed
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2
 
@@ -23,6 +23,10 @@ T = TypeVar("T")
 
 SWITCH_INTERVAL_S = 1e-4
 """A busy engine thread gives up the interpreter this often; Python's default of 5 ms delays every chunk."""
+
+LARGE_BYTES = 8 * 1024
+"""Requests from here on are tokenised beside the engine, so that nobody's next token waits for it; smaller ones are
+tokenised sooner than they could be handed to another thread."""
 
 IDLE_S = 0.05
 """After so long without work the engine prepares for more: what comes next seldom comes while it does."""
@@ -50,6 +54,8 @@ class InferenceCore:
         self._embeddings: deque[_Embedding] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._preparing = 0
+        self._preparers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenise")
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     async def __aenter__(self) -> InferenceCore:
@@ -73,6 +79,7 @@ class InferenceCore:
             for embedding in self._embeddings:
                 embedding.cancel(_shutting_down(definite=not embedding.begun))
             self._changed.notify()
+        self._preparers.shutdown(wait=False, cancel_futures=True)
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
@@ -95,21 +102,37 @@ class InferenceCore:
         with self._changed:
             self._check_room()
             self._generations.add(generation)
-            self.engine.scheduler.submit(generation)
-            self._changed.notify()
+        submitted = False
         try:
+            if request.ByteSize() > LARGE_BYTES:
+                await self._prepare(generation)
+            if not generation.over:
+                with self._changed:
+                    self.engine.scheduler.submit(generation)
+                    submitted = True
+                    self._changed.notify()
             while (chunk := await chunks.next()) is not None:
                 yield chunk
         finally:
             generation.cancel(cancelled())
-            if self.engine.scheduler.withdraw(generation):
+            if self.engine.scheduler.withdraw(generation) or not (submitted or generation.over):
                 generation.fail(cancelled())
             with self._changed:
                 self._generations.discard(generation)
 
+    async def _prepare(self, generation: Generation) -> None:
+        """Tokenises beside the engine, one request at a time; who leaves before his turn costs nothing."""
+        self._preparing += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._preparers, generation.prepare)
+        except Exception as error:
+            generation.fail(error if isinstance(error, TreniError) else unexpected(error))
+        finally:
+            self._preparing -= 1
+
     async def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
-        """See `Engine.embeddings`; bounded with the generations, and raises as `generate` does."""
-        check_embed(request)
+        """The embeddings of the request's texts as `Engine.embeddings` gives them, bounded with the generations."""
+        self.engine.check_embed(request)
         job = _Embedding(self.engine, request)
         with self._changed:
             self._check_room()
@@ -126,7 +149,7 @@ class InferenceCore:
         error: TreniError | None = None
         if self._closing:
             error = _shutting_down(definite=True)
-        elif self.engine.scheduler.overdue + len(self._embeddings) >= self._max_queue:
+        elif self.engine.scheduler.overdue + len(self._embeddings) + self._preparing >= self._max_queue:
             error = TreniError(
                 Code.RESOURCE_EXHAUSTED,
                 "queue_full",

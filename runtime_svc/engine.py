@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime_svc import checkpoint, decoder
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.backends import BACKENDS
+from runtime_svc.backends.numpy import decoder
+from runtime_svc.backends.numpy.runner import NumpyRunner
+from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.errors import cancelled
 from runtime_svc.generation import Generation, Listener
+from runtime_svc.model import open_model
+from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.observer import Observer
 from runtime_svc.route import RouteStage
 from runtime_svc.runner import Runner
-from runtime_svc.runner_numpy import NumpyRunner
 from runtime_svc.scheduler import Scheduler
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from runtime_svc.validate import check_embed, check_generate
+from runtime_svc.weights.digest import sha256
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -35,9 +39,6 @@ SLOTS = 64
 
 MAX_ROWS = 8
 """Sequences that run at once."""
-
-DEVICE_SLOT_TOKENS = 4096
-"""Tokens that a slot on a GPU holds at most, if nobody says otherwise: its memory is taken at the start."""
 
 KV_BUDGET_BYTES = 8 * 1024**3
 """What the slots may take when they are full, if nobody says how many there are."""
@@ -99,49 +100,34 @@ class Engine:
         max_rows: int = MAX_ROWS,
         batch_invariant: bool = False,
     ) -> Engine:
-        """The engine for a local Hugging Face directory.
+        """The engine for a local Hugging Face directory, or a GGUF file.
 
         `encoder` is the directory of a sentence encoder, for embeddings and the semantic route of every answer.
         `slots` KV slots of `slot_tokens` tokens hold what runs and the prefixes that are kept; None chooses by
         memory. `batch_invariant`: see `Scheduler`. Raises `TreniError`: FAILED_PRECONDITION naming file and
-        tensor when the directory is not complete, sound and of a known family, or when the backend is not there.
+        tensor when the model is not complete, sound and of a known architecture, or when the backend is not there.
         No backend stands in for another.
         """
         clock = ColdStart()
         path = Path(directory)
-        if backend not in ("numpy", "cupy"):
-            raise _no_backend(backend, "no such backend")
-        config = checkpoint.read_config(path)
-        tokenizer = Tokenizer(path)
-        template = ChatTemplate(path)
-        template.check(tokenizer.misplaced)
-        if tokenizer.size > config.vocabulary:
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "checkpoint_damaged",
-                expected=f"token ids under the model's vocabulary of {config.vocabulary} in {path}",
-                got=f"a tokenizer with {tokenizer.size}",
-                todo="use the tokenizer that belongs to the weights",
-            )
+        chosen = BACKENDS.get(backend)
+        if chosen is None:
+            raise _no_backend(backend)
+        model = open_model(path)
+        config = model.checkpoint.config
         sentences = None if encoder is None else _load_encoder(encoder)
         clock.host()
         if slot_tokens is None:
-            slot_tokens = config.context_length if backend == "numpy" else DEVICE_SLOT_TOKENS
+            slot_tokens = config.context_length if chosen.slot_tokens is None else chosen.slot_tokens
         capacity = min(slot_tokens, config.context_length)
         if slots is None:
-            slots = _slots_that_fit(config, capacity, element_bytes=4 if backend == "numpy" else 2)
-        runner: Runner
-        if backend == "numpy":
-            runner = NumpyRunner.load(path, config, slots=slots, capacity=capacity, max_rows=max_rows)
-        else:
-            from runtime_svc.cuda.runner import CudaRunner
-
-            runner = CudaRunner.load(path, config, slots=slots, capacity=capacity)
+            slots = _slots_that_fit(config, capacity, element_bytes=chosen.element_bytes)
+        runner = chosen.load(model.checkpoint, slots=slots, capacity=capacity, max_rows=max_rows)
         engine = cls(
             directory=path,
             runner=runner,
-            tokenizer=tokenizer,
-            template=template,
+            tokenizer=model.tokenizer,
+            template=model.template,
             encoder=sentences,
             max_rows=max_rows,
             batch_invariant=batch_invariant,
@@ -161,7 +147,7 @@ class Engine:
             context_length=config.context_length,
             vocabulary=config.vocabulary,
             dtype=runner.stored_dtype,
-            checkpoint_sha256=checkpoint.sha256(self._directory),
+            checkpoint_sha256=sha256(self._directory),
             slots=runner.slots,
             slot_tokens=runner.capacity,
             max_rows=self.scheduler.max_rows,
@@ -198,6 +184,7 @@ class Engine:
         INVALID_ARGUMENT for what can be told without tokenising.
         """
         try:
+            check_counts(request)
             check_generate(request)
         except TreniError as error:
             if self.observer is not None:
@@ -243,9 +230,15 @@ class Engine:
                 while not generation.over:
                     self.scheduler.step()
 
+    def check_embed(self, request: inference_pb2.EmbedRequest) -> None:
+        """Raises INVALID_ARGUMENT for texts that cannot be embedded, and for more than one answer can hold."""
+        check_embed(request)
+        width = self.runner.config.hidden if self._encoder is None else self._encoder.width
+        check_vectors(len(request.texts), width)
+
     def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
         """One unit-length vector per text; see `embeddings`."""
-        check_embed(request)
+        self.check_embed(request)
         return inference_pb2.EmbedResponse(embeddings=self.embeddings(request))
 
     def embeddings(
@@ -304,7 +297,7 @@ class _Heard:
 
 def _slots_that_fit(config: ModelConfig, capacity: int, *, element_bytes: int) -> int:
     """`SLOTS`, or as many as fit `KV_BUDGET_BYTES` when all are full; at least one a row."""
-    slot_bytes = config.layers * 2 * config.kv_heads * config.head_dim * capacity * element_bytes
+    slot_bytes = config.state.slot_bytes(config, capacity, element_bytes)
     return max(MAX_ROWS, min(SLOTS, KV_BUDGET_BYTES // slot_bytes))
 
 
@@ -314,11 +307,11 @@ def _load_encoder(directory: str | Path) -> Encoder:
     return Encoder.load(directory)
 
 
-def _no_backend(backend: str, why: str) -> TreniError:
+def _no_backend(backend: str) -> TreniError:
     return TreniError(
         Code.FAILED_PRECONDITION,
         "backend_unavailable",
-        expected="the backend numpy, or cupy on a machine with an NVIDIA GPU",
-        got=f"{backend!r}: {why}",
+        expected=f"one of the backends {', '.join(BACKENDS)}",
+        got=f"{backend!r}: no such backend",
         todo="start the runtime with --backend numpy, or install the cupy extra on a machine with a GPU",
     )

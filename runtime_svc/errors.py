@@ -29,8 +29,19 @@ def damaged(file: Path, what: str, *, expected: str, got: str) -> TreniError:
     )
 
 
+def pointer(file: Path) -> TreniError:
+    """A checkpoint was cloned without the contents of its large files."""
+    return TreniError(
+        Code.FAILED_PRECONDITION,
+        "checkpoint_missing",
+        expected=f"the content of {file}",
+        got="a Git LFS pointer to it",
+        todo=f"run `git lfs pull` in {file.parent}, or download the file itself",
+    )
+
+
 def unsupported(
-    file: Path, *, expected: str, got: str, todo: str = "use a Qwen2.5 or Qwen3 dense checkpoint"
+    file: Path, *, expected: str, got: str, todo: str = "use a dense Llama, Qwen2.5 or Qwen3 checkpoint"
 ) -> TreniError:
     """A checkpoint asks for something this engine does not do."""
     return TreniError(

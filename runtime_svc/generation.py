@@ -31,7 +31,7 @@ class Listener(Protocol):
         """The answer is complete; `rest` is the text that was not told yet."""
 
     def fail(self, error: TreniError) -> None:
-        """There will be no answer."""
+        """The generation ended without an answer, by this error."""
 
 
 class Generation:
@@ -67,6 +67,7 @@ class Generation:
         self._stamp = stamp
         self._listener = listener
         self._observer = observer
+        self._prompt: list[int] | None = None
         self._tokenizer = tokenizer
         self._completion = Completion(tokenizer, thinking=False)
         self._prompt_tokens = 0
@@ -74,18 +75,28 @@ class Generation:
         self._tokens: list[Sampled] = []
 
     def cancel(self, reason: TreniError) -> None:
-        """From any thread: stop before the next step, and tell the listener the reason. The first counts."""
+        """Stops before the next step, from any thread, and tells the listener the reason. The first counts."""
         if self.cancelled is None:
             self.cancelled = reason
+
+    def prepare(self) -> None:
+        """On any thread, before it is submitted: renders and tokenises what would else wait for `begin`.
+
+        Raises `TreniError` to refuse the request.
+        """
+        before_s = time.perf_counter()
+        tokens = self._prompt = self._tokenize(self._request)
+        self._completion = Completion(self._tokenizer, thinking=self._tokenizer.opens_thought(tokens))
+        self.stages.since("tokenize_s", before_s)
 
     def begin(self) -> Prompt:
         """The prompt, and how many tokens may follow it."""
         self.begun = True
-        before_s = time.perf_counter()
-        tokens = self._tokenize(self._request)
+        if self._prompt is None:
+            self.prepare()
+        assert self._prompt is not None
+        tokens = self._prompt
         self._prompt_tokens = len(tokens)
-        self._completion = Completion(self._tokenizer, thinking=self._tokenizer.opens_thought(tokens))
-        self.stages.since("tokenize_s", before_s)
         if self._route is not None:
             before_s = time.perf_counter()
             self._routed = self._route(self._request)
@@ -111,7 +122,7 @@ class Generation:
             self._listener.text(text)
 
     def end(self, reason: str, *, reused: int) -> None:
-        """Sums up."""
+        """Sums the generation up and tells the listener."""
         before_s = time.perf_counter()
         completed = self._completion.finish()
         parsed = parse_blocks(completed.reading.blocks)

@@ -75,25 +75,30 @@ class PunctualTools:
         return await _in_time(self._tools.call(request, call), call.deadline, TOOL_HOP)
 
 
+def own_tools(registry: Registry, wrap: Callable[[ToolPort], ToolPort] | None = None) -> ToolPort:
+    """The tools of this process, as its own agent calls them.
+
+    `wrap` puts something of the caller's around them, within reach of the policy's timeout. The caller keeps `registry`
+    and closes it.
+    """
+    tools: ToolPort = RegistryTools(registry, BoundedPool(workers=WORKERS, queue=QUEUE))
+    return PunctualTools(tools if wrap is None else wrap(tools))
+
+
 def add_internal_agent(
     server: grpc.aio.Server,
     core: InferenceCore,
-    registry: Registry,
+    tools: ToolPort,
     policy: Policy,
+    *,
+    arm: str = "internal",
     annotate: Annotate | None = None,
-    wrap_tools: Callable[[ToolPort], ToolPort] | None = None,
 ) -> str:
-    """Adds the internal arm to a server that has not started; the service's full name.
+    """Adds an agent over the engine of this process to a server that has not started; the service's full name.
 
-    `wrap_tools` puts something of the caller's around the tools, within reach of the policy's timeout. The
-    caller keeps `core` and `registry`, and closes them.
+    With `own_tools` it is the internal arm; `arm` names it in records. The caller keeps `core` and closes it.
     """
-    tools: ToolPort = RegistryTools(registry, BoundedPool(workers=WORKERS, queue=QUEUE))
-    if wrap_tools is not None:
-        tools = wrap_tools(tools)
-    servicer = AgentServicer(
-        arm="internal", model=CoreModel(core), tools=PunctualTools(tools), policy=policy, annotate=annotate
-    )
+    servicer = AgentServicer(arm=arm, model=CoreModel(core), tools=tools, policy=policy, annotate=annotate)
     return add_to(server, servicer)
 
 

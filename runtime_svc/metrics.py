@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from runtime_svc.stages import STAGES
 from treni.errors import Code, TreniError
+from treni.serving import not_bound
 from treni.v1 import inference_pb2
 
 if TYPE_CHECKING:
@@ -121,13 +122,7 @@ class Metrics:
         try:
             server, thread = start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
-            raise TreniError(
-                Code.UNAVAILABLE,
-                "address_not_bound",
-                expected=f"{host}:{port} to be free",
-                got=str(error),
-                todo="use another port, or 0 for any free one",
-            ) from error
+            raise not_bound(host, port, str(error)) from error
         return MetricsServer(server, thread, f"http://{host}:{server.server_port}/metrics")
 
     def _gauge(self, name: str, text: str) -> Gauge:

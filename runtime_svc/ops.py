@@ -1,8 +1,9 @@
 """The decoder's work in fused steps, each writing into buffers it is given.
 
-`ops_numpy.NumpyOps` is the reference, passed to `decoder.Decoder`. The same steps in the same order stand beside it
-in `cuda/ops.py`, for device memory and bf16 weights; what both backends answer to is `runner.Runner`. All values here
-are float32. Shapes: T rows (tokens) at once, H heads and K key-value heads of D elements, G = H / K heads in a group.
+`NumpyOps` is the reference, passed to `Decoder`. The same steps in the same order stand beside it in
+`backends/cuda/ops.py`, for device memory and bf16 weights; what both backends answer to is `runner.Runner`. All
+values here are float32. Shapes: T rows (tokens) at once, H heads and K key-value heads of D elements, G = H / K heads
+in a group.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Sampled:
 
 
 class Ops(Protocol):
-    """The fused steps of a decoder of the Qwen2.5 / Qwen3 family on one device."""
+    """The fused steps of a Llama-like decoder on one device."""
 
     @property
     def backend(self) -> str:
-        """Its name in every record."""
+        """The name of the backend in every record."""
 
     @property
     def device(self) -> str:

@@ -1,6 +1,6 @@
 """What the scheduler needs of a model on a device: KV slots, prefill, and decode steps over rows of slots.
 
-`runner_numpy.NumpyRunner` and `cuda.runner.CudaRunner` implement it; nothing above knows which one runs.
+`NumpyRunner` and `CudaRunner` of `runtime_svc.backends` implement it; nothing above knows which one runs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Sampled, SamplingParams
 
 
@@ -48,7 +48,7 @@ class Runner(Protocol):
 
     @property
     def backend(self) -> str:
-        """Its name in every record: "numpy" or "cupy"."""
+        """The name of the backend in every record: "numpy" or "cupy"."""
 
     @property
     def device(self) -> str:
@@ -96,8 +96,9 @@ class Runner(Protocol):
     ) -> Sampled | None:
         """Puts `tokens` (at least one) into the slot at positions `start`..; draws token 0 from the last logits.
 
-        With `params` None nothing is drawn. `check` is called before every chunk, and stops the work by raising;
-        the slot's first `start` positions are then as they were. Overwrites what the slot held from `start` on.
+        `start` is a length that the slot's state can go on from (`config.state`). With `params` None nothing is
+        drawn. `check` is called before every chunk, and stops the work by raising: the state has then read some of
+        the tokens, or none. Overwrites what the slot held from `start` on.
         Raises `TreniError` (INTERNAL, "logits_not_finite") when the model yields NaN or infinity.
         """
 
@@ -105,7 +106,7 @@ class Runner(Protocol):
         """Starts one decode step over 1..max_rows rows of different slots."""
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
-        """Copies the KV of positions 0..length from one slot to another."""
+        """Copies the state after `length` tokens from one slot, which can go on from there, to another."""
 
     def prepare(self) -> bool:
         """Does some milliseconds of work that a later prefill would else have to do; whether more is left."""

@@ -41,16 +41,16 @@ class Work(Protocol):
         """Why nobody wants it any longer; None while somebody does."""
 
     def begin(self) -> Prompt:
-        """It is admitted. Raises `TreniError` to refuse itself."""
+        """The prompt of the work, which is admitted now. Raises `TreniError` to refuse itself."""
 
     def token(self, token: Sampled, *, last: bool) -> None:
-        """Its next token; the `last` one ends the model's turn and is no text."""
+        """The work's next token is there; the `last` one ends the model's turn and is no text."""
 
     def end(self, reason: str, *, reused: int) -> None:
-        """It is complete: "stop" or "length". `reused` prompt tokens were not computed."""
+        """The work is complete: "stop" or "length". `reused` prompt tokens were not computed."""
 
     def fail(self, error: TreniError) -> None:
-        """It is over without an answer."""
+        """The work is over without an answer."""
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -104,7 +104,7 @@ class Scheduler:
         observer: Observer | None = None,
     ) -> None:
         self.runner = runner
-        self.slots = SlotTable(runner.slots)
+        self.slots = SlotTable(runner.slots, runner.config.state)
         self._eos_ids = runner.config.eos_ids
         rows = runner.max_rows if max_rows is None else min(max_rows, runner.max_rows)
         self.max_rows = min(rows, runner.slots)
@@ -172,7 +172,7 @@ class Scheduler:
             while self._in_flight:
                 with suppress(Exception):
                     self._in_flight.popleft().pending.wait()
-            self.slots = SlotTable(self.runner.slots)
+            self.slots = SlotTable(self.runner.slots, self.runner.config.state)
             for sequence in running:
                 sequence.work.fail(error)
 
@@ -190,7 +190,7 @@ class Scheduler:
             work = self._waiting.popleft()
         except IndexError:  # withdrawn just now
             return
-        work.stages.since("queue_s", work.stages.arrived_s)
+        work.stages.admitted()
         try:
             if work.cancelled is not None:
                 raise work.cancelled
@@ -242,6 +242,7 @@ class Scheduler:
                 sequence.slot, tokens, start, prompt.params if complete else None, check
             )
         except Exception as error:
+            self.slots.advanced(sequence.slot, len(tokens))
             self._fail(sequence, _typed(error), forget=work.cancelled is None)
             return
         spent_s, sampled_s = time.perf_counter() - before_s, self.runner.sampling_s - sampling_s
@@ -336,6 +337,7 @@ class Scheduler:
                 self._fail(sequence, logits_not_finite(), forget=True)
             elif sequence.ended:
                 sequence.drawn += 1
+                self.slots.advanced(sequence.slot, 1)
                 self._free(sequence)
             else:
                 self.slots.append(sequence.slot, (sequence.last,))

@@ -10,7 +10,7 @@ import grpc
 
 from runtime_svc.core import InferenceCore
 from treni import serving
-from treni.errors import Code, TreniError, abort
+from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,13 +28,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateChunk]:
         """Streams the chunks. A client that goes away, or a deadline that passes, cancels the generation."""
+        _check_deadline(context)
         chunks = self._core.generate(request)
         try:
-            _check_deadline(context)
             async for chunk in chunks:
                 yield chunk
-        except TreniError as error:
-            await abort(context, error)
         finally:
             # gRPC cancels this handler in the middle of a yield; the core must hear of it now, not at the
             # garbage collector's convenience.
@@ -44,11 +42,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, request: inference_pb2.EmbedRequest, context: Context
     ) -> inference_pb2.EmbedResponse:
         """Embeds the texts."""
-        try:
-            _check_deadline(context)
-            return await self._core.embed(request)
-        except TreniError as error:
-            await abort(context, error)
+        _check_deadline(context)
+        return await self._core.embed(request)
 
     async def Info(self, request: inference_pb2.InfoRequest, context: Context) -> inference_pb2.InfoResponse:
         """Says what runs here. The first call reads the whole checkpoint, on another thread."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from runtime_svc.models.architecture import State
+
 BLOCK = 16
 """Tokens to a link of the hash chain: how finely prefixes are looked up, and how finely they are copied."""
 
@@ -30,12 +32,19 @@ class Placement:
 class _Slot:
     """What one slot holds: `tokens` in order, and `chain`, the digest of the key and then one for each full block.
 
-    Both are empty when nobody may reuse it.
+    Both are empty when nobody may reuse it. `beyond` counts tokens that the state has read after those, and nobody
+    remembers.
     """
 
     busy: bool = False
     tokens: list[int] = field(default_factory=list)
     chain: list[bytes] = field(default_factory=list)
+    beyond: int = 0
+
+    @property
+    def read(self) -> int:
+        """Tokens that the state has read."""
+        return len(self.tokens) + self.beyond
 
 
 class SlotTable:
@@ -45,9 +54,13 @@ class SlotTable:
     before and a block of `BLOCK` tokens. Equal links therefore mean the same key and the same tokens up to there,
     and a sequence under one key never finds another key's. The key "" has no chain: it reuses nothing, and
     nothing of it is reused.
+
+    How much of what is found can be gone on from is asked of the kind of `state`, which need not be one that can be
+    cut anywhere.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, state: State) -> None:
+        self._state = state
         self._slots = [_Slot() for _ in range(count)]
         self._idle: OrderedDict[int, None] = OrderedDict.fromkeys(range(count))  # least recently used first
         self._holders: dict[bytes, set[int]] = {}
@@ -65,8 +78,8 @@ class SlotTable:
         """Gives a sequence a slot, where the longest known prefix of its prompt costs least. One must be idle.
 
         At least one prompt token is left to compute: its logits are what the next token is drawn from. An idle
-        slot is taken over in place, to the token, and what it held beyond is forgotten. Where a busy one has
-        more, whole blocks are to be copied from it into the idle slot that was used least recently.
+        slot is taken over in place, as far as its state can go on from, and what it held beyond is forgotten. Where
+        a busy one has more, whole blocks are to be copied from it into the idle slot that was used least recently.
         """
         usable = prompt[: len(prompt) - 1]
         chain = list(_chain(key, usable)) if key else []
@@ -96,6 +109,10 @@ class SlotTable:
             end = len(held.chain) * BLOCK
             self._link(slot, _next(held.chain[-1], held.tokens[end - BLOCK : end]))
 
+    def advanced(self, slot: int, count: int) -> None:
+        """The slot's state has read, or may have read, `count` tokens that are not to be remembered."""
+        self._slots[slot].beyond += count
+
     def release(self, slot: int, *, forget: bool = False) -> None:
         """The owner is done. With `forget` nobody may reuse what the slot holds."""
         held = self._slots[slot]
@@ -109,31 +126,39 @@ class SlotTable:
 
     def _longest_idle(self, chain: Sequence[bytes], prompt: Sequence[int]) -> tuple[int | None, int]:
         """The idle slot with the longest common prefix, and its tokens; of equals, the one that holds least beyond."""
+        best: tuple[int, int, int] | None = None
         for depth in reversed(range(len(chain))):
             start = depth * BLOCK
-            best: tuple[int, int, int] | None = None
             for slot in self._holders.get(chain[depth], ()):
                 held = self._slots[slot]
                 if not held.busy:
-                    length = start + common_prefix(held.tokens[start:], prompt[start:])
+                    shared = start + common_prefix(held.tokens[start:], prompt[start:])
+                    length = self._state.resumable(held.read, shared)
                     candidate = (length, -len(held.tokens), slot)
                     best = candidate if best is None else max(best, candidate)
-            if best is not None:
+            if best is not None and best[0] >= start:  # who is not found before a smaller depth shares less
                 return best[2], best[0]
         return None, 0
 
     def _longest_busy(self, chain: Sequence[bytes]) -> tuple[int | None, int]:
-        """A busy slot that shares the most whole blocks, and how many tokens those are."""
+        """The busy slot of whose whole blocks in common most can be gone on from, and how many tokens those are."""
+        best: tuple[int, int] | None = None
         for depth in reversed(range(1, len(chain))):
             for slot in self._holders.get(chain[depth], ()):
-                if self._slots[slot].busy:
-                    return slot, depth * BLOCK
-        return None, 0
+                held = self._slots[slot]
+                if held.busy:
+                    # Its state is one token further than is known here, at least, when it is copied.
+                    length = self._state.resumable(held.read + 1, depth * BLOCK)
+                    best = (length, slot) if best is None else max(best, (length, slot))
+            if best is not None and best[0] >= (depth - 1) * BLOCK:
+                break
+        return (None, 0) if best is None or best[0] == 0 else (best[1], best[0])
 
     def _keep(self, slot: int, length: int, chain: Sequence[bytes]) -> None:
         """Shortens what the slot holds to `length` tokens, all of them of the prompt that has this chain."""
         held = self._slots[slot]
         del held.tokens[length:]
+        held.beyond = 0
         blocks = length // BLOCK
         self._unlink(slot, blocks + 1)
         for digest in chain[len(held.chain) : blocks + 1]:
@@ -141,6 +166,7 @@ class SlotTable:
 
     def _forget(self, slot: int) -> None:
         self._slots[slot].tokens.clear()
+        self._slots[slot].beyond = 0
         self._unlink(slot, 0)
 
     def _link(self, slot: int, digest: bytes) -> None:

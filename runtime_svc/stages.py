@@ -47,6 +47,10 @@ class Stages:
         """Gives the time from `before_s` until now to one of `STAGES`."""
         setattr(self, stage, getattr(self, stage) + time.perf_counter() - before_s)
 
+    def admitted(self) -> None:
+        """Gives the time since the arrival to `queue_s`, but for what was used to tokenise before."""
+        self.queue_s += time.perf_counter() - self.arrived_s - self.tokenize_s
+
     def token(self) -> None:
         """A token is there."""
         self._tokens_at_s.append(time.perf_counter())

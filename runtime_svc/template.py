@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from runtime_svc.added_tokens import NAMED, content_of, listed, read_settings
+from runtime_svc.directory import refuse_pointer
 from runtime_svc.errors import damaged, missing, unsupported
 from runtime_svc.jinja import Arguments, environment
 from runtime_svc.provenance import SPOKEN, Traced, written
@@ -203,6 +204,7 @@ def _sources(directory: Path, settings: Path, config: Mapping[str, Any]) -> dict
 
 
 def _text(path: Path) -> str:
+    refuse_pointer(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

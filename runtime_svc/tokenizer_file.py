@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from runtime_svc.directory import refuse_pointer
 from runtime_svc.errors import damaged, missing
 
 _PROBE = "A probe: é, 漢, 😀 1/2\n"
@@ -23,8 +24,10 @@ class TokenizerFile:
 
     def __init__(self, path: Path, content: str | None = None) -> None:
         self.path = path if content is not None else path / "tokenizer.json"
-        if content is None and not self.path.is_file():
-            raise missing(path, "tokenizer.json")
+        if content is None:
+            if not self.path.is_file():
+                raise missing(path, "tokenizer.json")
+            refuse_pointer(self.path)
         with self._errors():
             if content is None:
                 self.library = Tokenizer.from_file(str(self.path))
@@ -42,7 +45,9 @@ class TokenizerFile:
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of the text, whole."""
         with self._errors():
-            ids: list[int] = self.library.encode(text, add_special_tokens=add_special_tokens).ids
+            # As a batch of one, since that lets other threads run: a long text takes half a second.
+            (encoded,) = self.library.encode_batch([text], add_special_tokens=add_special_tokens)
+        ids: list[int] = encoded.ids
         return ids
 
     @contextmanager

@@ -11,7 +11,7 @@ from treni.errors import invalid_argument
 from treni.v1 import common_pb2, inference_pb2
 
 MAX_TEXT_BYTES = 64 * 1024
-"""Of messages and tools together, in UTF-8: refused before any of it is tokenised."""
+"""The size limit of messages and tools together, in UTF-8: refused before any of it is tokenised."""
 
 MAX_EMBED_TEXTS = 256
 

@@ -9,26 +9,27 @@ import click
 
 from tools_svc.protocol import ToolsConfig
 from tools_svc.server import start
-from treni import serving
+from treni import entry, serving
 
 
-@click.command()
+@entry.command()
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1; 0 picks a free one."
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--ledger",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
-def main(port: int, ledger: Path) -> None:
-    """Serve the tools; print one JSON line with the address when ready."""
-    asyncio.run(_serve(port, ledger))
+def main(host: str, port: int, ledger: Path) -> None:
+    """Serve the tools. Prints one line of JSON with the address when it is ready."""
+    asyncio.run(_serve(host, port, ledger))
 
 
-async def _serve(port: int, ledger: Path) -> None:
-    server = await start(ToolsConfig(ledger_path=ledger), port=port)
+async def _serve(host: str, port: int, ledger: Path) -> None:
+    server = await start(ToolsConfig(ledger_path=ledger), host=host, port=port)
     try:
         await serving.until_told_to_stop({"service": "tools", "address": server.address})
     finally:
@@ -36,4 +37,4 @@ async def _serve(port: int, ledger: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="treni-route serve tools")

@@ -27,8 +27,8 @@ COLUMNS = ("name", "country", "population", "founded", "river")
 MAX_ROWS = 100
 MAX_RESULT_CHARS = 16_384
 TIME_LIMIT_S = 1.0
-"""Of the processor's time, so that what is answered does not depend on who else uses the machine; a caller who waits
-less long than that is refused sooner."""
+"""The limit of processor time, so that what is answered does not depend on who else uses the machine. A caller
+who waits less long than that is refused sooner."""
 
 SPEC = make_spec(
     name="facts_sql",

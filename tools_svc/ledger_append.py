@@ -15,12 +15,13 @@ from tools_svc.protocol import CallInfo, LedgerSync, Tool, ToolEntry, ToolOutput
 from tools_svc.suggest import clip, did_you_mean
 from treni.errors import Code, TreniError, invalid_argument
 from treni.folding import nfc
+from treni.storage import DISK_FULL
 from treni.v1.common_pb2 import ToolSpec
 
 MAX_AMOUNT = 1_000_000_000
 _SYNCHRONOUS: dict[LedgerSync, str] = {"disk": "FULL", "process": "NORMAL"}
 LOCK_WAIT_S = 60.0
-"""For a writer that hangs, not for one that is slow: SQLite lets waiters try in no order, so that some wait long."""
+"""The limit for a writer that hangs: SQLite lets waiters try in no order, so that some wait long."""
 
 SPEC = make_spec(
     name="ledger_append",
@@ -71,6 +72,8 @@ class LedgerAppend(Tool):
         try:
             self._database = _open(path, sync)
         except sqlite3.Error as error:
+            if isinstance(error, sqlite3.OperationalError) and _has_no_room(error):
+                raise _not_taken(error) from error
             raise TreniError(
                 Code.FAILED_PRECONDITION,
                 "ledger_not_opened",
@@ -90,7 +93,7 @@ class LedgerAppend(Tool):
         A known idempotency key with the same arguments writes nothing and is marked as replayed. Raises
         INVALID_ARGUMENT for an unknown account or an amount out of bounds, ALREADY_EXISTS for a known key with
         other arguments, UNAVAILABLE (definite) when the file stays locked for `LOCK_WAIT_S`, or for as long as the
-        caller waits.
+        caller waits, RESOURCE_EXHAUSTED (`disk_full`) when the disk does not take the entry.
         """
         account, amount = nfc(arguments["account"]), arguments["amount"]
         self._check(account, amount)
@@ -129,6 +132,8 @@ class LedgerAppend(Tool):
             self._database.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
             self._database.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
+            if _has_no_room(error):
+                raise _not_taken(error) from error
             raise _locked(wait_s, clip(str(error))) from error
         try:
             replayed = self._is_known(account, amount, info.idempotency_key)
@@ -139,9 +144,11 @@ class LedgerAppend(Tool):
                     (info.run_id, info.task_id, info.attempt, info.idempotency_key, account, amount),
                 )
             self._database.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and _has_no_room(error):
+                raise _not_taken(error) from error
             raise
         return replayed
 
@@ -172,6 +179,24 @@ def _locked(wait_s: float, got: str) -> TreniError:
         got=got,
         todo="retry",
         definite=True,
+    )
+
+
+def _has_no_room(error: sqlite3.OperationalError) -> bool:
+    """Whether the disk did not take what was to be written: a limit on a file's size comes as a failed write."""
+    return (
+        error.sqlite_errorcode == sqlite3.SQLITE_FULL or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR
+    )
+
+
+def _not_taken(error: sqlite3.OperationalError) -> TreniError:
+    return TreniError(
+        Code.RESOURCE_EXHAUSTED,
+        DISK_FULL,
+        expected="the disk to take what the ledger writes",
+        got=clip(str(error)),
+        todo="free disk space, or lift the limit",
+        definite=error.sqlite_errorcode == sqlite3.SQLITE_FULL,
     )
 
 

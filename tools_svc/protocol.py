@@ -33,7 +33,7 @@ class ToolsConfig:
 
 
 WORK_SHARE = 0.8
-"""Of the time that its caller still waits, a tool uses so much: then it says that it was not enough, and is heard."""
+"""The share of the time its caller still waits that a tool uses: then it says that it was not enough, and is heard."""
 
 
 class Caller:

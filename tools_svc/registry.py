@@ -11,18 +11,20 @@ from tools_svc import calculator, facts_sql, ledger_append, notes_search
 from tools_svc.arguments import ArgumentsCheck
 from tools_svc.protocol import Caller, CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, to_json
 from tools_svc.suggest import clip, did_you_mean
+from treni import plugins
 from treni.errors import Code, TreniError, invalid_argument, unforeseen
 from treni.limits import TOOL_RESULT
 from treni.v1.common_pb2 import ToolSpec
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
 
-ENTRIES: tuple[ToolEntry, ...] = (
-    calculator.ENTRY,
-    facts_sql.ENTRY,
-    notes_search.ENTRY,
-    ledger_append.ENTRY,
+TOOLS: plugins.Plugins[ToolEntry] = plugins.Plugins(
+    "treni_route.tools",
+    ToolEntry,
+    lambda entry: entry.spec.name,
+    (calculator.ENTRY, facts_sql.ENTRY, notes_search.ENTRY, ledger_append.ENTRY),
 )
-"""Every tool there is, in the order in which they are listed."""
+"""Every tool there is by name, in the order in which they are listed. A package adds one by an entry point of this
+group that loads its `ToolEntry`."""
 
 MAX_ID_CHARS = 256
 
@@ -31,12 +33,39 @@ _log = logging.getLogger(__name__)
 
 def tool_specs() -> tuple[ToolSpec, ...]:
     """The specs of every tool there is, without building any."""
-    return tuple(entry.spec for entry in ENTRIES)
+    return tuple(entry.spec for entry in TOOLS.values())
 
 
 def build_registry(config: ToolsConfig) -> Registry:
-    """A registry of every tool there is, built from the config."""
-    return Registry(entry.build(config) for entry in ENTRIES)
+    """A registry of every tool there is, built from the config.
+
+    Raises FAILED_PRECONDITION (`tool_unbuildable`) for a tool that cannot be built; then none is left open.
+    """
+    tools: list[Tool] = []
+    try:
+        for name, entry in TOOLS.items():
+            tools.append(_built(name, entry, config))
+        return Registry(tools)
+    except TreniError:
+        for tool in tools:
+            tool.close()
+        raise
+
+
+def _built(name: str, entry: ToolEntry, config: ToolsConfig) -> Tool:
+    try:
+        ArgumentsCheck(entry.spec)
+        return entry.build(config)
+    except TreniError:
+        raise
+    except Exception as error:  # a tool may be any package's
+        raise TreniError(
+            Code.FAILED_PRECONDITION,
+            "tool_unbuildable",
+            expected=f"the tool {name} to be built",
+            got=clip(f"{type(error).__name__}: {error}"),
+            todo="mend or uninstall the package that adds it",
+        ) from error
 
 
 class Registry:
@@ -128,7 +157,6 @@ def _too_large(size: int, spec: ToolSpec) -> TreniError:
     """Of a tool that only looks things up, the model may ask for less; what another did cannot be taken back."""
     error = TOOL_RESULT.exceeded(f"{size} of {spec.name}")
     if not spec.has_side_effects:
-        error.code = Code.OUT_OF_RANGE
         return error
     return TreniError(
         Code.DATA_LOSS,

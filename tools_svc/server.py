@@ -12,7 +12,7 @@ from tools_svc.pool import BoundedPool
 from tools_svc.protocol import ToolsConfig
 from tools_svc.registry import Registry, build_registry
 from treni import serving
-from treni.errors import TreniError, abort
+from treni.errors import TreniError
 from treni.limits import TOOL_REQUEST
 from treni.v1 import tools_pb2, tools_pb2_grpc
 
@@ -33,17 +33,14 @@ class ToolServicer(tools_pb2_grpc.ToolServiceServicer):
     async def List(
         self, request: tools_pb2.ListToolsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> tools_pb2.ListToolsResponse:
-        """Every tool."""
+        """The specs of every tool."""
         return tools_pb2.ListToolsResponse(tools=self._registry.specs())
 
     async def Call(
         self, request: tools_pb2.CallToolRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> tools_pb2.CallToolResponse:
-        """One tool's result; a refusal travels as a status with an `ErrorDetail`."""
-        try:
-            return await call_tool(self._registry, self._pool, request, deadline_s=context.time_remaining())
-        except TreniError as error:
-            await abort(context, error)
+        """One tool's result. Raises what `call_tool` raises."""
+        return await call_tool(self._registry, self._pool, request, deadline_s=context.time_remaining())
 
 
 async def call_tool(

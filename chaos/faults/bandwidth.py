@@ -19,14 +19,14 @@ class Bandwidth(FaultKind):
     rate_kb_s: int = Field(ge=1, le=MAX_COUNT, description="Kilobytes per second.")
 
     def ending(self, struck: Struck) -> Ending:
-        """Answered: the answer's size is not known before the run, and a timeout a finding.
+        """The answer, later by its bytes: how many is not known before the run, so that a timeout is a finding.
 
         Toxiproxy waits a millisecond for each `rate_kb_s` bytes.
         """
         return answered(least_s=struck.answer_bytes / self.rate_kb_s / 1000, struck=struck)
 
     def on_hop(self) -> Lane:
-        """Slowed by the proxy, on the answer's way."""
+        """The lane on which the proxy lets the answer's bytes through at that rate."""
         return Lane(
             toxics=(Toxic(type="bandwidth", stream="downstream", attributes={"rate": self.rate_kb_s}),)
         )

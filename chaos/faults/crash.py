@@ -21,9 +21,9 @@ class Crash(HostFault):
     kills_host: ClassVar[bool] = True
 
     def ending(self, struck: Struck) -> Ending:
-        """A broken connection at the tool hop; where there is none, the loop and its record die too."""
+        """The broken connection at the tool hop; where there is none, the loop and its record die too."""
         return lost(Code.UNAVAILABLE.name, self.name, struck, tool_runs=False, caller_dies=struck.in_process)
 
     async def strike(self) -> None:
-        """SIGKILL to this process: it does nothing else any more."""
+        """Sends SIGKILL to this process, which does nothing else any more."""
         os.kill(os.getpid(), signal.SIGKILL)

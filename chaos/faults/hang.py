@@ -28,7 +28,7 @@ class Hang(HostFault):
     )
 
     def ending(self, struck: Struck) -> Ending:
-        """Late, or the timeout where the hang alone uses that up; the tool runs only where the caller still waits.
+        """The late answer, or the timeout where the hang alone uses that up and no tool runs any more.
 
         In the caller's own process a hang also stops the clock that would end the attempt.
         """
@@ -38,12 +38,12 @@ class Hang(HostFault):
         return answered(least_s=held_s, struck=struck)
 
     async def strike(self) -> None:
-        """A native call that keeps the interpreter lock."""
+        """Makes a native call that keeps the interpreter lock."""
         await asyncio.to_thread(hold_interpreter, self.standstill_s)
 
     @property
     def standstill_s(self) -> float:
-        """All of its duration."""
+        """Seconds for which it keeps the interpreter lock."""
         return self.duration_ms / 1000
 
 

@@ -31,21 +31,21 @@ class Hog(HostFault):
     )
 
     def ending(self, struck: Struck) -> Ending:
-        """Late: by how much more depends on the machine, and a timeout is a finding."""
+        """The late answer: how much later than planned depends on the machine, and a timeout is a finding."""
         return answered(least_s=self.standstill_s, struck=struck)
 
     async def strike(self) -> None:
-        """All cores and the memory for a while. The interpreter stays free: others are slowed, not stopped."""
+        """Takes all cores and the memory for a while; with the interpreter free, others are slowed, not stopped."""
         await asyncio.to_thread(hog, self.standstill_s, memory_mb=self.memory_mb)
 
     @property
     def standstill_s(self) -> float:
-        """All of its duration."""
+        """Seconds for which it keeps the cores busy."""
         return self.duration_ms / 1000
 
     @property
     def held_mb(self) -> int:
-        """What it touches."""
+        """MiB that it touches and gives back."""
         return self.memory_mb
 
 

@@ -29,14 +29,14 @@ class HostFault(FaultKind):
 
     @abstractmethod
     async def strike(self) -> None:
-        """Does it to this process; comes back when that is over, from a crash never.
+        """Harms this process as the kind says, and returns when that is over, from a crash never.
 
         A caller that is cancelled meanwhile leaves at once, but what began goes on to its end: nobody can stop a native
         call.
         """
 
     async def at_tool(self, call: CallUnderFault) -> Any:
-        """Struck first, then the tool."""
+        """Harms the host, then runs the tool."""
         await self.strike()
         return await call.run()
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from treni.errors import Code, TreniError, invalid_argument
 
 Site: TypeAlias = Literal["hop", "tool"]
-Hop: TypeAlias = Literal["tool", "model"]
+Hop: TypeAlias = Literal["tool", "model", "agent"]
+"""The calls that a fault can strike: a tool's or the model's by the loop, and the client's of the agent itself."""
 Outcome: TypeAlias = Literal["ok", "fail", "unknown"]
 
 MAX_COUNT = 10**9
@@ -31,11 +32,11 @@ class Key:
     """How a profile writes a field: under another `name`, and as a duration where `per_second` is given.
 
     `per_second` is how many of the field's units a second has: 1,000 for a field in milliseconds, which a profile then
-    writes as "250ms". Put it in the field's `Annotated`.
+    writes as "250ms" (no "0.5ms": it counts whole ones). Put it in the field's `Annotated`.
     """
 
     name: str
-    per_second: int | None = None
+    per_second: Literal[1, 1000, 1_000_000] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,7 @@ class Toxic:
 
     @property
     def name(self) -> str:
-        """Its name within a proxy."""
+        """The name of the toxic within its proxy."""
         return f"{self.type}_{self.stream}"
 
 
@@ -159,7 +160,7 @@ class FaultKind(BaseModel, ABC):
 
     @classmethod
     def keys(cls) -> dict[str, tuple[str, Key]]:
-        """Its keys in a profile: each with the field that it sets, and how it is written."""
+        """The keys of its rule in a profile, each with the field that it sets and how it is written."""
         found = {}
         for field, info in cls.model_fields.items():
             key = next((one for one in info.metadata if isinstance(one, Key)), Key(name=field))
@@ -168,10 +169,13 @@ class FaultKind(BaseModel, ABC):
 
     @abstractmethod
     def ending(self, struck: Struck) -> Ending:
-        """How the attempt ends. Pure."""
+        """What comes of the attempt: a pure function of both."""
 
     def on_hop(self) -> Lane | Refusal:
-        """Who delivers it on a hop, and how. Raises INVALID_ARGUMENT for a kind that only acts at a tool."""
+        """The lane or the refusal that delivers it on a hop.
+
+        Raises INVALID_ARGUMENT for a kind that only acts at a tool.
+        """
         raise invalid_argument(
             "fault_site", expected="a kind that can act on a hop", got=self.name, todo='use site = "tool"'
         )
@@ -184,15 +188,15 @@ class FaultKind(BaseModel, ABC):
 
     @property
     def standstill_s(self) -> float:
-        """How many seconds it keeps the tool's host from its work while that lives."""
+        """Seconds for which it keeps the tool's host from its work while that lives."""
         return 0.0
 
     @property
     def held_mb(self) -> int:
-        """How many MiB the tool's host holds meanwhile."""
+        """MiB that the tool's host holds meanwhile."""
         return 0
 
     @property
     def kept_mb(self) -> int:
-        """How many MiB the tool's host keeps until it ends."""
+        """MiB that the tool's host keeps until it ends."""
         return 0

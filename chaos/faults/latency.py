@@ -37,19 +37,19 @@ class Latency(FaultKind):
     )
 
     def ending(self, struck: Struck) -> Ending:
-        """Late, or the timeout where the delay alone uses that up; the tool runs either way."""
+        """The late answer, or the timeout where the delay alone uses that up; the tool runs either way."""
         delay_s = self.delay_ms / 1000
         if self.delay_ms >= struck.timeout_s * 1000:
             return timed_out(self.name, struck, tool_runs=True, least_s=struck.timeout_s)
         return answered(least_s=delay_s, struck=struck)
 
     def on_hop(self) -> Lane:
-        """Delayed by the proxy, without jitter."""
+        """The lane on which the proxy delays the answer, without jitter."""
         attributes = {"latency": self.delay_ms, "jitter": 0}
         return Lane(toxics=(Toxic(type="latency", stream="downstream", attributes=attributes),))
 
     async def at_tool(self, call: CallUnderFault) -> Any:
-        """Delayed after the tool, refusals too."""
+        """Runs the tool, then holds its answer or refusal for the delay."""
         try:
             result = await call.run()
         except Exception:

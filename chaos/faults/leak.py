@@ -22,16 +22,16 @@ class Leak(HostFault):
     size_mb: int = Field(ge=1, le=MAX_HOST_FAULT_MB, description="MiB at each strike.")
 
     def ending(self, struck: Struck) -> Ending:
-        """A little later; a timeout is a finding."""
+        """The answer, hardly later than without it, so that a timeout is a finding."""
         return answered(least_s=0.0, struck=struck)
 
     async def strike(self) -> None:
-        """Touched memory that this process keeps until it ends."""
+        """Makes this process keep that much touched memory until it ends."""
         await asyncio.to_thread(leak, self.size_mb)
 
     @property
     def kept_mb(self) -> int:
-        """What each strike leaves."""
+        """MiB that each strike leaves with the host."""
         return self.size_mb
 
 

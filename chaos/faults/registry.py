@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 
@@ -13,7 +14,7 @@ from chaos.faults.bandwidth import Bandwidth
 from chaos.faults.crash import Crash
 from chaos.faults.hang import Hang
 from chaos.faults.hog import Hog
-from chaos.faults.kind import FaultKind
+from chaos.faults.kind import FaultKind, Site
 from chaos.faults.latency import Latency
 from chaos.faults.leak import Leak
 from chaos.faults.reset import Reset
@@ -44,6 +45,10 @@ RESERVED = frozenset({"id", "site", "hop", "kind", "every", "rate", "burst", "fr
 """Keys that every rule or every fault has, so that no kind can have one of that name."""
 
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LETTER = re.compile(r"[A-Za-z0-9]+")
+
+
 class FaultKinds(Plugins[type[FaultKind]]):
     """The kinds by name, each looked up once in a process: faults are read while requests wait."""
 
@@ -72,15 +77,30 @@ class FaultKinds(Plugins[type[FaultKind]]):
         kind = super()._loaded(point)
         if not issubclass(kind, FaultKind):
             raise self._unusable(point, "no subclass of chaos.faults.FaultKind")
-        if missing := [one for one in ("letter", "sites") if not hasattr(kind, one)] + sorted(
-            kind.__abstractmethods__
-        ):
-            raise self._unusable(point, f"a kind that does not say {', '.join(missing)}")
-        if reserved := sorted(RESERVED & {*kind.model_fields, *kind.keys()}):
-            raise self._unusable(point, f"a kind with the keys {', '.join(reserved)}, which are every rule's")
-        if kind.letter in {one.letter for one in _OURS}:
-            raise self._unusable(point, f"a kind with the letter {kind.letter}, which another has")
+        if wrong := _wrong_with(kind):
+            raise self._unusable(point, f"a kind {wrong}")
         return kind
+
+
+def _wrong_with(kind: type[FaultKind]) -> str:
+    """What is wrong with the kind of a package, "" for nothing: said now, it is not found out in the midst of a run."""
+    missing = [one for one in ("letter", "sites") if not hasattr(kind, one)] + sorted(
+        kind.__abstractmethods__
+    )
+    if missing:
+        return f"that does not say {', '.join(missing)}"
+    if not kind.sites or not kind.sites <= set(get_args(Site)):
+        return f"with the sites {sorted(kind.sites)}"
+    for site, method in (("hop", "on_hop"), ("tool", "at_tool")):
+        if site in kind.sites and getattr(kind, method) is getattr(FaultKind, method):
+            return f"with the site {site} that does not say {method}"
+    if not _NAME.fullmatch(kind.name) or not _LETTER.fullmatch(kind.letter):
+        return f"with the name {kind.name!r} and the letter {kind.letter!r}, which go into ids and names of strata"
+    if kind.letter in {one.letter for one in _OURS}:
+        return f"with the letter {kind.letter}, which another has"
+    if reserved := sorted(RESERVED & {*kind.model_fields, *kind.keys()}):
+        return f"with the keys {', '.join(reserved)}, which are every rule's"
+    return ""
 
 
 FAULTS = FaultKinds()

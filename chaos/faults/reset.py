@@ -18,11 +18,11 @@ class Reset(FaultKind):
     codes: ClassVar[frozenset[str]] = frozenset({Code.UNAVAILABLE.name})
 
     def ending(self, struck: Struck) -> Ending:
-        """Gone at once. The caller cannot know that the tool did not run: a reset proves nothing."""
+        """The broken connection at once: a reset proves nothing, so that the caller cannot know that no tool ran."""
         return lost(Code.UNAVAILABLE.name, self.name, struck, tool_runs=False, most_s=0.0)
 
     def on_hop(self) -> Lane:
-        """Reset by the proxy as the request reaches it: RST, not FIN, needs a connection opened after the toxic."""
+        """The lane that resets as the request reaches it: RST, not FIN, takes a connection opened after the toxic."""
         return Lane(
             toxics=(Toxic(type="reset_peer", stream="upstream", attributes={"timeout": 0}),), fresh=True
         )

@@ -36,7 +36,7 @@ class Slicer(FaultKind):
     )
 
     def ending(self, struck: Struck) -> Ending:
-        """Answered: the answer's size is not known before the run, and a timeout a finding.
+        """The answer, later by its slices: how many is not known before the run, so that a timeout is a finding.
 
         Toxiproxy waits after each slice but one that the connection's end may cut off.
         """
@@ -44,6 +44,6 @@ class Slicer(FaultKind):
         return answered(least_s=max(0, slices - 1) * self.delay_us / 1e6, struck=struck)
 
     def on_hop(self) -> Lane:
-        """Sliced by the proxy, on the answer's way."""
+        """The lane on which the proxy slices the answer."""
         attributes = {"average_size": self.average_size_bytes, "size_variation": 0, "delay": self.delay_us}
         return Lane(toxics=(Toxic(type="slicer", stream="downstream", attributes=attributes),))

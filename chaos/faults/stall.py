@@ -31,11 +31,11 @@ class Stall(FaultKind):
     )
 
     def ending(self, struck: Struck) -> Ending:
-        """The attempt's timeout: a stall outlasts every one."""
+        """The timeout of the attempt, which a stall always outlasts."""
         return timed_out(self.name, struck, tool_runs=self.direction == "response", least_s=struck.timeout_s)
 
     def on_hop(self) -> Lane:
-        """Held by the proxy, for as long as it stands."""
+        """The lane on which the proxy holds the request, or the answer, for as long as it stands."""
         stream: Literal["upstream", "downstream"] = (
             "upstream" if self.direction == "request" else "downstream"
         )
@@ -44,7 +44,7 @@ class Stall(FaultKind):
         )
 
     async def at_tool(self, call: CallUnderFault) -> Any:
-        """Held before the tool or after it, until the caller gives up."""
+        """Holds the call before its tool or after it, until the caller gives up."""
         if self.direction == "response":
             # A refusal is an answer too, and lost like any other.
             with suppress(Exception):

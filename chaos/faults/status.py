@@ -26,7 +26,7 @@ class Status(FaultKind):
     code: StatusName = Field(default="UNAVAILABLE", description="The status.")
 
     def ending(self, struck: Struck) -> Ending:
-        """Refused at once. Whoever refuses knows that nothing happened, whatever the code alone would prove."""
+        """The refusal at once: whoever refuses knows that nothing happened, whatever the code alone would prove."""
         return Ending(
             outcome="fail",
             code=self.code,
@@ -37,11 +37,11 @@ class Status(FaultKind):
         )
 
     def on_hop(self) -> Refusal:
-        """Refused by the server, and so exact at any concurrency."""
+        """The refusal that the server makes before its handler runs, exact at any concurrency."""
         return Refusal(code=self._code)
 
     async def at_tool(self, call: CallUnderFault) -> Any:
-        """Refused before the tool."""
+        """Raises the refusal, before the tool runs."""
         raise call.error(self._code, True)
 
     @property

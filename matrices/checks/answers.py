@@ -15,13 +15,13 @@ _ERROR = ("code", "kind", "definite", "hop", "fault_id")
 """What the plan says of a run's error; the message is free text."""
 
 
-def of_answer(run: Run, task: Task, expected: ExpectedRun, say: Say) -> Iterator[Finding]:
-    """Findings about the outcome, the answer and the tool calls."""
+def of_answer(run: Run, task: Task, expected: ExpectedRun, *, must_pass: bool, say: Say) -> Iterator[Finding]:
+    """Findings about the outcome, the answer and the tool calls; `must_pass`: a wrong answer is one, too."""
     yield from _of_shape(run, say)
     answer = run.outcome.answer
     if run.ok:
         correct = answer is not None and task.is_correct(answer)
-        if not correct:
+        if must_pass and not correct:
             yield say("answer_wrong", f"task {task.id} answered {(answer or '')[:MAX_QUOTED_CHARS]!r}")
         if run.outcome.correct is not correct:
             yield say("grade_wrong", differs("correct", correct, run.outcome.correct))

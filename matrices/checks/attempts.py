@@ -18,11 +18,9 @@ from treni.v1 import agent_pb2
 Wrong = tuple[FindingKind, str]
 
 
-def of_attempts(
-    run: Run, expected: ExpectedRun, of_cell: Expectation, *, has_hops: bool, say: Say
-) -> Iterator[Finding]:
+def of_attempts(run: Run, expected: ExpectedRun, of_cell: Expectation, *, say: Say) -> Iterator[Finding]:
     """Findings about the attempts in the run's record, one by one, and about the time between them."""
-    made = run.attempts
+    made, hops = run.attempts, of_cell.comparison.arm(run.arm).hops
     for want, got in zip_longest(expected.attempts, made):
         if want is None or got is None:
             detail = differs("attempts", len(expected.attempts), len(made))
@@ -38,7 +36,7 @@ def of_attempts(
         wrong = [
             *_identity(want, got, run.outcome.run_id if of_cell.idempotency else None),
             *_ending(want, got, hurried=expected.hurried),
-            *_connection(want, got, has_hops=has_hops),
+            *_connection(want, got, has_hop=want.hop in hops),
             *_duration(want, got, run, of_cell, hurried=expected.hurried),
         ]
         for kind, detail in wrong:
@@ -55,12 +53,16 @@ def late_s(of_cell: Expectation) -> float:
 def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Expectation) -> bool:
     """Whether the run has an attempt that met the fault of `want` and ended as that fault says: code, kind, time.
 
-    A run whose record is lost to its fault shows it by how it ended.
+    A run whose record is lost to its fault shows it by how it ended, and with it whatever came before; one whose answer
+    is late by its latency.
     """
     assert want.fault is not None
-    hurried = expected.hurried
-    if expected.lost and want is expected.attempts[-1]:
+    hurried, entry = expected.hurried, expected.entry
+    never_told = entry is not None and entry.outcome != "ok"
+    if never_told or (expected.lost and want is expected.attempts[-1]):
         return run.record is None and is_error(run, expected)
+    if want is entry:
+        return run.outcome.latency_s >= want.held_s - CLOCK_S
     return any(
         got.fault_id == want.fault.id
         and not [*_ending(want, got, hurried=hurried), *_duration(want, got, run, of_cell, hurried=hurried)]
@@ -93,9 +95,9 @@ def _ending(want: ExpectedAttempt, got: agent_pb2.Attempt, *, hurried: bool) -> 
         yield "attempt_wrong", f"{got.outcome}, with the error {got.kind!r} {got.detail!r}"
 
 
-def _connection(want: ExpectedAttempt, got: agent_pb2.Attempt, *, has_hops: bool) -> Iterator[Wrong]:
+def _connection(want: ExpectedAttempt, got: agent_pb2.Attempt, *, has_hop: bool) -> Iterator[Wrong]:
     allowed = {"none"}
-    if has_hops:
+    if has_hop:
         allowed = {"reused", "new"} if want.fault is None else {"faulted"}
     if got.connection not in allowed:
         yield "connection_wrong", differs("connection", "/".join(sorted(allowed)), got.connection)

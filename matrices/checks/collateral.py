@@ -7,13 +7,13 @@ that the fault was put on was in flight then too. Anything else that went wrong 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from chaos.faults import FAULTS
+from matrices.arms.arm import Comparison
 from matrices.evidence import events as ev
 from matrices.planning.expectation import Expectation
-from matrices.planning.plan import EXTERNAL, TOOL_HOSTS
 
 HURT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
 """How a request ends whose host went away, froze, or dropped it."""
@@ -51,14 +51,15 @@ class Strike:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What a cell's history tells of its hosts."""
+    """What a cell's history tells of its hosts, which are those of the arms of `comparison`."""
 
+    comparison: Comparison
     flights: tuple[Flight, ...]
     strikes: tuple[Strike, ...]
     outages: tuple[ev.Outage, ...]
     restarts: tuple[ev.Restarted, ...]
     grown_mb: dict[str, float]
-    """By role, how much larger its process became between two starts of the cell, at most."""
+    """The growth of each role's process between two starts of the cell, in MiB, at most; by role."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +101,14 @@ def fatal_of(expectation: Expectation) -> frozenset[str]:
     return frozenset(fault.id for fault in last if fault is not None)
 
 
-def evidence_of(events: Iterable[ev.Event], cell: str, *, fatal: Collection[str]) -> Evidence:
+def evidence_in(events: Iterable[ev.Event], expected: Expectation) -> Evidence:
+    """What the events tell of the cell that is expected so; see `evidence_of`."""
+    return evidence_of(events, expected.cell, comparison=expected.comparison, fatal=fatal_of(expected))
+
+
+def evidence_of(
+    events: Iterable[ev.Event], cell: str, *, comparison: Comparison, fatal: Collection[str]
+) -> Evidence:
     """What the events tell of one cell; `fatal` are the ids of the faults that end the request they are put on.
 
     The deliveries, and with them the strikes, are known once the cell has ended.
@@ -140,6 +148,7 @@ def evidence_of(events: Iterable[ev.Event], cell: str, *, fatal: Collection[str]
                     growth_mb = size_mb - first_mb.setdefault(role, size_mb)
                     grown_mb[role] = max(growth_mb, grown_mb.get(role, 0.0))
     return Evidence(
+        comparison=comparison,
         flights=tuple(flights.values()),
         strikes=tuple(
             Strike(
@@ -165,7 +174,8 @@ def culprits(flight: Flight, evidence: Evidence) -> tuple[str, ...]:
     With the tools in a process of their own only a failure at the tool hop can be their host's doing. A request that
     was handed a fatal fault itself ended by that one.
     """
-    if flight.code not in HURT_CODES or (flight.arm == EXTERNAL and flight.hop != "tool"):
+    tools_apart = "tool" in evidence.comparison.arm(flight.arm).hops
+    if flight.code not in HURT_CODES or (tools_apart and flight.hop != "tool"):
         return ()
     if any(strike.fatal and strike.flight.run_id == flight.run_id for strike in evidence.strikes):
         return ()
@@ -189,7 +199,7 @@ def unaccounted(evidence: Evidence) -> tuple[str, ...]:
         outage = _outage_of(strike, evidence)
         if outage is None or not any(_is_of(restart, outage) for restart in evidence.restarts):
             said.append(
-                f"{strike.fault_id}: no restart of the {TOOL_HOSTS[strike.arm]} in the {strike.arm} arm"
+                f"{strike.fault_id}: no restart of the {_host(strike.arm, evidence)} in the {strike.arm} arm"
             )
     for restart in evidence.restarts:
         claims = (
@@ -206,11 +216,11 @@ def harms(evidence: Evidence) -> tuple[Harm, ...]:
     return tuple(_harm(strike, evidence) for strike in evidence.strikes)
 
 
-def by_arm(evidence: Evidence, arms: Sequence[str]) -> tuple[ArmHarm, ...]:
-    """One row for each arm."""
+def by_arm(evidence: Evidence) -> tuple[ArmHarm, ...]:
+    """One row for each arm, the baseline's first."""
     every = harms(evidence)
     rows = []
-    for arm in arms:
+    for arm in evidence.comparison.names:
         hurt = {run_id for harm in every if harm.strike.arm == arm for run_id in harm.hurt}
         own = [harm for harm in every if harm.strike.arm == arm and not harm.strike.flight.abandoned]
         recoveries_s = [harm.recovery_s for harm in own if harm.recovery_s is not None]
@@ -227,7 +237,7 @@ def by_arm(evidence: Evidence, arms: Sequence[str]) -> tuple[ArmHarm, ...]:
                 roles=roles,
                 in_flight=sum(harm.in_flight for harm in own),
                 hurt=len(hurt),
-                host_grown_mb=evidence.grown_mb.get(TOOL_HOSTS[arm]),
+                host_grown_mb=evidence.grown_mb.get(_host(arm, evidence)),
             )
         )
     return tuple(rows)
@@ -261,7 +271,12 @@ def _outage_of(strike: Strike, evidence: Evidence) -> ev.Outage | None:
 
 
 def _host_outages(arm: str, evidence: Evidence) -> list[ev.Outage]:
-    return [outage for outage in evidence.outages if outage.role == TOOL_HOSTS[arm]]
+    return [outage for outage in evidence.outages if outage.role == _host(arm, evidence)]
+
+
+def _host(arm: str, evidence: Evidence) -> str:
+    """The role whose process hosts the arm's tools, and so meets the faults that break it."""
+    return evidence.comparison.arm(arm).tools
 
 
 def _overlap(one: Flight | ev.Outage, other: Flight | ev.Outage) -> bool:

@@ -38,7 +38,7 @@ def account(
     seen = []
     for pair in expected.pairs:
         run = runs.get(pair.pair)
-        for want in pair.runs[arm].attempts if run is not None else ():
+        for want in pair.runs[arm].struck if run is not None else ():
             if run is not None and want.fault is not None and observed(want, run, pair.runs[arm], expected):
                 seen.append(want.fault.id)
     return FaultAccount(
@@ -93,7 +93,7 @@ def of_observation(arm: str, runs: Mapping[int, Run], expected: Expectation) -> 
     """Findings about planned faults that no attempt of the arm met, or that did not do what they do."""
     for pair in expected.pairs:
         run, planned = runs.get(pair.pair), pair.runs[arm]
-        for attempt in planned.attempts if run is not None else ():
+        for attempt in planned.struck if run is not None else ():
             if run is None or attempt.fault is None:
                 continue
             if not observed(attempt, run, planned, expected):
@@ -102,6 +102,11 @@ def of_observation(arm: str, runs: Mapping[int, Run], expected: Expectation) -> 
                     for one in run.attempts
                     if one.fault_id == attempt.fault.id
                 ]
+                if attempt is planned.entry:
+                    error = run.outcome.error
+                    ended = [
+                        f"{'OK' if error is None else error.code} after {run.outcome.latency_s * 1e3:.3f} ms"
+                    ]
                 got = ", ".join(ended) or "no attempt says it met it"
                 detail = f"{attempt.fault.id}: expected {attempt.code}, got {got}"
                 yield Finding(
@@ -121,6 +126,6 @@ def deliveries_of(run: ExpectedRun, run_id: str) -> list[Delivery]:
             run_id=run_id,
             attempt=attempt.attempt,
         )
-        for attempt in run.attempts
+        for attempt in run.struck
         if attempt.fault is not None
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from matrices.checks.finding import Finding, Say, differs
 from matrices.evidence.events import CellStarted
@@ -35,41 +35,62 @@ def of_identity(
     record = run.record
     if record is None:
         return
-    routed = "external" if run.arm == "external" else "internal"
-    if record.arm != routed:
+    arm = expected.comparison.arm(run.arm)
+    if record.arm != arm.recorded_as:
         yield say("arm_swapped", f"the record says {record.arm!r}")
     if record.pid not in pids:
         known = ", ".join(map(str, sorted(pids))) or "none"
-        yield say("arm_swapped", differs(f"process of the {expected.roles[run.arm]}", known, record.pid))
+        yield say("arm_swapped", differs(f"process of the {arm.agent}", known, record.pid))
     told = (record.model, record.backend, record.device)
     want = (model.name, model.backend, model.device) if record.turns else ("", "", "")
     if told != want:
         yield say("backend_swapped", differs("model", " ".join(want), " ".join(told)))
     yield from _of_usage(record, say)
+    if arm.engine_timings:
+        yield from _of_engine(record, say)
 
 
 def _of_usage(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
-    usage, aware, turns = record.usage, record.awareness, record.turns
+    usage, turns = record.usage, record.turns
     tokens = usage.completion_tokens
-    for what, holds in (
-        ("prompt tokens", usage.prompt_tokens > 0 if turns else usage.prompt_tokens == 0),
-        ("completion tokens", tokens >= turns if turns else tokens == 0),
-        ("cached prompt tokens", usage.cached_prompt_tokens <= _most_cached(record)),
-        ("decode steps", record.engine.decode_steps.count == tokens - turns),
-        ("low-confidence tokens", aware.low_confidence_tokens <= tokens),
-        ("mean log-probability", -math.inf < aware.mean_logprob <= FLOAT32),
+    yield from _unless(
         (
-            "perplexity",
-            math.isclose(aware.perplexity, math.exp(-aware.mean_logprob), rel_tol=1e-3)
-            if tokens
-            else aware.perplexity == 0,
+            ("prompt tokens", usage.prompt_tokens > 0 if turns else usage.prompt_tokens == 0),
+            ("completion tokens", tokens >= turns if turns else tokens == 0),
+            ("cached prompt tokens", usage.cached_prompt_tokens <= _most_cached(record)),
         ),
-        ("largest entropy", 0 <= aware.max_entropy < math.inf),
-        ("smallest margin", 0 <= aware.min_margin < math.inf),
-        ("route uncertainty", -FLOAT32 <= aware.route_uncertainty <= 1 + FLOAT32),
-    ):
+        record,
+        say,
+    )
+
+
+def _of_engine(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
+    """What an engine of ours tells of its tokens besides their number."""
+    aware, tokens = record.awareness, record.usage.completion_tokens
+    yield from _unless(
+        (
+            ("decode steps", record.engine.decode_steps.count == tokens - record.turns),
+            ("low-confidence tokens", aware.low_confidence_tokens <= tokens),
+            ("mean log-probability", -math.inf < aware.mean_logprob <= FLOAT32),
+            (
+                "perplexity",
+                math.isclose(aware.perplexity, math.exp(-aware.mean_logprob), rel_tol=1e-3)
+                if tokens
+                else aware.perplexity == 0,
+            ),
+            ("largest entropy", 0 <= aware.max_entropy < math.inf),
+            ("smallest margin", 0 <= aware.min_margin < math.inf),
+            ("route uncertainty", -FLOAT32 <= aware.route_uncertainty <= 1 + FLOAT32),
+        ),
+        record,
+        say,
+    )
+
+
+def _unless(claims: Iterable[tuple[str, bool]], record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
+    for what, holds in claims:
         if not holds:
-            yield say("usage_wrong", f"{what}: {turns} turns with {_said(record)}")
+            yield say("usage_wrong", f"{what}: {record.turns} turns with {_said(record)}")
 
 
 def _most_cached(record: agent_pb2.RunRecord) -> float:

@@ -32,7 +32,8 @@ def of_overhead(
         hops = hops_of(run)
         if hops is None:
             continue
-        parts["the way from the client and back"].append(hops.client)
+        if planned[pair].entry is None:
+            parts["the way from the client and back"].append(hops.client)
         parts["what nothing explains"].append(hops.unexplained)
         if run.record is not None:
             parts["the loop within its attempts"].append(run.record.loop_s - hops.loop)
@@ -41,7 +42,8 @@ def of_overhead(
             parts["the loop"].append(hops.loop)
             at_model = sum(one.hop == "model" for one in run.attempts)
             at_tools = len(run.attempts) - at_model
-            if at_model > 0:
+            # Without the engine's own time there is no telling the trip from the model's work.
+            if at_model > 0 and expected.comparison.arm(arm).engine_timings:
                 parts["a trip to the model and back"].append(hops.model_hop / at_model)
             if at_tools > 0:
                 parts["a trip to a tool and back"].append(hops.tool_hop / at_tools)

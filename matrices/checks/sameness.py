@@ -1,9 +1,9 @@
-"""What one task must give whoever runs it: the same results from the tools, the same number of tokens."""
+"""What one task must give whoever runs it: the same results from the tools, as many tokens, the same answer."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
 from matrices.checks.finding import Finding, FindingKind, differs
 from matrices.evidence.runs import Run
@@ -12,15 +12,20 @@ Told = tuple[str, Run, str]
 """A cell, a run of it, and what it says."""
 
 
-def of_sameness(cells: Mapping[str, Iterable[Run]], *, sequential: bool) -> Iterator[Finding]:
+def of_sameness(
+    cells: Mapping[str, Iterable[Run]], *, sequential: bool, alike: Collection[str]
+) -> Iterator[Finding]:
     """Findings about runs that say otherwise than most runs of their task; a tie is held against everyone.
 
     A tool gives the same result for the same call of a task: nothing that the tools read changes. A conversation with
     the same words in it has the same number of tokens, and where no other takes its place in the KV cache
-    (`sequential`) finds as many of them there, unless an attempt at the model failed and left more.
+    (`sequential`) finds as many of them there, unless an attempt at the model failed and left more. In the cells
+    `alike` the same conversation, with as many tokens known, ends with the same answer, right or wrong: greedy decoding
+    draws nothing.
     """
     results: dict[Hashable, list[Told]] = defaultdict(list)
     tokens: dict[Hashable, list[Told]] = defaultdict(list)
+    answers: dict[Hashable, list[Told]] = defaultdict(list)
     for cell, runs in cells.items():
         for run in runs:
             if run.record is None:
@@ -36,8 +41,12 @@ def of_sameness(cells: Mapping[str, Iterable[Run]], *, sequential: bool) -> Iter
                 said += f", {usage.cached_prompt_tokens} known"
             key = (task, words, run.record.turns, run.outcome.answer, first_try)
             tokens[key].append((cell, run, said))
+            if cell in alike and run.outcome.answer is not None:
+                told = (task, words, run.record.turns, usage.prompt_tokens, usage.cached_prompt_tokens)
+                answers[told].append((cell, run, run.outcome.answer))
     yield from _unlike("result_differs", results.values())
     yield from _unlike("tokens_differ", tokens.values())
+    yield from _unlike("answer_differs", answers.values())
 
 
 def _unlike(kind: FindingKind, groups: Iterable[list[Told]]) -> Iterator[Finding]:

@@ -10,13 +10,7 @@ from matrices.evidence import events as ev
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.planning.expectation import Expectation, ExpectedPair
 
-SERVICES = frozenset({"runtime", "tools", "controller"})
-"""The roles that every cell has; the A/A cell has its second runtime beside them."""
-
 PROXY = "toxiproxy"
-
-MODEL = "model"
-"""The external arm's model, which has a process of its own where faults break the runtime's."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -160,19 +154,8 @@ class _Walk:
         name, expected = event.cell, self.expected[event.cell]
         todo = [pair.segment for pair in expected.pairs if pair.pair not in cell.completed]
         segment = min(todo, default=expected.pairs[-1].segment)
-        counters = {
-            counter.key: counter.first
-            + sum(
-                one.hop == counter.hop
-                for pair in expected.pairs
-                if pair.pair in cell.completed
-                for one in pair.runs[counter.arm].attempts
-            )
-            for counter in expected.counters
-        }
-        roles = SERVICES | set(expected.roles.values())
-        if expected.breaks_hosts:
-            roles |= {MODEL}
+        counters = expected.counts(cell.completed)
+        roles = set(expected.roles)
         if self.manifest.details.get(PROXY) is None:
             roles |= {PROXY}
         for what, want, got in (

@@ -20,7 +20,7 @@ QUIET_S = 0.04
 """What is mere overhead lies under this at least once in `ENOUGH` runs, for each request in flight."""
 
 ENOUGH = 4
-"""From how many values on their least one is judged by `QUIET_S`."""
+"""The number of values from which on the least of them is judged by `QUIET_S`."""
 
 WALL_STEP_S = 1.0
 """How far the wall clock may move against the monotonic one between two requests."""

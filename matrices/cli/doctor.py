@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import platform
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from chaos import toxiproxy_build
+from matrices.cli import output
+from matrices.command_line import bundled_checkpoint
+from treni import entry
+from treni.errors import TreniError
 
 _PACKAGES = (
     "grpcio",
@@ -31,6 +36,20 @@ class Item:
     name: str
     state: Literal["present", "absent", "missing"]
     detail: str
+
+
+@entry.command(epilog="Exit status: 0 nothing is missing; 1 something is, or an error; 2 usage.")
+@output.format_option
+def doctor(form: str) -> None:
+    """Say what is present and what is missing on this machine, and what to do about it."""
+    items = examine(bundled_checkpoint())
+    if form == "json":
+        output.say_json([dataclasses.asdict(item) for item in items])
+    else:
+        rows = [(item.state, item.name, item.detail) for item in items]
+        output.say(output.table(("state", "what", "detail"), rows))
+    if any(item.state == "missing" for item in items):
+        sys.exit(1)
 
 
 def examine(checkpoint: Path) -> list[Item]:
@@ -55,7 +74,10 @@ def _checkpoint(folder: Path) -> Item:
 
 
 def _toxiproxy() -> Item:
-    report = toxiproxy_build.doctor()
+    try:
+        report = toxiproxy_build.doctor()
+    except TreniError as error:
+        return Item(name="toxiproxy server", state="missing", detail=str(error))
     if report.server is not None:
         return Item(name="toxiproxy server", state="present", detail=str(report.server))
     if report.go is not None:

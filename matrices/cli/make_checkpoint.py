@@ -8,12 +8,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeElapsedColumn, TransferSpeedColumn
 
-from matrices.command_line import errors
-from runtime_svc.published_shapes import SHAPES, parameters
+from runtime_svc.weights.published_shapes import SHAPES, config_of
+from treni import entry
 
 _SIZES = "\n".join(
-    f"  {name:12}{parameters(config) / 1e6:10,.1f} M parameters {2 * parameters(config) / 1e9:8.3f} GB"
-    for name, config in SHAPES.items()
+    f"  {name:12}{parameters / 1e6:10,.1f} M parameters {2 * parameters / 1e9:8.3f} GB"
+    for name, parameters in ((name, config_of(name).tensors.parameters) for name in SHAPES)
 )
 
 _EPILOG = f"""\b
@@ -31,8 +31,8 @@ memory are the real model's and the text is not. The same shape and seed give th
 was interrupted has no config.json and is refused by everything that loads one: remove it and begin again."""
 
 
-@click.command(name="make-checkpoint", epilog=_EPILOG)
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@entry.command(name="make-checkpoint", epilog=_EPILOG)
+@click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
     "--shape", type=click.Choice(list(SHAPES)), required=True, help="Which model's shape; see below."
 )
@@ -41,13 +41,13 @@ was interrupted has no config.json and is refused by everything that loads one: 
 )
 def make_checkpoint(directory: Path, shape: str, seed: int) -> None:
     """Write a Hugging Face DIRECTORY of a published SHAPE with random weights, streamed with bounded memory."""
-    from runtime_svc.random_shards import write_random_shards
+    from runtime_svc.weights.random_shards import write_random_shards
 
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(shape, total=None)
-    with errors(), bar:
+    with bar:
         write_random_shards(
             directory,
             shape,

@@ -15,7 +15,7 @@ from matrices.evidence.runs import Run, pair_runs
 from treni.errors import TreniError, invalid_argument
 
 NEAR_TIE = 0.1
-"""In natural logarithms: where a run drew a token with less between the best two, rounding may choose the other."""
+"""The distance of the two best tokens, in natural logarithms, under which rounding may choose the other."""
 
 WRITTEN = frozenset({"calls", "answer", "tokens"})
 """Aspects that follow from what the model wrote; the others follow from the schedule too."""

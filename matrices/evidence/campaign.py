@@ -17,10 +17,13 @@ from typing import Any
 import psutil
 import pydantic
 
+from matrices.arms.arm import Comparison
+from matrices.arms.registry import DEFAULT, differs_from_ours
 from matrices.evidence import chain
 from matrices.evidence import events as ev
 from matrices.evidence.history import History, read_history
 from matrices.evidence.manifest import (
+    VERSION,
     Manifest,
     ManifestCell,
     ManifestModel,
@@ -35,7 +38,7 @@ from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
 from matrices.spec.profiles import Profile
-from matrices.spec.suites import Suite, load_suite
+from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
@@ -64,7 +67,7 @@ class Options:
     topology: str
     backend: str
     model_dir: str | None
-    """A Hugging Face directory; None: the bundled model, wherever the package is."""
+    """A Hugging Face directory or a GGUF file; None: the bundled model, wherever the package is."""
     idempotency: bool
     margin: float
     """The share of the baseline's mean latency within which the arms count as equivalent."""
@@ -72,6 +75,8 @@ class Options:
     """How many groups of blocks have processes of their own; from 2 on, the group is the replicate."""
     toxiproxy: str | None
     """The API address of a toxiproxy server to use; None: one of our own for each cell."""
+    comparison: Comparison = DEFAULT
+    """The arms that are compared."""
     fault_seeds: int = 1
     """How many schedules each cell pools, with seeds that count up from the profile's."""
     sweep: tuple[SweptCell, ...] = ()
@@ -99,7 +104,8 @@ class Campaign:
             replace(
                 plan.expectation_of(cell),
                 in_flight=self.options.concurrency,
-                remark=beat_sentence(cell, cell.arms[1]),
+                must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
+                remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
             )
             for cell in self.cells
         )
@@ -134,6 +140,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
 
 def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple[PlannedCell, ...]:
     shape: dict[str, Any] = {
+        "comparison": options.comparison,
         "runs": options.runs,
         "seed": options.seed,
         "restarts": options.restarts,
@@ -151,7 +158,7 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
     (campaign.folder / SUITE).write_bytes(suite)
     planned = campaign.cells[0].pairs
     manifest = Manifest(
-        version=2,
+        version=VERSION,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=_commit(),
         versions={
@@ -189,6 +196,7 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
         restarts=options.restarts,
         contamination=CONTAMINATION,
         side_effect_tools=plan.SIDE_EFFECT_TOOLS,
+        arms=(options.comparison.baseline, options.comparison.compared),
         cells=tuple(_manifest_cell(cell) for cell in campaign.cells),
         details={
             "backend": options.backend,
@@ -206,7 +214,7 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
         file.flush()
         os.fsync(file.fileno())
     partial.rename(campaign.folder / MANIFEST)
-    return ev.Opened(version=2, manifest_sha256=chain.digest(written), suite_sha256=chain.digest(suite))
+    return ev.Opened(version=VERSION, manifest_sha256=chain.digest(written), suite_sha256=chain.digest(suite))
 
 
 def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
@@ -237,6 +245,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         margin=manifest.margin,
         restarts=manifest.restarts,
         toxiproxy=manifest.details["toxiproxy"],
+        comparison=_comparison(manifest),
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
     )
@@ -245,6 +254,21 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
     _same_cells(manifest, campaign)
     return campaign, manifest, history
+
+
+def _comparison(manifest: Manifest) -> Comparison:
+    """The comparison in the manifest. An arm that is known here too is what is known of it here."""
+    baseline, compared = manifest.arms
+    for arm in manifest.arms:
+        if differs_from_ours(arm):
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "arm_changed",
+                expected=f"the arm {arm.name} as in this version",
+                got=str(arm),
+                todo="use the versions of treni-route, and of the package that brings the arm, that the manifest names",
+            )
+    return Comparison(baseline=baseline, compared=compared)
 
 
 def _missing(folder: Path, what: str) -> TreniError:
@@ -364,7 +388,12 @@ def _commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.strip()
 
 

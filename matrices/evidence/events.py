@@ -20,7 +20,7 @@ class Opened:
 
     __pydantic_config__ = strict.STRICT
 
-    version: Literal[2]
+    version: Literal[2, 3]
     manifest_sha256: str
     suite_sha256: str
     type: Literal["opened"] = "opened"
@@ -40,8 +40,8 @@ class CellStarted:
     """A cell's processes are up: written at the start of each segment of the cell, and when it is resumed.
 
     `epoch` counts the starts of the harness on the campaign from 0, `segment` the groups of blocks that have
-    processes of their own. `start_counter` is the schedule's attempt counter for each arm that has one, as the next
-    attempt will see it; `pids` are the process ids by role.
+    processes of their own. `start_counter` is the number that the next attempt will have by the schedules' counts: by
+    arm, or by arm and hop ("external/model") where several of its hops are faulted; `pids` are the process ids by role.
     """
 
     __pydantic_config__ = strict.STRICT

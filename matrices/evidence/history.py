@@ -1,15 +1,13 @@
 """The append-only history of a campaign: written as it happens, read back whole, folded into the state of each cell.
 
-Each event is one line, chained to the one before (`chain`), and one `write` to a file opened with O_APPEND,
-so `kill -9` at any byte leaves every earlier line whole and at most one torn line at the end. The kernel keeps what was
-written, whatever becomes of the process; `fsync` guards against the machine's own death and is called only at the end
-of a block or a cell, when no request is being timed.
+Each event is one line of an append-only file (`treni.storage`), chained to the one before (`chain`), so `kill -9` at
+any byte leaves every earlier line whole and at most one torn line at the end. The kernel keeps what was written,
+whatever becomes of the process; `fsync` guards against the machine's own death and is called only when no request is
+being timed: at the end of a block or a cell, and where the harness starts, since run ids count its starts.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TypeAlias
 from matrices.evidence import chain
 from matrices.evidence import events as ev
 from treni.errors import Code, TreniError
+from treni.storage import AppendOnlyFile, reading, whole_lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +48,10 @@ def parse_history(data: bytes, *, name: str = "history.jsonl") -> History:
     Raises `TreniError` that names `name` and the line: `history_broken` for a line that does not follow the one
     before it, `history_malformed` for one that is not an event, or not at its place.
     """
-    whole = data.rfind(b"\n") + 1
+    lines, torn_bytes = whole_lines(data)
     prev = chain.START
     parsed: list[ev.Event] = []
-    for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
+    for number, line in enumerate(lines, start=1):
         where = f"{name} line {number}"
         event = ev.parse_event(chain.unlink(line, prev, name=name, number=number), where=where)
         after_seal = bool(parsed) and isinstance(parsed[-1], ev.Sealed)
@@ -60,7 +59,7 @@ def parse_history(data: bytes, *, name: str = "history.jsonl") -> History:
             raise _misplaced(event.type, where)
         parsed.append(event)
         prev = chain.digest(line)
-    history = History(events=tuple(parsed), torn_bytes=len(data) - whole, digest=prev)
+    history = History(events=tuple(parsed), torn_bytes=torn_bytes, digest=prev)
     if history.sealed and history.torn_bytes:
         raise _misplaced(f"{history.torn_bytes} bytes", name)
     return history
@@ -79,7 +78,9 @@ def _misplaced(got: str, where: str) -> TreniError:
 
 def read_history(path: Path) -> History:
     """The history in the file at `path`; see `parse_history`."""
-    return parse_history(path.read_bytes(), name=str(path))
+    with reading(path, "a history"):
+        data = path.read_bytes()
+    return parse_history(data, name=str(path))
 
 
 class HistoryWriter:
@@ -88,10 +89,8 @@ class HistoryWriter:
     `HistoryWriter.create` starts a new file, `HistoryWriter.resume` takes up an old one.
     """
 
-    def __init__(self, fd: int, path: Path, *, size: int, digest: str) -> None:
-        self._fd = fd
-        self._path = path
-        self._size = size
+    def __init__(self, file: AppendOnlyFile, *, digest: str) -> None:
+        self._file = file
         self._digest = digest
 
     @property
@@ -101,19 +100,14 @@ class HistoryWriter:
 
     @classmethod
     def create(cls, path: Path, opened: ev.Opened) -> HistoryWriter:
-        """A writer on a new file that begins with `opened`. Raises `TreniError` (`history_exists`) if there is one."""
+        """A writer on a new file that begins with `opened`. Raises `TreniError` (`file_exists`) if there is one."""
+        file = AppendOnlyFile.own(path, new=True)
+        writer = cls(file, digest=chain.START)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError as error:
-            raise TreniError(
-                Code.ALREADY_EXISTS,
-                "history_exists",
-                expected="a folder without a history",
-                got=str(path),
-                todo="resume it, or choose another folder",
-            ) from error
-        writer = cls(_locked(fd, path), path, size=0, digest=chain.START)
-        writer.append(opened)
+            writer.append(opened)
+        except BaseException:
+            file.close()
+            raise
         return writer
 
     @classmethod
@@ -121,56 +115,35 @@ class HistoryWriter:
         """A writer at the end of an interrupted history, and the events in it.
 
         A torn last line is cut off and a `Resumed` event says so. Raises `TreniError` for a malformed or broken file
-        (which stays as it was), or one that another process is writing (`history_in_use`).
+        (which stays as it was), or one that another process is writing (`file_in_use`).
         """
-        fd = _locked(os.open(path, os.O_WRONLY | os.O_APPEND), path)
+        file = AppendOnlyFile.own(path, new=False)
         try:
             history = read_history(path)
-            size = os.fstat(fd).st_size - history.torn_bytes
-            os.ftruncate(fd, size)
-            writer = cls(fd, path, size=size, digest=history.digest)
-            resumed = ev.Resumed(wall_time=wall_time, cut_bytes=history.torn_bytes)
+            writer = cls(file, digest=history.digest)
+            resumed = ev.Resumed(wall_time=wall_time, cut_bytes=file.cut_torn())
             writer.append(resumed)
         except BaseException:
-            os.close(fd)
+            file.close()
             raise
         return writer, (*history.events, resumed)
 
     def append(self, event: ev.Event) -> None:
         """Writes one event.
 
-        Raises `TreniError` (`history_full`) if the disk did not take it whole; the file then ends with the event
+        Raises `TreniError` (`disk_full`) if the disk did not take it whole; the file then ends with the event
         before.
         """
-        body = chain.link(ev.dump_event(event), self._digest)
-        line = body + b"\n"
-        try:
-            written = os.write(self._fd, line)
-        except OSError as error:
-            raise self._not_taken(str(error)) from error
-        if written != len(line):
-            raise self._not_taken(f"{written} of {len(line)} bytes")
-        self._size += written
-        self._digest = chain.digest(body)
-        if isinstance(event, ev.CellEnded | ev.Sealed) or (
-            isinstance(event, ev.Block) and event.phase == "end"
-        ):
-            os.fsync(self._fd)
-
-    def _not_taken(self, got: str) -> TreniError:
-        os.ftruncate(self._fd, self._size)
-        return TreniError(
-            Code.RESOURCE_EXHAUSTED,
-            "history_full",
-            expected=f"{self._path} to take one line",
-            got=got,
-            todo="free disk space and resume",
-        )
+        line = chain.link(ev.dump_event(event), self._digest)
+        self._file.append(line, durable=_must_outlive_the_machine(event))
+        self._digest = chain.digest(line)
 
     def close(self) -> None:
         """Makes the file durable and lets it go."""
-        os.fsync(self._fd)
-        os.close(self._fd)
+        try:
+            self._file.sync()
+        finally:
+            self._file.close()
 
     def __enter__(self) -> HistoryWriter:
         return self
@@ -181,19 +154,11 @@ class HistoryWriter:
         self.close()
 
 
-def _locked(fd: int, path: Path) -> int:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise TreniError(
-            Code.FAILED_PRECONDITION,
-            "history_in_use",
-            expected="a history that no other process writes",
-            got=str(path),
-            todo="let the other treni-route end first",
-        ) from error
-    return fd
+def _must_outlive_the_machine(event: ev.Event) -> bool:
+    """Whether the event ends a stretch in which requests are timed, or counts the starts that run ids are made of."""
+    if isinstance(event, ev.Block):
+        return event.phase == "end"
+    return isinstance(event, ev.Opened | ev.Resumed | ev.CellEnded | ev.Sealed)
 
 
 CellEvent: TypeAlias = (

@@ -10,11 +10,16 @@ from typing import Any, Literal
 
 import pydantic
 
+from matrices.arms.arm import Arm
+from matrices.arms.registry import DEFAULT
 from matrices.spec import strict
 from matrices.spec.sweeps import SweptCell
 
-VERSION = 2
-"""Format of the manifest and of the history beside it."""
+VERSION: Literal[3] = 3
+"""The format in which the manifest and the history beside it are written."""
+
+Version = Literal[2, 3]
+"""The formats that are read. Until 3 a manifest did not say what its arms are: there were no others than our two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +48,8 @@ class ManifestSuite:
 class ManifestCell:
     """One cell. `profile` is the full published name and stands in the tables; `name` is the short one.
 
-    `arms` is (baseline, compared): ("internal", "external"), or ("internal", "internal_b") for the A/A cell.
+    `arms` has the names of the baseline and the compared arm: such as ("internal", "external"), or in the A/A cell
+    ("internal", "internal_b").
     `policy` and `schedule` are the resolved values as JSON (`schedule` None: no faults), `schedule_hash` the digest
     for each arm, `site` where the faults act.
     """
@@ -54,7 +60,7 @@ class ManifestCell:
     profile: str
     title: str
     arms: tuple[str, str]
-    site: Literal["none", "hop", "tool"]
+    site: Literal["none", "hop", "tool", "agent"]
     policy: dict[str, Any]
     schedule: dict[str, Any] | None
     schedule_hash: dict[str, str]
@@ -78,6 +84,7 @@ class ManifestModel:
 class Manifest:
     """The whole campaign as resolved.
 
+    `version` is the format that it was written in. `arms` are the arms of its comparison, the baseline first.
     `margin` is the share of the baseline's mean latency within which the arms count as equivalent. `restarts` is how
     many groups of blocks have processes of their own. Each cell but the A/A one has `runs` blocks for each of
     `fault_seeds` schedules, whose seeds count up from the profile's. `sweep` says which cells are variants of a
@@ -88,7 +95,7 @@ class Manifest:
 
     __pydantic_config__ = strict.STRICT
 
-    version: Literal[2]
+    version: Version
     created_utc: str
     commit: str
     versions: dict[str, str]
@@ -105,6 +112,7 @@ class Manifest:
     fault_seeds: int
     contamination: dict[str, float]
     side_effect_tools: tuple[str, ...]
+    arms: tuple[Arm, Arm]
     cells: tuple[ManifestCell, ...]
     details: dict[str, Any]
     sweep: tuple[SweptCell, ...] = ()
@@ -115,7 +123,18 @@ _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)
 
 def parse_manifest(data: bytes, *, name: str = "manifest.json") -> Manifest:
     """The manifest in `data`. Raises `TreniError` (`manifest_malformed`) that names `name` and the key."""
-    return strict.parse(_ADAPTER, data, kind="manifest_malformed", where=name)
+    return strict.parse(_ADAPTER, _as_today(data), kind="manifest_malformed", where=name)
+
+
+def _as_today(data: bytes) -> bytes:
+    """The manifest with what an older format left out; as it is where there is nothing to add."""
+    try:
+        written = json.loads(data)
+    except ValueError:
+        return data
+    if not isinstance(written, dict) or written.get("version") != 2 or "arms" in written:
+        return data
+    return _dumped({**written, "arms": [dataclasses.asdict(arm) for arm in DEFAULT]})
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -125,5 +144,9 @@ def read_manifest(path: Path) -> Manifest:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as indented JSON, ready to be written."""
-    text = json.dumps(dataclasses.asdict(manifest), ensure_ascii=False, allow_nan=False, indent=2)
+    return _dumped(dataclasses.asdict(manifest))
+
+
+def _dumped(data: dict[str, Any]) -> bytes:
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=2, default=sorted)
     return text.encode() + b"\n"

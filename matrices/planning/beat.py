@@ -43,11 +43,9 @@ def independent_error_rate(cell: PlannedCell, arm: str) -> float:
             strikes = clean / rule.when.every
             clean -= strikes
             fails[schedule.hop] += strikes if rule.kind.ending(struck).is_error else 0.0
-    requests = cell.calls(tuple(fails))
+    requests = [[fails[call.hop] for call in calls if call.hop in fails] for calls in cell.calls]
     tries = cell.profile.policy.retries + 1
-    return sum(1 - math.prod(1 - fails[call.hop] ** tries for call in calls) for calls in requests) / len(
-        requests
-    )
+    return sum(1 - math.prod(1 - fail**tries for fail in calls) for calls in requests) / len(requests)
 
 
 def beat_sentence(cell: PlannedCell, arm: str) -> str:

@@ -7,12 +7,13 @@ idempotency keys) is left to whoever knows the id.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from chaos.faults import Ending, FaultKind, Hop, Site
 from controller.policy import Policy
+from matrices.arms.arm import Comparison
 from matrices.spec.suites import ExpectedCall, Task
 
 
@@ -30,10 +31,14 @@ class Counter:
     first: int
 
 
-def site_of(counters: Collection[Counter]) -> Literal["none", "hop", "tool"]:
-    """Where a cell's faults strike: "hop" if any does where only one arm has a hop."""
-    sites = {counter.site for counter in counters}
-    return "none" if not sites else "hop" if "hop" in sites else "tool"
+Place: TypeAlias = Literal["none", "hop", "tool", "agent"]
+
+
+def site_of(counters: Collection[Counter]) -> Place:
+    """Where a cell's faults strike: "hop" if any does where only one arm has a hop, "agent" if only both arms' does."""
+    sites = {"agent" if counter.hop == "agent" else counter.site for counter in counters}
+    places: tuple[Place, ...] = ("hop", "tool", "agent")
+    return next((place for place in places if place in sites), "none")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +116,8 @@ class ExpectedRun:
     `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads; `turns` counts
     completed model calls; `effects` is a multiset; `error` is None for a run that ends with the task's answer.
     `hurried`: the planned waits use up the run's own time, so that its deadline may cut an attempt short and be what
-    it ends with. `lost`: the process that would tell of the run dies with it, so that there is no record of it.
+    it ends with. `lost`: the process that would tell of the run dies with it, or its answer never arrives, so that
+    there is no record of it. `entry` is the client's call of the agent where a fault strikes it.
     """
 
     attempts: tuple[ExpectedAttempt, ...]
@@ -121,6 +127,13 @@ class ExpectedRun:
     error: ExpectedError | None
     hurried: bool
     lost: bool
+    entry: ExpectedAttempt | None = None
+
+    @property
+    def struck(self) -> tuple[ExpectedAttempt, ...]:
+        """The attempts that a fault strikes, in order, the client's own among them."""
+        every = self.attempts if self.entry is None else (self.entry, *self.attempts)
+        return tuple(attempt for attempt in every if attempt.fault is not None)
 
     @property
     def ok(self) -> bool:
@@ -130,7 +143,7 @@ class ExpectedRun:
     @property
     def faults(self) -> tuple[PlannedFault, ...]:
         """The faults that it reaches, in order."""
-        return tuple(attempt.fault for attempt in self.attempts if attempt.fault is not None)
+        return tuple(attempt.fault for attempt in self.struck if attempt.fault is not None)
 
     @property
     def retries(self) -> int:
@@ -140,7 +153,7 @@ class ExpectedRun:
     @property
     def waits_s(self) -> float:
         """Seconds that it waits because plan and seed say so: timeouts of stalls, fixed delays, and backoffs."""
-        return math.fsum(attempt.backoff_s + attempt.held_s for attempt in self.attempts)
+        return waits_of(self.entry, self.attempts)
 
     @property
     def duplicates(self) -> int:
@@ -151,6 +164,14 @@ class ExpectedRun:
     def phantoms(self) -> int:
         """Calls that leave a row although the run ends without an answer."""
         return 0 if self.ok else len({effect.call_index for effect in self.effects})
+
+
+def waits_of(entry: ExpectedAttempt | None, attempts: Iterable[ExpectedAttempt]) -> float:
+    """Seconds that a client waits because plan and seed say so: those of the run, or what its own call is held."""
+    within_s = math.fsum(attempt.backoff_s + attempt.held_s for attempt in attempts)
+    if entry is None:
+        return within_s
+    return entry.held_s if entry.outcome != "ok" else within_s + entry.held_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,15 +196,16 @@ class ExpectedPair:
 class Expectation:
     """One cell of the plan, with its pairs in order.
 
-    `roles` names for each arm the process that answers. `counters` are the counts of attempts by which the schedules
-    act. `breaks_hosts`: the schedule has faults that break the
-    process which hosts a tool, and keep it from its work for `standstill_s` at most while it lives. `in_flight` is how
-    many pairs run at once. `remark` is what a reader of the error rates must know of the schedule, "" for nothing.
+    `roles` names the processes that it runs with, proxies aside. `counters` are the counts of attempts by which the
+    schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
+    its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
+    reader of the error rates must know of the schedule, "" for nothing.
+    `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
     """
 
     cell: str
-    arms: tuple[str, str]
-    roles: dict[str, str]
+    comparison: Comparison
+    roles: frozenset[str]
     pairs: tuple[ExpectedPair, ...]
     policy: Policy
     idempotency: bool
@@ -192,11 +214,30 @@ class Expectation:
     standstill_s: float
     in_flight: int = 1
     remark: str = ""
+    must_pass: bool = True
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """The names of its arms, the baseline's first."""
+        return self.comparison.names
 
     @property
     def faulted(self) -> frozenset[str]:
         """The arms on which a schedule acts."""
         return frozenset(counter.arm for counter in self.counters)
+
+    def counts(self, completed: Collection[int]) -> dict[str, int]:
+        """The number of the next attempt by each counter's key, once the pairs `completed` went as planned."""
+        return {
+            counter.key: counter.first
+            + sum(
+                one.hop == counter.hop
+                for pair in self.pairs
+                if pair.pair in completed
+                for one in pair.runs[counter.arm].attempts
+            )
+            for counter in self.counters
+        }
 
     def errors(self, arm: str, *, but: Collection[int] = ()) -> int:
         """How many of the arm's runs end without an answer, those of the pairs `but` left out."""

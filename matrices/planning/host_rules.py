@@ -32,6 +32,13 @@ def refuse_uncertain(cell: PlannedCell, *, concurrency: int) -> None:
         got='by = "attempt"',
         todo='set by = "request": a host that starts anew has lost count of the attempts',
     )
+    _require(
+        "agent" not in spec.hops,
+        "host_fault_beside_agent",
+        expected=f"no rules on the agent hop {where}, whose faults break hosts",
+        got='a rule with hop = "agent"',
+        todo="take two profiles: a client whose own call failed can't tell whether a host was gone too",
+    )
     for kind in cell.kinds:
         if kind.breaks_host and kind.ending(Struck(timeout_s=policy.tool_timeout)).is_error:
             _require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,26 +11,21 @@ from chaos.faults import FaultKind, Hop
 from chaos.prediction import PlannedCall, Prediction, predict
 from chaos.schedule import Rule, Schedule
 from controller.policy import Policy
+from matrices.arms.arm import Arm, Comparison
+from matrices.arms.parts import Part, parts
+from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.trace import MODEL, TOOL, Arm, expected_run
+from matrices.planning.steps import AGENT, MODEL, TOOL, steps
+from matrices.planning.trace import Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
-from tools_svc.registry import tool_specs
+from tools_svc.registry import TOOLS
 from treni.errors import invalid_argument
 
 AA_CELL = "aa"
-INTERNAL = "internal"
-EXTERNAL = "external"
-INTERNAL_AGAIN = "internal_b"
-
-TOOL_HOSTS = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "tools"}
-"""The role whose process hosts each arm's tools, and so meets the faults of tools that break their host."""
-ROLES = {INTERNAL: "runtime", INTERNAL_AGAIN: "runtime_b", EXTERNAL: "controller"}
-"""The role that answers for each arm. The A/A cell has a runtime for each of its arms, so that what one process
-differs from another by is part of the noise floor."""
-
-SIDE_EFFECT_TOOLS: tuple[str, ...] = tuple(spec.name for spec in tool_specs() if spec.has_side_effects)
+SIDE_EFFECT_TOOLS = ("ledger_append",)
+"""The tools whose calls leave a row in the ledger, which is where effects are counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,18 +46,30 @@ class PlannedPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedCell:
-    """One profile to be run, its two arms (the baseline first) and its pairs in order; `seed` is the campaign's.
+    """One profile to be run, the arms that it compares and its pairs in order; `seed` is the campaign's.
 
     The pairs are `fault_seeds` groups of the same tasks, one after the other, each under a fault seed of its own.
+    `beside` are arms whose processes are up too, and are asked nothing.
     """
 
     name: str
     profile: Profile
-    arms: tuple[str, str]
+    comparison: Comparison
     pairs: tuple[PlannedPair, ...]
     seed: int
     idempotency: bool
     fault_seeds: int = 1
+    beside: tuple[Arm, ...] = ()
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """The names of its arms, the baseline's first."""
+        return self.comparison.names
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The processes that it runs with, proxies aside, by role: those that call no other first."""
+        return parts((*self.comparison, *self.beside))
 
     @property
     def cycle(self) -> int | None:
@@ -70,15 +78,16 @@ class PlannedCell:
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        """The profile's schedules, one for each hop that it faults, their faults named after the cell."""
+        """The schedules of the profile, one for each hop that it faults, their faults named after the cell."""
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """Those that act on the arm: a hop's faults only where there is a hop."""
+        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted."""
+        reached = {AGENT, *self.comparison.arm(arm).faultable}
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or arm == EXTERNAL)
+            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached)
         )
 
     @property
@@ -103,23 +112,22 @@ class PlannedCell:
         )
 
     def digest(self, arm: str) -> str:
-        """Of what is planned for the arm, "" for nothing: a schedule's own, or that of the digests of several."""
+        """The digest of what is planned for the arm: one schedule's, or that of the digests of several; "" for none."""
         digests = [schedule.digest for schedule in self.schedules_on(arm)]
         if len(digests) < 2:
             return "".join(digests)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def calls(self, hops: Sequence[Hop]) -> tuple[tuple[PlannedCall, ...], ...]:
-        """The calls that each request makes on those hops in their order, if none fails."""
-        return tuple(
-            tuple(call for call in _calls(planned.task) if call.hop in hops) for planned in self.pairs
-        )
+    @property
+    def calls(self) -> tuple[tuple[PlannedCall, ...], ...]:
+        """The calls that each request makes in their order, if none fails."""
+        return tuple(tuple(_calls(planned.task)) for planned in self.pairs)
 
     @property
     def timeouts_s(self) -> dict[Hop, float]:
         """The limit of one attempt on each hop."""
         policy = self.profile.policy
-        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout}
+        return {TOOL: policy.tool_timeout, MODEL: policy.model_timeout, AGENT: policy.run_timeout}
 
     def faulted(self, arm: str) -> bool:
         """Whether a schedule acts on that arm."""
@@ -137,10 +145,10 @@ class PlannedCell:
             return None
         return predict(
             schedules,
-            self.calls([schedule.hop for schedule in schedules]),
+            self.calls,
             retries=self.profile.policy.retries,
             timeouts_s=self.timeouts_s,
-            in_process=arm != EXTERNAL,
+            in_process="tool" not in self.comparison.arm(arm).hops,
             idempotency=self.idempotency,
         )
 
@@ -165,18 +173,27 @@ def plan_cell(
     profile: Profile,
     suite: Suite,
     *,
+    comparison: Comparison = DEFAULT,
     runs: int,
     seed: int = 0,
     restarts: int = 1,
     idempotency: bool = True,
     fault_seeds: int = 1,
 ) -> PlannedCell:
-    """The internal arm against the external one under a profile: `runs` blocks for each fault seed.
+    """Two arms under a profile: `runs` blocks for each fault seed.
 
     `seed` draws who goes first; the blocks lie in `restarts` segments. Raises INVALID_ARGUMENT for several fault
-    seeds where no fault depends on one.
+    seeds where no fault depends on one, for faults that reach neither arm, and for a profile that would take the A/A
+    cell's name.
     """
     faults = profile.faults
+    if profile.short == AA_CELL:
+        raise invalid_argument(
+            "profile_name_reserved",
+            expected=f"a profile whose name does not begin with {AA_CELL!r}, the name of the A/A cell",
+            got=profile.name,
+            todo="rename it: its name up to the first underscore is the cell's name",
+        )
     if fault_seeds > 1 and faults.rules and faults.by == "attempt":
         raise invalid_argument(
             "fault_seeds_without_draws",
@@ -184,31 +201,50 @@ def plan_cell(
             got='by = "attempt", whose faults are the same under every seed',
             todo='use --fault-seeds 1, or a profile with by = "request"',
         )
-    arms = (INTERNAL, EXTERNAL)
     cell = PlannedCell(
         name=profile.short,
         profile=profile,
-        arms=arms,
-        pairs=_pairs(suite.take(runs) * fault_seeds, arms, restarts),
+        comparison=comparison,
+        pairs=_pairs(suite.take(runs) * fault_seeds, comparison.names, restarts),
         seed=seed,
         idempotency=idempotency,
         fault_seeds=fault_seeds,
     )
-    return _drawn(cell)
+    if faults.rules and not any(map(cell.faulted, cell.arms)):
+        raise invalid_argument(
+            "faults_reach_no_arm",
+            expected=f"an arm whose {' or '.join(faults.hops)} hop can be faulted, for {profile.name}",
+            got=" and ".join(cell.arms),
+            todo='compare other arms, or use a profile with site = "tool"',
+        )
+    return _drawn(replace(cell, comparison=comparison.apart) if cell.breaks_hosts else cell)
 
 
 def plan_aa(
-    suite: Suite, *, runs: int, seed: int = 0, restarts: int = 1, idempotency: bool = True
+    suite: Suite,
+    *,
+    comparison: Comparison = DEFAULT,
+    runs: int,
+    seed: int = 0,
+    restarts: int = 1,
+    idempotency: bool = True,
 ) -> PlannedCell:
-    """The internal arm against itself in another process, without faults: what makes a difference that is none."""
-    arms = (INTERNAL, INTERNAL_AGAIN)
+    """The baseline against its second instance, without faults: what makes a difference that is none.
+
+    The second instance has processes of its own, so that what one process differs from another by is part of the
+    noise floor; the compared arm's are up beside them, as in every other cell.
+    """
+    floor = comparison.floor
     cell = PlannedCell(
         name=AA_CELL,
-        profile=Profile(name=AA_CELL, title="The internal arm against itself: the noise floor"),
-        arms=arms,
-        pairs=_pairs(suite.take(runs), arms, restarts),
+        profile=Profile(
+            name=AA_CELL, title=f"The {comparison.baseline.name} arm against itself: the noise floor"
+        ),
+        comparison=floor,
+        pairs=_pairs(suite.take(runs), floor.names, restarts),
         seed=seed,
         idempotency=idempotency,
+        beside=(comparison.compared,),
     )
     return _drawn(cell)
 
@@ -252,12 +288,23 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
 
 
 def _calls(task: Task) -> Iterator[PlannedCall]:
-    """What a run calls if nothing fails: every tool call is asked for by a turn of the model, and the answer is one."""
-    for index, call in enumerate(task.expect.calls):
-        has_effect = call.name in SIDE_EFFECT_TOOLS and not call.refused
-        yield PlannedCall(hop=MODEL, index=index)
-        yield PlannedCall(hop=TOOL, index=index, has_effect=has_effect)
-    yield PlannedCall(hop=MODEL, index=len(task.expect.calls))
+    """What a run calls if nothing fails, as the schedules need to know it."""
+    yield PlannedCall(hop=AGENT, index=0)
+    for step in steps(task):
+        call = step.call
+        has_effect = call is not None and call.name in SIDE_EFFECT_TOOLS and not call.refused
+        yield PlannedCall(hop=step.hop, index=step.index, has_effect=has_effect)
+
+
+def _unrecorded_tools(cell: PlannedCell) -> tuple[str, ...]:
+    """The tools called in the cell that have side effects and leave no row in the ledger."""
+    called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.expect.calls)
+    return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and _changes(name))
+
+
+@functools.cache
+def _changes(tool: str) -> bool:
+    return tool in TOOLS and TOOLS[tool].spec.has_side_effects
 
 
 def _strata(cell: PlannedCell) -> list[str]:
@@ -279,17 +326,18 @@ def _strata(cell: PlannedCell) -> list[str]:
 def expectation_of(cell: PlannedCell) -> Expectation:
     """What the checker compares the cell's history with."""
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    policy = policy_of(cell.profile, seed=cell.seed)
+    policy, unrecorded_tools = policy_of(cell.profile, seed=cell.seed), _unrecorded_tools(cell)
 
     def run(arm: str, planned: PlannedPair) -> ExpectedRun:
         prediction = predictions[arm]
         return expected_run(
             planned.task,
-            Arm(
-                has_hops=arm == EXTERNAL,
+            Terms(
+                arm=cell.comparison.arm(arm),
                 policy=policy,
                 idempotency=cell.idempotency,
                 side_effect_tools=SIDE_EFFECT_TOOLS,
+                unrecorded_tools=unrecorded_tools,
             ),
             request_index=planned.pair,
             request=None if prediction is None else prediction.requests[planned.pair],
@@ -297,8 +345,8 @@ def expectation_of(cell: PlannedCell) -> Expectation:
 
     return Expectation(
         cell=cell.name,
-        arms=cell.arms,
-        roles={arm: ROLES[arm] for arm in cell.arms},
+        comparison=cell.comparison,
+        roles=frozenset(cell.parts),
         pairs=tuple(
             ExpectedPair(
                 pair=planned.pair,

@@ -31,6 +31,22 @@ def plan_table(cells: Iterable[PlannedCell]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plan_rows(cells: Iterable[PlannedCell]) -> list[dict[str, str | int | float]]:
+    """The same lines as JSON data."""
+    return [
+        {name: _number(name, text) for name, text in zip(_HEADINGS, row, strict=True)}
+        for cell in cells
+        for arm in cell.arms
+        for row in _rows(cell, arm)
+    ]
+
+
+def _number(name: str, text: str) -> str | int | float:
+    if name in ("pairs", "faults", "errors"):
+        return int(text)
+    return float(text) if name in ("error_rate", "retries_mean_success") else text
+
+
 def _rows(cell: PlannedCell, arm: str) -> Iterator[tuple[str, ...]]:
     faults = cell.profile.faults
     draws = cell.faulted(arm) and faults.by == "request"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,50 +10,54 @@ from typing import Any
 from chaos.faults import Fault, Hop
 from chaos.prediction import PredictedAttempt, PredictedRequest
 from controller.policy import Policy
+from matrices.arms.arm import Arm
 from matrices.planning.expectation import (
     ExpectedAttempt,
     ExpectedEffect,
     ExpectedError,
     ExpectedRun,
     PlannedFault,
+    waits_of,
 )
+from matrices.planning.steps import AGENT, MODEL, TOOL, steps
 from matrices.spec.suites import ExpectedCall, Task
 from treni.errors import Code
-
-MODEL: Hop = "model"
-TOOL: Hop = "tool"
 
 AMPLE = 0.8
 """The share of a run's time up to which planned waits leave its own deadline out of play."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
-    """What of an arm decides how its runs go: whether it has hops, its policy, and what its ledger is told."""
+class Terms:
+    """What decides how the runs of an arm go: its hops, the policy, and what its ledger is told."""
 
-    has_hops: bool
+    arm: Arm
     policy: Policy
     idempotency: bool
     side_effect_tools: tuple[str, ...]
+    """The tools whose calls leave a row in the ledger."""
+    unrecorded_tools: tuple[str, ...] = ()
+    """Other tools with side effects: of what they did nothing is known but that it may have happened."""
 
 
 def expected_run(
-    task: Task, arm: Arm, *, request_index: int, request: PredictedRequest | None = None
+    task: Task, terms: Terms, *, request_index: int, request: PredictedRequest | None = None
 ) -> ExpectedRun:
     """The run of a task whose attempts are as `request` predicts; where that says nothing, nothing acts on it.
 
-    The loop asks the model, runs the tool that the turn asks for, and so on, one call a turn; the last turn answers.
+    It calls as its scenario says, until a call fails for good.
     """
-    run = _Run(task=task, arm=arm, request_index=request_index)
+    run = _Run(task=task, terms=terms, request_index=request_index)
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
-    for index, call in enumerate(task.expect.calls):
-        if not run.call(MODEL, index, None):
-            return run.made(calls=index, turns=index)
-        if not run.call(TOOL, index, call):
-            return run.made(calls=index, turns=index + 1)
-    answered = run.call(MODEL, len(task.expect.calls), None)
-    return run.made(calls=len(task.expect.calls), turns=len(task.expect.calls) + answered)
+    if not run.enter():
+        return run.made(calls=0, turns=0)
+    done: Counter[Hop] = Counter()
+    for step in steps(task):
+        if not run.call(step.hop, step.index, step.call):
+            break
+        done[step.hop] += 1
+    return run.made(calls=done[TOOL], turns=done[MODEL])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,7 +65,7 @@ class _Run:
     """A run as far as it has been followed."""
 
     task: Task
-    arm: Arm
+    terms: Terms
     request_index: int
     predicted: dict[tuple[Hop, int], list[PredictedAttempt]] = field(default_factory=dict)
     attempts: list[ExpectedAttempt] = field(default_factory=list)
@@ -69,15 +73,25 @@ class _Run:
     may_have_effects: bool = False
     error: ExpectedError | None = None
     lost: bool = False
+    entry: ExpectedAttempt | None = None
+
+    def enter(self) -> bool:
+        """Follows the client's call of the agent, which only a fault makes one to speak of; whether it arrives."""
+        (one,) = self.predicted.get((AGENT, 0), [None])
+        if one is None or one.fault is None:
+            return True
+        self.entry = self._attempt(AGENT, 0, None, one)
+        return self.entry.tool_runs
 
     def call(self, hop: Hop, index: int, call: ExpectedCall | None) -> bool:
         """Follows one call over its attempts; whether the run goes on after it."""
         predicted = self.predicted.get((hop, index))
         made = [self._attempt(hop, index, call, one) for one in ([None] if predicted is None else predicted)]
         self.attempts += made
-        changes = call is not None and call.name in self.arm.side_effect_tools
-        if call is not None and changes:
+        recorded = call is not None and call.name in self.terms.side_effect_tools
+        if call is not None and recorded:
             self._take_effect(made, call)
+        if call is not None and (recorded or call.name in self.terms.unrecorded_tools):
             self.may_have_effects |= any(one.outcome != "fail" for one in made)
         last = made[-1]
         goes_on = last.outcome == "ok" or last.kinds is None
@@ -88,7 +102,7 @@ class _Run:
     def _attempt(
         self, hop: Hop, index: int, call: ExpectedCall | None, one: PredictedAttempt | None
     ) -> ExpectedAttempt:
-        policy, number = self.arm.policy, 0 if one is None else one.attempt
+        policy, number = self.terms.policy, 0 if one is None else one.attempt
         fault = None if one is None else one.fault
         ending = None if one is None else one.ending
         outcome, code = "ok", Code.OK.name
@@ -107,7 +121,7 @@ class _Run:
             call_index=index,
             attempt=number,
             name="" if call is None else call.name,
-            fault=None if fault is None else _planned(fault, in_process=not self.arm.has_hops),
+            fault=None if fault is None else _planned(fault, in_process="tool" not in self.terms.arm.hops),
             outcome=outcome,
             code=code,
             kinds=kinds,
@@ -128,7 +142,7 @@ class _Run:
                 account=arguments["account"],
                 amount=arguments["amount"],
             )
-            for one in (ran[:1] if self.arm.idempotency else ran)
+            for one in (ran[:1] if self.terms.idempotency else ran)
         ]
 
     def _fail(self, made: list[ExpectedAttempt]) -> None:
@@ -152,14 +166,30 @@ class _Run:
 
     def made(self, *, calls: int, turns: int) -> ExpectedRun:
         """The run as followed so far."""
-        waits_s = math.fsum(one.backoff_s + one.held_s for one in self.attempts)
+        entry = self.entry
+        if entry is not None and entry.outcome != "ok":
+            # Whatever became of the run, the client is told nothing else, and has no record.
+            assert entry.fault is not None
+            assert entry.kinds is not None
+            (kind,) = entry.kinds
+            definite = entry.outcome == "fail"
+            self.lost = True
+            self.error = ExpectedError(
+                code=entry.code,
+                kind=kind,
+                definite=definite,
+                hop=AGENT,
+                fault_id=entry.fault.id if definite else "",
+            )
+        waits_s = waits_of(entry, self.attempts)
         return ExpectedRun(
+            entry=entry,
             attempts=tuple(self.attempts),
             calls=self.task.expect.calls[:calls],
             turns=turns,
             effects=tuple(self.effects),
             error=self.error,
-            hurried=waits_s > AMPLE * self.arm.policy.run_timeout_s,
+            hurried=waits_s > AMPLE * self.terms.policy.run_timeout_s,
             lost=self.lost,
         )
 

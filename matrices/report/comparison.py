@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from matrices.checks.check import CellJudgement
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Expectation, ExpectedPair
+from matrices.planning.plan import AA_CELL
 from matrices.statistics.estimates import (
     CONFIDENCE,
     Estimate,
@@ -38,19 +39,19 @@ from matrices.statistics.verdicts import (
 )
 from treni.errors import TreniError
 
-AA = "aa"
-"""The name of the cell that runs the internal arm against itself."""
+AA = AA_CELL
+"""The name of the cell that runs the baseline against itself."""
 
 SILENT = Judgement(verdict=Verdict.INCONCLUSIVE, leaning=Verdict.INCONCLUSIVE)
 """What is said without a floor, or without an estimate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """The second arm against the first: difference in seconds and ratio of means, second over first.
+class PairedLatency:
+    """The compared arm's latency against the baseline's: the difference in seconds, and the ratio of means.
 
     `unavailable` says why there is no estimate, "" where there is one. `p_adjusted` is Holm's, over all profiles of
-    the plan. `margin_s` is the margin of equivalence, the given share of the first arm's mean, None without a mean.
+    the plan. `margin_s` is the margin of equivalence, the given share of the baseline's mean, None without a mean.
     """
 
     pairs: int
@@ -73,7 +74,10 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reliability:
-    """The second arm's error rate against the first's; None of no pair. `p_adjusted` is Holm's, over all profiles."""
+    """The compared arm's error rate against the baseline's; None of no pair.
+
+    `p_adjusted` is Holm's, over all profiles.
+    """
 
     rates: RateDifference | None
     p_adjusted: float | None
@@ -87,7 +91,7 @@ class CellSamples:
     valid: tuple[PairSample, ...]
     void: tuple[PairSample, ...]
     clean: tuple[PairSample, ...]
-    """Of the valid ones, those outside contaminated blocks."""
+    """The valid samples outside contaminated blocks."""
 
     @property
     def every(self) -> tuple[PairSample, ...]:
@@ -133,7 +137,7 @@ def _sample(pair: ExpectedPair, runs: Mapping[str, Run], arms: tuple[str, str], 
 
 def compare(
     samples: Mapping[str, Sequence[PairSample]], margin: float
-) -> tuple[Floor | None, dict[str, Comparison]]:
+) -> tuple[Floor | None, dict[str, PairedLatency]]:
     """The floor, and each cell's latencies held against it, the profiles of the plan corrected together.
 
     `margin` is the share of the baseline's mean within which the arms count as equivalent.
@@ -160,7 +164,7 @@ def compare(
     return floor, compared
 
 
-def answered(samples: Sequence[PairSample], margin: float) -> Comparison:
+def answered(samples: Sequence[PairSample], margin: float) -> PairedLatency:
     """The same figures over the pairs that both arms answered; it has no verdict of its own."""
     return _estimate(_both_answered(samples), margin, CONFIDENCE)
 
@@ -188,7 +192,7 @@ def _floor(pairs: Sequence[PairSample]) -> Floor | None:
         return None
 
 
-def _estimate(pairs: Sequence[PairSample], margin: float, confidence: float) -> Comparison:
+def _estimate(pairs: Sequence[PairSample], margin: float, confidence: float) -> PairedLatency:
     mean_s = math.fsum(pair.baseline_s for pair in pairs) / len(pairs) if pairs else 0.0
     differences = [pair.compared_s - pair.baseline_s for pair in pairs]
     delta = ratio = latency = steady = None
@@ -206,7 +210,7 @@ def _estimate(pairs: Sequence[PairSample], margin: float, confidence: float) -> 
     except TreniError as error:  # too few pairs for an interval; the row says so
         delta = ratio = latency = steady = None
         unavailable = str(error)
-    return Comparison(
+    return PairedLatency(
         pairs=len(pairs),
         delta=delta,
         ratio=ratio,
@@ -222,7 +226,7 @@ def _estimate(pairs: Sequence[PairSample], margin: float, confidence: float) -> 
 
 
 def _judged(
-    one: Comparison, pairs: Sequence[PairSample], margin: float, p_adjusted: float, floor: Floor
+    one: PairedLatency, pairs: Sequence[PairSample], margin: float, p_adjusted: float, floor: Floor
 ) -> Judgement:
     assert one.latency is not None, "there is an estimate"
     return judge(

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import collections
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from chaos.faults import Hop
+from matrices.arms.arm import Comparison
 from matrices.checks.check import CellJudgement, FaultAccount, Finding, check
-from matrices.checks.collateral import ArmHarm, by_arm, evidence_of, fatal_of
+from matrices.checks.collateral import ArmHarm, by_arm, evidence_in
 from matrices.evidence.events import Event, Sealed
 from matrices.evidence.hops import Hops, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, Work, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
-from matrices.planning.expectation import Expectation
+from matrices.planning.expectation import Counter, Expectation
 from matrices.report.comparison import (
     AA,
     CellSamples,
-    Comparison,
+    PairedLatency,
     Reliability,
     answered,
     compare,
@@ -26,16 +28,17 @@ from matrices.report.comparison import (
     samples_of,
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
 from matrices.statistics.gates import Evidence, Gate, claim_safe, gates
 from matrices.statistics.reliability import CostPerSuccess, RunCost, cost_per_success
 from matrices.statistics.selection import SELECTIVE_LEVEL, void_selective_p, voids_of
 from matrices.statistics.verdicts import Floor
 
-__all__ = ["AA", "ArmFigures", "CellFigures", "Comparison", "Figures", "Reliability", "figures"]
+__all__ = ["AA", "ArmFigures", "CellFigures", "Figures", "PairedLatency", "Reliability", "figures"]
 
 MIN_RESTARTS = 2
-"""From how many segments on the segment, and not the block, is the replicate."""
+"""The number of segments from which on the segment, and not the block, is the replicate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +93,11 @@ class ArmFigures:
         return self.successes - self.wrong_answers
 
     @property
+    def accuracy(self) -> float | None:
+        """Right answers over answers; None of none."""
+        return self.correct / self.successes if self.successes else None
+
+    @property
     def error_rate(self) -> float | None:
         """Errors over requests; None of none."""
         return self.errors / self.requests if self.requests else None
@@ -102,15 +110,17 @@ class ArmFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellFigures:
-    """One row of the comparison.
+    """One row of the comparison, in which the arms of `sides` are compared.
 
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts the pairs that were begun, cut off by an interruption and run again. `harm` has a
-    row for each arm where faults break hosts. `remark` is what a reader of the error rates must know of the schedule.
+    row for each arm where faults break hosts. `counters` are the counts of attempts by which
+    schedules act. `remark` is what a reader of the error rates must know of the schedule.
     """
 
     config: ManifestCell
+    sides: Comparison
     complete: bool
     arms: tuple[ArmFigures, ...]
     pairs: int
@@ -119,19 +129,47 @@ class CellFigures:
     contaminated: dict[int, str]
     pairs_contaminated: int
     abandoned: int
-    comparison: Comparison
-    without_contaminated: Comparison
-    successes: Comparison
+    comparison: PairedLatency
+    without_contaminated: PairedLatency
+    successes: PairedLatency
     reliability: Reliability
     harm: tuple[ArmHarm, ...]
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
+    counters: tuple[Counter, ...]
     remark: str
 
     @property
     def claim_safe(self) -> bool:
         """Whether every gate passed."""
         return claim_safe(self.gates)
+
+    @property
+    def spared(self) -> dict[str, str]:
+        """The arms that do not meet the faults which hops meet in the other one, and why not in words."""
+        met = {
+            arm.name: {count.hop for count in self.counters if count.arm == arm.name} for arm in self.sides
+        }
+        every = set[Hop]().union(*met.values())
+        return {
+            arm.name: "cannot be faulted there" if missed & arm.hops else "has no such hop"
+            for arm in self.sides
+            if (missed := every - met[arm.name])
+        }
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on latency in words."""
+        return self.said(self.comparison)
+
+    @property
+    def reliability_verdict(self) -> str:
+        """The verdict on errors in words."""
+        return self.reliability.verdict.of(self.sides.compared.name)
+
+    def said(self, latency: PairedLatency) -> str:
+        """The verdict of one of the cell's estimates in words."""
+        return latency.verdict.of(self.sides.compared.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +180,17 @@ class Figures:
     cells: tuple[CellFigures, ...]
     floor: Floor | None
     unplanned: tuple[Finding, ...]
+
+    @property
+    def sides(self) -> Comparison:
+        """The arms that the campaign compares: those of every cell but the A/A one."""
+        return self.cells[-1].sides
+
+    @property
+    def examines(self) -> bool:
+        """Whether nobody knew before that the model answers the suite rightly, so that its accuracy is a figure."""
+        details = self.manifest.details
+        return not must_pass(suite=details.get("suite"), model_dir=details.get("model_dir"))
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -195,6 +244,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
         cells.append(
             CellFigures(
                 config=config,
+                sides=expected[name].comparison,
                 complete=one.complete,
                 arms=tuple(_arm(one, arm, expected[name]) for arm in config.arms),
                 pairs=len(one.runs),
@@ -215,9 +265,11 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                     floor,
                     every[name],
                     clean[name],
+                    compared=expected[name].comparison.compared.name,
                     blocks=len(blocks),
                     elsewhere=everything - len(one.findings),
                 ),
+                counters=expected[name].counters,
                 remark=expected[name].remark,
             )
         )
@@ -227,7 +279,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
 def _harm(events: Iterable[Event], expected: Expectation) -> tuple[ArmHarm, ...]:
     if not expected.breaks_hosts:
         return ()
-    return by_arm(evidence_of(events, expected.cell, fatal=fatal_of(expected)), expected.arms)
+    return by_arm(evidence_in(events, expected))
 
 
 def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:
@@ -244,21 +296,23 @@ def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
     blocks = {pair.pair: pair.block for pair in expected.pairs}
     runs = [by_arm[arm] for by_arm in judged.runs.values() if arm in by_arm]
     answered = [run for run in runs if run.ok]
+    tasks = {pair.pair: pair.task for pair in expected.pairs}
+    right = {run.pair.pair: _right(run, tasks) for run in runs}
     parts = [parts for run in runs if (parts := hops_of(run)) is not None]
     ttfts = [run.outcome.ttft_s for run in answered if run.outcome.ttft_s is not None]
     return ArmFigures(
         arm=arm,
         requests=len(runs),
         errors=len(runs) - len(answered),
-        wrong_answers=sum(run.outcome.correct is False for run in answered),
+        wrong_answers=sum(not right[run.pair.pair] for run in answered),
         retries_of_successes=sum(run.retries for run in answered),
         latency=_latency(runs),
         latency_success=_latency(answered),
         ttft_p50_s=statistics.median(ttfts) if ttfts else None,
         hops=mean_hops(parts),
         without_record=len(runs) - len(parts),
-        time_per_success=_cost(runs, blocks, [run.outcome.latency_s for run in runs]),
-        attempts_per_success=_cost(runs, blocks, [float(len(run.attempts)) for run in runs]),
+        time_per_success=_cost(runs, blocks, right, [run.outcome.latency_s for run in runs]),
+        attempts_per_success=_cost(runs, blocks, right, [float(len(run.attempts)) for run in runs]),
         work=_totals([work for run in runs if (work := work_of(run)) is not None]),
         faults=judged.faults[arm],
         effects=judged.effects[arm],
@@ -269,12 +323,20 @@ def _latency(runs: Sequence[Run]) -> LatencySummary | None:
     return latency_summary([run.outcome.latency_s for run in runs]) if runs else None
 
 
-def _cost(runs: Sequence[Run], blocks: Mapping[int, int], amounts: Sequence[float]) -> CostPerSuccess | None:
+def _right(run: Run, tasks: Mapping[int, Task]) -> bool:
+    """Whether the run ended with an answer that its task's grader accepts, whatever the history says of it."""
+    task, answer = tasks.get(run.pair.pair), run.outcome.answer
+    return run.ok and answer is not None and task is not None and task.is_correct(answer)
+
+
+def _cost(
+    runs: Sequence[Run], blocks: Mapping[int, int], right: Mapping[int, bool], amounts: Sequence[float]
+) -> CostPerSuccess | None:
     if not runs:
         return None
     return cost_per_success(
         [
-            RunCost(block=blocks.get(run.pair.pair, -1), amount=amount, correct=run.outcome.correct is True)
+            RunCost(block=blocks.get(run.pair.pair, -1), amount=amount, correct=right[run.pair.pair])
             for run, amount in zip(runs, amounts, strict=True)
         ]
     )
@@ -298,15 +360,16 @@ def _gates(
     judged: CellJudgement,
     samples: CellSamples,
     floor: Floor | None,
-    every: Comparison,
-    clean: Comparison,
+    every: PairedLatency,
+    clean: PairedLatency,
     *,
+    compared: str,
     blocks: int,
     elsewhere: int,
 ) -> tuple[Gate, ...]:
     if floor is None:
         return (Gate(name="aa_measured", passed=False, why="no noise floor: the A/A cell gives no interval"),)
-    kinds = Counter(finding.kind for finding in judged.findings)
+    kinds = collections.Counter(finding.kind for finding in judged.findings)
 
     def ids(part: str) -> frozenset[str]:
         return frozenset(
@@ -315,6 +378,7 @@ def _gates(
 
     return gates(
         Evidence(
+            compared=compared,
             floor=floor,
             margin_s=every.margin_s or 0.0,
             latency=every.latency,

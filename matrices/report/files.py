@@ -9,11 +9,14 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
-from matrices.report.comparison import AA, Comparison
-from matrices.report.csv_files import comparison_csv, summary_csv
+from matrices.report.comparison import AA, PairedLatency
+from matrices.report.csv_files import comparison_csv, schema_of, summary_csv
 from matrices.report.figures import ArmFigures, CellFigures, Figures
-from matrices.report.markdown import markdown, sentence
-from matrices.report.tables import UNBOUNDED
+from matrices.report.formats import UNBOUNDED
+from matrices.report.markdown import markdown
+from matrices.report.sections import document
+from matrices.report.sections.verdict import sentence
+from treni.storage import write_whole
 
 
 class ExitStatus(IntEnum):
@@ -40,6 +43,11 @@ def summary(figures: Figures) -> dict[str, Any]:
     """The figures as JSON data: seconds, nothing rounded; null where there is no figure."""
     m = figures.manifest
     return {
+        **(
+            {}
+            if schema_of(m) == 1
+            else {"schema": schema_of(m), "arms": [_plain(arm) for arm in figures.sides]}
+        ),
         "status": exit_status(figures).name.lower(),
         "created_utc": m.created_utc,
         "commit": m.commit,
@@ -72,10 +80,10 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "site": cell.config.site,
         "schedule_hash": cell.config.schedule_hash,
         "complete": cell.complete,
-        "sentence": sentence(figures, cell),
+        "sentence": sentence(figures, cell).text,
         "remark": cell.remark,
-        "verdict": str(cell.comparison.verdict),
-        "reliability": str(cell.reliability.verdict),
+        "verdict": cell.verdict,
+        "reliability": cell.reliability_verdict,
         "claim_safe": cell.claim_safe,
         "arms": {arm.arm: _arm(arm) for arm in cell.arms},
         "pairs": cell.pairs,
@@ -84,23 +92,23 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "blocks_contaminated": [{"block": block, "why": why} for block, why in cell.contaminated.items()],
         "pairs_contaminated": cell.pairs_contaminated,
         "pairs_abandoned": cell.abandoned,
-        "comparison": _comparison(cell.comparison),
-        "comparison_without_contaminated": _comparison(cell.without_contaminated),
-        "comparison_successes": _comparison(cell.successes) | {"verdict": None},
-        "error_rates": _plain(cell.reliability),
+        "comparison": _comparison(cell, cell.comparison),
+        "comparison_without_contaminated": _comparison(cell, cell.without_contaminated),
+        "comparison_successes": _comparison(cell, cell.successes) | {"verdict": None},
+        "error_rates": _plain(cell.reliability) | {"verdict": cell.reliability_verdict},
         "harm": [_plain(row) for row in cell.harm],
         "gates": [_plain(gate) for gate in cell.gates],
         "findings": len(cell.findings),
     }
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _comparison(cell: CellFigures, comparison: PairedLatency) -> dict[str, Any]:
     """The comparison without what is said elsewhere: its difference stands in `latency` too."""
     plain: dict[str, Any] = _plain(comparison)
     latency = plain.pop("latency")
     del plain["judgement"]
     equivalence = None if latency is None else latency["equivalence"]
-    return plain | {"verdict": str(comparison.verdict), "equivalence": equivalence}
+    return plain | {"verdict": cell.said(comparison), "equivalence": equivalence}
 
 
 def _arm(arm: ArmFigures) -> dict[str, Any]:
@@ -117,6 +125,8 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
     if isinstance(value, float) and math.isinf(value):
         return UNBOUNDED
     return str(value) if isinstance(value, StrEnum) else value
@@ -126,7 +136,7 @@ def render(figures: Figures) -> dict[str, str]:
     """The text of each file of the report, by file name."""
     return {
         "summary.json": json.dumps(summary(figures), ensure_ascii=False, allow_nan=False, indent=2) + "\n",
-        "summary.md": markdown(figures),
+        "summary.md": markdown(document(figures)),
         "summary.csv": summary_csv(figures),
         "comparison.csv": comparison_csv(figures),
     }
@@ -146,8 +156,6 @@ def write_report(folder: Path, figures: Figures) -> tuple[Path, ...]:
     paths = []
     for name, text in render(figures).items():
         path = folder / name
-        fresh = folder / f".{name}.tmp"
-        fresh.write_text(text, encoding="utf-8", newline="")
-        fresh.replace(path)
+        write_whole(path, text.encode())
         paths.append(path)
     return tuple(paths)

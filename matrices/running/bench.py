@@ -11,9 +11,11 @@ from pathlib import Path
 
 import grpc
 
+from matrices.arms.arm import Arm, Comparison
 from matrices.evidence.campaign import MARGIN, Options, plan_campaign
-from matrices.planning.plan import EXTERNAL, INTERNAL, PlannedCell
+from matrices.planning.plan import PlannedCell
 from matrices.running.client import AgentClient
+from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.echo import METHOD
@@ -33,15 +35,33 @@ class _Samples:
     """Seconds, one list for each thing timed; requests of one round are neighbours in time."""
 
     echo_s: list[float] = field(default_factory=list)
-    controller_s: list[float] = field(default_factory=list)
-    external_s: list[float] = field(default_factory=list)
-    internal_s: list[float] = field(default_factory=list)
-    internal_loop_s: list[float] = field(default_factory=list)
+    compared_loop_s: list[float] = field(default_factory=list)
+    compared_s: list[float] = field(default_factory=list)
+    baseline_s: list[float] = field(default_factory=list)
+    baseline_loop_s: list[float] = field(default_factory=list)
     generate_s: list[float] = field(default_factory=list)
 
 
-async def run(model_dir: str, requests: int) -> str:
-    """The table of the routing's own cost, as text. Raises TreniError if a request fails."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What one thing takes, in seconds at the median, and how many times its floor that is, where it has one."""
+
+    what: str
+    median_s: float
+    floor: str = ""
+    ratio: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """What routing costs, and the floors beside it, from so many requests of each kind."""
+
+    requests: int
+    rows: tuple[Cost, ...]
+
+
+async def run(model_dir: str, requests: int) -> Costs:
+    """What routing costs on this machine, measured now. Raises TreniError if a request fails."""
     with tempfile.TemporaryDirectory(prefix="treni-bench-") as scratch:
         options = Options(
             suite="core",
@@ -57,6 +77,7 @@ async def run(model_dir: str, requests: int) -> str:
             toxiproxy=None,
         )
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))
+        refuse_impossible(campaign)
         cell = campaign.cells[-1]
         async with LocalTopology.start(cell, campaign, {}) as topology:
             echo = await start_child(
@@ -68,16 +89,17 @@ async def run(model_dir: str, requests: int) -> str:
                 samples = await _measure(cell, topology, echo.address, requests)
             finally:
                 await echo.stop()
-    return _routing_table(samples)
+    return _costs(samples, cell.comparison)
 
 
 async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str, requests: int) -> _Samples:
     samples = _Samples()
+    baseline, compared = cell.comparison
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
-    clients = {arm: AgentClient(topology.address(arm)) for arm in (INTERNAL, EXTERNAL)}
+    clients = {arm: AgentClient(topology.address(arm)) for arm in cell.arms}
     async with (
         open_channel(echo_address) as echo_channel,
-        open_channel(topology.address(INTERNAL)) as runtime_channel,
+        open_channel(topology.addresses[baseline.model]) as runtime_channel,
     ):
         echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = echo_channel.unary_unary(METHOD)
         generate = inference_pb2_grpc.InferenceServiceStub(runtime_channel).Generate
@@ -88,8 +110,14 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
                 started = time.perf_counter()
                 await echo(_ECHO_PAYLOAD)
                 round_.echo_s.append(time.perf_counter() - started)
-            for arm in (INTERNAL, EXTERNAL) if number % 2 == 0 else (EXTERNAL, INTERNAL):
-                await _one_run(clients[arm], arm, task, number, round_)
+            for arm in (baseline, compared) if number % 2 == 0 else (compared, baseline):
+                latency_s, loop_s = await _one_run(clients[arm.name], arm, task, number)
+                if arm is compared:
+                    round_.compared_s.append(latency_s)
+                    round_.compared_loop_s.append(loop_s)
+                else:
+                    round_.baseline_s.append(latency_s)
+                    round_.baseline_loop_s.append(loop_s)
             started = time.perf_counter()
             async for _chunk in generate(_generation(task)):
                 pass
@@ -102,21 +130,17 @@ async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str
     return samples
 
 
-async def _one_run(client: AgentClient, arm: str, task: Task, number: int, samples: _Samples) -> None:
+async def _one_run(client: AgentClient, arm: Arm, task: Task, number: int) -> tuple[float, float]:
+    """The latency of a run and the loop's own share of it, in seconds."""
     request = agent_pb2.RunRequest(
-        run_id=f"bench/{number}/{arm}", task_id=task.id, prompt=task.prompt, tools=task.tools
+        run_id=f"bench/{number}/{arm.name}", task_id=task.id, prompt=task.prompt, tools=task.tools
     )
     done = await client.run(request, timeout_s=60.0)
     if done.record is None or done.error is not None:
         raise done.error or TreniError(
             Code.INTERNAL, "bench_failed", expected="an answer", got="none", todo="see the service's log"
         )
-    if arm == EXTERNAL:
-        samples.external_s.append(done.latency_s)
-        samples.controller_s.append(float(done.record["loop_s"]))
-    else:
-        samples.internal_s.append(done.latency_s)
-        samples.internal_loop_s.append(float(done.record["loop_s"]))
+    return done.latency_s, float(done.record["loop_s"])
 
 
 def _generation(task: Task) -> inference_pb2.GenerateRequest:
@@ -128,24 +152,28 @@ def _generation(task: Task) -> inference_pb2.GenerateRequest:
     )
 
 
-def _routing_table(samples: _Samples) -> str:
+def _costs(samples: _Samples, comparison: Comparison) -> Costs:
+    baseline, compared = comparison
     median = {name: statistics.median(values) for name, values in vars(samples).items()}
-    over_bare = _median_of_differences(samples.internal_s, samples.generate_s)
-    between = _median_of_differences(samples.external_s, samples.internal_s)
-    rows = [
-        ("bare grpc.aio echo, 256 B", median["echo_s"], ""),
-        ("controller overhead (not waiting on a hop)", median["controller_s"], "echo_s"),
-        ("internal loop overhead", median["internal_loop_s"], "echo_s"),
-        ("bare generation (Generate)", median["generate_s"], ""),
-        ("internal route over bare generation", over_bare, "generate_s"),
-        ("external route over internal", between, "generate_s"),
-    ]
-    names = {"echo_s": "echoes", "generate_s": "of a generation"}
-    lines = [f"{len(samples.external_s)} requests of each kind, interleaved; medians"]
-    for label, value_s, floor in rows:
-        ratio = f"  = {value_s / median[floor]:.3f} {names[floor]}" if floor else ""
-        lines.append(f"{label:46}{value_s * 1e3:9.3f} ms{ratio}")
-    return "\n".join(lines) + "\n"
+    over_bare = _median_of_differences(samples.baseline_s, samples.generate_s)
+    between = _median_of_differences(samples.compared_s, samples.baseline_s)
+    echo, generation = ("echo", median["echo_s"]), ("generation", median["generate_s"])
+    return Costs(
+        requests=len(samples.compared_s),
+        rows=(
+            Cost(what="bare grpc.aio echo, 256 B", median_s=median["echo_s"]),
+            _beside(echo, f"{compared.agent} overhead (not waiting on a hop)", median["compared_loop_s"]),
+            _beside(echo, f"{baseline.name} loop overhead", median["baseline_loop_s"]),
+            Cost(what="bare generation (Generate)", median_s=median["generate_s"]),
+            _beside(generation, f"{baseline.name} route over bare generation", over_bare),
+            _beside(generation, f"{compared.name} route over {baseline.name}", between),
+        ),
+    )
+
+
+def _beside(floor: tuple[str, float], what: str, median_s: float) -> Cost:
+    name, floor_s = floor
+    return Cost(what=what, median_s=median_s, floor=name, ratio=median_s / floor_s)
 
 
 def _median_of_differences(mine: list[float], others: list[float]) -> float:

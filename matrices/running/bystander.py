@@ -59,7 +59,7 @@ class Bystander:
                 await watch.close()
 
     async def all_answer(self, *, limit_s: float, gone: Callable[[str], bool]) -> str | None:
-        """Until every role has answered a probe that was sent after this call; outages before it are noted by then.
+        """Waits until every role has answered a probe sent after this call; outages before it are noted by then.
 
         A role that is `gone` for good is not waited for. The name of a role that did not answer within `limit_s`,
         None if all did.

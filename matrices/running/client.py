@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from treni.channels import open_channel
 from treni.errors import TreniError, from_rpc_error
+from treni.limits import AGENT_REQUEST
 from treni.v1 import agent_pb2, agent_pb2_grpc
 
 
@@ -32,21 +34,26 @@ class Invocation:
 
 
 class AgentClient:
-    """A channel to one AgentService."""
+    """A channel to one AgentService: one of its own to the address, or the one that it is given."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address)
+    def __init__(self, address: str, channel: grpc.aio.Channel | None = None) -> None:
+        self._channel = open_channel(address) if channel is None else channel
         self._stub = agent_pb2_grpc.AgentServiceStub(self._channel)
 
-    async def run(self, request: agent_pb2.RunRequest, *, timeout_s: float) -> Invocation:
-        """Runs the task; never raises for what the service or the network did: that is in the result."""
+    async def run(
+        self, request: agent_pb2.RunRequest, *, timeout_s: float, marks: Mapping[str, str] | None = None
+    ) -> Invocation:
+        """Runs the task, its call marked with that metadata; never raises for what the service or the network did."""
         started = time.perf_counter()
         ttft_s: float | None = None
         answer: str | None = None
         record: dict[str, Any] | None = None
         error: TreniError | None = None
         try:
-            async for event in self._stub.Run(request, timeout=timeout_s):
+            AGENT_REQUEST.check(request.ByteSize())
+            async for event in self._stub.Run(
+                request, timeout=timeout_s, metadata=tuple((marks or {}).items())
+            ):
                 kind = event.WhichOneof("event")
                 if kind == "text" and ttft_s is None:
                     ttft_s = time.perf_counter() - started
@@ -56,6 +63,8 @@ class AgentClient:
                     record = message_dict(event.record)
         except grpc.aio.AioRpcError as failure:
             error = from_rpc_error(failure, hop="agent")
+        except TreniError as refusal:
+            error = refusal.at("agent")
         latency_s = time.perf_counter() - started
         if error is None and (answer is None or record is None):
             error = TreniError(

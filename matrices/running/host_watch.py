@@ -7,8 +7,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from matrices.arms.arm import Comparison
 from matrices.evidence import events as ev
-from matrices.planning.plan import EXTERNAL, INTERNAL
 from matrices.running.bystander import Bystander, Gap
 from matrices.topologies.local import LocalTopology
 from matrices.topologies.supervisor import RESTART_LIMIT_S, Return
@@ -24,9 +24,10 @@ class HostLog:
     never a restart that nothing accounts for.
     """
 
-    def __init__(self, cell: str, append: Callable[[ev.Event], None]) -> None:
+    def __init__(self, cell: str, comparison: Comparison, append: Callable[[ev.Event], None]) -> None:
         self.returns = 0
         self._cell = cell
+        self._comparison = comparison
         self._append = append
         self._outage_until_s: dict[str, float] = {}
         self._waiting: dict[str, ev.Restarted] = {}
@@ -37,7 +38,7 @@ class HostLog:
             ev.Outage(
                 cell=self._cell,
                 role=gap.role,
-                arm=_arm_of(gap.role),
+                arm=self._arm_of(gap.role),
                 start_s=gap.start_s,
                 end_s=gap.end_s,
                 probes_lost=gap.probes_lost,
@@ -53,7 +54,7 @@ class HostLog:
         event = ev.Restarted(
             cell=self._cell,
             role=back.role,
-            arm=_arm_of(back.role),
+            arm=self._arm_of(back.role),
             death=back.death,
             died_s=back.died_s,
             serving_s=back.serving_s,
@@ -68,6 +69,10 @@ class HostLog:
         """Writes what still waits for an outage that nobody saw."""
         for event in self._waiting.values():
             self._append(event)
+
+    def _arm_of(self, role: str) -> str:
+        """The arm that the role works for: where faults break processes, no two arms share one."""
+        return next(arm.name for arm in self._comparison if role in arm.roles)
 
 
 class HostWatch:
@@ -94,6 +99,7 @@ class HostWatch:
         topology: LocalTopology,
         *,
         cell: str,
+        comparison: Comparison,
         append: Callable[[ev.Event], None],
         warm_up: Callable[[], Awaitable[bool]],
     ) -> AsyncIterator[HostWatch]:
@@ -101,7 +107,7 @@ class HostWatch:
 
         `warm_up` sends requests that count for nothing and says whether all were answered.
         """
-        log = HostLog(cell, append)
+        log = HostLog(cell, comparison, append)
         async with (
             Bystander.watch(topology.addresses, log.outage) as bystander,
             asyncio.TaskGroup() as group,
@@ -115,7 +121,7 @@ class HostWatch:
         log.close()
 
     async def hold(self) -> None:
-        """Until every role answers, and has been warmed up if it is new.
+        """Waits until every role answers, and has been warmed up if it is new.
 
         The outages and restarts that end by then are in the history. A role that does not answer for `HOLD_LIMIT_S`
         is given up, which ends the cell as broken.
@@ -137,8 +143,3 @@ class HostWatch:
             self._topology.give_up(silent, f"did not answer for {HOLD_LIMIT_S:.0f} s")
         for ward in self._topology.wards.values():
             await ward.settled()
-
-
-def _arm_of(role: str) -> str:
-    """The arm that the role works for, in a cell in which no two arms share one."""
-    return INTERNAL if role == "runtime" else EXTERNAL

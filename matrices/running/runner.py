@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal, Protocol
 
-from chaos.schedule import WARMUP_REQUEST
+from chaos.schedule import WARMUP_REQUEST, Schedule
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign, write_campaign
 from matrices.evidence.history import CellState, HistoryWriter, read_history, state_of
@@ -20,6 +21,9 @@ from matrices.running.client import AgentClient, Invocation
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.topologies.local import LocalTopology
+from treni import metadata
+from treni.errors import Code, TreniError
+from treni.storage import DISK_FULL
 from treni.v1 import agent_pb2, common_pb2
 
 
@@ -43,6 +47,26 @@ class _Segment:
     clients: dict[str, AgentClient]
     epoch: int
     watch: HostWatch | None = None
+
+    def marks(self, arm: str, pair: int, run_id: str) -> dict[str, str]:
+        """The metadata of the client's call, which has the fault that the schedule puts on it; {} without one."""
+        schedule = self._of_clients.get(arm)
+        fault = None
+        if schedule is not None:
+            fault = schedule.fault_at(n=0, request_index=pair, call_index=0, attempt=0)
+        if fault is None:
+            return {}
+        return {**fault.to_metadata(), metadata.RUN_ID: run_id, metadata.ATTEMPT: "0"}
+
+    @cached_property
+    def _of_clients(self) -> dict[str, Schedule]:
+        """The schedule of the client's calls by arm, for those that have one."""
+        return {
+            arm: schedule
+            for arm in self.plan.arms
+            for schedule in self.plan.schedules_on(arm)
+            if schedule.hop == "agent"
+        }
 
     async def hold(self) -> None:
         """Until whatever a fault broke is back, where faults break processes."""
@@ -112,15 +136,22 @@ class Runner:
     async def _run_segment(
         self, plan: PlannedCell, state: CellState, number: int, epoch: int
     ) -> LocalTopology:
-        counters = {
-            counter.key: counter.first + state.attempts(arm=counter.arm, hop=counter.hop)
-            for counter in plan.counters
-        }
-        async with LocalTopology.start(plan, self._campaign, counters) as topology:
+        counters = self._expected[plan.name].counts(state.completed)
+        if plan.profile.faults.by == "attempt":
+            # What was made counts, should it not be what was planned. By request nothing depends on it, and a run
+            # whose record is lost to its fault tells nothing.
+            counters = {
+                counter.key: counter.first + state.attempts(arm=counter.arm, hop=counter.hop)
+                for counter in plan.counters
+            }
+        async with (
+            LocalTopology.start(plan, self._campaign, counters) as topology,
+            topology.lanes(plan) as lanes,
+        ):
             if self._writer is None:
                 opened = write_campaign(self._campaign, topology.info, toxiproxy=topology.toxiproxy_version)
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
-            clients = {arm: AgentClient(topology.address(arm)) for arm in plan.arms}
+            clients = {arm: AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms}
             segment = _Segment(plan=plan, number=number, topology=topology, clients=clients, epoch=epoch)
             self._append(
                 ev.CellStarted(
@@ -153,7 +184,11 @@ class Runner:
             return await self._warm_up(segment)
 
         async with HostWatch.over(
-            segment.topology, cell=segment.plan.name, append=self._append, warm_up=warm_up
+            segment.topology,
+            cell=segment.plan.name,
+            comparison=segment.plan.comparison,
+            append=self._append,
+            warm_up=warm_up,
         ) as segment.watch:
             yield
 
@@ -174,6 +209,8 @@ class Runner:
                     task_id=task.id,
                     prompt=task.prompt,
                     tools=task.tools,
+                    no_tools=not task.tools,
+                    scenario=task.scenario,
                     request_index=WARMUP_REQUEST,
                 )
                 done = await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
@@ -222,10 +259,13 @@ class Runner:
                 task_id=planned.task.id,
                 prompt=planned.task.prompt,
                 tools=planned.task.tools,
+                no_tools=not planned.task.tools,
+                scenario=planned.task.scenario,
                 sampling=common_pb2.Sampling(seed=self._campaign.options.seed),
                 request_index=planned.pair,
                 no_idempotency=not segment.plan.idempotency,
             )
+            marks = segment.marks(arm, planned.pair, run_id)
             await segment.hold()
             self._append(
                 ev.Invoke(
@@ -238,7 +278,10 @@ class Runner:
                     mono_s=time.monotonic(),
                 )
             )
-            done = await segment.clients[arm].run(request, timeout_s=segment.plan.profile.policy.run_timeout)
+            done = await segment.clients[arm].run(
+                request, timeout_s=segment.plan.profile.policy.run_timeout, marks=marks
+            )
+            _refuse_unrecorded(done)
             self._append(_outcome(segment, planned, arm, run_id, done))
         # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
         await segment.hold()
@@ -295,6 +338,22 @@ def _outcome(segment: _Segment, planned: PlannedPair, arm: str, run_id: str, don
         correct=None if done.answer is None or error is not None else planned.task.is_correct(done.answer),
         record=done.record,
     )
+
+
+def _refuse_unrecorded(done: Invocation) -> None:
+    """Ends the campaign, to be resumed, where a service had no room to write down what it did: the pair is no pair."""
+    attempts = () if done.record is None else done.record["attempts"]
+    lost = [attempt["detail"] for attempt in attempts if attempt["kind"] == DISK_FULL]
+    if done.error is not None and done.error.kind == DISK_FULL:
+        lost.append(str(done.error))
+    if lost:
+        raise TreniError(
+            Code.RESOURCE_EXHAUSTED,
+            DISK_FULL,
+            expected="room for what the services write down of each fault and effect",
+            got=lost[0],
+            todo="free disk space, or lift the limit, and resume",
+        )
 
 
 def _batches(pairs: Sequence[PlannedPair], concurrency: int) -> Iterator[list[PlannedPair]]:

@@ -77,7 +77,7 @@ class _Plan:
 
 
 def draw(rng: np.random.Generator, setting: Setting, campaigns: int, plan_seed: int) -> Batch:
-    """That many campaigns of one plan, which `plan_seed` decides as a campaign's seed does.
+    """Draws `campaigns` campaigns of one plan, which `plan_seed` decides as a campaign's seed does.
 
     Raises INVALID_ARGUMENT (`simulation_profile`) for a profile with faults whose cost is not modelled here: those that
     last longer on one machine than on another, and all that are not on the tool hop.

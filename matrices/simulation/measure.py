@@ -22,7 +22,7 @@ Flags = NDArray[np.bool_]
 
 MARGIN = 0.05
 PLANS = 10
-"""Over how many plans, each with an order and a jitter of its own, the campaigns of a setting are spread."""
+"""The number of plans, each with an order and a jitter of its own, over which the campaigns of a setting are spread."""
 
 COVERAGE_LIMITS = (0.93, 0.99)
 FALSE_DIFFERENCE_LIMIT = 0.05
@@ -199,6 +199,7 @@ def _judge(
         selective_p=1.0,
     )
     evidence = Evidence(
+        compared="compared",
         floor=floor,
         margin_s=margin_s,
         latency=row.every,
@@ -237,6 +238,6 @@ def _answered(batch: Batch) -> Estimates | None:
 def _is_wrong(verdict: Verdict, truth_s: float, margin_s: float) -> bool:
     if verdict is Verdict.EQUIVALENT:
         return abs(truth_s) > margin_s
-    if verdict is Verdict.EXTERNAL_SLOWER:
+    if verdict is Verdict.SLOWER:
         return truth_s <= 0
-    return verdict is Verdict.EXTERNAL_FASTER and truth_s >= 0
+    return verdict is Verdict.FASTER and truth_s >= 0

@@ -8,11 +8,9 @@ task's author, never from the model.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import random
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +19,8 @@ from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import click
 
 from runtime_svc.engine import Engine
 from runtime_svc.training import (
@@ -40,7 +40,9 @@ from runtime_svc.training.real_tools import CALCULATOR, FACTS, LEDGER, NOTES
 from runtime_svc.training.vocabulary import Draw, Part, typo
 from tools_svc.protocol import ToolsConfig
 from tools_svc.registry import Registry, build_registry
+from treni import entry
 from treni.errors import TreniError
+from treni.storage import write_whole
 from treni.v1.tools_pb2 import CallToolRequest
 
 FOLDER = Path(__file__).parents[1] / "suites"
@@ -342,23 +344,21 @@ def chained(rng: random.Random) -> list[list[str]]:
 SUITES = {"core": core, "tool_only": tool_only, "chains": chained}
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=FOLDER)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--seed", type=int, default=SEED)
-    options = parser.parse_args()
-    engine = Engine.load(options.checkpoint, backend="numpy")
+@entry.command()
+@click.option("--out", type=click.Path(path_type=Path), default=FOLDER, help="Where the suites are written.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), default=CHECKPOINT, help="The model that plays."
+)
+@click.option("--seed", type=int, default=SEED, show_default=True, help="Draws the tasks.")
+def main(out: Path, checkpoint: Path, seed: int) -> None:
+    """Write the bundled suites, each task one that the model gets right."""
+    engine = Engine.load(checkpoint, backend="numpy")
     with (
         tempfile.TemporaryDirectory() as folder,
         build_registry(ToolsConfig(ledger_path=Path(folder) / "ledger.sqlite")) as registry,
     ):
         for name in SUITES:
-            _write(name, engine, RealTools(registry), options.out, options.seed)
-    return 0
+            _write(name, engine, RealTools(registry), out, seed)
 
 
 def _write(name: str, engine: Engine, tools: RealTools, out: Path, seed: int) -> None:
@@ -383,8 +383,8 @@ def _write(name: str, engine: Engine, tools: RealTools, out: Path, seed: int) ->
                         chosen = task
             prompts.add(chosen.prompt)
             lines.append(chosen.as_line(f"{name}-{len(lines):02d}", run))
-        print(f"{name}: run {run + 1}", file=sys.stderr, flush=True)
-    (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        entry.note(f"{name}: run {run + 1}")
+    write_whole(out / f"{name}.jsonl", ("\n".join(lines) + "\n").encode())
     print(
         f"{name}: {len(lines)} tasks; the model is right on {sum(right.values())} of {sum(pool.values())} candidates"
     )
@@ -394,4 +394,4 @@ def _write(name: str, engine: Engine, tools: RealTools, out: Path, seed: int) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(prog_name="python -m matrices.spec.make_suites")

@@ -20,6 +20,7 @@ from chaos.faults import Hop, Site
 from chaos.schedule import By
 from matrices.spec.rules import BROKEN, RULES, WITH_UNITS, AnyRule, BurstSpec, Duration, RuleSpec, Strict
 from treni.errors import TreniError, invalid_argument
+from treni.text_files import read_text
 
 
 class PolicySpec(Strict):
@@ -44,10 +45,15 @@ class FaultsSpec(Strict):
 
     site: Site = Field(
         default="hop",
-        description="`hop`: the connection, which only the external arm has; `tool`: the tool, in both arms alike. "
-        "Of rules on the model hop it is always `hop`.",
+        description="`hop`: the connection, in arms that have one; `tool`: the tool, in every arm alike. "
+        "Of rules on another hop than the tool's it is always `hop`.",
     )
-    hop: Hop = Field(default="tool", description="Which hop; a rule may name another.")
+    hop: Hop = Field(
+        default="tool",
+        description="Which hop; a rule may name another. `tool` and `model`: an arm's calls of its tools and its "
+        "model, where it makes them over a connection; `agent`: the client's call of any arm, which nobody tries "
+        "again.",
+    )
     by: By = Field(
         default="attempt",
         description="`attempt`: one counter over the hop's attempts, retries included, exact for one request at a "
@@ -92,6 +98,11 @@ class FaultsSpec(Strict):
             if self.by == "attempt" and rule.keys_by_request():
                 keys = ", ".join(f"rules.{number}.{key}" for key in rule.keys_by_request())
                 raise ValueError(f'{keys}: planned by request; expected by = "request", got by = "attempt"')
+            if self.by == "attempt" and self.hop_of(rule) == "agent":
+                where = f"rules.{number}.hop" if rule.hop is not None else "hop"
+                raise ValueError(
+                    f'{where}: "agent" is planned by request; expected by = "request", got by = "attempt"'
+                )
             site, sites = self.site_of(self.hop_of(rule)), rule.fault.sites
             if site not in sites:
                 allowed = " or ".join(sorted(sites))
@@ -106,6 +117,7 @@ class Profile(Strict):
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$",
+        max_length=128,  # it is a folder's name, and a part of run ids
         description="Words of lower-case letters and digits joined by `_`; the first names the cell.",
     )
     title: str = Field(min_length=1, description="What the report says of it.")
@@ -116,7 +128,7 @@ class Profile(Strict):
         default="",
         pattern=r"^[a-z]?$",
         description="A letter: the profile is there a second time, with the letter after its short name and its "
-        "faults on the tool hop at the other `site`.",
+        "faults on the tool hop at the other `site`: `p01t`, or `mine.toml:t` for a file of your own.",
     )
 
     @property
@@ -128,7 +140,7 @@ class Profile(Strict):
 _OTHER_SITE: dict[Site, Site] = {"hop": "tool", "tool": "hop"}
 _AT_SITE: dict[Site, str] = {
     "tool": "at the tool itself, so both arms meet it",
-    "hop": "on the hop, which only the external arm has",
+    "hop": "on the hop, which not every arm has",
 }
 
 
@@ -144,15 +156,7 @@ def load_profiles(path: Path) -> list[Profile]:
     the other site.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise invalid_argument(
-            "profile_missing", expected="a profile file", got=f"no file {path}", todo="check the path"
-        ) from None
-    except OSError as error:
-        raise invalid_argument(
-            "profile_unreadable", expected=f"a profile file {path}", got=str(error), todo="check the path"
-        ) from None
+        data = tomllib.loads(read_text(path, what="a profile"))
     except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise invalid_argument(
             "profile_syntax", expected=f"TOML in {path}", got=str(error), todo="correct the file"

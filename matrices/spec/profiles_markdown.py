@@ -27,7 +27,8 @@ _BY = (
     "seeds that count up from `seed`, and pools them.",
     "",
     "A rule's hop is that of `[faults]`, or its own `hop`. Rules on several hops are planned together: a request that "
-    "fails on one makes no more calls on the other.",
+    "fails on one makes no more calls on the other. On the hop `agent`, which is planned by request only, a request "
+    "that does not arrive makes no call at all, and one whose answer is lost has had its effects.",
     "",
 )
 

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -25,7 +26,11 @@ from chaos.when import Burst, Every, Rate, When
 from treni.errors import Code, TreniError
 
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+_UNITS = {1: "s", 1000: "ms", 1_000_000: "us"}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|m)")
+
+DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*(us|ms|s|m)$"}
+"""How a duration stands in a file, for the JSON schema."""
 
 WITH_UNITS = {"durations": "with units"}
 """The context in which a duration must say its unit: what a person wrote, not what a program resolved."""
@@ -51,8 +56,21 @@ def _validate_duration(value: object, info: ValidationInfo) -> float:
 def duration_up_to(most_s: float) -> Any:
     """The type of a key that holds a duration over 0 and up to `most_s` seconds."""
     return Annotated[
-        float, BeforeValidator(_validate_duration), PlainSerializer(float), Field(gt=0, le=most_s)
+        float,
+        BeforeValidator(_validate_duration),
+        PlainSerializer(float),
+        Field(gt=0, le=most_s),
+        WithJsonSchema(DURATION_SCHEMA, mode="validation"),
     ]
+
+
+def duration_text(value_s: float) -> str:
+    """The duration as a file writes it, in the largest unit that it is a whole number of, such as "250ms"."""
+    for unit in ("s", "ms", "us"):
+        count = round(value_s / _UNITS_S[unit])
+        if count >= 1 and abs(count * _UNITS_S[unit] - value_s) < 1e-9 * value_s:
+            return f"{count}{unit}"
+    return f"{value_s * 1e6:.6f}us"
 
 
 def is_duration(metadata: object) -> bool:
@@ -125,7 +143,7 @@ class RuleSpec(Strict):
     )
 
     @model_validator(mode="after")
-    def _says_when_and_what(self) -> Self:
+    def _says_when_and_what(self, info: ValidationInfo) -> Self:
         given = [key for key in ("every", "rate", "burst") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"expected exactly one of every, rate, burst; got {', '.join(given) or 'none'}")
@@ -133,12 +151,18 @@ class RuleSpec(Strict):
             raise ValueError(
                 f"to_request: expected over from_request, {self.from_request}; got {self.to_request}"
             )
+        for name, (_, key) in FAULTS[self.kind].keys().items():
+            if info.context == WITH_UNITS and key.per_second is not None:
+                count = getattr(self, name) * key.per_second
+                if round(count) < 1 or abs(count - round(count)) > 1e-6 * count:
+                    unit = _UNITS[key.per_second]
+                    raise ValueError(f"{name}: expected a whole number of {unit}; got {count:g}")
         _ = self.fault  # a kind may refuse values that do not go together
         return self
 
     @property
     def fault(self) -> FaultKind:
-        """What it does, with the values of its keys."""
+        """The fault that it puts on an attempt, a kind with the values of its keys."""
         kind = FAULTS[self.kind]
         values: dict[str, Any] = {}
         for name, (field, key) in kind.keys().items():
@@ -148,7 +172,7 @@ class RuleSpec(Strict):
 
     @property
     def when(self) -> When:
-        """When it strikes."""
+        """The condition under which it strikes an attempt."""
         if self.burst is not None:
             return Burst(**self.burst.model_dump())
         if self.rate is not None:
@@ -157,7 +181,7 @@ class RuleSpec(Strict):
         return Every(every=self.every)
 
     def keys_by_request(self) -> list[str]:
-        """Those of its keys that only a schedule by request can plan."""
+        """The rule's keys that only a schedule by request can plan."""
         given = {
             "rate": self.rate is not None,
             "burst": self.burst is not None,

@@ -1,19 +1,27 @@
 """Suites of tasks: JSONL files, parsed once into frozen values.
 
 A suite is a list of *runs* (the statistical blocks), each a few tasks. Every task carries what its author says
-is right: the exact final answer and the exact tool calls.
+is right: the final answer, how answers are held against it, and the exact tool calls.
 """
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
-from treni.errors import invalid_argument
+from controller.agent import scenario_named
+from controller.scenarios import DEFAULT as DEFAULT_SCENARIO
+from controller.scenarios import SCENARIOS
+from matrices.graders.exact import Exact
+from matrices.graders.grader import Grader
+from matrices.spec.options import grader_of, unknown, written
+from treni.errors import Code, TreniError, invalid_argument
+from treni.storage import reading
+from treni.text_files import json_lines
 
 
 class _Strict(BaseModel):
@@ -32,26 +40,81 @@ class ExpectedCall(_Strict):
 
 
 class Expected(_Strict):
-    """What is right: the final answer, word for word, and the tool calls in order."""
+    """What is right: the final answer, which the task's grader holds answers against, and the tool calls in order."""
 
     answer: str = Field(min_length=1)
     calls: tuple[ExpectedCall, ...] = Field(default=(), strict=False)
 
 
-class Task(_Strict):
-    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has."""
+DEFAULT_GRADER = Exact()
+"""What judges the answers to a task that names no grader."""
 
-    id: str = Field(min_length=1)
+
+class Task(_Strict):
+    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has.
+
+    `grader` is the name of a grader, or an object with its `name` and its options; `scenario` names what the agent
+    does with the task.
+    """
+
+    id: str = Field(min_length=1, max_length=256)
     family: str = Field(min_length=1)
     run: int = Field(ge=0)
     prompt: str = Field(min_length=1)
     tools: tuple[str, ...] = Field(strict=False)
     expect: Expected
     side_effects: int = Field(ge=0)
+    grader: Annotated[pydantic.SkipValidation[Grader], BeforeValidator(grader_of)] = DEFAULT_GRADER
+
+    scenario: str = DEFAULT_SCENARIO
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The hops ("model" or "tool") that a run calls on, in order, if the model and the hops do what is expected."""
+        return tuple(scenario_named(self.scenario).steps(len(self.expect.calls)))
+
+    @model_validator(mode="after")
+    def _playable(self) -> Task:
+        try:
+            scenario_named(self.scenario)
+        except TreniError as error:
+            is_unknown = error.kind == "scenario_unknown"
+            raise ValueError(
+                unknown("scenario", self.scenario, SCENARIOS) if is_unknown else str(error)
+            ) from None
+        if self.steps.count("tool") != len(self.expect.calls):
+            raise ValueError(f"a scenario {self.scenario} with as many tool calls as the task expects")
+        return self
+
+    @model_validator(mode="after")
+    def _expectable(self) -> Task:
+        self.grader.refuse(self.expect.answer)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The task as a suite says it: what is as by default is not written."""
+        dumped: dict[str, Any] = serialize(self)
+        del dumped["grader"]
+        if self.grader != DEFAULT_GRADER:
+            dumped["grader"] = written(self.grader)
+        if self.scenario == DEFAULT_SCENARIO:
+            del dumped["scenario"]
+        return dumped
 
     def is_correct(self, answer: str) -> bool:
-        """Whether `answer` is the expected one, apart from white space at its ends."""
-        return answer.strip() == self.expect.answer.strip()
+        """Whether the task's grader accepts `answer`. Raises INTERNAL (`grader_failed`) for a grader that broke."""
+        try:
+            return self.grader.is_correct(answer, expected=self.expect.answer)
+        except Exception as error:  # a grader may be any package's
+            raise TreniError(
+                Code.INTERNAL,
+                "grader_failed",
+                expected=f"the grader of task {self.id} to judge any answer",
+                got=f"{type(error).__name__}: {error}"[:300],
+                todo="mend the grader; the answer is in the history, and `treni-route check` grades it again",
+                definite=True,
+            ) from error
 
 
 class Suite(_Strict):
@@ -77,11 +140,9 @@ def load_suite(selection: str) -> Suite:
     """
     if selection.endswith(".jsonl"):
         path = Path(selection)
-        if not path.is_file():
-            raise invalid_argument(
-                "suite_missing", expected="a suite file", got=f"no file {path}", todo="check the path"
-            )
-        return _parse(path.stem, str(path), path.read_text(encoding="utf-8"))
+        with reading(path, "a suite file"):
+            data = path.read_bytes()
+        return _parse(path.stem, str(path), data)
     names = bundled_suites()
     if selection not in names:
         raise invalid_argument(
@@ -91,7 +152,7 @@ def load_suite(selection: str) -> Suite:
             todo="choose one of them",
         )
     resource = resources.files("matrices") / "suites" / f"{selection}.jsonl"
-    return _parse(selection, f"{selection}.jsonl", resource.read_text(encoding="utf-8"))
+    return _parse(selection, f"{selection}.jsonl", resource.read_bytes())
 
 
 def bundled_suites() -> list[str]:
@@ -100,35 +161,39 @@ def bundled_suites() -> list[str]:
     return sorted(entry.name[: -len(".jsonl")] for entry in folder.iterdir() if entry.name.endswith(".jsonl"))
 
 
-def _parse(name: str, source: str, text: str) -> Suite:
+def must_pass(*, suite: object, model_dir: object) -> bool:
+    """Whether a model answers every task of a suite rightly unless a fault prevents it.
+
+    `suite` and `model_dir` are as a campaign was asked for them. The tasks of the bundled suites are those that the
+    bundled model (`model_dir` None) was seen to get right (suites/README.md), and greedy decoding repeats it; of any
+    other model or suite nobody knows.
+    """
+    return model_dir is None and suite in bundled_suites()
+
+
+def _parse(name: str, source: str, data: bytes) -> Suite:
     runs: dict[int, list[Task]] = {}
     seen: set[str] = set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, value in json_lines(data, source):
         try:
-            task = Task.model_validate_json(line)
+            task = Task.model_validate(value)
         except pydantic.ValidationError as error:
             problems = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ").replace("Value error, ", "")
+                for e in error.errors(include_url=False)
             )
-            raise invalid_argument(
-                "suite_invalid", expected=f"a task in {source} line {number}", got=problems, todo="correct it"
-            ) from None
+            raise _invalid(f"a task in {source} line {number}", problems, "correct it") from None
         if task.id in seen:
-            raise invalid_argument(
-                "suite_invalid",
-                expected=f"task ids that differ in {source}",
-                got=f"{task.id!r} again in line {number}",
-                todo="rename one",
+            raise _invalid(
+                f"task ids that differ in {source}", f"{task.id!r} again in line {number}", "rename one"
             )
         seen.add(task.id)
         runs.setdefault(task.run, []).append(task)
     if sorted(runs) != list(range(len(runs))) or not runs:
-        raise invalid_argument(
-            "suite_invalid",
-            expected=f"runs numbered 0, 1, 2, ... in {source}",
-            got=f"{sorted(runs)}",
-            todo="renumber them",
-        )
+        numbered = ", ".join(map(str, sorted(runs)[:10])) or "no task"
+        raise _invalid(f"runs numbered 0, 1, 2, ... in {source}", numbered, "renumber them")
     return Suite(name=name, runs=tuple(tuple(runs[index]) for index in range(len(runs))))
+
+
+def _invalid(expected: str, got: str, todo: str) -> TreniError:
+    return invalid_argument("suite_invalid", expected=expected, got=got, todo=todo)

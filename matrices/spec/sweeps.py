@@ -21,7 +21,7 @@ KEYS: tuple[str, ...] = (
 """What can be set: every key of a profile that has a single value."""
 
 _RANGE = re.compile(r"^(\d{1,9})\.\.(\d{1,9})$")
-_INTEGER = re.compile(r"^[+-]?\d+$")
+_INTEGER = re.compile(r"^[+-]?\d{1,18}$")
 _FLOAT = re.compile(r"^[+-]?\d+\.\d+([eE][+-]?\d+)?$")
 
 

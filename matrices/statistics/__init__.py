@@ -1,1 +1,1 @@
-"""From samples to a claim, without clock or I/O: estimates, their intervals, verdicts and the gates of a claim."""
+"""Statistics from samples to a claim, without clock or I/O: estimates, intervals, verdicts and the gates."""

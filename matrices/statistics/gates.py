@@ -16,15 +16,15 @@ ABANDONED_LIMIT = 0.10
 CONTAMINATED_LIMIT = 0.25
 SELECTIVE_LIMIT = 0.01
 THIRD_ERRORS = 4.0
-"""By how many of its standard errors each third of the blocks has to bear a claim out."""
+"""The number of its standard errors by which each third of the blocks has to bear a claim out."""
 FEW_BLOCKS = 6
 FEW_STEADY_LIMIT = 0.20
-"""Under `FEW_BLOCKS` blocks a third is a block or two: one in five is refused for wandering, drift or chance."""
+"""The limit for fewer than `FEW_BLOCKS` blocks, of which a third is one or two: one in five is refused by chance."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the gates look at, for one row of the comparison.
+    """What the gates look at, for one row of the comparison; `compared` is the arm of which verdicts speak.
 
     `margin_s` is the margin of equivalence, `latency` what the verdict rests on: None in the A/A row, whose interval
     is at 99 % already, and where there is no estimate, as `steadiness` is there. `verdict_clean` is the verdict
@@ -34,6 +34,7 @@ class Evidence:
     against the row, `findings_elsewhere` how much it holds against the rest of the campaign.
     """
 
+    compared: str
     floor: Floor
     margin_s: float
     latency: Latency | None
@@ -78,13 +79,13 @@ def claim_safe(checked: Sequence[Gate]) -> bool:
 
 
 def _of_the_verdict(evidence: Evidence) -> tuple[Gate, ...]:
-    floor, judgement = evidence.floor, evidence.judgement
+    floor, judgement, compared = evidence.floor, evidence.judgement, evidence.compared
     interval = f"[{floor.estimate.low * 1e3:.3f}, {floor.estimate.high * 1e3:.3f}] ms"
     return (
         Gate(
             name="conclusive",
             passed=judgement.verdict is not Verdict.INCONCLUSIVE,
-            why=f'the verdict is "{judgement.verdict}"',
+            why=f'the verdict is "{judgement.verdict.of(compared)}"',
         ),
         _beyond_chance(evidence),
         Gate(
@@ -102,7 +103,8 @@ def _of_the_verdict(evidence: Evidence) -> tuple[Gate, ...]:
         Gate(
             name="failures_do_not_win",
             passed=not judgement.held_back,
-            why=f'"{judgement.leaning}" over all pairs, which those that both arms answered do not bear out'
+            why=f'"{judgement.leaning.of(compared)}" over all pairs, which those that both arms answered do not bear '
+            "out"
             if judgement.held_back
             else "no arm gains by its failures",
         ),
@@ -121,7 +123,8 @@ def _beyond_chance(evidence: Evidence) -> Gate:
     return Gate(
         name="beyond_chance",
         passed=passed,
-        why=f'"{verdict}" {"stands" if passed else "does not stand"} at a level of {CLAIM_LEVEL:.1%}',
+        why=f'"{verdict.of(evidence.compared)}" {"stands" if passed else "does not stand"} at a level of '
+        f"{CLAIM_LEVEL:.1%}",
     )
 
 
@@ -182,7 +185,7 @@ def _of_the_pairs(evidence: Evidence) -> tuple[Gate, ...]:
 
 
 def _of_the_day(evidence: Evidence) -> tuple[Gate, ...]:
-    clean = "none" if evidence.verdict_clean is None else f'"{evidence.verdict_clean}"'
+    clean = "none" if evidence.verdict_clean is None else f'"{evidence.verdict_clean.of(evidence.compared)}"'
     verdict = evidence.judgement.verdict
     return (
         _steady(evidence),
@@ -196,7 +199,7 @@ def _of_the_day(evidence: Evidence) -> tuple[Gate, ...]:
         Gate(
             name="contamination_harmless",
             passed=verdict is evidence.verdict_clean,
-            why=f'"{verdict}" with contaminated blocks, {clean} without',
+            why=f'"{verdict.of(evidence.compared)}" with contaminated blocks, {clean} without',
         ),
         Gate(
             name="check_clean",

@@ -29,13 +29,13 @@ Array = NDArray[np.float64]
 MIN_BLOCKS = 3
 COMMON_BLOCKS = 3
 COMMON_WAITS = 4
-"""In how many blocks pairs have to wait before waiting gets an order effect of its own."""
+"""The number of blocks in which pairs have to wait before waiting gets an order effect of its own."""
 LEAST_ORDER_SHARE = 0.25
-"""Of the pairs: with fewer in one of the two orders, an effect of the order cannot be told from the difference."""
+"""The least share of pairs in either order: with fewer, its effect cannot be told from the difference."""
 ORDER_EFFECT_LIMIT = 0.2
-"""Of a pair's time: an order effect beyond it is no effect of the order."""
+"""The share of a pair's time beyond which an order effect is none of the order."""
 LONGEST_PART = 3.0
-"""Of the median pair: how long a pair counts at most where an order effect is measured, so that none decides alone."""
+"""The multiple of the median pair that a pair counts for at most in an order effect: none decides alone."""
 
 _NEGLIGIBLE = 1e-12  # of a sum of squares: what is left of it is rounding
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from matrices.statistics.estimates import PairSample
 
 SELECTIVE_LEVEL = 0.001
-"""Under this probability, void pairs that took other times than valid ones are a finding."""
+"""The probability under which void pairs that took other times than valid ones are a finding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,31 +25,40 @@ AA_CONFIDENCE = 0.99
 
 
 class Verdict(StrEnum):
-    """What the measurements support about latency."""
+    """What the measurements support about the latency of the compared arm."""
 
-    EXTERNAL_SLOWER = "external slower"
-    EXTERNAL_FASTER = "external faster"
+    SLOWER = "slower"
+    FASTER = "faster"
     EQUIVALENT = "equivalent within the margin"
     INCONCLUSIVE = "inconclusive"
 
     @property
     def is_direction(self) -> bool:
         """Whether it says that the arms differ."""
-        return self in (Verdict.EXTERNAL_SLOWER, Verdict.EXTERNAL_FASTER)
+        return self in (Verdict.SLOWER, Verdict.FASTER)
+
+    def of(self, compared: str) -> str:
+        """The verdict in words, such as "external slower" of the compared arm `external`."""
+        return f"{compared} {self}" if self.is_direction else str(self)
 
 
 class ReliabilityVerdict(StrEnum):
-    """What the measurements support about errors."""
+    """What the measurements support about the errors of the compared arm."""
 
-    FAILS_MORE = "external fails more"
-    FAILS_LESS = "external fails less"
+    FAILS_MORE = "fails more"
+    FAILS_LESS = "fails less"
     SAME = "same errors"
     INCONCLUSIVE = "inconclusive"
+
+    def of(self, compared: str) -> str:
+        """The verdict in words, such as "external fails more" of the compared arm `external`."""
+        differs = self in (ReliabilityVerdict.FAILS_MORE, ReliabilityVerdict.FAILS_LESS)
+        return f"{compared} {self}" if differs else str(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Floor:
-    """The campaign's noise floor: the difference, in seconds, of the internal arm against itself."""
+    """The campaign's noise floor: the difference, in seconds, of the baseline against itself."""
 
     estimate: Estimate
 
@@ -102,7 +111,7 @@ class Judgement:
 
 
 def measure_floor(aa_samples: Sequence[PairSample], *, confidence: float = AA_CONFIDENCE) -> Floor:
-    """The floor from the A/A pairs (compared is the second internal arm), blocks being independent.
+    """The floor from the A/A pairs (compared is the second instance of the baseline), blocks being independent.
 
     Raises as `paired_difference`.
     """
@@ -134,11 +143,11 @@ def judge(row: Row) -> Judgement:
 def judge_aa(floor: Floor, margin_s: float) -> Judgement:
     """The A/A row's own verdict: the direction of the harness's bias, if its interval excludes zero.
 
-    "External" there is the second internal arm. Otherwise it is equivalent where the floor is no coarser than the
-    margin.
+    The compared arm there is the second instance of the baseline. Otherwise it is equivalent where the floor is no
+    coarser than the margin.
     """
     if not floor.unbiased:
-        verdict = Verdict.EXTERNAL_SLOWER if floor.estimate.low > 0 else Verdict.EXTERNAL_FASTER
+        verdict = Verdict.SLOWER if floor.estimate.low > 0 else Verdict.FASTER
     else:
         verdict = Verdict.EQUIVALENT if floor.bound_s <= margin_s else Verdict.INCONCLUSIVE
     return Judgement(verdict=verdict, leaning=verdict)
@@ -164,9 +173,9 @@ def _leaning(row: Row) -> Verdict:
     if equivalence.shown:
         return Verdict.EQUIVALENT if bound_s <= equivalence.margin_s else Verdict.INCONCLUSIVE
     if row.adjusted_p < ALPHA and difference.low > 0 and difference.value > bound_s:
-        return Verdict.EXTERNAL_SLOWER
+        return Verdict.SLOWER
     if row.adjusted_p < ALPHA and difference.high < 0 and difference.value < -bound_s:
-        return Verdict.EXTERNAL_FASTER
+        return Verdict.FASTER
     return Verdict.INCONCLUSIVE
 
 
@@ -176,10 +185,10 @@ def _failures_agree(leaning: Verdict, row: Row) -> bool:
         return True
     if leaning is Verdict.EQUIVALENT:
         return row.answered is not None and row.answered.equivalence.shown
-    faster_fails_more = excess > 0 if leaning is Verdict.EXTERNAL_FASTER else excess < 0
+    faster_fails_more = excess > 0 if leaning is Verdict.FASTER else excess < 0
     if not faster_fails_more:
         return True
     if row.answered is None:
         return False
     difference = row.answered.difference
-    return difference.high < 0 if leaning is Verdict.EXTERNAL_FASTER else difference.low > 0
+    return difference.high < 0 if leaning is Verdict.FASTER else difference.low > 0

@@ -12,14 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 
-from chaos.deliveries import read_deliveries
+from chaos.deliveries import DeliveryLog, read_deliveries
 from chaos.faults import FAULTS
+from chaos.lanes import open_lanes
 from chaos.toxiproxy import ToxiproxyServer
+from matrices.arms.parts import Part
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign
-from matrices.planning.plan import EXTERNAL, ROLES, TOOL_HOSTS, PlannedCell
+from matrices.planning.plan import PlannedCell
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.supervisor import Ward
 from tools_svc.ledger_append import read_effects
@@ -37,12 +40,14 @@ class LocalTopology:
         self,
         *,
         folder: Path,
+        cell: PlannedCell,
         toxiproxy: ToxiproxyServer,
         children: Mapping[str, Child],
         wards: Mapping[str, Ward],
         info: inference_pb2.InfoResponse,
     ) -> None:
         self._folder = folder
+        self._arms = cell.comparison
         self._toxiproxy = toxiproxy
         self._children = children
         self._deaths: dict[str, str] = {}
@@ -64,17 +69,22 @@ class LocalTopology:
         async with AsyncExitStack() as stack:
             toxiproxy = await stack.enter_async_context(await _toxiproxy(campaign, folder))
             configs = _configs(cell, campaign, counters, folder)
-            services = tuple(role for role in configs if role != "controller")
-            children = await _start_roles(configs, services, folder, stack)
-            configs["controller"] |= {
-                "model_address": children["model" if cell.breaks_hosts else "runtime"].address,
-                "tools_address": children["tools"].address,
-                "toxiproxy_address": toxiproxy.address,
+            callers = {
+                role: part.agent for role, part in cell.parts.items() if part.agent and part.agent.hops
             }
-            children |= await _start_roles(configs, ("controller",), folder, stack)
-            info = await _info(children["runtime"].address)
+            children = await _start_roles(configs, tuple(configs.keys() - callers), folder, stack)
+            for role, arm in callers.items():
+                configs[role] |= {
+                    "model_address": children[arm.model].address if "model" in arm.hops else "",
+                    "tools_address": children[arm.tools].address if "tool" in arm.hops else "",
+                    "toxiproxy_address": toxiproxy.address,
+                }
+            children |= await _start_roles(configs, tuple(callers), folder, stack)
+            info = await _info(children[cell.comparison.baseline.model].address)
             wards = _wards(cell, children, configs, folder)
-            topology = cls(folder=folder, toxiproxy=toxiproxy, children=children, wards=wards, info=info)
+            topology = cls(
+                folder=folder, cell=cell, toxiproxy=toxiproxy, children=children, wards=wards, info=info
+            )
             try:
                 yield topology
             finally:
@@ -82,7 +92,25 @@ class LocalTopology:
 
     def address(self, arm: str) -> str:
         """Where the arm's AgentService answers."""
-        return self._children[ROLES[arm]].address
+        return self._children[self._arms.arm(arm).agent].address
+
+    @asynccontextmanager
+    async def lanes(self, cell: PlannedCell) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+        """Channels to the agents with a lane for each fault of the client's calls, by arm; none where there is none."""
+        schedule = next((one for one in cell.schedules if one.hop == "agent" and one.rules), None)
+        channels: dict[str, grpc.aio.Channel] = {}
+        async with AsyncExitStack() as stack:
+            for arm in cell.arms if schedule is not None else ():
+                log = stack.enter_context(DeliveryLog(_deliveries_path(self._folder, arm)))
+                opening = open_lanes(
+                    self._toxiproxy.address,
+                    hop="agent",
+                    upstream=self.address(arm),
+                    schedule=schedule,
+                    deliveries=log,
+                )
+                channels[arm] = await stack.enter_async_context(opening)
+            yield channels
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -139,8 +167,9 @@ class LocalTopology:
         """Every fault that the chaos layer handed to the arm, warm-up left out, over all starts of this cell."""
         return tuple(
             ev.Delivery(**asdict(row))
-            for row in read_deliveries(_deliveries_path(self._folder, arm))
-            if not _is_warmup(row.run_id)
+            for log in self._arms.names
+            for row in read_deliveries(_deliveries_path(self._folder, log))
+            if self._is_of(row.run_id, arm, log)
         )
 
     def effects(self, arm: str) -> tuple[ev.EffectRow, ...]:
@@ -155,13 +184,16 @@ class LocalTopology:
                 amount=row.amount,
             )
             for row in read_effects(_ledger_path(self._folder, arm))
-            if not _is_warmup(row.run_id)
+            if self._is_of(row.run_id, arm, arm)
         )
 
+    def _is_of(self, run_id: str, arm: str, log: str) -> bool:
+        """Whether a row in the log of the arm `log` is of that arm: the run's id says it, or else the log.
 
-def _is_warmup(run_id: str) -> bool:
-    """Whether the runner named it outside the plan: cell/warmup/arm/start."""
-    return run_id.split("/")[1:2] == ["warmup"]
+        The runner names what is outside the plan cell/warmup/arm/start.
+        """
+        _, pair, named, *_ = [*run_id.split("/"), "", "", ""]
+        return pair != "warmup" and (named if named in self._arms.names else log) == arm
 
 
 def _ledger_path(folder: Path, arm: str) -> Path:
@@ -182,8 +214,16 @@ def _configs(
     """
     options = campaign.options
 
-    def of_arm(arm: str) -> dict[str, Any]:
+    def of_part(part: Part) -> dict[str, Any]:
+        arm = part.arm.name
+        # What is delivered on the hop to the model is the callers'; whose it is, its run's id tells.
+        callers = part.callers or (part.arm,)
         return {
+            "agent": None if part.agent is None else part.agent.recorded_as,
+            "model": bool(part.modelled),
+            "tools": part.tooled is not None,
+            "faultable": [] if part.agent is None else sorted(part.agent.faultable),
+            "hop_deliveries": _deliveries_path(folder, callers[0].name).name,
             "parent_pid": os.getpid(),
             "cell": cell.name,
             "profile": cell.profile.model_dump(mode="json"),
@@ -194,19 +234,11 @@ def _configs(
             "ledger": _ledger_path(folder, arm).name,
             "deliveries": _deliveries_path(folder, arm).name,
             "port": 0,
+            "model_dir": options.model_dir,
+            "backend": options.backend,
         }
 
-    model = {
-        # Only the external arm has a hop to the model, so that what a runtime delivers there is that arm's.
-        "hop_deliveries": _deliveries_path(folder, EXTERNAL).name,
-        "model_dir": options.model_dir,
-        "backend": options.backend,
-    }
-    configs = {ROLES[arm]: {**of_arm(arm), **model} for arm in cell.arms if arm != EXTERNAL}
-    if cell.breaks_hosts:
-        # The external arm's model in a process of its own: what breaks the internal arm's host must not hurt it.
-        configs["model"] = {**of_arm(EXTERNAL), **model}
-    return {**configs, "tools": of_arm(EXTERNAL), "controller": of_arm(EXTERNAL)}
+    return {role: of_part(part) for role, part in cell.parts.items()}
 
 
 def _wards(
@@ -216,11 +248,11 @@ def _wards(
     wards: dict[str, Ward] = {}
     if not any(kind.kills_host for kind in cell.kinds):
         return wards
-    for arm in cell.arms:
-        role = TOOL_HOSTS[arm]
+    for arm in cell.comparison:
+        role = arm.tools
         configs[role]["port"] = int(children[role].address.rsplit(":", 1)[1])
         _write_config(configs, role, folder)
-        wards[role] = Ward(children[role], partial(_crashes, _deliveries_path(folder, arm)))
+        wards[role] = Ward(children[role], partial(_crashes, _deliveries_path(folder, arm.name)))
     return wards
 
 

@@ -22,7 +22,7 @@ from treni import processes
 from treni.errors import Code, TreniError
 
 START_TIMEOUT_S = 600.0
-"""For a child that hangs: one that ends is noticed at once, and a large model may take minutes to load."""
+"""The limit for a child that hangs: one that ends is noticed at once, and a large model may take minutes to load."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -56,7 +56,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The id of the child's process."""
         return self.process.pid
 
     def death(self) -> str | None:

@@ -47,7 +47,7 @@ class Ward:
         return not self._settled.is_set() or self._crashes() > self._accounted
 
     async def settled(self) -> None:
-        """Until the role is not being restarted: it serves again, or will never."""
+        """Waits while the role is being restarted, until it serves again or never will."""
         await self._settled.wait()
 
     async def tend(self, note: Callable[[Return], None]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from treni import metadata
+from treni.errors import invalid_argument
 
 if TYPE_CHECKING:
     import httpx
@@ -41,6 +42,18 @@ def open_channel(
     """
     options = [*metadata.CHANNEL_OPTIONS, *(_KEEPALIVE if keepalive else ())]
     return grpc.aio.insecure_channel(address, options=options, interceptors=list(interceptors))
+
+
+def check_address(option: str, address: str) -> None:
+    """Raises INVALID_ARGUMENT where the `option`'s address is no "host:port" that a channel could be opened to."""
+    host, _, port = address.rpartition(":")
+    if host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535:
+        return
+    raise invalid_argument(
+        "address_invalid",
+        expected=f"{option} to be host:port, with a port from 1 to 65535",
+        got=repr(address),
+    )
 
 
 def open_http(**options: Any) -> httpx.AsyncClient:

@@ -109,6 +109,19 @@ def invalid_argument(kind: str, *, expected: str, got: str, todo: str = "correct
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: TreniError) -> NoReturn:
     """Ends the call with the error's status and details. Never returns."""
+    await context.abort_with_status(_status_of(error))
+    raise AssertionError("abort_with_status returned")
+
+
+def conclude(context: grpc.aio.ServicerContext[Any, Any], error: TreniError) -> None:
+    """Makes the error's status and details what the call ends with once its handler has returned."""
+    status = _status_of(error)
+    context.set_code(status.code)
+    context.set_details(status.details)
+    context.set_trailing_metadata(status.trailing_metadata)
+
+
+def _status_of(error: TreniError) -> Any:
     # Here, so that an engine that serves nothing (a bench on a bare machine) can raise this module's errors.
     from google.protobuf import any_pb2
     from google.rpc import status_pb2
@@ -118,9 +131,9 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: TreniError) 
     packed = any_pb2.Any()
     packed.Pack(detail)
     message = f"expected {detail.expected}; got {detail.got}; {detail.todo}"
-    status = status_pb2.Status(code=error.code.value[0], message=message, details=[packed])
-    await context.abort_with_status(rpc_status.to_status(status))
-    raise AssertionError("abort_with_status returned")
+    return rpc_status.to_status(
+        status_pb2.Status(code=error.code.value[0], message=message, details=[packed])
+    )
 
 
 def from_rpc_error(error: grpc.RpcError, *, hop: str) -> TreniError:

@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -19,9 +19,6 @@ from treni.limits import ANSWER_BYTES, CALLS_IN_FLIGHT, Limit
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context = grpc.aio.ServicerContext[Any, Any]
-
-LARGE_BYTES = 64 * 1024
-"""Requests from here on leave holes behind in the memory of a process: see `Guard.large_bytes`."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +36,12 @@ class Guard(grpc.aio.ServerInterceptor):
     A call over `CALLS_IN_FLIGHT` of its method, a request over `request_limit`, bytes that are no message and a
     method that does not exist are refused, definitely not done. An answer over `ANSWER_BYTES` and whatever else a
     handler raises is INTERNAL, not definite. Has to be the first interceptor: it reads and writes the bytes.
-    `large_bytes` counts what large requests have brought in so far.
     """
 
     def __init__(self, request_limit: Limit) -> None:
-        self.large_bytes = 0
         self._request_limit = request_limit
         self._in_flight: Counter[str] = Counter()
+        self._known: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self,
@@ -64,7 +60,12 @@ class Guard(grpc.aio.ServerInterceptor):
         task = asyncio.current_task()
         assert task is not None, "gRPC calls interceptors in a task"
         task.add_done_callback(lambda _: self._in_flight.subtract((method,)))
-        return self._guarded(handler, method)
+        known = self._known.get(method)
+        if (
+            known is None or known[0] is not handler
+        ):  # another interceptor may give each call a handler of its own
+            known = self._known[method] = (handler, self._guarded(handler, method))
+        return known[1]
 
     def _guarded(self, handler: Handler, method: str) -> Handler:
         streaming = (handler.request_streaming, handler.response_streaming)
@@ -82,7 +83,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 response = await behaviour(received(request), sending)
                 return None if handler.response_streaming else write(response)
             except Exception as error:
-                await _end(context, error, method)
+                _conclude(context, error, method)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
@@ -90,7 +91,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     async for response in responses:
                         yield write(response)
             except Exception as error:
-                await _end(context, error, method)
+                _conclude(context, error, method)
 
         guarded: Handler = _MAKERS[streaming](stream if inspect.isasyncgenfunction(behaviour) else call)
         return guarded
@@ -99,8 +100,6 @@ class Guard(grpc.aio.ServerInterceptor):
         deserialize = handler.request_deserializer
 
         def read(data: bytes) -> Any:
-            if len(data) >= LARGE_BYTES:
-                self.large_bytes += len(data)
             self._request_limit.check(len(data))
             if deserialize is None:
                 return data
@@ -158,20 +157,28 @@ def _refusing(error: TreniError) -> Handler:
     """A handler for calls of any shape that does not wait for the request: what is not read takes no memory."""
 
     async def refuse(_: Any, context: Context) -> None:
-        await errors.abort(context, error)
+        errors.conclude(context, error)
 
     handler: Handler = grpc.stream_stream_rpc_method_handler(refuse)
     return handler
 
 
-async def _end(context: Context, error: Exception, method: str) -> NoReturn:
-    """Ends the call as `error` says; one that nobody foresaw is logged."""
+def _conclude(context: Context, error: Exception, method: str) -> None:
+    """Ends the call as `error` says, once the handler has returned; one that nobody foresaw is logged.
+
+    Not by aborting it: that is an exception which gRPC keeps with the call, in a circle, and the frames that it went
+    through with it. They would keep requests in memory until the garbage collector comes by, as would the frames of
+    an error that somebody else still holds.
+    """
     if isinstance(error, grpc.aio.AbortError):  # the handler has ended it
         raise error
+    if isinstance(error, NotImplementedError):  # what the generated stubs do where a service lacks a method
+        error = _no_method(method)
     if not isinstance(error, TreniError):
         _log.error("%s failed", method, exc_info=error)
         error = errors.unforeseen(error, method)
-    await errors.abort(context, error)
+    errors.conclude(context, error)
+    error.__context__ = error.__traceback__ = None
 
 
 def _no_method(method: str) -> TreniError:

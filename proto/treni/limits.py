@@ -12,7 +12,7 @@ from treni.errors import Code, TreniError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """At most `most` of `what` at `where`; who brings more is refused with `code` and `kind`, definitely not done."""
+    """The bound of `most` of `what` at `where`; who brings more is refused with `code` and `kind`, and not done."""
 
     kind: str
     most: int
@@ -61,6 +61,7 @@ TOOL_RESULT = Limit(
     what="bytes in a tool's result",
     where="ToolService.Call and the tools of the internal arm",
     todo="ask for less",
+    code=Code.OUT_OF_RANGE,
 )
 TOOLS = Limit(
     kind="tools_too_many",
@@ -98,3 +99,31 @@ CALLS_IN_FLIGHT = Limit(
     todo="send fewer at once, or retry after a backoff",
     code=Code.RESOURCE_EXHAUSTED,
 )
+
+
+ALL = (
+    AGENT_REQUEST,
+    MODEL_REQUEST,
+    TOOL_REQUEST,
+    TOOL_RESULT,
+    TOOLS,
+    MESSAGES,
+    TOOL_CALLS,
+    NEW_TOKENS,
+    CALLS_IN_FLIGHT,
+)
+"""Every limit, in the order of docs/limits.md."""
+
+
+def table() -> str:
+    """The limits as docs/limits.md lists them, in Markdown."""
+    rows = [
+        f"| {limit.most:,} | {limit.what} | {limit.where} | {limit.code.name} `{limit.kind}` |"
+        for limit in ALL
+    ]
+    head = ["| at most | of | where | refused with |", "| ---: | --- | --- | --- |"]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from treni.limits import ANSWER_BYTES, CALLS_IN_FLIGHT
+from treni.limits import ANSWER_BYTES
 
 FAULT = "treni-fault"
 """The scheduled fault of this attempt, as `chaos.faults` encodes it. Absent: no fault."""
@@ -40,7 +40,6 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     # Calls beyond what a server takes are refused by `treni.guard`, in words. These two let them come so far: gRPC
     # itself cancels calls without a word once a thousand wait to be looked at.
-    ("grpc.server.max_pending_requests", 1 << 14),
-    ("grpc.server.max_pending_requests_hard_limit", 1 << 15),
-    ("grpc.max_concurrent_streams", CALLS_IN_FLIGHT.most),
+    ("grpc.server.max_pending_requests", 1 << 15),
+    ("grpc.server.max_pending_requests_hard_limit", 1 << 16),
 )

@@ -8,11 +8,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from treni.errors import Code, TreniError
+
 
 def cache_folder() -> Path:
-    """Ours in the user's cache, which need not exist: under XDG_CACHE_HOME, or `~/.cache` without one."""
+    """Ours in the user's cache, which need not exist: under XDG_CACHE_HOME, or `~/.cache` without one.
+
+    Raises FAILED_PRECONDITION (`home_unknown`) for a user that has neither.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "treni-route"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "treni-route"
+    except RuntimeError:
+        raise TreniError(
+            Code.FAILED_PRECONDITION,
+            "home_unknown",
+            expected="a home folder, to keep there what is built once",
+            got="no HOME, and no entry for this user",
+            todo="set HOME or XDG_CACHE_HOME to a folder that can be written",
+        ) from None
 
 
 def fetch_command(requirement: str, folder: Path) -> list[str]:

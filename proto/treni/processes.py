@@ -8,7 +8,7 @@ import signal
 from contextlib import suppress
 
 STOP_TIMEOUT_S = 30.0
-"""For a process that does not heed the signal; one that winds up on a loaded machine is let do so."""
+"""The limit for a process that does not heed the signal; one that winds up on a loaded machine is let do so."""
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from treni import metadata
+from treni import memory, metadata
 from treni.errors import Code, TreniError
 from treni.guard import Guard
 from treni.limits import MODEL_REQUEST, Limit
@@ -29,9 +29,11 @@ class RunningServer:
         self.address = address
         self._server = server
         self._health = health_servicer
+        self._memory = asyncio.create_task(memory.give_back())
 
     async def stop(self, *, grace_s: float = 1.0) -> None:
         """Refuses new calls and lets running ones end for `grace_s`; then they are cancelled."""
+        self._memory.cancel()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 
@@ -46,7 +48,7 @@ async def start(
 ) -> RunningServer:
     """A started server of the services, with standard health and reflection; port 0 picks a free one.
 
-    Raises UNAVAILABLE when the address cannot be bound.
+    `host` is a name or an address, IPv6 with or without brackets. Raises UNAVAILABLE when it cannot be bound.
     """
     # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
     options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * request_limit.most)]
@@ -57,19 +59,30 @@ async def start(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        bound_port = server.add_insecure_port(f"{host}:{port}")
+        bound_port = server.add_insecure_port(join(host, port))
     except RuntimeError as error:
-        raise TreniError(
-            Code.UNAVAILABLE,
-            "address_not_bound",
-            expected=f"{host}:{port} to be free",
-            got=str(error),
-            todo="use another port, or 0 for any free one",
-        ) from error
+        await server.stop(None)
+        raise not_bound(host, port, str(error)) from error
     await server.start()
     for name in ("", *names):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return RunningServer(address=f"{host}:{bound_port}", server=server, health_servicer=health_servicer)
+    return RunningServer(address=join(host, bound_port), server=server, health_servicer=health_servicer)
+
+
+def join(host: str, port: int) -> str:
+    """The address "host:port" as clients take it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def not_bound(host: str, port: int, why: str) -> TreniError:
+    """The error of a server whose address is taken, or is none of this machine's."""
+    return TreniError(
+        Code.UNAVAILABLE,
+        "address_not_bound",
+        expected=f"{join(host, port)} to be free and an address of this machine",
+        got=why,
+        todo="use another port, or 0 for any free one, and a host such as 127.0.0.1 or ::1",
+    )
 
 
 async def until_told_to_stop(ready: Mapping[str, str]) -> None:

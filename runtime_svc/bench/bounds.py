@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runtime_svc.bench.record import Model, Settings
-from runtime_svc.checkpoint import ModelConfig
-
-ELEMENT_BYTES = {"numpy": 4, "cupy": 2}
-"""Bytes of a weight and of a KV element on a backend: float32 and bfloat16."""
+from runtime_svc.models import of_type
+from runtime_svc.models.architecture import ModelConfig
 
 
 def model_of(name: str, config: ModelConfig) -> Model:
     """The record's entry for a checkpoint of that shape."""
     model = Model(
         name=name,
-        family=config.family,
+        family=config.architecture.model_type,
         layers=config.layers,
         hidden=config.hidden,
         heads=config.heads,
@@ -49,8 +47,13 @@ def weight_bytes(model: Model, element_bytes: int) -> int:
     Of the embedding table it reads one row, which is not counted, unless the head is that table.
     """
     matrices = sum(rows * columns for rows, columns in matrix_shapes(model))
-    heads = model.heads + 2 * model.kv_heads
-    in_attention = heads * model.head_dim if model.family == "qwen2" else 2 * model.head_dim
+    architecture = of_type(model.family)
+    assert architecture is not None  # `model_of` had it from there
+    blocks, in_attention = architecture.blocks, 0
+    if blocks.qkv_bias:
+        in_attention += (model.heads + 2 * model.kv_heads) * model.head_dim
+    if blocks.qk_norm:
+        in_attention += 2 * model.head_dim
     vectors = model.layers * (2 * model.hidden + in_attention) + model.hidden
     return (matrices + vectors) * element_bytes
 

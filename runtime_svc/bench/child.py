@@ -76,7 +76,7 @@ class Stages:
         return now
 
     def give(self, name: str, seconds: float) -> None:
-        """That much of what passed since the mark before belongs to the stage `name`; the next mark has the rest."""
+        """Gives `seconds` of what passed since the mark before to the stage `name`; the next mark has the rest."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self._last_s += seconds
 

@@ -1,4 +1,4 @@
-"""This runtime as a contender: a `Runner`, without the engine, scheduler and services above it."""
+"""The contender that is this runtime: a `Runner`, without the engine, scheduler and services above it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from runtime_svc.backends import BACKENDS
 from runtime_svc.bench.child import ChildSettings, Stages, serve
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ def imports(settings: ChildSettings) -> Mapping[str, str]:
     The context is begun first, as `python -m runtime_svc` does it.
     """
     if settings.backend == "cupy":
-        from runtime_svc.cuda import context
+        from runtime_svc.backends.cuda import context
 
         context.begin()
-        import runtime_svc.cuda.runner
+        import runtime_svc.backends.cuda.runner
     else:
-        import runtime_svc.runner_numpy  # noqa: F401
+        import runtime_svc.backends.numpy.runner  # noqa: F401
     return {}
 
 
@@ -33,22 +34,14 @@ class Treni:
     """Prompts go to slots 0, 1, ...; steps are launched as far ahead as the runner says is worth it."""
 
     def __init__(self, settings: ChildSettings, stages: Stages) -> None:
-        from runtime_svc.checkpoint import read_config
         from runtime_svc.ops import SamplingParams
+        from runtime_svc.weights.opening import open_checkpoint
 
-        path = Path(settings.model)
-        config = read_config(path)
-        self._runner: Runner
-        if settings.backend == "cupy":
-            from runtime_svc.cuda.runner import CudaRunner
-
-            self._runner = CudaRunner.load(path, config, slots=settings.slots, capacity=settings.capacity)
-        else:
-            from runtime_svc.runner_numpy import NumpyRunner
-
-            self._runner = NumpyRunner.load(
-                path, config, slots=settings.slots, capacity=settings.capacity, max_rows=settings.slots
-            )
+        checkpoint = open_checkpoint(Path(settings.model))
+        load = BACKENDS[settings.backend].load
+        self._runner: Runner = load(
+            checkpoint, slots=settings.slots, capacity=settings.capacity, max_rows=settings.slots
+        )
         if settings.slots > self._runner.max_rows:
             raise ValueError(
                 f"a batch of {settings.slots}: a step takes at most {self._runner.max_rows} rows"
@@ -97,7 +90,7 @@ class Treni:
         return made
 
     def floors(self) -> dict[str, float]:
-        """Of the device that the backend computes on."""
+        """The floors of the device that the backend computes on."""
         from runtime_svc.bench import floors
 
         if self._runner.backend == "cupy":

@@ -1,4 +1,4 @@
-"""vLLM as a contender: offline, its engine stepped as its own server steps it, prefix caching off."""
+"""The contender vLLM: offline, its engine stepped as its own server steps it, prefix caching off."""
 
 from __future__ import annotations
 

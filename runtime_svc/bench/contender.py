@@ -35,7 +35,7 @@ class Contender(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in the report."""
+        """The contender's name in the report."""
 
     @property
     def batches(self) -> list[int]:

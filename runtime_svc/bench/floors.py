@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime_svc.bench.bounds import matrix_shapes, model_of
 from runtime_svc.bench.summary import quantile
-from runtime_svc.checkpoint import ModelConfig
+from runtime_svc.models.architecture import ModelConfig
 
 _DEVICE_COPY_BYTES = 4 << 30
 _COPIES = 8

@@ -23,14 +23,14 @@ from pathlib import Path
 from runtime_svc.bench import machine, table
 from runtime_svc.bench.process import PEERS, ROOTS
 from runtime_svc.bench.record import Report
-from runtime_svc.checkpoint import read_config
+from runtime_svc.weights.hugging_face import read_config
 from treni.errors import Code, TreniError
 
 SHAPES = {"qwen3-0.6b": 1.2, "qwen2.5-3b": 6.2, "qwen3-4b": 8.1}
 """Real shapes, and the gigabytes that a checkpoint of each takes in bfloat16."""
 
 _WRITE = (
-    "import sys; from pathlib import Path; from runtime_svc.random_shards import write_random_shards; "
+    "import sys; from pathlib import Path; from runtime_svc.weights.random_shards import write_random_shards; "
     "write_random_shards(Path(sys.argv[1]), sys.argv[2])"
 )
 

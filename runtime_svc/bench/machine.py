@@ -91,7 +91,17 @@ def _cpu() -> str:
 def _commit(folder: Path) -> str | None:
     """That the code is of; "-dirty" behind it when tracked files differ from it."""
     return _output(
-        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        [
+            "git",
+            "--no-optional-locks",
+            "-C",
+            str(folder),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ]
     )
 
 

@@ -88,7 +88,7 @@ class ChildContender:
 
     @property
     def name(self) -> str:
-        """The kind's."""
+        """The name of the contender's kind."""
         return self._kind.name
 
     @property
@@ -98,7 +98,7 @@ class ChildContender:
 
     @property
     def batches(self) -> list[int]:
-        """Those of the session that the kind does."""
+        """The batch sizes of the session that the kind does."""
         allowed = self._kind.batches
         return [b for b in self._batches if allowed is None or b in allowed]
 

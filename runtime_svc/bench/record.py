@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from treni.errors import Code, TreniError
+from treni.storage import write_whole
+from treni.text_files import parse_json, read_text
 
 SCHEMA = "treni-route/bench-runtime/1"
 
@@ -121,7 +122,7 @@ class Floors:
 
 @dataclass(kw_only=True, slots=True)
 class Ttft:
-    """From a prompt's tokens (an endpoint's: its text) to the first token on the host; an entry a repeat.
+    """The times from a prompt's tokens (an endpoint's: its text) to the first token on the host; an entry a repeat.
 
     `counted` are the prompt's tokens as the contender counts them; where tokens went in, the tokens asked for.
     """
@@ -206,9 +207,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Replaces the file in one step, so that a reader never sees half a report."""
-        scratch = path.with_name(path.name + ".part")
-        scratch.write_text(self.to_json(), encoding="utf-8")
-        os.replace(scratch, path)
+        write_whole(path, self.to_json().encode())
 
     def to_json(self) -> str:
         """The report as indented JSON."""
@@ -217,10 +216,7 @@ class Report:
     @classmethod
     def read(cls, path: Path) -> Report:
         """The report in the file. Raises INVALID_ARGUMENT naming the entry that is not as documented."""
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise _wrong(str(path), "a report written by this command", str(error)) from None
+        value = parse_json(read_text(path, what="a report of this command"), str(path))
         if isinstance(value, dict) and value.get("schema") != SCHEMA:
             raise _wrong(f"{path}: schema", repr(SCHEMA), repr(value.get("schema")))
         return parse(cls, value, str(path))

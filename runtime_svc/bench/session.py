@@ -12,12 +12,12 @@ from typing import TypeVar
 from runtime_svc.bench.bounds import model_of
 from runtime_svc.bench.child import ChildSettings
 from runtime_svc.bench.contender import Absent, Contender, Failed
-from runtime_svc.bench.endpoint import EndpointContender
 from runtime_svc.bench.machine import machine, sm_clock_mhz
 from runtime_svc.bench.process import PEERS, TRENI, ChildContender, Kind, prompt_ids
 from runtime_svc.bench.record import Contender as Record
 from runtime_svc.bench.record import Decode, Floors, Run, Settings, Ttft
-from runtime_svc.checkpoint import ModelConfig, read_config
+from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.weights.hugging_face import read_config
 from treni.errors import Code, TreniError
 
 T = TypeVar("T")
@@ -267,6 +267,8 @@ def _peer(plan: Plan, config: ModelConfig, name: str) -> Contender:
             measure_limit_s=s.measure_limit_s,
             limit_s=s.peer_limit_s,
         )
+    from runtime_svc.bench.endpoint import EndpointContender  # what it needs, a bench without a URL does not
+
     url, _, command = name.partition("=")
     return EndpointContender(
         url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,10 @@ from runtime_svc.bench.record import Cold, Contender, Decode, Report, Run
 from runtime_svc.bench.summary import Spread, quantile, spread
 
 _WIDTH = 110
+"""Characters in a line where stdout is no terminal."""
+
+_LEAST_WIDTH = 80
+"""Under that figures would be cut, so that a narrower terminal breaks the lines itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +92,8 @@ def terminal(report: Report) -> str:
     from rich.table import Table as Drawn
 
     out = io.StringIO()
-    console = Console(file=out, width=_WIDTH, highlight=False)
+    width = max(_LEAST_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns)
+    console = Console(file=out, width=width, highlight=False)
     for run in report.runs:
         console.print(heading(run), markup=False)
         for table in tables(run):
@@ -101,7 +107,7 @@ def terminal(report: Report) -> str:
             console.print(drawn)
         for line in not_measured(run):
             console.print(line, markup=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in out.getvalue().removesuffix("\n").split("\n")) + "\n"
 
 
 def _decode(run: Run) -> Table:

@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.checkpoint import Source
-from runtime_svc.directory import count, positive, read_json
+from runtime_svc.directory import count, positive, read_json, refuse_pointer
 from runtime_svc.errors import damaged, unsupported
-from runtime_svc.safetensor import read_directory
+from runtime_svc.weights.safetensor import read_directory
+from runtime_svc.weights.source import Source
 
 Floats = npt.NDArray[np.float32]
 
 ADVICE = "use a BERT encoder with mean pooling, such as all-MiniLM-L6-v2"
+
+_OTHER_HEADS = ("pooler.", "cls.")
+"""What BERT's pre-training leaves in a checkpoint, and mean pooling does not use."""
 
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -125,7 +128,7 @@ def read_config(directory: Path) -> EncoderConfig:
 
 
 def read_weights(directory: Path, config: EncoderConfig) -> EncoderWeights:
-    """The weights, as float32. Raises naming file and tensor. The pooler of BERT's pre-training is not read."""
+    """The weights, as float32. Raises naming file and tensor. The heads of BERT's pre-training are not."""
     tensors = read_directory(directory)
     prefix = "" if "embeddings.word_embeddings.weight" in tensors else "bert."
     source = Source(directory, tensors)
@@ -159,13 +162,18 @@ def read_weights(directory: Path, config: EncoderConfig) -> EncoderWeights:
     words = source.take(table.format("word"), (c.vocabulary, c.hidden))
     positions = source.take(table.format("position"), (c.positions, c.hidden))
     types = source.take(table.format("token_type"), (c.token_types, c.hidden))
-    return EncoderWeights(
+    weights = EncoderWeights(
         words=words,
         positions=positions + types[0],
         norm=norm("embeddings.LayerNorm"),
         layers=tuple(layer(i) for i in range(c.layers)),
         parameters=source.parameters,
     )
+    source.refuse_others(
+        f"a BERT encoder of {c.layers} layers",
+        lambda name: name.removeprefix(prefix).startswith(_OTHER_HEADS) or name.endswith(".position_ids"),
+    )
+    return weights
 
 
 def _max_tokens(directory: Path, positions: int) -> int:
@@ -180,6 +188,7 @@ def _max_tokens(directory: Path, positions: int) -> int:
 
 
 def _read_modules(path: Path) -> list[Mapping[str, Any]]:
+    refuse_pointer(path)
     try:
         modules = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from runtime_svc.checkpoint import sha256
 from runtime_svc.encoder.bert import Bert
 from runtime_svc.encoder.checkpoint import read_config, read_weights, transformer_directory
 from runtime_svc.encoder.wordpiece import WordPiece
+from runtime_svc.weights.digest import sha256
 from treni.errors import Code, TreniError, invalid_argument
 
 BATCH = 32
@@ -45,7 +45,7 @@ class Encoder:
 
     @property
     def identity(self) -> str:
-        """Its directory's name, and the beginning of the digest of what is in it."""
+        """The name of the encoder's directory, and the beginning of the digest of what is in it."""
         return f"{self._directory.resolve().name} {sha256(self._directory)[:12]}"
 
     @property

@@ -58,7 +58,7 @@ class Shape:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight."""
+    """The norm x / rms(x) * weight."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Mlp(nn.Module):
-    """SwiGLU."""
+    """The gated feed-forward part of a layer (SwiGLU)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer."""
+    """One layer of the decoder: attention, then the feed-forward part."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

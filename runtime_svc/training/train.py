@@ -35,9 +35,9 @@ from runtime_svc.training.model_torch import Decoder, Shape
 from runtime_svc.training.steps import Stepper
 
 STEPS = 53_673
-"""As many as the shipped weights have had in three runs (README.md beside them)."""
+"""The steps that the shipped weights have had in three runs (README.md beside them)."""
 TOKENS = 49_152
-"""In a batch, padding included."""
+"""The tokens in a batch, padding included."""
 TOKENIZER_DIALOGUES = 12_000
 WARMUP_STEPS = 300
 WARM_STEPS = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from chaos.faults import (
     decode,
     fault_of,
 )
+from chaos.faults.registry import FaultKinds
 from treni import metadata
 from treni.errors import TreniError
 
@@ -167,6 +169,87 @@ def test_a_kind_says_what_a_rule_needs_to_know(kind):
     assert all(info.description for info in kind.model_fields.values())
     assert kind.breaks_host or kind.sites >= {"hop"}
     assert kind.breaks_host or not kind.kills_host
+
+
+GOOD = """
+from typing import ClassVar
+from chaos.faults import FaultKind, Refusal, answered
+
+class Kind(FaultKind):
+    name: ClassVar[str] = "mine"
+    letter: ClassVar[str] = "Q"
+    sites: ClassVar = frozenset({"hop", "tool"})
+    size: int
+
+    def ending(self, struck):
+        return answered(least_s=0.0, struck=struck)
+
+    def on_hop(self):
+        return Refusal(code=None)
+
+    async def at_tool(self, call):
+        return await call.run()
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Makes a package with the entry point `mine` out of a module's source."""
+
+    def make(source: str, name: str = "mine") -> FaultKinds:
+        info = tmp_path / "mine-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[treni_route.faults]\n{name} = my_kind:Kind\n")
+        (tmp_path / "my_kind.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "my_kind", raising=False)
+        return FaultKinds()
+
+    return make
+
+
+def test_a_package_adds_a_kind(package):
+    found = package(GOOD)
+    assert set(found) == {*FAULTS, "mine"}
+    assert found["mine"](size=3) == found["mine"](size=3) != found["mine"](size=4)
+    assert list(found["mine"].keys()) == ["size"]
+    assert found["stall"] is Stall
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("(FaultKind)", "(Refusal)"), "a type"),
+        (('name: ClassVar[str] = "mine"', 'name: ClassVar[str] = "other"'), "named 'other'"),
+        (('    letter: ClassVar[str] = "Q"\n', ""), "does not say letter"),
+        (("def ending", "def beginning"), "does not say ending"),
+        (("def on_hop", "def on_foot"), "does not say on_hop"),
+        (("async def at_tool", "async def at_last"), "does not say at_tool"),
+        (('frozenset({"hop", "tool"})', 'frozenset({"moon"})'), "the sites ['moon']"),
+        (('frozenset({"hop", "tool"})', "frozenset()"), "the sites []"),
+        (('"Q"', '"F"'), "the letter F, which another has"),
+        (('"Q"', '"Q,"'), "the letter 'Q,'"),
+        (("size: int", "every: int"), "the keys every"),
+        (("from typing import ClassVar", "import nowhere_to_be_found"), "nowhere_to_be_found"),
+    ],
+)
+def test_a_kind_that_is_none_is_refused_by_name(package, change, says):
+    assert change[0] in GOOD
+    found = package(GOOD.replace(*change))
+    with pytest.raises(TreniError) as caught:
+        found["mine"]
+    assert caught.value.kind == "plugin_unusable"
+    assert says in str(caught.value)
+    assert found["stall"] is Stall
+
+
+def test_an_unknown_kind_costs_no_look_at_what_is_installed(monkeypatch):
+    """Whoever sends a fault of no kind must not make a server read every installed package's metadata."""
+    assert "stall" in FAULTS
+    monkeypatch.setattr("treni.plugins.entry_points", None)
+    with pytest.raises(TreniError, match="flood"):
+        decode('{"id":"a","site":"hop","hop":"tool","kind":"flood"}')
 
 
 def test_no_two_kinds_share_a_letter():

@@ -304,6 +304,7 @@ BAD_REQUESTS = {
     "temperature_invalid": {"sampling": common_pb2.Sampling(temperature=float("nan"))},
     "top_p_invalid": {"sampling": common_pb2.Sampling(top_p=1.5)},
     "tool_unknown": {"tools": ["calculater"]},
+    "scenario_unknown": {"scenario": "tol_loop"},
 }
 
 

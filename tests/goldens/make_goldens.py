@@ -26,7 +26,8 @@ import numpy as np
 import torch
 import transformers
 from conversations import CONVERSATIONS
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config, Qwen3Config
 
 VOCABULARY = 96
 STEPS = 8
@@ -71,6 +72,14 @@ _LONG_YARN = _rope(
 )
 _YARN = _rope(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
 _LINEAR = _rope(rope_type="linear", factor=2.0)
+# Trained on 64 positions: some of the eight pairs of a head of 16 are kept, some blended, some slowed down.
+_LLAMA3 = _rope(
+    rope_type="llama3",
+    factor=8.0,
+    low_freq_factor=0.5,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=64,
+)
 
 # name: (config class, shape, stored dtype, largest shard)
 CASES: dict[str, tuple[type, dict[str, Any], torch.dtype, str]] = {
@@ -125,9 +134,48 @@ CASES: dict[str, tuple[type, dict[str, Any], torch.dtype, str]] = {
         torch.bfloat16,
         "1GB",
     ),
+    "llama-tied": (LlamaConfig, _shape(32, 48, 4, 2, True), torch.bfloat16, "1GB"),
+    "llama-untied-wide-heads": (
+        LlamaConfig,
+        _shape(24, 40, 4, 1, False, head_dim=16, rope_parameters=_rope(1e5), rms_norm_eps=1e-5),
+        torch.float32,
+        "1GB",
+    ),
+    "llama-stretched": (
+        LlamaConfig,
+        _shape(64, 96, 4, 2, True, rope_parameters=_LLAMA3, max_position_embeddings=512),
+        torch.bfloat16,
+        "1GB",
+    ),
+    "llama-own-head": (LlamaConfig, _shape(32, 48, 4, 2, True), torch.bfloat16, "1GB"),
+    "qwen3-only-head": (Qwen3Config, _shape(32, 48, 4, 2, True, head_dim=8), torch.bfloat16, "1GB"),
+    "qwen3-no-head": (Qwen3Config, _shape(32, 48, 4, 2, True, head_dim=8), torch.bfloat16, "1GB"),
 }
 
-LONG_PROMPTS = {"qwen3-yarn-long": (1, 128, 129, 300)}
+
+def _own_head(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A head that was trained although the config ties it, as full fine-tuning leaves it."""
+    embedding = tensors["model.embed_tokens.weight"]
+    return {**tensors, "lm_head.weight": torch.randn_like(embedding) / embedding.shape[1] ** 0.5}
+
+
+def _only_head(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The one matrix of a tied model under the head's name."""
+    return {
+        "lm_head.weight" if name == "model.embed_tokens.weight" else name: tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _no_head(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As a model is stored that was saved without its head: Qwen3-Embedding is published like this."""
+    return {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+
+
+EDITS = {"llama-own-head": _own_head, "qwen3-only-head": _only_head, "qwen3-no-head": _no_head}
+"""What is done to the stored tensors of a case before transformers reads them again."""
+
+LONG_PROMPTS = {"qwen3-yarn-long": (1, 128, 129, 300), "llama-stretched": (1, 128, 129, 300)}
 """Past the engine's chunks of 128 tokens, where the shape has room for it."""
 
 
@@ -164,6 +212,9 @@ def random_case(name: str, directory: Path) -> Iterator[tuple[str, np.ndarray]]:
         else:
             parameter.normal_(1.0 if "norm" in key else 0.0, 0.3)
     model.to(dtype).save_pretrained(directory, max_shard_size=shard)
+    if name in EDITS:
+        weights = directory / "model.safetensors"
+        save_file(EDITS[name](load_file(weights)), weights, {"format": "pt"})
     stored = load(directory)
     for index, length in enumerate(LONG_PROMPTS.get(name, PROMPT_LENGTHS)):
         prompt = torch.randint(3, VOCABULARY, (length,)).tolist()

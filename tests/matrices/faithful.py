@@ -12,12 +12,13 @@ from google.protobuf import json_format
 
 from chaos.schedule import Schedule
 from controller.policy import Policy
+from matrices.arms.parts import parts
+from matrices.arms.registry import DEFAULT, arm_named, comparison_of
 from matrices.checks.deliveries import deliveries_of
 from matrices.checks.effects import rows_of
 from matrices.evidence import events as ev
 from matrices.planning.expectation import Counter, Expectation, ExpectedAttempt, ExpectedPair, ExpectedRun
-from matrices.planning.plan import EXTERNAL, ROLES
-from matrices.planning.trace import Arm, expected_run
+from matrices.planning.trace import Terms, expected_run
 from matrices.spec.suites import Task
 from tests.chaos.predictions import predict_calls
 from tests.matrices import histories as h
@@ -61,14 +62,14 @@ def faithful_record(
     engine_s = model_s * 0.95 * run.turns
     backoff_s = sum(want.backoff_s for want in run.attempts)
     told = agent_pb2.RunRecord(
-        arm="external" if arm == EXTERNAL else "internal",
+        arm=arm_named(arm).recorded_as,
         attempts=attempts,
         tools=[h.tool_use(is_error=call.refused) for call in run.calls],
         turns=run.turns,
         total_s=at_s + 0.0001,
         loop_s=0.0002,
         backoff_s=backoff_s,
-        pid=h.PIDS[ROLES[arm]],
+        pid=h.PIDS[arm_named(arm).agent],
     )
     if run.turns > 0:
         told.MergeFrom(_generated(run.turns, engine_s))
@@ -122,7 +123,7 @@ def faithful_attempt(
         idempotency_key=f"{run_id}/{want.call_index}" if want.hop == "tool" and run_id else "",
         fault_id=want.fault.id if want.fault is not None else "",
         name=want.name,
-        connection=("faulted" if faulted else "reused") if arm == EXTERNAL else "none",
+        connection=("faulted" if faulted else "reused") if want.hop in arm_named(arm).hops else "none",
     )
 
 
@@ -162,14 +163,16 @@ def expectation(
 ) -> Expectation:
     """A cell whose first task of each block makes one `ledger_append` call; the schedule acts on the second arm."""
     tasks = [task(pair, calls=int(pair % per_block == 0)) for pair in range(runs * per_block)]
+    comparison = comparison_of(*arms)
+    beside = (DEFAULT.compared,) if arms[1].endswith("_b") else ()
     policy = Policy(retries=retries)
     predicted = predict_calls(
         schedule, [len(one.expect.calls) for one in tasks], retries, timeout_s=policy.tool_timeout_s
     )
 
     def run(arm: str, pair: int) -> ExpectedRun:
-        told = Arm(
-            has_hops=arm == EXTERNAL,
+        told = Terms(
+            arm=arm_named(arm),
             policy=policy,
             idempotency=idempotency,
             side_effect_tools=("ledger_append",),
@@ -179,8 +182,8 @@ def expectation(
 
     return Expectation(
         cell=name,
-        arms=arms,
-        roles={arm: ROLES[arm] for arm in arms},
+        comparison=comparison,
+        roles=frozenset(parts((*comparison, *beside))),
         pairs=tuple(
             ExpectedPair(
                 pair=pair,

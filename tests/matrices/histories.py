@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from matrices.arms.registry import DEFAULT
 from matrices.evidence import events as ev
 from matrices.evidence import manifest as mf
 from treni.v1 import agent_pb2, common_pb2
@@ -254,7 +255,7 @@ def manifest(*cells: mf.ManifestCell, runs: int = 2, per_block: int = 4) -> mf.M
         for n in range(runs * per_block)
     )
     return mf.Manifest(
-        version=2,
+        version=mf.VERSION,
         created_utc=WALL,
         commit="0" * 40,
         versions={"treni-route": "0.1.0"},
@@ -278,6 +279,7 @@ def manifest(*cells: mf.ManifestCell, runs: int = 2, per_block: int = 4) -> mf.M
         fault_seeds=1,
         contamination={"steal_fraction": 0.10, "other_cpu_fraction": 0.25},
         side_effect_tools=("ledger_append",),
+        arms=(DEFAULT.baseline, DEFAULT.compared),
         cells=cells,
         details={"suite": "core", "backend": "numpy", "model_dir": None, "toxiproxy": None},
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from matrices.planning.beat import beat_sentence, independent_error_rate
-from matrices.planning.plan import EXTERNAL, INTERNAL, PlannedCell, plan_cell
+from matrices.planning.plan import PlannedCell, plan_cell
 from matrices.spec.profiles import bundled_profiles, load_profile
 from matrices.spec.suites import load_suite
 
@@ -19,8 +19,8 @@ def _cell(short: str, *, suite: str = "core", runs: int = 12) -> PlannedCell:
 
 def test_p04_fails_fewer_than_independent_faults_would():
     # q = 1 - 1/2 * 2/3 = 2/3, a call fails with q^2 = 4/9, and 12 of 48 requests make one: 5.33.
-    assert independent_error_rate(_cell("p04"), EXTERNAL) == pytest.approx(12 * (4 / 9) / 48)
-    sentence = beat_sentence(_cell("p04"), EXTERNAL)
+    assert independent_error_rate(_cell("p04"), "external") == pytest.approx(12 * (4 / 9) / 48)
+    sentence = beat_sentence(_cell("p04"), "external")
     assert "fails 4 of 48 requests (0.0833)" in sentence
     assert "would fail 5.3 (0.1111)" in sentence
     assert "from 8 to 4" in sentence
@@ -28,8 +28,8 @@ def test_p04_fails_fewer_than_independent_faults_would():
 
 
 def test_the_second_retry_of_p05_changes_nothing():
-    assert independent_error_rate(_cell("p05"), EXTERNAL) == pytest.approx(12 * (8 / 27) / 48)
-    sentence = beat_sentence(_cell("p05"), EXTERNAL)
+    assert independent_error_rate(_cell("p05"), "external") == pytest.approx(12 * (8 / 27) / 48)
+    sentence = beat_sentence(_cell("p05"), "external")
     assert "fails 4 of 48 requests (0.0833)" in sentence
     assert "would fail 3.6 (0.0741)" in sentence
     assert "Retry 2 changes nothing (independent faults would go from 5.3 to 3.6)" in sentence
@@ -39,19 +39,19 @@ def test_the_second_retry_of_p05_changes_nothing():
 
 
 def test_the_twins_say_it_of_both_arms():
-    assert beat_sentence(_cell("p05"), INTERNAL) == ""
-    assert beat_sentence(_cell("p05t"), INTERNAL) == beat_sentence(_cell("p05t"), EXTERNAL) != ""
+    assert beat_sentence(_cell("p05"), "internal") == ""
+    assert beat_sentence(_cell("p05t"), "internal") == beat_sentence(_cell("p05t"), "external") != ""
 
 
 @pytest.mark.parametrize("short", ["p00", "p01", "p02", "p03", "r01", "r02", "r03", "r04", "r05"])
 def test_nothing_is_said_where_nothing_beats(short):
-    assert beat_sentence(_cell(short), EXTERNAL) == ""
+    assert beat_sentence(_cell(short), "external") == ""
 
 
 def test_nothing_is_said_without_retries():
     profile = bundled_profiles()["p04"]
     once = profile.model_copy(update={"policy": profile.policy.model_copy(update={"retries": 0})})
-    assert beat_sentence(replace(_cell("p04"), profile=once), EXTERNAL) == ""
+    assert beat_sentence(replace(_cell("p04"), profile=once), "external") == ""
 
 
 def test_the_independent_rate_is_what_drawn_faults_give(tmp_path):
@@ -72,7 +72,7 @@ def test_the_independent_rate_is_what_drawn_faults_give(tmp_path):
         return generator.random() < 1 / 2 or generator.random() < 1 / 4
 
     trials = 500
-    counts = [len(calls) for calls in cell.calls(["tool"])]
+    counts = [sum(call.hop == "tool" for call in calls) for calls in cell.calls]
     failed = sum(
         any(attempt_fails() and attempt_fails() for _ in range(calls))
         for _ in range(trials)
@@ -81,5 +81,5 @@ def test_the_independent_rate_is_what_drawn_faults_give(tmp_path):
     requests = trials * len(counts)
     assert max(counts) > 2
     assert failed / requests == pytest.approx(
-        independent_error_rate(cell, EXTERNAL), abs=5 * 0.5 / requests**0.5
+        independent_error_rate(cell, "external"), abs=5 * 0.5 / requests**0.5
     )

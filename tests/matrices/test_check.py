@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
 from chaos.when import Every
+from matrices.arms.external import EXTERNAL
 from matrices.checks.check import CellJudgement, check
 from matrices.evidence import events as ev
 from matrices.evidence.history import state_of
+from matrices.planning.expectation import Expectation
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
@@ -215,7 +217,7 @@ CASES: dict[str, tuple[list[ev.Event], Kinds]] = {
         {
             ("error_count", EXT, None),
             ("error_count", INT, None),
-            ("internal_error", INT, None),
+            ("error_unscheduled", INT, None),
             ("error_unplanned", EXT, CLEAN),
             ("error_unplanned", INT, CLEAN),
             ("error_unexplained", EXT, CLEAN),
@@ -490,6 +492,33 @@ def test_a_resumed_campaign_counts_as_an_uninterrupted_one(cut: int) -> None:
         assert [runs[arm].retries for runs in resumed.runs.values()] == [
             runs[arm].retries for runs in whole.runs.values()
         ]
+
+
+def _with_arm(**changes: Any) -> Expectation:
+    """The expectation where the external arm is another in these respects."""
+    comparison = replace(EXPECTATION.comparison, compared=replace(EXTERNAL, **changes))
+    return replace(EXPECTATION, comparison=comparison)
+
+
+def test_arms_that_need_not_be_alike_are_not_void_for_other_tokens() -> None:
+    told = _record(lambda record: record.update(usage={**record["usage"], "prompt_tokens": 999}))
+    events = _changed(told, type="outcome", arm="external", pair=3)
+    (bound,) = check(MANIFEST, events, [EXPECTATION])
+    (free,) = check(MANIFEST, events, [_with_arm(alike=False)])
+    assert list(bound.void) == [3]
+    assert (free.void, free.findings) == ({}, ())
+
+
+def test_an_arm_without_engine_timings_is_not_asked_for_them() -> None:
+    def silent(record: dict[str, Any]) -> None:
+        for part in ("engine", "awareness"):
+            del record[part]
+
+    events = _changed(_record(silent), type="outcome", arm="external")
+    (bound,) = check(MANIFEST, events, [EXPECTATION])
+    (free,) = check(MANIFEST, events, [_with_arm(engine_timings=False)])
+    assert {"stages_impossible", "usage_wrong"} <= {finding.kind for finding in bound.findings}
+    assert free.findings == ()
 
 
 def test_a_finding_quotes_no_more_than_it_must() -> None:

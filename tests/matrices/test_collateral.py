@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from matrices.arms.registry import DEFAULT
 from matrices.checks import collateral
 from matrices.evidence import events as ev
 from matrices.planning.plan import expectation_of, plan_cell
@@ -91,7 +92,7 @@ def block(phase, **rss_mb):
 
 def evidence(*events, fatal=("f1",)):
     flat = [event for item in events for event in (item if isinstance(item, list) else [item])]
-    return collateral.evidence_of(flat, CELL, fatal=fatal)
+    return collateral.evidence_of(flat, CELL, comparison=DEFAULT.apart, fatal=fatal)
 
 
 def culprits(found, pair, arm):
@@ -205,7 +206,7 @@ def test_a_crash_of_an_abandoned_request_is_named_but_owes_nothing():
     assert culprits(found, 2, "internal") == ("f1",)
     assert culprits(found, 3, "internal") == ()
     assert collateral.unaccounted(found) == ()
-    (row,) = collateral.by_arm(found, ["internal"])
+    row, _ = collateral.by_arm(found)
     assert (row.faults, row.hurt, row.recovery_max_s) == (0, 1, None)
 
 
@@ -267,7 +268,7 @@ def test_each_harm_and_the_rows_of_the_arms():
     assert (second.in_flight, second.hurt) == (0, ())
     assert second.roles == {"tools": pytest.approx(0.5), "controller": pytest.approx(0.1)}
     assert (leak.recovery_s, leak.roles, leak.in_flight, leak.hurt) == (None, {}, 1, ())
-    internal, external = collateral.by_arm(found, ["internal", "external"])
+    internal, external = collateral.by_arm(found)
     assert (internal.faults, internal.in_flight, internal.hurt) == (1, 2, 1)
     assert internal.recovery_median_s == internal.recovery_max_s == pytest.approx(0.75)
     assert (external.faults, external.in_flight, external.hurt) == (2, 1, 0)

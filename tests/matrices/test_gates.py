@@ -25,14 +25,15 @@ VOIDS = Voids(
     selective_p=SELECTIVE_LIMIT,
 )
 STEADY = Steadiness(p_value=0.5, growth=1.0, thirds_s=(0.024, 0.025, 0.026), third_error_s=0.002)
-SLOWER = Judgement(verdict=Verdict.EXTERNAL_SLOWER, leaning=Verdict.EXTERNAL_SLOWER)
+SLOWER = Judgement(verdict=Verdict.SLOWER, leaning=Verdict.SLOWER)
 EQUIVALENT = Judgement(verdict=Verdict.EQUIVALENT, leaning=Verdict.EQUIVALENT)
 CLEAN = Evidence(
+    compared="external",
     floor=Floor(estimate=estimate_of(-0.005, 0.003)),
     margin_s=MARGIN_S,
     latency=latency_of(0.020, 0.030),
     judgement=SLOWER,
-    verdict_clean=Verdict.EXTERNAL_SLOWER,
+    verdict_clean=Verdict.SLOWER,
     steadiness=STEADY,
     lone_strata=(),
     unexplained_errors=0,
@@ -78,7 +79,7 @@ def voids(**changes: Any) -> dict[str, Any]:
         ("aa_unbiased", {"floor": Floor(estimate=estimate_of(0.001, 0.003))}),
         (
             "failures_do_not_win",
-            {"judgement": replace(SLOWER, leaning=Verdict.EXTERNAL_FASTER)},
+            {"judgement": replace(SLOWER, leaning=Verdict.FASTER)},
         ),
         ("beyond_chance", {"latency": latency_of(0.001, 0.049)}),
         ("errors_explained", {"unexplained_errors": 1}),

@@ -192,10 +192,10 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with HistoryWriter.create(path, OPENED):
         with pytest.raises(TreniError) as caught:
             HistoryWriter.resume(path, wall_time=h.WALL)
-        assert caught.value.kind == "history_in_use"
+        assert caught.value.kind == "file_in_use"
     with pytest.raises(TreniError) as caught:
         HistoryWriter.create(path, OPENED)
-    assert caught.value.kind == "history_exists"
+    assert caught.value.kind == "file_exists"
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ except TreniError as error:
     child = subprocess.run(
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=HANG_S
     )
-    assert child.stdout.strip() == "history_full"
+    assert child.stdout.strip() == "disk_full"
     history = read_history(path)
     assert history.torn_bytes == 0
     assert [event.pair for event in history.events if isinstance(event, ev.PairCompleted)] == [0, 1]

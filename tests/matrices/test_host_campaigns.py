@@ -45,14 +45,16 @@ class Told:
         self.cell = campaign.cells[-1]
         events = read_history(campaign.history_path).events
         self.state: CellState = state_of(events)[self.cell.name]
-        fatal = collateral.fatal_of(campaign.expectations[-1])
-        self.evidence = collateral.evidence_of(events, self.cell.name, fatal=fatal)
+        self.evidence = collateral.evidence_in(events, campaign.expectations[-1])
 
     def struck(self, arm: str) -> set[str]:
         return {s.flight.run_id for s in self.evidence.strikes if s.arm == arm and not s.flight.abandoned}
 
     def failed(self, arm: str) -> dict[str, collateral.Flight]:
         return {f.run_id: f for f in self.evidence.flights if f.arm == arm and f.code}
+
+    def harm(self, arm: str) -> collateral.ArmHarm:
+        return next(row for row in collateral.by_arm(self.evidence) if row.arm == arm)
 
     def outcome(self, arm: str, run_id: str) -> ev.Outcome:
         outcomes = [pair.outcomes[arm] for pair in self.state.completed.values()]
@@ -102,7 +104,7 @@ def test_a_crash_fails_its_request_in_both_arms_and_hurts_nobody_one_at_a_time(t
             assert (outcome.outcome, outcome.error.code) == ("unknown", "UNAVAILABLE")
             assert (outcome.record is None) == (arm == "internal")
             assert (outcome.error.fault_id == "") == (arm == "internal")
-        (row,) = collateral.by_arm(told.evidence, [arm])
+        row = told.harm(arm)
         assert (row.faults, row.hurt, list(row.roles)) == (3, 0, [role])
         assert row.recovery_median_s is not None
     assert len(told.evidence.restarts) == 6
@@ -111,7 +113,7 @@ def test_a_crash_fails_its_request_in_both_arms_and_hurts_nobody_one_at_a_time(t
 def test_crashes_beside_other_requests_hurt_them_by_name(tmp_path: Path) -> None:
     told = Told(run(profile(tmp_path / "crash.toml", 'kind = "crash"\n'), "--concurrency", "6").folder)
     told.ends_as_planned()
-    internal, external = collateral.by_arm(told.evidence, ARMS)
+    internal, external = collateral.by_arm(told.evidence)
     assert internal.faults > 0
     assert external.faults > 0
 
@@ -131,7 +133,7 @@ def test_a_hang_past_the_timeout_fails_its_request_and_freezes_only_its_host(tmp
             assert outcome.error.fault_id != ""
             # Inside, who waits is frozen too, and gives up only when the hang is over.
             assert outcome.latency_s >= (4.0 if arm == "internal" else 2.0)
-        (row,) = collateral.by_arm(told.evidence, [arm])
+        row = told.harm(arm)
         assert (row.faults, row.hurt) == (3, 0)
         assert row.roles[role] >= 3.5
 
@@ -147,7 +149,7 @@ def test_hogs_and_leaks_are_answered_late(tmp_path: Path) -> None:
         for arm in ARMS:
             assert told.failed(arm) == {}
             assert len(told.struck(arm)) == 3
-            (row,) = collateral.by_arm(told.evidence, [arm])
+            row = told.harm(arm)
             assert row.host_grown_mb is not None
             if kind == "leak":
                 assert (

@@ -81,3 +81,18 @@ def test_a_request_may_wait_for_a_host_beside_others_but_never_goes_back_in_time
     assert clock_findings(20.0, holding={"b"}, concurrency=1) == []
     assert clock_findings(20.0, holding=set(), concurrency=1) == ["clock_impossible"]
     assert clock_findings(1.5, holding={"b"}, concurrency=8) == ["clock_impossible"]
+
+
+def test_the_counts_after_a_crash_are_those_of_the_plan_though_its_record_is_lost():
+    profile = Profile.model_validate(
+        {
+            "name": "b",
+            "title": "t",
+            "policy": {"tool_timeout": "2s", "retries": 0},
+            "faults": {"site": "tool", "by": "request", "rules": [{"kind": "crash", "every": 1}]},
+        }
+    )
+    expected = expectation_of(plan_cell(profile, load_suite("tool_only"), runs=1))
+    assert all(pair.runs["internal"].lost for pair in expected.pairs)
+    assert expected.counts([]) == {"internal": 2, "external": 2}
+    assert expected.counts([0, 1]) == {"internal": 4, "external": 4}

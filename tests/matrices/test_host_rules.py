@@ -11,13 +11,13 @@ from matrices.spec.suites import bundled_suites, load_suite
 from treni.errors import Code, TreniError
 
 
-def cell(rule, *, suite="tool_only", by="request", **policy):
+def cell(rule, *more, suite="tool_only", by="request", **policy):
     profile = Profile.model_validate(
         {
             "name": "b",
             "title": "t",
             "policy": {"tool_timeout": "2s", "retries": 0, **policy},
-            "faults": {"site": "tool", "by": by, "rules": [rule]},
+            "faults": {"site": "tool", "by": by, "rules": [rule, *more]},
         }
     )
     return plan_cell(profile, load_suite(suite), runs=3)
@@ -64,6 +64,7 @@ def test_published_profiles_break_no_host():
     "planned",
     [
         cell(CRASH),
+        cell(CRASH, {"kind": "reset", "hop": "model", "rate": 0.1}),
         cell(hang("1s"), retries=2),
         cell(hang("2.2s")),
         cell(hog("1s"), retries=1),
@@ -80,6 +81,10 @@ def test_what_any_machine_ends_alike_runs(planned):
         (cell(CRASH, by="attempt"), "host_fault_by_attempt"),
         (cell({"kind": "leak", "size_mb": 1, "every": 3}, by="attempt"), "host_fault_by_attempt"),
         (cell(CRASH, retries=1), "host_fault_retried"),
+        (
+            cell(CRASH, {"kind": "reset", "hop": "agent", "rate": 0.1}),
+            "host_fault_beside_agent",
+        ),
         (cell(hang("3s"), retries=1), "host_fault_retried"),
         (cell(hang("2s")), "host_fault_uncertain"),
         (cell(hang("1.5s")), "host_fault_uncertain"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from matrices.arms.registry import DEFAULT
 from matrices.evidence import events as ev
 from matrices.running.bystander import Gap
 from matrices.running.host_watch import HostLog
@@ -18,7 +19,7 @@ def back(role: str, died_s: float) -> Return:
 
 def written(*steps: Gap | Return) -> list[tuple[str, str]]:
     events: list[ev.Event] = []
-    log = HostLog("b", events.append)
+    log = HostLog("b", DEFAULT.apart, events.append)
     for step in steps:
         log.outage(step) if isinstance(step, Gap) else log.restart(step)
     log.close()
@@ -48,7 +49,7 @@ def test_a_restart_that_nobody_saw_out_is_written_all_the_same():
 
 def test_the_arm_is_the_roles():
     events: list[ev.Event] = []
-    log = HostLog("b", events.append)
+    log = HostLog("b", DEFAULT.apart, events.append)
     for role in ("runtime", "tools", "model", "controller"):
         log.outage(gap(role, 1.0))
     assert [event.arm for event in events] == ["internal", "external", "external", "external"]

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from controller.policy import Policy
+from matrices.arms.external import EXTERNAL
 from matrices.evidence import events as ev
 from matrices.evidence.history import state_of
 from matrices.evidence.hops import NAMES, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, count_effects, pair_work
 from matrices.evidence.runs import Run, pair_runs
-from matrices.planning.trace import Arm, expected_run
+from matrices.planning.trace import Terms, expected_run
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
 from treni.errors import TreniError
@@ -117,7 +118,7 @@ COUNTS = EffectCounts(recorded=0, lost=0, duplicate=0, phantom=0, stranger=0, su
 
 def _count(calls: int, rows: list[ev.EffectRow], *, answered: bool) -> EffectCounts:
     """One run that made `calls` entries of 5 to "rent", held against the ledger."""
-    arm = Arm(has_hops=True, policy=Policy(), idempotency=True, side_effect_tools=("ledger_append",))
+    arm = Terms(arm=EXTERNAL, policy=Policy(), idempotency=True, side_effect_tools=("ledger_append",))
     task = f.task(0, calls=calls)
     planned = f.expectation("p00", runs=1, per_block=1)
     pair = replace(planned.pairs[0], runs={"external": expected_run(task, arm, request_index=0)})
@@ -162,7 +163,7 @@ def test_effects_are_accounted_for(
 
 @pytest.mark.parametrize("refused", [0, 1])
 def test_a_call_that_the_tool_refuses_is_owed_no_row(refused: int) -> None:
-    arm = Arm(has_hops=True, policy=Policy(), idempotency=True, side_effect_tools=("ledger_append",))
+    arm = Terms(arm=EXTERNAL, policy=Policy(), idempotency=True, side_effect_tools=("ledger_append",))
     run = expected_run(f.task(0, calls=2, refused=refused), arm, request_index=0)
     assert [effect.call_index for effect in run.effects] == [0, 1][refused:]
     assert next(attempt.code for attempt in run.attempts if attempt.hop == "tool") == (

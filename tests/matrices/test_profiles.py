@@ -29,6 +29,9 @@ PUBLISHED = {
 }
 
 
+MANY_NINES = "9" * 5000
+
+
 def _every(profile, kind):
     return next((rule.every for rule in profile.faults.rules if rule.kind == kind), None)
 
@@ -118,7 +121,7 @@ def test_a_file_s_twin_is_one_key(tmp_path):
     mine, twin = select_profiles(f"{path},{path}:h")
     assert (mine.name, twin.name, twin.short) == ("mine_own", "mineh_own", "mineh")
     assert twin.faults == mine.faults.model_copy(update={"site": "hop"})
-    assert twin.title == "t; on the hop, which only the external arm has"
+    assert twin.title == "t; on the hop, which not every arm has"
     for wrong, says in ((f"{path}:t", "twin = 'h'"), (f"{path}:", "twin = ''")):
         with pytest.raises(TreniError, match=says):
             select_profiles(wrong)
@@ -166,6 +169,38 @@ def test_bad_selection_says_what_is_allowed(selection):
             '[[faults.rules]]\nkind = "status"\nburst = {enter = 0.1, leave = 0.5, rat = 1}',
             ["burst.rate: Field required", "burst.rat", "unknown key", "rate_outside"],
         ),
+        (
+            '[[faults.rules]]\nkind = "latency"\nevery = 2\ndelay = "400us"',
+            ["rules.0.latency", "delay: expected a whole number of ms; got 0.4"],
+        ),
+        ('[[faults.rules]]\nkind = "latency"\nevery = 2\ndelay = 0.25', ["latency.delay", "unit", "0.25"]),
+        ('[[faults.rules]]\nkind = "latency"\nevery = 2\ndelay = nan', ["latency.delay", "unit", "nan"]),
+        ('[[faults.rules]]\nkind = "latency"\nevery = 2\ndelay = true', ["latency.delay", "unit", "True"]),
+        (
+            '[[faults.rules]]\nkind = "latency"\nevery = 2\ndelay = "-1ms"',
+            ["latency.delay", "unit", "'-1ms'"],
+        ),
+        (f'[[faults.rules]]\nkind = "latency"\nevery = 2\ndelay = "{"9" * 400}s"', ["latency.delay", "3600"]),
+        ('[[faults.rules]]\nkind = "hang"\nevery = 2\nduration = "61s"', ["hang.duration", "60"]),
+        ('[[faults.rules]]\nkind = "bandwidth"\nevery = 2\nrate_kb_s = 10000000000', ["bandwidth.rate_kb_s"]),
+        (
+            f'[[faults.rules]]\nkind = "bandwidth"\nevery = 2\nrate_kb_s = 0x{"f" * 5000}',
+            ["bandwidth.rate_kb_s", "too long to print"],
+        ),
+        (f'[[faults.rules]]\nkind = "reset"\nevery = {"9" * 5000}', ["TOML", "4300 digits"]),
+        (f"[policy]\nretries = {'9' * 25}", ["policy.retries", "less than or equal to 10"]),
+        ("[policy]\nbackoff_max = 2.0", ["policy.backoff_max", "unit"]),
+        ("[policy]\nbackoff_multiplier = inf", ["policy.backoff_multiplier", "10"]),
+        ('[policy]\ntool_timeout = "250ms\\n"', ["policy.tool_timeout", "unit"]),
+        (
+            '[faults]\nsite = "tool"\n[[faults.rules]]\nkind = "reset"\nevery = 2',
+            ["rules.0.kind", "reset acts at site hop only"],
+        ),
+        (
+            '[faults]\nsite = "tool"\nby = "request"\n[[faults.rules]]\nhop = "model"\nkind = "crash"\nrate = 1',
+            ["rules.0.kind", "crash acts at site tool only"],
+        ),
+        ('[faults]\nsite = "tool"\nhop = "model"', ["hop: expected", "tool"]),
         ('[[faults.rules]]\nkind = "status"\nrate = 0.1', ["rules.0.rate", 'by = "request"']),
         (
             '[[faults.rules]]\nkind = "status"\nburst = {enter = 0.1, leave = 0.5, rate = 1}',

@@ -20,10 +20,14 @@ from matrices.evidence.events import dump_event
 from matrices.evidence.history import parse_history
 from matrices.evidence.manifest import dump_manifest, parse_manifest
 from matrices.planning.expectation import Expectation
-from matrices.report.csv_files import csv_markdown
+from matrices.report.advice import ADVICE, reasons
+from matrices.report.csv_files import read_csv
+from matrices.report.csv_page import csv_markdown
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, exit_status, render, write_report
-from matrices.report.tables import HEADINGS, ms, number, table_text
+from matrices.report.formats import ms, number
+from matrices.report.sections.results import LEGEND, results
+from matrices.report.terminal import table_text
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
 
@@ -56,6 +60,9 @@ EVENTS, EXPECTATIONS = _campaign()
 
 def _figures(events: list[ev.Event] = EVENTS) -> Figures:
     return figures(MANIFEST, events, EXPECTATIONS)
+
+
+TABLE = results(_figures())
 
 
 def _rows(text: str) -> list[dict[str, str]]:
@@ -102,7 +109,7 @@ def test_the_rows_hold_the_published_counts() -> None:
     compared = {row["profile"]: row for row in _rows(files["comparison.csv"])}
     assert compared["p04_mixed_aggressive"]["verdict"] == "external slower"
     assert compared["p04_mixed_aggressive"]["faults_observed"] == "16"
-    assert compared["p04_mixed_aggressive"]["internal_faults_planned"] == "0"
+    assert compared["p04_mixed_aggressive"]["baseline_faults_planned"] == "0"
     assert compared["p04_mixed_aggressive"]["pairs_success"] == "44"
     assert compared["p04_mixed_aggressive"]["reliability"] == "inconclusive"
     assert compared["p04_mixed_aggressive"]["error_rate_delta"] == "0.0833"
@@ -138,8 +145,27 @@ def test_the_report_is_the_same_bytes_from_the_files_alone(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["summary.csv", "comparison.csv", "summary.md", "table.txt"])
 def test_the_golden_report(name: str) -> None:
     """A change here changes what users read: look at the difference, then write the file anew from the failure."""
-    texts = {**render(_figures()), "table.txt": table_text(_figures())}
+    texts = {**render(_figures()), "table.txt": table_text(TABLE, LEGEND)}
     assert texts[name] == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_an_older_campaign_is_reported_as_it_was_and_read_under_todays_names() -> None:
+    old = render(figures(replace(MANIFEST, version=2), EVENTS, EXPECTATIONS))
+    new = render(_figures())
+    for name in ("summary.csv", "comparison.csv"):
+        assert "schema" not in old[name].splitlines()[0].split(",")
+        before, now = read_csv(old[name]), read_csv(new[name])
+        assert {row["schema"] for row in now} == {"2"}
+        assert [{key: row[key] for key in before[0]} for row in now] == before
+    assert "internal_faults_planned" in old["comparison.csv"]
+    assert "baseline_faults_planned" in read_csv(old["comparison.csv"])[0]
+    assert {(row["baseline"], row["compared"]) for row in read_csv(new["comparison.csv"])} == {
+        ("internal", "internal_b"),
+        ("internal", "external"),
+    }
+    assert json.loads(new["summary.json"])["schema"] == 2
+    assert "schema" not in json.loads(old["summary.json"])
+    assert old["summary.md"] == new["summary.md"]
 
 
 def test_the_columns_are_documented() -> None:
@@ -148,7 +174,7 @@ def test_the_columns_are_documented() -> None:
 
 
 def test_the_table_fits_its_width_and_drops_nothing() -> None:
-    text = table_text(_figures(), width=120)
+    text = table_text(TABLE, LEGEND, width=120)
     assert max(map(len, text.splitlines())) <= 120
     assert "…" not in text
     for cell in CELLS:
@@ -156,8 +182,37 @@ def test_the_table_fits_its_width_and_drops_nothing() -> None:
     assert "external slower" in text
     assert "as often" in text
     assert "unclear" in text
-    for heading in HEADINGS:
+    for heading in (column.heading for column in TABLE.columns):
         assert all(line in text for line in heading)
+
+
+@pytest.mark.parametrize("width", [200, 110, 80, 60, 40, 20, 1])
+def test_a_narrow_table_names_what_it_leaves_out_and_never_loses_the_claim(width: int) -> None:
+    text = table_text(TABLE, LEGEND, width=width)
+    table, _, rest = text.partition("\n\n")
+    assert max(map(len, table.splitlines())) <= max(width, 45)
+    first, second, *rows = table.splitlines()
+    assert (first.split()[-1], second.split()[-1]) == ("claim", "safe")
+    claims = [row.split()[-1] for row in rows if row.split()[:1] in (["aa"], ["p00"], ["p04"])]
+    assert claims == ["yes", "no", "yes"]
+    for one, two in (column.heading for column in TABLE.columns):
+        missing = one not in first.split("  ") and f"{one} {two}".strip() in " ".join(rest.split())
+        assert missing or one in first
+
+
+def test_each_row_that_is_no_claim_says_why_and_what_to_do() -> None:
+    title, *lines = reasons(_figures()).splitlines()
+    assert title == "Not claim-safe:"
+    assert [line.split(":")[0].strip() for line in lines] == ["p00"]
+    (line,) = lines
+    matter, todo = line.split("; ")
+    assert matter.split(": ")[1] in {advice.matter for advice in ADVICE.values()} or "more gate" in matter
+    assert todo in {advice.todo for advice in ADVICE.values()}
+
+
+def test_every_gate_has_its_advice() -> None:
+    gates = {gate.name for cell in _figures().cells for gate in cell.gates}
+    assert gates == set(ADVICE)
 
 
 def test_the_summary_is_json_without_infinities() -> None:
@@ -245,7 +300,7 @@ def test_a_campaign_that_never_ran_still_has_a_report() -> None:
     assert [row["latency_mean_ms"] for row in _rows(files["summary.csv"])] == [""] * 6
     assert exit_status(seen) is ExitStatus.FINDINGS
     assert [cell.comparison.verdict for cell in seen.cells] == ["inconclusive"] * 3
-    assert table_text(seen).count("inconclusive") == 3
+    assert table_text(results(seen), LEGEND).count("inconclusive") == 3
 
 
 def test_an_interrupted_campaign_reports_what_there_is() -> None:

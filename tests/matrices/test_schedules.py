@@ -1,11 +1,12 @@
 """Drawn schedules end to end: every count of every fault seed as predicted, one request at a time and eight at once.
 
-By default two schedules under two fault seeds; `make schedules` runs all ten under eight.
+By default two schedules under two fault seeds; `make schedules` runs all eleven under eight.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,20 @@ SCHEDULES: dict[str, tuple[str, int, list[str]]] = {
         1,
         [f"{STATUS}burst = {{ enter = 0.4, leave = 0.4, rate = 0.7 }}", f"{STALL}rate = 0.04"],
     ),
+    "bothhops": (
+        "",
+        1,
+        [
+            f"{STATUS}rate = 0.25",
+            f"{LOST}rate = 0.05",
+            f'hop = "model"\n{RESET}rate = 0.15',
+            f'hop = "model"\n{LATE}rate = 0.3',
+        ],
+    ),
     "atmodel": ('hop = "model"', 2, [f"{STATUS}rate = 0.25", f"{RESET}rate = 0.1\nfrom_request = 1"]),
 }
 EVERY_CASE = [(name, concurrency) for name in SCHEDULES for concurrency in (1, 8)]
-QUICK = [("mixed", 1), ("mixed", 8), ("atmodel", 8)]
+QUICK = [("mixed", 1), ("mixed", 8), ("bothhops", 8)]
 CASES = EVERY_CASE if os.environ.get("TRENI_SCHEDULES") == "all" else QUICK
 
 
@@ -83,17 +94,17 @@ def test_every_count_of_every_fault_seed_is_as_predicted(tmp_path: Path, name: s
     assert len(cell.pairs) == 8 * FAULT_SEEDS
     assert len(set(_by_seed(cell))) > 1, "these seeds show nothing"
     outcomes = state_of(history.events)[name].completed
-    hop = cell.profile.faults.hop
+    hops = cell.profile.faults.hops
     for arm in cell.arms:
         runs = [outcomes[pair.pair].outcomes[arm] for pair in cell.pairs]
         prediction = cell.prediction(arm)
         if prediction is None:
-            assert _counts(runs, hop)[:2] == (0, 0)
+            assert _counts(runs, hops)[:2] == (0, 0)
             continue
         size = len(runs) // FAULT_SEEDS
-        found = [_counts(runs[g * size : (g + 1) * size], hop) for g in range(FAULT_SEEDS)]
+        found = [_counts(runs[g * size : (g + 1) * size], hops) for g in range(FAULT_SEEDS)]
         assert found == _by_seed(cell)
-        assert tuple(fault for run in runs for fault in _faults(run, hop)) == prediction.fault_ids
+        assert tuple(fault for run in runs for fault in _faults(run, hops)) == prediction.fault_ids
         row = result.summary(name, arm)
         assert int(row["errors"]) == prediction.errors
         assert float(row["retries_mean_success"]) == pytest.approx(prediction.retries_mean_success, abs=5e-7)
@@ -102,7 +113,7 @@ def test_every_count_of_every_fault_seed_is_as_predicted(tmp_path: Path, name: s
 
 
 def _by_seed(cell: PlannedCell) -> list[tuple[int, int, int, int]]:
-    """(errors, retries of successes, attempts on the hop, faults) as predicted for each seed alone."""
+    """(errors, retries of successes, attempts on the hops, faults) as predicted for each seed alone."""
     found = []
     for group in cell.by_fault_seed():
         one = group.prediction("external")
@@ -111,22 +122,22 @@ def _by_seed(cell: PlannedCell) -> list[tuple[int, int, int, int]]:
     return found
 
 
-def _counts(runs: list[Outcome], hop: str) -> tuple[int, int, int, int]:
+def _counts(runs: list[Outcome], hops: Collection[str]) -> tuple[int, int, int, int]:
     """The same as they happened."""
-    attempts = [_attempts(run, hop) for run in runs]
+    attempts = [_attempts(run, hops) for run in runs]
     retries = sum(
         sum(attempt["attempt"] > 0 for attempt in tried)
         for run, tried in zip(runs, attempts, strict=True)
         if run.error is None
     )
-    faults = sum(len(_faults(run, hop)) for run in runs)
+    faults = sum(len(_faults(run, hops)) for run in runs)
     return sum(run.error is not None for run in runs), retries, sum(map(len, attempts)), faults
 
 
-def _attempts(run: Outcome, hop: str) -> list[dict[str, object]]:
+def _attempts(run: Outcome, hops: Collection[str]) -> list[dict[str, object]]:
     assert run.record is not None
-    return [attempt for attempt in run.record["attempts"] if attempt["hop"] == hop]
+    return [attempt for attempt in run.record["attempts"] if attempt["hop"] in hops]
 
 
-def _faults(run: Outcome, hop: str) -> list[object]:
-    return [attempt["fault_id"] for attempt in _attempts(run, hop) if attempt["fault_id"]]
+def _faults(run: Outcome, hops: Collection[str]) -> list[object]:
+    return [attempt["fault_id"] for attempt in _attempts(run, hops) if attempt["fault_id"]]

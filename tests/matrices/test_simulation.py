@@ -1,17 +1,19 @@
 """The tables of docs/simulation.md in small: the same functions, fewer campaigns, fixed seeds."""
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from matrices.cli.main import main
 from matrices.simulation import measure as measure_module
 from matrices.simulation.campaigns import Setting, draw
-from matrices.simulation.command import main
 from matrices.simulation.measure import COVERAGE_LIMITS, SAFE_AND_WRONG_LIMIT, Measured, measure
 from matrices.simulation.noise import DRIFTING, FAMILIES
-from matrices.simulation.tables import full_table, summary
+from matrices.simulation.tables import closing, full_table, markdown, summary
 from matrices.spec.profiles import Profile, select_profiles
 from matrices.spec.rules import RULES
 from treni.errors import TreniError
@@ -133,16 +135,41 @@ def test_the_tables_have_every_setting() -> None:
     rows = [
         measure(setting_of(family, runs=runs), 10, 1) for family in ("student", "walk") for runs in (3, 12)
     ]
-    lines = full_table(rows).splitlines()
+    lines = markdown([full_table(rows)]).splitlines()
     assert len(lines) == 2 + len(rows)
-    text = summary(rows)
+    text = markdown(summary(rows))
     assert "| student | 8 |" in text
     assert "| walk | 8 |" in text
-    assert "4 rows of 10 campaigns" in text
+    assert "4 rows of 10 campaigns" in closing(rows)
+
+
+def test_the_command_prints_tables_markdown_and_json() -> None:
+    quick = ["simulate", "--families", "student", "--levels", "8", "--runs", "6", "--profiles", "p00"]
+    quick += ["--planted", "0", "--campaigns", "200", "--seed", "4"]
+    table = CliRunner().invoke(main, quick).stdout
+    assert re.search(r"^ student +8 +\d+\.\d$", table, re.MULTILINE)
+    assert "1 rows of 200 campaigns, 0 out of limits." in table
+    assert "| student | 8 |" in CliRunner().invoke(main, [*quick, "--format", "markdown"]).stdout
+    (row,) = json.loads(CliRunner().invoke(main, [*quick, "--format", "json"]).stdout)
+    assert row["setting"]["profile"] == "p00_baseline"
+    assert 0.9 < row["covered"] <= 1
+    assert row["out_of_limits"] == []
 
 
 def test_the_command_fails_where_a_row_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = ["--families", "student", "--levels", "8", "--runs", "12", "--profiles", "p00", "--planted", "0"]
+    quick = [
+        "simulate",
+        "--families",
+        "student",
+        "--levels",
+        "8",
+        "--runs",
+        "12",
+        "--profiles",
+        "p00",
+        "--planted",
+        "0",
+    ]
     passed = CliRunner().invoke(main, [*quick, "--campaigns", "200", "--seed", "4"])
     assert passed.exit_code == 0, passed.output
     assert "0 out of limits" in passed.output
@@ -165,6 +192,6 @@ def test_the_command_fails_where_a_row_does(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_wrong_options_are_told_before_anything_runs(wrong: list[str]) -> None:
-    told = CliRunner().invoke(main, wrong)
+    told = CliRunner().invoke(main, ["simulate", *wrong])
     assert told.exit_code == 2
     assert "expected" in told.output

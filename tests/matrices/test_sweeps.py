@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from matrices.planning.plan import EXTERNAL, plan_cell
+from matrices.planning.plan import plan_cell
 from matrices.report.curves import ArmPoint, Curve, Point, SweptFigures, curves, drawing
 from matrices.spec.profiles import load_profile, select_profiles
 from matrices.spec.suites import load_suite
@@ -180,7 +180,7 @@ def test_swept_retries_take_errors_down_on_independent_faults():
     profiles, _ = _expand("r03", "policy.retries=0..4")
     suite = load_suite("tool_only")
     cells = [plan_cell(profile, suite, runs=12, fault_seeds=8) for profile in profiles]
-    predictions = [cell.prediction(EXTERNAL) for cell in cells]
+    predictions = [cell.prediction("external") for cell in cells]
     errors = [prediction.errors for prediction in predictions if prediction is not None]
     assert len(errors) == 5
     assert all(fewer > more for fewer, more in pairwise(errors))

@@ -11,8 +11,10 @@ from chaos.prediction import PlannedCall, predict
 from chaos.schedule import Rule, Schedule
 from chaos.when import Every
 from controller.policy import Policy
+from matrices.arms.external import EXTERNAL
+from matrices.arms.internal import INTERNAL
 from matrices.planning.expectation import ExpectedRun
-from matrices.planning.trace import Arm, expected_run
+from matrices.planning.trace import Terms, expected_run
 from tests.matrices import faithful as f
 
 
@@ -30,24 +32,24 @@ def _run(
 ) -> ExpectedRun:
     """A run of `calls` entries in the ledger whose every 2nd attempt on the hop meets the fault."""
     task = f.task(0, calls=calls, refused=refused)
-    arm = Arm(
-        has_hops=has_hops,
+    terms = Terms(
+        arm=EXTERNAL if has_hops else INTERNAL,
         policy=Policy(retries=retries, **(policy or {})),
         idempotency=keys,
         side_effect_tools=("ledger_append",),
     )
     if kind is None:
-        return expected_run(task, arm, request_index=0)
+        return expected_run(task, terms, request_index=0)
     of = Schedule(prefix="x", rules=(Rule(kind=kind, when=Every(every=every)),), **schedule)
     on_hop = calls + (of.hop == "model")
     predicted = predict(
         [of],
         [[PlannedCall(hop=of.hop, index=index) for index in range(on_hop)]],
         retries=retries,
-        timeouts_s={of.hop: arm.policy.timeout_s(of.hop)},
+        timeouts_s={of.hop: terms.policy.timeout_s(of.hop)},
         in_process=not has_hops,
     )
-    return expected_run(task, arm, request_index=0, request=predicted.requests[0])
+    return expected_run(task, terms, request_index=0, request=predicted.requests[0])
 
 
 def _places(run: ExpectedRun) -> list[tuple[str, int, int]]:
@@ -183,8 +185,8 @@ def test_faults_on_both_hops_meet_in_one_run() -> None:
         retries=1,
         timeouts_s={"tool": policy.tool_timeout_s, "model": policy.model_timeout_s},
     )
-    arm = Arm(has_hops=True, policy=policy, idempotency=True, side_effect_tools=("ledger_append",))
-    run = expected_run(f.task(0, calls=1), arm, request_index=0, request=predicted.requests[0])
+    terms = Terms(arm=EXTERNAL, policy=policy, idempotency=True, side_effect_tools=("ledger_append",))
+    run = expected_run(f.task(0, calls=1), terms, request_index=0, request=predicted.requests[0])
     assert [(one.hop, one.attempt, one.code, one.held_s) for one in run.attempts] == [
         ("model", 0, "OK", 0.5),
         ("tool", 0, "DEADLINE_EXCEEDED", 0.25),

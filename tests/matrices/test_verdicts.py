@@ -87,7 +87,7 @@ def test_a_direction_needs_its_interval_its_p_and_to_lie_beyond_the_floor(row: R
         assert not difference.contains(0.0)
         assert row.adjusted_p < ALPHA
         assert abs(difference.value) > row.floor.bound_s
-        assert (verdict is Verdict.EXTERNAL_SLOWER) == (difference.value > 0)
+        assert (verdict is Verdict.SLOWER) == (difference.value > 0)
         assert not row.every.equivalence.shown
 
 
@@ -102,13 +102,11 @@ def test_equivalence_needs_the_margin_and_a_floor_no_coarser(row: Row) -> None:
 def test_no_arm_with_more_errors_is_faster_unless_the_answered_pairs_say_so(row: Row) -> None:
     verdict = judge(row).verdict
     excess = row.compared_errors - row.baseline_errors
-    wins_by_failing = (verdict is Verdict.EXTERNAL_FASTER and excess > 0) or (
-        verdict is Verdict.EXTERNAL_SLOWER and excess < 0
-    )
+    wins_by_failing = (verdict is Verdict.FASTER and excess > 0) or (verdict is Verdict.SLOWER and excess < 0)
     if wins_by_failing:
         assert row.answered is not None
         assert not row.answered.difference.contains(0.0)
-        assert (row.answered.difference.value > 0) == (verdict is Verdict.EXTERNAL_SLOWER)
+        assert (row.answered.difference.value > 0) == (verdict is Verdict.SLOWER)
     if verdict is Verdict.EQUIVALENT and excess:
         assert row.answered is not None
         assert row.answered.equivalence.shown
@@ -121,8 +119,8 @@ def mirrored(latency: Latency) -> Latency:
 @given(rows)
 def test_swapping_the_arms_mirrors_the_verdict(row: Row) -> None:
     mirror = {
-        Verdict.EXTERNAL_SLOWER: Verdict.EXTERNAL_FASTER,
-        Verdict.EXTERNAL_FASTER: Verdict.EXTERNAL_SLOWER,
+        Verdict.SLOWER: Verdict.FASTER,
+        Verdict.FASTER: Verdict.SLOWER,
     }
     swapped = replace(
         row,
@@ -139,10 +137,10 @@ def test_swapping_the_arms_mirrors_the_verdict(row: Row) -> None:
 @pytest.mark.parametrize(
     ("row", "verdict"),
     [
-        (row_of(20, 30), Verdict.EXTERNAL_SLOWER),
-        (row_of(-30, -20), Verdict.EXTERNAL_FASTER),
+        (row_of(20, 30), Verdict.SLOWER),
+        (row_of(-30, -20), Verdict.FASTER),
         (row_of(20, 30, p=0.05), Verdict.INCONCLUSIVE),  # resolved alone, not among the profiles
-        (row_of(1, 12), Verdict.EXTERNAL_SLOWER),
+        (row_of(1, 12), Verdict.SLOWER),
         (row_of(1, 12, floor_ms=(-7, 7)), Verdict.INCONCLUSIVE),  # no more than the harness itself can make
         (row_of(-3, 4, p=0.8), Verdict.EQUIVALENT),
         (row_of(2, 4), Verdict.EQUIVALENT),  # resolved, and within the margin
@@ -151,9 +149,9 @@ def test_swapping_the_arms_mirrors_the_verdict(row: Row) -> None:
         # An arm that fails 24 of 24 requests at once, and answers none that could be compared.
         (row_of(-300, -200, errors=(0, 24)), Verdict.INCONCLUSIVE),
         (row_of(-30, -20, errors=(0, 4), answered=latency_of(0.001, 0.004)), Verdict.INCONCLUSIVE),
-        (row_of(-30, -20, errors=(0, 4), answered=latency_of(-0.02, -0.01)), Verdict.EXTERNAL_FASTER),
-        (row_of(-30, -20, errors=(4, 0), answered=None), Verdict.EXTERNAL_FASTER),
-        (row_of(20, 30, errors=(0, 4), answered=latency_of(-0.02, -0.01)), Verdict.EXTERNAL_SLOWER),
+        (row_of(-30, -20, errors=(0, 4), answered=latency_of(-0.02, -0.01)), Verdict.FASTER),
+        (row_of(-30, -20, errors=(4, 0), answered=None), Verdict.FASTER),
+        (row_of(20, 30, errors=(0, 4), answered=latency_of(-0.02, -0.01)), Verdict.SLOWER),
         (row_of(20, 30, errors=(4, 0), answered=latency_of(-0.001, 0.001)), Verdict.INCONCLUSIVE),
         (row_of(-3, 4, errors=(0, 2), answered=latency_of(0.02, 0.03)), Verdict.INCONCLUSIVE),
         (row_of(-3, 4, errors=(0, 2), answered=latency_of(-0.003, 0.004)), Verdict.EQUIVALENT),
@@ -165,7 +163,7 @@ def test_latency_verdicts_over_a_margin_of_ten_milliseconds(row: Row, verdict: V
 
 def test_what_failures_held_back_is_told() -> None:
     judgement = judge(row_of(-300, -200, errors=(0, 24)))
-    assert (judgement.leaning, judgement.held_back) == (Verdict.EXTERNAL_FASTER, True)
+    assert (judgement.leaning, judgement.held_back) == (Verdict.FASTER, True)
     assert not judge(row_of(-30, -20)).held_back
     assert not judge(row_of(-30, 20, errors=(0, 24))).held_back, "nothing to hold back"
 
@@ -208,13 +206,13 @@ def test_rates_that_differ_are_never_the_same_errors(baseline: int, compared: in
 
 
 def test_verdicts_read_as_published() -> None:
-    assert [str(verdict) for verdict in Verdict] == [
+    assert [verdict.of("external") for verdict in Verdict] == [
         "external slower",
         "external faster",
         "equivalent within the margin",
         "inconclusive",
     ]
-    assert [str(verdict) for verdict in ReliabilityVerdict] == [
+    assert [verdict.of("external") for verdict in ReliabilityVerdict] == [
         "external fails more",
         "external fails less",
         "same errors",
@@ -252,8 +250,8 @@ def aa_samples(bias_s: float) -> list[PairSample]:
 
 def test_a_biased_harness_fails_its_own_aa_row() -> None:
     assert judge_aa(measure_floor(aa_samples(0.0)), MARGIN_S).verdict is Verdict.EQUIVALENT
-    assert judge_aa(measure_floor(aa_samples(0.05)), MARGIN_S).verdict is Verdict.EXTERNAL_SLOWER
-    assert judge_aa(measure_floor(aa_samples(-0.05)), MARGIN_S).verdict is Verdict.EXTERNAL_FASTER
+    assert judge_aa(measure_floor(aa_samples(0.05)), MARGIN_S).verdict is Verdict.SLOWER
+    assert judge_aa(measure_floor(aa_samples(-0.05)), MARGIN_S).verdict is Verdict.FASTER
 
 
 def test_the_floor_is_the_far_end_of_the_aa_interval() -> None:

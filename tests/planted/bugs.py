@@ -10,6 +10,7 @@ _POLICY = "tests/controller/test_policy.py::"
 _LOOP = "tests/controller/test_loop.py::"
 _ORDER = "tests/matrices/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
+_STORAGE = "tests/proto/test_storage.py::"
 _TOKENS = "tests/runtime_svc/test_control_tokens.py::"
 
 _WITHOUT_KEYS = ("--no-idempotency",)
@@ -17,7 +18,7 @@ _WITHOUT_KEYS = ("--no-idempotency",)
 KEYS = (
     Bug(
         name="key-of-each-attempt",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="                    idempotency_key=key,\n",
         new='                    idempotency_key=f"{key}/{context.key.attempt}" if key else "",\n',
         breaks="a retry is a new effect, and the record still says one key",
@@ -26,7 +27,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-calls",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.run_id}/0"',
         breaks="the second call of a run replays the first or is refused",
@@ -34,7 +35,7 @@ KEYS = (
     ),
     Bug(
         name="key-shared-by-runs",
-        file="controller/loop.py",
+        file="controller/run.py",
         old='f"{self.request.run_id}/{self.hop_calls}"',
         new='f"{self.request.task_id}/{self.hop_calls}"',
         breaks="a run that repeats a task writes nothing and is told that it did",
@@ -291,11 +292,27 @@ FAULTS = (
     Bug(
         name="delivery-logged-twice",
         file="chaos/deliveries.py",
-        old="os.write(self._descriptor, line)",
-        new="os.write(self._descriptor, line * 2)",
+        old="        self._file.append(line)\n",
+        new="        self._file.append(line)\n        self._file.append(line)\n",
         breaks="the log says that a fault struck twice",
         seen_by=Campaign(suite="mixed", rules=STATUS),
         kinds=("fault_delivered_twice",),
+    ),
+    Bug(
+        name="short-write-ignored",
+        file="proto/treni/storage.py",
+        old="            rest = rest[written:]\n",
+        new="            rest = rest[len(rest) :]\n",
+        breaks="a line of which the kernel took a part counts as written",
+        seen_by=Tests(nodes=(_STORAGE + "test_a_write_that_the_kernel_takes_in_parts_is_written_whole",)),
+    ),
+    Bug(
+        name="torn-line-left",
+        file="proto/treni/storage.py",
+        old="        if end < size:\n            os.ftruncate(self._descriptor, end)\n",
+        new="",
+        breaks="what a killed writer left of a line grows into the next one",
+        seen_by=Tests(nodes=(_STORAGE + "test_what_a_killed_writer_left_is_cut_before_the_next_line",)),
     ),
     Bug(
         name="fault-on-the-retry-too",
@@ -362,7 +379,7 @@ RECORDS = (
     Bug(
         name="internal-arm-called-external",
         file="runtime_svc/internal.py",
-        old='arm="internal", model=',
+        old="arm=arm, model=",
         new='arm="external", model=',
         breaks="a record claims to be of the other arm",
         seen_by=Campaign(suite="mixed"),
@@ -380,8 +397,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(topology.address(arm)) for arm in plan.arms",
-        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]])) for arm in plan.arms",
+        old="AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms",
+        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -397,7 +414,7 @@ RECORDS = (
     ),
     Bug(
         name="error-swallowed-by-the-loop",
-        file="controller/loop.py",
+        file="controller/run.py",
         old="        except HopFailed:\n",
         new="        except KeyboardInterrupt:\n",
         breaks="a failed hop is told to the model, which answers something",
@@ -442,7 +459,7 @@ ENGINE = (
     ),
     Bug(
         name="sampling-seed-ignored",
-        file="runtime_svc/sampler.py",
+        file="runtime_svc/backends/numpy/sampler.py",
         old="uniform(params.seed, step)",
         new="uniform(0, step)",
         breaks="another seed samples the same",
@@ -461,7 +478,7 @@ ENGINE = (
     Bug(
         name="cancelled-tool-call-runs",
         file="tools_svc/pool.py",
-        old="            abandoned.set()\n",
+        old="            caller.leave()\n",
         new="            pass\n",
         breaks="a call whose caller has left takes effect",
         seen_by=Tests(
@@ -470,9 +487,9 @@ ENGINE = (
     ),
     Bug(
         name="late-tool-call-runs",
-        file="tools_svc/pool.py",
-        old="if abandoned.is_set() or time.monotonic() >= expires_s:",
-        new="if abandoned.is_set():",
+        file="tools_svc/protocol.py",
+        old="return self._left or time.monotonic() >= self._expires_s",
+        new="return self._left",
         breaks="a call takes effect after its deadline",
         seen_by=Tests(
             nodes=("tests/tools_svc/test_pool.py::test_time_that_runs_out_in_the_queue_never_runs",)

@@ -48,12 +48,12 @@ def _attention(shape, w, at, h, theta, eps):
 
     def project(name):
         out = h @ w[at + name + "_proj.weight"].T
-        if shape.family == "qwen2":
+        if shape.model_type == "qwen2":
             out = out + w[at + name + "_proj.bias"]
         return out.reshape(length, -1, dim)
 
     q, k, v = project("q"), project("k"), project("v")
-    if shape.family == "qwen3":
+    if shape.model_type == "qwen3":
         q, k = rms(q, w[at + "q_norm.weight"], eps), rms(k, w[at + "k_norm.weight"], eps)
     heads = []
     for head in range(shape.heads):

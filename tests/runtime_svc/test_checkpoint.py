@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
 from runtime_svc.engine import Engine
-from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
-from runtime_svc.safetensor import read_file, write_file
+from runtime_svc.weights.digest import sha256
+from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.weights.safetensor import read_file, write_file
 from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 
@@ -67,13 +68,41 @@ def test_a_broken_template(directory):
     ("changes", "kind", "word"),
     [
         ({"model_type": "llama"}, "checkpoint_unsupported", "llama"),
+        ({"architectures": ["MambaForCausalLM"]}, "checkpoint_unsupported", "MambaForCausalLM"),
+        ({"architectures": []}, "checkpoint_damaged", "architectures"),
+        ({"architectures": None, "model_type": "mamba"}, "checkpoint_unsupported", "mamba"),
+        ({"architectures": None, "model_type": ["qwen3"]}, "checkpoint_unsupported", "qwen3"),
         ({"hidden_act": "gelu"}, "checkpoint_unsupported", "gelu"),
-        ({"use_sliding_window": True}, "checkpoint_unsupported", "sliding window"),
+        ({"use_sliding_window": True, "max_window_layers": 1}, "checkpoint_unsupported", "sliding window"),
         (
             {"layer_types": ["full_attention", "sliding_attention"]},
             "checkpoint_unsupported",
-            "sliding window",
+            "full attention",
         ),
+        ({"layer_types": ["full_attention"]}, "checkpoint_damaged", "layer_types"),
+        ({"max_window_layers": "2", "use_sliding_window": True}, "checkpoint_damaged", "max_window_layers"),
+        ({"compression_config": {}}, "checkpoint_unsupported", "compression_config"),
+        ({"tie_word_embeddings": "false"}, "checkpoint_damaged", "tie_word_embeddings"),
+        ({"partial_rotary_factor": 0.5}, "checkpoint_unsupported", "partial_rotary_factor"),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0}},
+            "checkpoint_damaged",
+            "high_freq_factor",
+        ),
+        (
+            {
+                "rope_parameters": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "low_freq_factor": 4.0,
+                    "high_freq_factor": 4.0,
+                }
+            },
+            "checkpoint_damaged",
+            "high_freq_factor",
+        ),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "checkpoint_unsupported", "dynamic"),
+        ({"rope_scaling": [2]}, "checkpoint_damaged", "rope_scaling"),
         ({"attention_bias": True}, "checkpoint_unsupported", "attention_bias"),
         ({"quantization_config": {"quant_method": "fp8"}}, "checkpoint_unsupported", "quantization_config"),
         ({"head_dim": 10**9}, "checkpoint_damaged", "attention shape"),
@@ -118,7 +147,7 @@ def test_ends_of_turn_that_are_no_tokens(directory, ids):
 def test_a_null_in_the_generation_config_leaves_it_to_the_config(directory):
     (directory / "generation_config.json").write_text('{"eos_token_id": null}')
     edit(directory / "config.json", eos_token_id=[256, 258])
-    assert checkpoint.read_config(directory).eos_ids == {256, 258}
+    assert read_config(directory).eos_ids == {256, 258}
 
 
 def test_sampling_defaults_of_the_checkpoint_are_not_a_requests(directory):
@@ -236,16 +265,6 @@ def test_a_weight_of_whole_numbers(directory):
     refused(directory, "checkpoint_damaged", "mlp")
 
 
-def test_a_tensor_that_nothing_asks_for_is_ignored(directory):
-    path = directory / "model.safetensors"
-    header, data = parse(path)
-    header["lm_head.weight"] = entry(
-        len(data), len(data) + 16
-    )  # some tied checkpoints carry a copy of the head
-    write_raw(path, header, data + bytes(16))
-    Engine.load(directory)
-
-
 def parse(path):
     content = path.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
@@ -315,7 +334,7 @@ def test_a_broken_index(directory, index):
 def test_theta_in_either_place(directory):
     def frequencies(**changes):
         edit(directory / "config.json", **changes)
-        return checkpoint.read_config(directory).inverse_frequencies
+        return read_config(directory).inverse_frequencies
 
     new = frequencies(rope_parameters={"rope_type": "default", "rope_theta": 5e5})
     old = frequencies(rope_parameters=None, rope_theta=5e5, rope_scaling={})
@@ -326,7 +345,7 @@ def test_theta_in_either_place(directory):
 def test_eos_ids_from_the_config_where_there_is_no_generation_config(directory):
     (directory / "generation_config.json").unlink()
     edit(directory / "config.json", eos_token_id=258)
-    assert checkpoint.read_config(directory).eos_ids == {258}
+    assert read_config(directory).eos_ids == {258}
 
 
 def test_a_backend_that_is_not_there_is_an_error(random_directory):
@@ -337,10 +356,10 @@ def test_a_backend_that_is_not_there_is_an_error(random_directory):
 
 
 def test_digest_changes_with_any_weight(directory):
-    before = checkpoint.sha256(directory)
-    assert before == checkpoint.sha256(directory)
+    before = sha256(directory)
+    assert before == sha256(directory)
     path = directory / "model.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert checkpoint.sha256(directory) != before
+    assert sha256(directory) != before

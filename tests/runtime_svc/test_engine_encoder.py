@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
 from runtime_svc.core import InferenceCore
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
 from runtime_svc.route import NO_TOOL
+from runtime_svc.weights.digest import sha256
 from tests.limits import HANG_S
 from tests.runtime_svc.requests import generate_request, message, tool
 from treni import metadata
@@ -77,7 +77,7 @@ def test_a_turn_longer_than_the_encoder_takes_is_answered(routed):
 def test_info_names_the_encoder(routed, engine):
     name, digest = routed.info.encoder.split()
     assert name == "random-bert"
-    assert checkpoint.sha256(BERT).startswith(digest)
+    assert sha256(BERT).startswith(digest)
     assert len(digest) == 12
     assert engine.info.encoder == ""
 

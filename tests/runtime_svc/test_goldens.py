@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime_svc import checkpoint
-from runtime_svc.decoder import Decoder
+import runtime_svc
+from runtime_svc.backends.numpy.decoder import Decoder
+from runtime_svc.backends.numpy.ops import NumpyOps
+from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.engine import Engine
 from runtime_svc.ops import SamplingParams
-from runtime_svc.ops_numpy import NumpyOps
+from runtime_svc.weights.opening import open_checkpoint
 from treni.v1 import common_pb2, inference_pb2
 
 DATA = Path(__file__).parents[1] / "goldens" / "data"
 CASES = sorted(path.name for path in (DATA / "random").iterdir())
-TRENI_TINY = Path(checkpoint.__file__).parent / "checkpoints" / "treni-tiny"
+TRENI_TINY = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 CLEAR_GAP = 0.1
 
@@ -69,8 +71,8 @@ def random_goldens():
 @pytest.mark.parametrize("case", CASES)
 def test_random_checkpoint(case, random_goldens):
     directory = DATA / "random" / case
-    config = checkpoint.read_config(directory)
-    decoder = Decoder(config, checkpoint.read_weights(directory, config), PoisonedOps())
+    opened = open_checkpoint(directory)
+    decoder = Decoder(opened.config, read_weights(opened), PoisonedOps())
     prompts = {name.split("/")[1] for name in random_goldens.files if name.startswith(f"{case}/")}
     assert len(prompts) >= 4
     clear = 0
@@ -91,9 +93,9 @@ def test_random_cases_cover_every_shape_option():
     options = {
         (c["model_type"], c["tie_word_embeddings"]) for c in configs
     }  # both families, tied and untied heads
-    assert options == {(family, tied) for family in ("qwen2", "qwen3") for tied in (True, False)}
+    assert options == {(family, tied) for family in ("llama", "qwen2", "qwen3") for tied in (True, False)}
     assert {c["dtype"] for c in configs} == {"bfloat16", "float16", "float32"}
-    assert {c["rope_parameters"]["rope_type"] for c in configs} == {"default", "linear", "yarn"}
+    assert {c["rope_parameters"]["rope_type"] for c in configs} == {"default", "linear", "llama3", "yarn"}
     widths = [c.get("head_dim", 0) * c["num_attention_heads"] - c["hidden_size"] for c in configs]
     assert any(width > 0 for width in widths)
     assert any(width < 0 for width in widths)

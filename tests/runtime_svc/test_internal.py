@@ -22,16 +22,16 @@ from typing import Any
 import grpc
 import pytest
 
-from controller.loop import unknown_tool
 from controller.policy import Policy
 from controller.ports import AttemptKey, Call, ToolPort
 from controller.remote import open_channel
+from controller.run import unknown_tool
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
-from runtime_svc.internal import add_internal_agent
-from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.internal import add_internal_agent, own_tools
 from runtime_svc.server import add_to as add_inference
 from runtime_svc.template import ChatTemplate
+from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.controller.doubles import completion, task, tool_turn
 from tests.controller.servers import (
     Inference,
@@ -127,7 +127,9 @@ async def internal(
     wrap_tools: Callable[[ToolPort], ToolPort] | None = None,
 ) -> AsyncIterator[str]:
     async with serving(
-        lambda server: add_internal_agent(server, core, registry, policy, annotate, wrap_tools)
+        lambda server: add_internal_agent(
+            server, core, own_tools(registry, wrap_tools), policy, annotate=annotate
+        )
     ) as address:
         yield address
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrices.cli.main import main
-from runtime_svc import random_shards
-from runtime_svc.checkpoint import read_config
 from runtime_svc.engine import Engine
 from runtime_svc.provenance import written
-from runtime_svc.published_shapes import SHAPES, parameters, tensor_shapes
-from runtime_svc.random_shards import write_random_shards
-from runtime_svc.safetensor import read_directory, to_bfloat16
+from runtime_svc.weights import random_shards
+from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.published_shapes import SHAPES, config_of
+from runtime_svc.weights.random_shards import write_random_shards
+from runtime_svc.weights.safetensor import read_directory, to_bfloat16
 from tests.runtime_svc import reference
 from tests.runtime_svc.requests import generate_request
 from treni.errors import TreniError
@@ -37,7 +37,7 @@ def contents(directory):
     [("qwen3-0.6b", 596_049_920), ("qwen2.5-3b", 3_085_938_688), ("qwen3-4b", 4_022_468_096)],
 )
 def test_shapes_have_the_published_parameter_counts(shape, published):
-    assert parameters(SHAPES[shape]) == published
+    assert config_of(shape).tensors.parameters == published
 
 
 def test_published_configs_are_read(tmp_path):
@@ -83,7 +83,7 @@ def test_other_published_settings_are_read(tmp_path):
 def test_the_model_runs(tiny):
     engine = Engine.load(tiny)
     assert engine.info.dtype == "bfloat16"
-    assert engine.info.parameters == parameters(SHAPES[TINY])
+    assert engine.info.parameters == config_of(TINY).tensors.parameters
     chunks = list(engine.generate(generate_request("Hello", max_new_tokens=20)))
     assert chunks[-1].finish.usage.completion_tokens == 20 or chunks[-1].finish.reason == "stop"
 
@@ -109,7 +109,7 @@ def test_shards_and_chunks_give_the_same_weights(tiny, tmp_path, monkeypatch):
     directory = write_random_shards(tmp_path / "cut", TINY, seed=4, max_shard_bytes=50_000)
     whole, cut = read_directory(tiny), read_directory(directory)
     assert len({tensor.file for tensor in cut.values()}) > 2
-    assert set(whole) == set(cut) == set(tensor_shapes(SHAPES[TINY]))
+    assert set(whole) == set(cut) == {spec.name for spec in config_of(TINY).tensors}
     for name, tensor in whole.items():
         np.testing.assert_array_equal(tensor.raw, cut[name].raw)
     Engine.load(directory)
@@ -117,8 +117,8 @@ def test_shards_and_chunks_give_the_same_weights(tiny, tmp_path, monkeypatch):
 
 def test_weights_have_the_right_scale(tiny):
     tensors = read_directory(tiny)
-    for name, shape in tensor_shapes(SHAPES[TINY]).items():
-        values = tensors[name].widened()
+    for spec in config_of(TINY).tensors:
+        values, shape = tensors[spec.name].widened(), spec.shape
         mean, deviation = (0, shape[1] ** -0.5) if len(shape) == 2 else (1, 0.1)
         error = 5 * deviation / np.sqrt(values.size)
         assert values.mean() == pytest.approx(mean, abs=error)
@@ -148,7 +148,7 @@ def test_progress_reaches_the_total(tmp_path):
     seen = []
     write_random_shards(tmp_path / "x", TINY, progress=lambda done, total: seen.append((done, total)))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert seen[-1] == (2 * parameters(SHAPES[TINY]),) * 2
+    assert seen[-1] == (2 * config_of(TINY).tensors.parameters,) * 2
 
 
 def test_what_was_interrupted_is_no_checkpoint(tmp_path):

@@ -6,10 +6,10 @@ import random
 import numpy as np
 import pytest
 
-from runtime_svc.decoder import CHUNK
+from runtime_svc.backends.numpy.decoder import CHUNK
+from runtime_svc.backends.numpy.runner import NumpyRunner
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled
-from runtime_svc.runner_numpy import NumpyRunner
 from runtime_svc.slots import BLOCK
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer

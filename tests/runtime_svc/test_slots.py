@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime_svc.models.state import KEYS_AND_VALUES
 from runtime_svc.slots import BLOCK, SlotTable, common_prefix
 
 SLOTS = 4
@@ -74,7 +75,7 @@ OPERATIONS = st.lists(
 @settings(max_examples=300)
 @given(operations=OPERATIONS)
 def test_the_table_finds_what_comparing_every_slot_finds(operations):
-    table, model = SlotTable(SLOTS), Model()
+    table, model = SlotTable(SLOTS, KEYS_AND_VALUES), Model()
     for kind, *arguments in operations:
         if kind == "take" and model.idle:
             key, prompt, generated = arguments
@@ -103,7 +104,7 @@ def test_the_table_finds_what_comparing_every_slot_finds(operations):
 
 
 def test_what_was_overwritten_is_not_found_again():
-    table = SlotTable(1)
+    table = SlotTable(1, KEYS_AND_VALUES)
 
     def turn(prompt):
         place = table.take("a", prompt)
@@ -116,7 +117,7 @@ def test_what_was_overwritten_is_not_found_again():
 
 
 def test_slots_are_taken_over_least_recently_used_first():
-    table = SlotTable(3)
+    table = SlotTable(3, KEYS_AND_VALUES)
 
     def turn(key):
         place = table.take(key, [1, 2, 3])
@@ -132,7 +133,7 @@ def test_slots_are_taken_over_least_recently_used_first():
 
 
 def test_a_slot_without_a_key_is_the_next_to_be_taken_and_remembers_nothing():
-    table = SlotTable(3)
+    table = SlotTable(3, KEYS_AND_VALUES)
     first = table.take("", [1, 2, 3])
     table.append(first.slot, [1, 2, 3])
     table.release(first.slot)
@@ -141,7 +142,7 @@ def test_a_slot_without_a_key_is_the_next_to_be_taken_and_remembers_nothing():
 
 
 def test_a_slot_is_released_once():
-    table = SlotTable(1)
+    table = SlotTable(1, KEYS_AND_VALUES)
     place = table.take("a", [1])
     table.release(place.slot)
     with pytest.raises(AssertionError):

@@ -30,6 +30,8 @@ class RunRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     REQUEST_INDEX_FIELD_NUMBER: _builtins.int
     NO_IDEMPOTENCY_FIELD_NUMBER: _builtins.int
+    NO_TOOLS_FIELD_NUMBER: _builtins.int
+    SCENARIO_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """unique to this execution: names its KV cache and its idempotency keys"""
     task_id: _builtins.str
@@ -40,6 +42,10 @@ class RunRequest(_message.Message):
     """position in the plan; keys schedules that go by request"""
     no_idempotency: _builtins.bool
     """send no idempotency keys (to show what that costs)"""
+    no_tools: _builtins.bool
+    """offer none; `tools` is then empty"""
+    scenario: _builtins.str
+    """what the agent does with the task; "": the tool loop"""
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of the tools to offer, in this order; empty: every tool there is"""
@@ -56,10 +62,12 @@ class RunRequest(_message.Message):
         sampling: _common_pb2.Sampling | None = ...,
         request_index: _builtins.int = ...,
         no_idempotency: _builtins.bool = ...,
+        no_tools: _builtins.bool = ...,
+        scenario: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["no_idempotency", b"no_idempotency", "prompt", b"prompt", "request_index", b"request_index", "run_id", b"run_id", "sampling", b"sampling", "task_id", b"task_id", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["no_idempotency", b"no_idempotency", "no_tools", b"no_tools", "prompt", b"prompt", "request_index", b"request_index", "run_id", b"run_id", "sampling", b"sampling", "scenario", b"scenario", "task_id", b"task_id", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 TOKENS_PER_WORD = 3
 TOKENS_AROUND = 7
 
+TEXTS = {"line separator": "a\u2028b", "next line": "a\u0085b", "form feed": "a\fb\x1cc"}
+"""What Unicode counts as the end of a line, and server-sent events do not."""
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -51,13 +54,28 @@ class Handler(BaseHTTPRequestHandler):
             yield "data: {oops\n\n"
         if fault == "no object":
             yield "data: 7\n\n"
+        if fault == "odd choices":
+            yield _event({"choices": [None]})
+        if fault == "named error":
+            yield f"event: error\n{_event({'message': 'the queue is full'})}"
         if fault == "error event":
             yield _event({"error": {"message": "the engine died"}})
         for number in range(0 if fault == "no text" else tokens):
             if fault in ("ends early", "breaks") and number == 1:
                 return
-            yield _event({"choices": [{"delta": {"content": f"w{number} "}, "finish_reason": None}]})
-        yield _event({"choices": [{"delta": {}, "finish_reason": "length"}]})
+            if fault == "dies" and number == 1:  # it counted what it made so far, and says so in its own way
+                yield _event({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": 1}})
+                yield 'data: {"object":"error","message":"out of memory","code":500}\n\ndata: [DONE]\n\n'
+                return
+            text = TEXTS.get(fault, f"w{number} ")
+            if fault == "silent first" and number == 0:
+                text = ""
+            yield _event({"choices": [{"delta": {"content": text}, "finish_reason": None}]})
+        if fault == "cut by [DONE]":
+            yield "data: [DONE]\n\n"
+            return
+        reason = "abort" if fault == "aborts" else "length"
+        yield _event({"choices": [{"delta": {}, "finish_reason": reason}]})
         if fault != "no usage":
             yield _event({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": tokens}})
         yield "data: [DONE]\n\n"
@@ -92,7 +110,7 @@ class ForeignServer(ThreadingHTTPServer):
 
 
 def _event(value):
-    return f"data: {json.dumps(value)}\n\n"
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from runtime_svc.bench.bounds import kv_bytes, matrix_shapes, model_of, step_bytes, weight_bytes
-from runtime_svc.checkpoint import read_config
-from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from tests.runtime_svc.bench.reports import QWEN3_06B, QWEN3_4B, QWEN25_3B, SETTINGS
 
 
@@ -31,10 +31,10 @@ def test_the_context_adds_its_keys_and_values():
     assert found == weight_bytes(QWEN3_06B, 2) + 8 * kv_bytes(QWEN3_06B, 129, 2)
 
 
-@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_sizes_agree_with_a_checkpoints_tensors(tmp_path, family, tied):
-    shape = Shape(family=family, tied=tied)
+    shape = Shape(model_type=family, tied=tied)
     model = model_of("small", read_config(write_random_checkpoint(tmp_path, shape)))
     tensors = random_tensors(shape, 0)
     assert model.parameters == sum(tensor.size for tensor in tensors.values())

@@ -10,6 +10,7 @@ from runtime_svc.bench.endpoint import EndpointContender, prompt_text
 from tests.limits import HANG_S
 from tests.runtime_svc.bench import foreign_server
 from tests.runtime_svc.bench.foreign_server import TOKENS_PER_WORD, running
+from treni.errors import TreniError
 
 SERVER = Path(foreign_server.__file__)
 
@@ -108,3 +109,36 @@ def test_texts_are_the_seeds():
     assert prompt_text(9, 1) == prompt_text(9, 1)
     assert prompt_text(9, 1).split()[0] != prompt_text(9, 2).split()[0]
     assert len(prompt_text(9, 1).split()) == 9
+
+
+async def test_a_first_token_without_text_is_waited_past_and_told():
+    with running("silent first") as server:
+        endpoint = contender(server.url)
+        await endpoint.start()
+        server.requests.clear()
+        assert (await endpoint.ttft(50, seed=1))[0] > 0
+        assert (await endpoint.decode(1, context=20, tokens=6, seed=1))[1] == 6
+        await endpoint.aclose()
+    assert [request["max_tokens"] for request in server.requests] == [2, 8]
+    assert "first 2 tokens" in endpoint.limits
+
+
+async def test_answers_without_any_text_fail_with_the_reason():
+    with running("no text") as server:
+        endpoint = contender(server.url)
+        with pytest.raises(Failed, match="no text in its first 16 tokens"):
+            await endpoint.start()
+        await endpoint.aclose()
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:999999/v1", "http:///v1", "http://\x00/"])
+def test_what_is_no_url_is_told_before_anything_runs(url):
+    with pytest.raises(TreniError, match="the URL of a server"):
+        contender(url)
+
+
+def test_a_proxy_of_the_environment_is_not_between_us_and_the_server(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for url in ("http://127.0.0.1:8000/v1", "http://[::1]:8000/v1", "http://models.example/v1"):
+        assert contender(url)._client._mounts == {}

@@ -1,0 +1,1 @@
+"""The arms that a campaign can compare: placements of an agent's routing, a file each."""

@@ -1,0 +1,63 @@
+"""`docs/commands.md`, made from the commands themselves: `python -m matrices.cli.commands_markdown` prints it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import click
+
+from matrices.cli.main import main
+
+_HEAD = """# Commands
+
+What `treni-route COMMAND -h` prints, for every command. `python -m matrices.cli.commands_markdown` makes it from the
+code, and a test compares the two. Data goes to stdout, everything else to stderr; `--format json` is for scripts.
+"""
+
+_SERVED = {
+    "runtime": "runtime_svc.__main__",
+    "controller": "controller.__main__",
+    "tools": "tools_svc.__main__",
+}
+"""Commands that run in a process of their own, and the module that each is in."""
+
+
+def commands_markdown() -> str:
+    """The page, with a section for each command that does something."""
+    os.environ["COLUMNS"] = "100"
+    parts = [_HEAD]
+    for path, command in _commands(main, ("treni-route",)):
+        context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
+        parts.append(f"## {' '.join(path)}\n\n```\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+def _commands(
+    command: click.Command, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        yield path, _real(command, path)
+        return
+    yield path, command
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        yield from _commands(inner, (*path, name))
+
+
+def _real(command: click.Command, path: tuple[str, ...]) -> click.Command:
+    """The command that runs, where this one hands everything on to a process of its own."""
+    import importlib
+
+    modules = {("serve", name): (module, "main") for name, module in _SERVED.items()}
+    modules["bench", "runtime"] = ("runtime_svc.bench.command", "main")
+    place = modules.get((path[-2], path[-1]))
+    found = command if place is None else getattr(importlib.import_module(place[0]), place[1])
+    assert isinstance(found, click.Command)
+    return found
+
+
+if __name__ == "__main__":
+    click.echo(commands_markdown(), nl=False)

@@ -1,0 +1,260 @@
+"""`treni-route matrix`: plans a campaign, runs it, and reports."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from matrices.arms.registry import DEFAULT, parse_comparison
+from matrices.cli import output
+from matrices.cli.judge import finish
+from matrices.cli.progress import CampaignProgress
+from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
+from matrices.planning.beat import beat_sentence
+from matrices.planning.plan_table import plan_rows, plan_table
+from matrices.running.preflight import refuse_impossible
+from matrices.running.runner import Runner
+from matrices.spec.profiles import select_profiles
+from matrices.spec.sweeps import expand, parse_setting
+from runtime_svc.backends import BACKENDS
+from treni import entry
+from treni.errors import Code, TreniError
+from treni.storage import new_folder
+
+_EPILOG = """\b
+Examples:
+  treni-route matrix p00..p05              the six published profiles
+  treni-route matrix p01t..p05t            the same faults at the tool itself: both arms meet them
+  treni-route matrix p00,p04 --runs 3      a short one
+  treni-route matrix mine.toml --suite chains
+  treni-route matrix p01t --compare external:external   an arm with itself
+  treni-route matrix r01 --fault-seeds 8 --set policy.retries=0..4
+  treni-route matrix --resume results/20260101T000000Z
+  treni-route check results/20260101T000000Z
+
+\b
+Exit status: 0 some profile has a verdict that is a safe claim; 1 the checker found something (or an error); 2 usage;
+3 inconclusive: nothing is wrong, and nothing can be claimed; 130 interrupted, 141 nobody reads stdout any more."""
+
+_BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
+"""What may be said of a campaign that goes on: everything else was decided when it began."""
+
+
+@entry.command(epilog=_EPILOG)
+@click.argument("profiles", required=False)
+@click.option(
+    "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
+)
+@click.option(
+    "--runs", type=click.IntRange(1, 1000), default=12, show_default=True, help="Runs of the suite (blocks)."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seeds backoff jitter and sampling.",
+)
+@click.option(
+    "--topology",
+    type=click.Choice(["local"]),
+    default="local",
+    show_default=True,
+    help="Where the services run.",
+)
+@click.option(
+    "--compare",
+    metavar="BASELINE:COMPARED",
+    default=":".join(DEFAULT.names),
+    show_default=True,
+    help="The two arms, internal, external or a package's; an arm with itself runs twice, in processes of its own.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help='Pairs at once; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--fault-seeds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help='Schedules that each cell pools, --runs blocks each; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUES",
+    multiple=True,
+    help="Run each profile once for each value, such as policy.retries=0..4; repeatable, for every combination.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(list(BACKENDS)),
+    default="numpy",
+    show_default=True,
+    help="The engine's backend; never swapped silently.",
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+@click.option(
+    "--toxiproxy",
+    metavar="HOST:PORT",
+    help="Use this toxiproxy server instead of starting one for each cell.",
+)
+@click.option(
+    "--margin",
+    type=entry.FiniteRange(0, 1, min_open=True, max_open=True),
+    default=MARGIN,
+    show_default=True,
+    help="Arms within this share of the baseline's mean latency are equivalent; fixed before the run.",
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Groups of blocks with fresh processes; from 3 on, the group is the replicate.",
+)
+@click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where the campaign's folder is made.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="Go on with this campaign's folder, as it was asked for when it began: refuses other options.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the cells and what the schedule predicts, run nothing.")
+@output.format_option
+@click.pass_context
+def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: bool, **asked: Any) -> None:
+    """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
+
+    PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
+    the bundled ones. An A/A cell, the baseline against itself, always runs first: it is the noise floor.
+    """
+    if resume is not None:
+        _refuse_beside_resume(context)
+        campaign, _, _ = load_campaign(resume)
+    else:
+        campaign = _planned(**asked)
+    refuse_impossible(campaign)
+    if dry_run:
+        _print_plan(campaign, form)
+        return
+    if resume is None:
+        # Made before anything is measured: a campaign that could not be written down is not begun.
+        folder = new_folder(campaign.folder.parent, campaign.folder.name)
+        campaign = dataclasses.replace(campaign, folder=folder)
+    _run(campaign, resumed=resume is not None)
+    finish(campaign.folder, form)
+
+
+def _refuse_beside_resume(context: click.Context) -> None:
+    given = [
+        parameter
+        for parameter in context.command.params
+        if parameter.name not in _BESIDE_RESUME
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        and parameter.expose_value
+    ]
+    if given:
+        names = ", ".join(
+            one.opts[0] if isinstance(one, click.Option) else one.human_readable_name for one in given
+        )
+        raise click.UsageError(
+            f"expected --resume alone: a campaign goes on as it was asked for when it began; got {names} too; "
+            "leave that out, or start another campaign",
+            context,
+        )
+
+
+def _planned(
+    *,
+    profiles: str | None,
+    suite: str,
+    runs: int,
+    seed: int,
+    topology: str,
+    compare: str,
+    concurrency: int,
+    fault_seeds: int,
+    settings: tuple[str, ...],
+    backend: str,
+    model_dir: Path | None,
+    toxiproxy: str | None,
+    margin: float,
+    restarts: int,
+    no_idempotency: bool,
+    out: Path,
+) -> Campaign:
+    """The campaign that was asked for, in a folder that is not made yet."""
+    if profiles is None:
+        raise click.UsageError("name the profiles to run, such as p00..p05, or --resume a folder")
+    cells, sweep = expand(select_profiles(profiles), [parse_setting(text) for text in settings])
+    options = Options(
+        suite=suite,
+        runs=runs,
+        seed=seed,
+        concurrency=concurrency,
+        topology=topology,
+        backend=backend,
+        model_dir=None if model_dir is None else str(model_dir.resolve()),
+        idempotency=not no_idempotency,
+        margin=margin,
+        restarts=restarts,
+        toxiproxy=toxiproxy,
+        comparison=parse_comparison(compare),
+        fault_seeds=fault_seeds,
+        sweep=sweep,
+    )
+    return plan_campaign(out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), options, cells)
+
+
+def _print_plan(campaign: Campaign, form: str) -> None:
+    if form == "json":
+        output.say_json({"cells": plan_rows(campaign.cells)})
+        return
+    output.say(plan_table(campaign.cells))
+    for cell in campaign.cells:
+        for beat in filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))):
+            entry.note(f"{cell.name}: {beat}")
+
+
+def _run(campaign: Campaign, *, resumed: bool) -> None:
+    pairs = sum(len(cell.pairs) for cell in campaign.cells)
+    with CampaignProgress(pairs=pairs) as progress:
+        runner = Runner(campaign, progress)
+        try:
+            asyncio.run(runner.resume() if resumed else runner.run())
+        except BaseException as error:
+            if _can_go_on(campaign, entry.cause(error)):
+                entry.note(f"go on with: treni-route matrix --resume {campaign.folder}")
+            raise
+
+
+def _can_go_on(campaign: Campaign, error: BaseException) -> bool:
+    """Whether the campaign was cut short, rather than refused, where there is something to go on with."""
+    refused = isinstance(error, TreniError) and error.code in (
+        Code.INVALID_ARGUMENT,
+        Code.FAILED_PRECONDITION,
+        Code.DATA_LOSS,
+    )
+    return not refused and campaign.history_path.exists()

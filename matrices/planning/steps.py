@@ -1,0 +1,34 @@
+"""The calls of a run in which nothing fails, as its scenario says them: at the model, and at the tools."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from chaos.faults import Hop
+from matrices.spec.suites import ExpectedCall, Task
+
+MODEL: Hop = "model"
+TOOL: Hop = "tool"
+AGENT: Hop = "agent"
+"""The client's call of the agent, which is no step of a scenario."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One call: the `index`-th of the run on its hop, and at a tool the call that the task needs (else None)."""
+
+    hop: Hop
+    index: int
+    call: ExpectedCall | None
+
+
+def steps(task: Task) -> Iterator[Step]:
+    """The calls that the task takes, in order."""
+    made: Counter[str] = Counter()
+    for hop in task.steps:
+        index = made[hop]
+        made[hop] += 1
+        yield Step(hop=cast(Hop, hop), index=index, call=task.expect.calls[index] if hop == TOOL else None)

@@ -1,0 +1,68 @@
+"""What can be told of a campaign before its first process starts: tools, model and backend are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matrices.evidence.campaign import Campaign
+from matrices.spec.suites import Suite
+from runtime_svc.backends import BACKENDS
+from tools_svc.registry import tool_specs
+from tools_svc.suggest import did_you_mean
+from treni.errors import TreniError, invalid_argument
+
+
+def refuse_impossible(campaign: Campaign) -> None:
+    """Raises INVALID_ARGUMENT for a campaign that could not answer a request; touches nothing."""
+    refuse_unknown_tools(campaign.suite)
+    options = campaign.options
+    if options.topology == "local":
+        _refuse_absent_model(options.model_dir)
+        _refuse_absent_backend(options.backend)
+
+
+def refuse_unknown_tools(suite: Suite) -> None:
+    """Raises INVALID_ARGUMENT (`suite_tool_unknown`) for a task that offers or calls a tool that it cannot have."""
+    known = [spec.name for spec in tool_specs()]
+    for task in suite.tasks:
+        for name in task.tools:
+            if name not in known:
+                raise invalid_argument(
+                    "suite_tool_unknown",
+                    expected=f"the tools of task {task.id!r} of suite {suite.name!r} to be among {', '.join(known)}",
+                    got=repr(name),
+                    todo=did_you_mean(name, known),
+                )
+        for call in task.expect.calls:
+            if call.name not in task.tools:
+                raise invalid_argument(
+                    "suite_tool_unknown",
+                    expected=f"the calls of task {task.id!r} of suite {suite.name!r} to name a tool that it offers",
+                    got=f"{call.name!r}, with {', '.join(task.tools) or 'none'} offered",
+                    todo="offer it in `tools`, or correct the call",
+                )
+
+
+def _refuse_absent_model(model_dir: str | None) -> None:
+    if model_dir is None:
+        return
+    from runtime_svc.model import open_model  # not at the top: NumPy takes its time
+
+    try:
+        open_model(Path(model_dir))
+    except TreniError as error:
+        raise _not_there("--model", error) from error
+
+
+def _refuse_absent_backend(backend: str) -> None:
+    try:
+        BACKENDS[backend].refuse_absent()
+    except TreniError as error:
+        raise _not_there("--backend", error) from error
+
+
+def _not_there(option: str, error: TreniError) -> TreniError:
+    """The same words for what the user asked for, which is wrong on this machine."""
+    return invalid_argument(
+        error.kind, expected=f"{option}: {error.expected}", got=error.got, todo=error.todo
+    )

@@ -1,0 +1,113 @@
+"""The device's sampler, on the CPU shim, against `runtime_svc.backends.numpy.sampler`."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime_svc.backends.cuda import decode_layout as layout
+from runtime_svc.backends.cuda.shim.build import KERNELS, Library
+from runtime_svc.backends.numpy import sampler
+from runtime_svc.ops import SamplingParams
+from runtime_svc.runner import Row
+from tests.runtime_svc.backends.cuda.decode_reference import PROBE, TINY
+
+UNSIGNED = st.integers(0, 2**64 - 1)
+
+
+@pytest.fixture(scope="module")
+def library(host_device) -> Library:
+    return Library(KERNELS / "sample.cu", {}, host_device.directory)
+
+
+@pytest.fixture(scope="module")
+def probe(host_device) -> Library:
+    return Library(PROBE, TINY.defines, host_device.directory)
+
+
+def drawn(library: Library, logits: np.ndarray, params: SamplingParams, draw: int) -> layout.RowResult:
+    """What the device makes of one row's logits, given the statistics that the decode step computes."""
+    logits = np.ascontiguousarray(logits, np.float32)
+    greedy = sampler.sample(logits.copy(), SamplingParams(temperature=0, top_p=1, top_k=0, seed=0), 0)
+    results = (layout.RowResult * layout.MAX_ROWS)()
+    peak = float(logits.max())
+    results[0] = layout.RowResult(
+        id=greedy.id,
+        logprob=greedy.logprob,
+        entropy=greedy.entropy,
+        margin=greedy.margin,
+        peak=peak,
+        log_total=-greedy.logprob,
+        finite=1,
+        slot=2,
+    )
+    last_token = np.full(3, -1, np.int32)
+    rows = [Row(slot=2, position=0, token=None, draw=draw, params=params)]
+    arguments = layout.StepArguments(
+        logits=logits.ctypes.data,
+        last_token=last_token.ctypes.data,
+        results=ctypes.addressof(results),
+        vocabulary=logits.size,
+        rows=1,
+        row=layout.row_controls(TINY, rows, 1),
+    )
+    library.launch(
+        "sample_rows", (1,), (layout.SAMPLE_THREADS,), [arguments], shared_bytes=layout.SAMPLE_SHARED_BYTES
+    )
+    if params.temperature > 0:
+        assert last_token.tolist() == [-1, -1, results[0].id]
+    return results[0]
+
+
+@settings(max_examples=200)
+@given(seed=UNSIGNED, draw=UNSIGNED)
+def test_random_bits_are_numpys(probe, seed, draw):
+    out = np.zeros(1, np.uint32)
+    probe.launch("philox_probe", (1,), (1,), [ctypes.c_uint64(seed), ctypes.c_uint64(draw), out])
+    assert int(out[0]) == int(np.random.Philox(key=seed, counter=draw).random_raw()) >> 40
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p"),
+    [(0, 1.0), (1, 1.0), (7, 1.0), (0, 0.9), (0, 0.05), (50, 0.7), (5000, 0.99), (0, 1e-9)],
+)
+def test_draws_what_the_reference_draws(library, top_k, top_p):
+    generator = np.random.default_rng(5)
+    for draw in range(6):
+        logits = generator.standard_normal(1777).astype(np.float32) * 3
+        temperature = float(generator.uniform(0.3, 2.0))
+        params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, seed=99)
+        expected = sampler.sample(logits.copy(), params, draw)
+        actual = drawn(library, logits, params, draw)
+        assert actual.id == expected.id
+        assert actual.logprob == pytest.approx(expected.logprob, abs=2e-6)
+        assert (actual.entropy, actual.margin) == pytest.approx((expected.entropy, expected.margin))
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.5), (13, 0.5)])
+def test_ties_go_by_index(library, top_k, top_p):
+    logits = np.zeros(1024, np.float32)
+    logits[::2] = 1.0
+    seen = set()
+    for draw in range(12):
+        params = SamplingParams(temperature=1.0, top_p=top_p, top_k=top_k, seed=3)
+        expected = sampler.sample(logits.copy(), params, draw)
+        assert drawn(library, logits, params, draw).id == expected.id
+        seen.add(expected.id)
+    assert len(seen) > 3
+
+
+def test_a_tiny_temperature_is_greedy(library):
+    logits = np.random.default_rng(1).standard_normal(300).astype(np.float32)
+    params = SamplingParams(temperature=1e-30, top_p=1.0, top_k=0, seed=8)
+    assert drawn(library, logits, params, 4).id == int(logits.argmax())
+
+
+def test_leaves_greedy_rows_and_bad_rows_alone(library):
+    logits = np.arange(64, dtype=np.float32)
+    params = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=8)
+    assert drawn(library, logits, params, 0).id == 63

@@ -1,0 +1,65 @@
+"""The engine and its scheduler over the device's runner: steps launched ahead, slots shared, prefixes reused."""
+
+import pytest
+
+from runtime_svc.engine import Engine
+from runtime_svc.template import ChatTemplate
+from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
+from tests.runtime_svc.backends.cuda.test_runner import made
+from tests.runtime_svc.requests import generate_request
+
+CLEAR_GAP = 0.1
+QUESTIONS = ("Which is larger?", "Hello")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    shape = Shape(hidden=128, head_dim=32, ffn=192)
+    return write_random_checkpoint(tmp_path_factory.mktemp("engine") / "small", shape, seed=9)
+
+
+@pytest.fixture
+def engine(device, directory):
+    runner = made(device, directory, slots=3, capacity=200)
+    return Engine(
+        directory=directory, runner=runner, tokenizer=Tokenizer(directory), template=ChatTemplate(directory)
+    )
+
+
+def finish_of(chunks):
+    *_, last = chunks
+    return last.finish
+
+
+def test_answers_are_the_numpy_engines_wherever_the_choice_is_clear(engine, directory):
+    reference = Engine.load(directory)
+    for question in QUESTIONS:
+        request = generate_request(question, max_new_tokens=6)
+        expected, actual = finish_of(reference.generate(request)), finish_of(engine.generate(request))
+        assert (actual.backend, actual.device) == ("cupy", "a device")
+        assert actual.usage.prompt_tokens == expected.usage.prompt_tokens
+        for ours, theirs in zip(actual.tokens, expected.tokens, strict=False):
+            if ours.id != theirs.id:
+                assert expected.awareness.min_margin <= CLEAR_GAP
+                break
+            assert ours.logprob == pytest.approx(theirs.logprob, abs=0.05)
+            assert ours.entropy == pytest.approx(theirs.entropy, abs=0.02)
+
+
+def test_side_by_side_gives_the_bits_of_one_after_the_other(engine):
+    requests = [generate_request(question, max_new_tokens=4) for question in QUESTIONS]
+    alone = [finish_of(engine.generate(request)).tokens for request in requests]
+    # Driven by whoever iterates: the first chunk of one stream advances the other's sequence too.
+    streams = [engine.generate(request) for request in requests]
+    begun = [next(stream) for stream in streams]
+    chunks = [[first, *stream] for first, stream in zip(begun, streams, strict=True)]
+    assert [list(each[-1].finish.tokens) for each in chunks] == [list(tokens) for tokens in alone]
+
+
+def test_a_second_turn_prefills_only_what_is_new(engine):
+    first = finish_of(engine.generate(generate_request("Hello", cache_key="a", max_new_tokens=2)))
+    again = finish_of(engine.generate(generate_request("Hello", cache_key="a", max_new_tokens=2)))
+    assert first.usage.cached_prompt_tokens == 0
+    assert again.usage.cached_prompt_tokens > 0
+    assert [token.id for token in again.tokens] == [token.id for token in first.tokens]
