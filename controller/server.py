@@ -21,7 +21,7 @@ from controller.recorder import Recorder
 from controller.run import unknown_tool
 from treni import serving
 from treni.errors import Code, TreniError, conclude, invalid_argument, unforeseen
-from treni.limits import AGENT_REQUEST, TOOLS
+from treni.limits import TOOLS
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
 _log = logging.getLogger(__name__)
@@ -218,5 +218,4 @@ async def start(
         host=host,
         port=port,
         interceptors=interceptors,
-        request_limit=AGENT_REQUEST,
     )

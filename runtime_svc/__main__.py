@@ -59,7 +59,7 @@ Exit status: 0 after SIGINT or SIGTERM; 1 when the model cannot be loaded or the
 
 _PORT = entry.WholeRange(0, 65535)
 MAX_COUNT = 1 << 20
-"""Of slots, of a slot's tokens and of requests: beyond what any machine has room for."""
+"""The most slots, tokens of a slot, or requests: beyond what any machine has room for."""
 
 _COUNT = entry.WholeRange(1, MAX_COUNT)
 

@@ -96,7 +96,7 @@ async def start(
             host=host,
             port=port,
             interceptors=interceptors,
-            request_limit=TOOL_REQUEST,
+            largest_request=TOOL_REQUEST,
         )
     except TreniError:
         registry.close()

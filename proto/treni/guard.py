@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from treni import errors
 from treni.errors import Code, TreniError, invalid_argument
-from treni.limits import ANSWER_BYTES, CALLS_IN_FLIGHT, Limit
+from treni.limits import ANSWER_BYTES, CALLS_IN_FLIGHT, request_limit
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -33,13 +33,12 @@ _MAKERS: dict[tuple[bool, bool], Any] = {
 class Guard(grpc.aio.ServerInterceptor):
     """Answers in the project's own words where gRPC would answer without details, or not at all.
 
-    A call over `CALLS_IN_FLIGHT` of its method, a request over `request_limit`, bytes that are no message and a
+    A call over `CALLS_IN_FLIGHT` of its method, a request over its `request_limit`, bytes that are no message and a
     method that does not exist are refused, definitely not done. An answer over `ANSWER_BYTES` and whatever else a
     handler raises is INTERNAL, not definite. Has to be the first interceptor: it reads and writes the bytes.
     """
 
-    def __init__(self, request_limit: Limit) -> None:
-        self._request_limit = request_limit
+    def __init__(self) -> None:
         self._in_flight: Counter[str] = Counter()
         self._known: dict[str, tuple[Handler, Handler]] = {}
 
@@ -72,7 +71,7 @@ class Guard(grpc.aio.ServerInterceptor):
         behaviour: Any = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
-        read, write = self._reader(handler, method), _writer(handler, method)
+        read, write = _reader(handler, method), _writer(handler, method)
 
         def received(request: Any) -> Any:
             return _each(request, read) if handler.request_streaming else read(request)
@@ -96,24 +95,25 @@ class Guard(grpc.aio.ServerInterceptor):
         guarded: Handler = _MAKERS[streaming](stream if inspect.isasyncgenfunction(behaviour) else call)
         return guarded
 
-    def _reader(self, handler: Handler, method: str) -> Callable[[bytes], Any]:
-        deserialize = handler.request_deserializer
 
-        def read(data: bytes) -> Any:
-            self._request_limit.check(len(data))
-            if deserialize is None:
-                return data
-            try:
-                return deserialize(data)
-            except DecodeError as error:
-                raise invalid_argument(
-                    "request_malformed",
-                    expected=f"a request of {method} in protobuf's encoding",
-                    got=f"{len(data)} bytes that are none ({error})",
-                    todo="send the message that treni/v1 describes",
-                ) from None
+def _reader(handler: Handler, method: str) -> Callable[[bytes], Any]:
+    limit, deserialize = request_limit(method), handler.request_deserializer
 
-        return read
+    def read(data: bytes) -> Any:
+        limit.check(len(data))
+        if deserialize is None:
+            return data
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            raise invalid_argument(
+                "request_malformed",
+                expected=f"a request of {method} in protobuf's encoding",
+                got=f"{len(data)} bytes that are none ({error})",
+                todo="send the message that treni/v1 describes",
+            ) from None
+
+    return read
 
 
 def _writer(handler: Handler, method: str) -> Callable[[Any], bytes]:

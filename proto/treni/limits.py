@@ -49,8 +49,23 @@ def _request(service: str, most: int) -> Limit:
 
 
 AGENT_REQUEST = _request("AgentService", 512 * 1024)
-MODEL_REQUEST = _request("InferenceService", 512 * 1024)
+MODEL_REQUEST = _request("InferenceService", 128 * 1024)
 TOOL_REQUEST = _request("ToolService", 128 * 1024)
+OTHER_REQUEST = Limit(
+    kind="request_too_large",
+    most=64 * 1024,
+    what="bytes in a request of any other service",
+    where="health, reflection and whatever else is served",
+    todo="send less at once",
+)
+
+
+def request_limit(method: str) -> Limit:
+    """The limit of a request of this method ("/package.Service/Method"), by its service."""
+    service = method.strip("/").partition("/")[0].rpartition(".")[2]
+    known = {"AgentService": AGENT_REQUEST, "InferenceService": MODEL_REQUEST, "ToolService": TOOL_REQUEST}
+    return known.get(service, OTHER_REQUEST)
+
 
 ANSWER_BYTES = 4 * 1024 * 1024
 """The longest message that a server sends and a client takes."""
@@ -105,6 +120,7 @@ ALL = (
     AGENT_REQUEST,
     MODEL_REQUEST,
     TOOL_REQUEST,
+    OTHER_REQUEST,
     TOOL_RESULT,
     TOOLS,
     MESSAGES,

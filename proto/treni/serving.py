@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from treni import memory, metadata
 from treni.errors import Code, TreniError
 from treni.guard import Guard
-from treni.limits import MODEL_REQUEST, Limit
+from treni.limits import AGENT_REQUEST, Limit
 
 AddService = Callable[[grpc.aio.Server], str]
 """Adds a service to a server that has not started, and says the service's full name."""
@@ -44,16 +44,15 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-    request_limit: Limit = MODEL_REQUEST,
+    largest_request: Limit = AGENT_REQUEST,
 ) -> RunningServer:
     """A started server of the services, with standard health and reflection; port 0 picks a free one.
 
     `host` is a name or an address, IPv6 with or without brackets. Raises UNAVAILABLE when it cannot be bound.
     """
     # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
-    options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * request_limit.most)]
-    guard = Guard(request_limit)
-    server = grpc.aio.server(interceptors=[guard, *interceptors], options=options)
+    options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * largest_request.most)]
+    server = grpc.aio.server(interceptors=[Guard(), *interceptors], options=options)
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

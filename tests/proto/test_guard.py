@@ -32,7 +32,7 @@ from tools_svc.server import start as start_tools
 from treni import errors, serving
 from treni.channels import open_channel
 from treni.errors import Code, TreniError, from_rpc_error
-from treni.limits import AGENT_REQUEST, ANSWER_BYTES, CALLS_IN_FLIGHT, TOOL_REQUEST
+from treni.limits import AGENT_REQUEST, ANSWER_BYTES, CALLS_IN_FLIGHT, TOOL_REQUEST, request_limit
 from treni.v1 import agent_pb2, inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
 
 COMMON = (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
@@ -111,13 +111,13 @@ async def test_what_is_served_is_what_is_tested(server: str, engine: Engine, tmp
 async def test_bytes_that_are_no_request_are_refused_by_every_method(
     server: str, engine: Engine, tmp_path: Path
 ) -> None:
-    limit, _ = SERVERS[server]
+    largest, _ = SERVERS[server]
     async with serve(server, engine, tmp_path) as address, open_channel(address) as channel:
         for _, method in (each for each in METHODS if each[0] == server):
             for data, code, kind, definite in (
                 (b"\xff\xff\xff\xff", Code.INVALID_ARGUMENT, "request_malformed", True),
-                (bytes(limit.most + 1), Code.INVALID_ARGUMENT, "request_too_large", True),
-                (bytes(3 * limit.most), Code.RESOURCE_EXHAUSTED, "resource_exhausted", False),
+                (bytes(request_limit(method).most + 1), Code.INVALID_ARGUMENT, "request_too_large", True),
+                (bytes(3 * largest.most), Code.RESOURCE_EXHAUSTED, "resource_exhausted", False),
             ):
                 error = await refused(channel, method, data)
                 assert (method, error.code, error.kind, error.definite) == (method, code, kind, definite)

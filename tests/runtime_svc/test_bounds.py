@@ -77,7 +77,7 @@ def calls(messages, each):
 EMPTY_TOOL = common_pb2.ToolSpec()
 TOO_MUCH = {
     "messages": (many(MESSAGES.most + 1), MESSAGES),
-    "as many messages as a request holds": (many(250_000), MESSAGES),
+    "as many messages as a request holds": (many(60_000), MESSAGES),
     "tools": (many(1, tools=[EMPTY_TOOL] * (TOOLS.most + 1)), TOOLS),
     "3,500 tools": (many(1, tools=[EMPTY_TOOL] * 3500), TOOLS),
     "tool calls of one message": (calls(1, TOOL_CALLS.most + 1), TOOL_CALLS),

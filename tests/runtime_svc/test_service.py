@@ -227,7 +227,7 @@ async def test_a_10_mb_prompt_is_refused(stub):
     for size, code, kind, definite in (
         (10_000_000, Code.RESOURCE_EXHAUSTED, "resource_exhausted", False),
         (600_000, Code.INVALID_ARGUMENT, "request_too_large", True),
-        (300_000, Code.INVALID_ARGUMENT, "prompt_too_large", True),
+        (100_000, Code.INVALID_ARGUMENT, "prompt_too_large", True),
     ):
         error = await status_of(stub.Generate(generate_request("x" * size)))
         assert (error.code, error.kind, error.definite) == (code, kind, definite)
