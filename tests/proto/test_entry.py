@@ -20,8 +20,8 @@ OWN = ("runtime_svc", "controller", "tools_svc", "chaos", "matrices", "proto/tre
 APART = {
     "runtime_svc/bench/child.py",  # under another runtime's interpreter, which need not have click
     "runtime_svc/bench/gpu.py",
-    "runtime_svc/cuda/decode_bench.py",
-    "runtime_svc/cuda/prefill_bench.py",
+    "runtime_svc/backends/cuda/decode_bench.py",
+    "runtime_svc/backends/cuda/prefill_bench.py",
 }
 """Tools for those who develop the runtime, on machines of their own; so is `runtime_svc/training`."""
 
