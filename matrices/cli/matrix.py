@@ -59,11 +59,15 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
 )
 @click.option(
-    "--runs", type=click.IntRange(1, 1000), default=12, show_default=True, help="Runs of the suite (blocks)."
+    "--runs",
+    type=entry.WholeRange(1, 1000),
+    default=12,
+    show_default=True,
+    help="Runs of the suite (blocks).",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=entry.WholeRange(0, 2**32 - 1),
     default=0,
     show_default=True,
     help="Seeds backoff jitter and sampling.",
@@ -84,14 +88,14 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, 256),
+    type=entry.WholeRange(1, 256),
     default=1,
     show_default=True,
     help='Pairs at once; over 1 only for schedules by = "request".',
 )
 @click.option(
     "--fault-seeds",
-    type=click.IntRange(1, 1000),
+    type=entry.WholeRange(1, 1000),
     default=1,
     show_default=True,
     help='Schedules that each cell pools, --runs blocks each; over 1 only for schedules by = "request".',
@@ -130,7 +134,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--restarts",
-    type=click.IntRange(1, 1000),
+    type=entry.WholeRange(1, 1000),
     default=1,
     show_default=True,
     help="Groups of blocks with fresh processes; from 3 on, the group is the replicate.",

@@ -9,6 +9,7 @@ from matrices.spec.suites import Suite
 from runtime_svc.backends import BACKENDS
 from tools_svc.registry import tool_specs
 from tools_svc.suggest import did_you_mean
+from treni.channels import check_address
 from treni.errors import TreniError, invalid_argument
 
 
@@ -17,26 +18,10 @@ def refuse_impossible(campaign: Campaign) -> None:
     refuse_unknown_tools(campaign.suite)
     options = campaign.options
     if options.toxiproxy is not None:
-        _refuse_no_address(options.toxiproxy)
+        check_address("--toxiproxy", options.toxiproxy)
     if options.topology == "local":
         _refuse_absent_model(options.model_dir)
         _refuse_absent_backend(options.backend)
-
-
-def _refuse_no_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if (
-        not host
-        or bare
-        or not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535)
-    ):
-        raise invalid_argument(
-            "address_invalid",
-            expected="--toxiproxy HOST:PORT with a port from 1 to 65535",
-            got=repr(address),
-            todo="give the address of the server's API, such as 127.0.0.1:8474 or [::1]:8474",
-        )
 
 
 def refuse_unknown_tools(suite: Suite) -> None:

@@ -28,7 +28,7 @@ def _policy_options(command: Any) -> Any:
 @entry.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0 picks a free port."
+    "--port", type=entry.WholeRange(0, 65535), default=0, show_default=True, help="0 picks a free port."
 )
 @click.option(
     "--model",

@@ -20,6 +20,7 @@ from matrices.topologies.role_client import RoleClient
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
 from treni.errors import invalid_argument
+from treni.text_files import read_text
 
 Kind = Literal["agent", "runtime", "controller", "tools"]
 Site = Literal["hop", "tool", "host"]
@@ -236,8 +237,8 @@ ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build)
 def read_hosts(path: Path) -> HostsFile:
     """The file of hosts at `path`. Raises INVALID_ARGUMENT that names the file and the key."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = tomllib.loads(read_text(path, what="a TOML file of hosts"))
+    except (ValueError, RecursionError) as error:
         raise invalid_argument(
             "hosts_unreadable",
             expected=f"{path} to be a TOML file of hosts",

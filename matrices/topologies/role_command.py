@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from treni.errors import TreniError, invalid_argument
+from treni.text_files import read_text
 
 MODULES = {
     "agent": "matrices.topologies.agent",
@@ -52,8 +53,8 @@ def _with_files(arguments: Sequence[str]) -> Iterator[str]:
 
 def _options(path: Path) -> Iterator[str]:
     try:
-        options = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        options = tomllib.loads(read_text(path, what="a file of options"))
+    except (ValueError, RecursionError) as error:
         raise _invalid(path, "a TOML file of options", str(error)) from None
     for key, value in options.items():
         option = "--" + key.replace("_", "-")

@@ -26,14 +26,14 @@ MODULE = "matrices.topologies.serve"
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=entry.WholeRange(0, 65535),
     default=0,
     show_default=True,
     help="The port of the EvidenceService; 0 picks a free one.",
 )
 @click.option(
     "--service-port",
-    type=click.IntRange(0, 65535),
+    type=entry.WholeRange(0, 65535),
     default=0,
     show_default=True,
     help="The port of the role's own service, the same in every cell; 0 picks a free one for each.",
@@ -58,10 +58,10 @@ MODULE = "matrices.topologies.serve"
     type=click.Path(path_type=Path, file_okay=False),
     help="agent, runtime: a sentence encoder for embeddings and the semantic route; default: none.",
 )
-@click.option("--slots", type=click.IntRange(1), help="agent, runtime: KV slots; default: by memory.")
+@click.option("--slots", type=entry.WholeRange(1), help="agent, runtime: KV slots; default: by memory.")
 @click.option(
     "--slot-tokens",
-    type=click.IntRange(1),
+    type=entry.WholeRange(1),
     help="agent, runtime: tokens that a KV slot holds; default: by model.",
 )
 @click.option(

@@ -79,7 +79,7 @@ def test_a_profile_by_another_s_name_is_told_first(tmp_path: Path, name: str, wo
     [
         ("--model", "/nonexistent", "config.json"),
         ("--backend", "cupy", "--backend: "),
-        ("--toxiproxy", "::1", "HOST:PORT"),
+        ("--toxiproxy", "::1", "[IPv6 address]:port"),
     ],
 )
 def test_what_this_machine_has_not_is_told_first(tmp_path: Path, option: str, value: str, word: str) -> None:
