@@ -14,6 +14,9 @@ from matrices.planning.expectation import Expectation, ExpectedPair
 LOCAL = "local"
 """The topology that starts every process itself, and the proxies' too."""
 
+LOCAL = "local"
+"""The topology that starts every process itself, and the proxies' too."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Structure:

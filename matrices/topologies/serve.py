@@ -22,7 +22,7 @@ MODULE = "matrices.topologies.serve"
 
 
 @entry.command()
-@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools"]))
+@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools"]), metavar="")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",

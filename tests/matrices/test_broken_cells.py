@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chaos.faults import Stall, Status
 from chaos.schedule import Rule, Schedule
 from chaos.when import Every
+from matrices.arms.registry import DEFAULT
 from matrices.checks.check import CellJudgement, check
 from matrices.checks.collateral import evidence_of
 from matrices.evidence import events as ev
@@ -135,7 +136,7 @@ def test_what_stands_is_what_is_folded() -> None:
     whole, rest = state_of(events)["p04"], state_of(standing(events))["p04"]
     assert (whole.completed, whole.ended, whole.starts) == (rest.completed, rest.ended, rest.starts)
     assert [discard.why for discard in whole.discards] == [BROKEN.detail]
-    told = evidence_of(events, "p04", fatal=())
+    told = evidence_of(events, "p04", comparison=DEFAULT, fatal=())
     assert {flight.run_id[-2:] for flight in told.flights} == {"/1"}
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runtime_svc.random_shards import write_random_shards
 
 from matrices.evidence import provenance
 from matrices.evidence.provenance import refuse_other_model, refuse_other_versions
+from runtime_svc.weights.random_shards import write_random_shards
 from tests.matrices import harness as h
 from tests.matrices import histories
 from treni.errors import Code, TreniError
