@@ -59,7 +59,7 @@ class Segment:
         }
 
     async def hold(self) -> None:
-        """Until whatever a fault broke is back, where faults break processes."""
+        """Waits until whatever a fault broke is back, where faults break processes."""
         if self.watch is not None:
             await self.watch.hold()
             self.check()

@@ -29,7 +29,7 @@ from treni.errors import Code, TreniError, from_rpc_error
 from treni.v1 import evidence_pb2, inference_pb2, inference_pb2_grpc
 
 INFO_TIMEOUT_S = 600.0
-"""For a runtime that hangs: the first call reads the whole checkpoint."""
+"""The limit of a runtime's answer to who it is, for one that hangs: its first one reads the whole checkpoint."""
 
 REFUSED_LIMIT_S = 3.0
 """How long nobody may listen at a role's address before the role counts as dead; one that is restarted takes longer."""

@@ -66,7 +66,7 @@ class Proxies(_Strict):
 
 
 class HostsFile(_Strict):
-    """A file of hosts."""
+    """The content of a file of hosts: where each role is served, and where toxiproxy is."""
 
     service: tuple[Service, ...] = pydantic.Field(
         description="Every service: an agent, a controller and tools at least."

@@ -36,7 +36,7 @@ def own_cpu_s() -> float:
 
 
 def machine(*, gpu: bool = False) -> evidence_pb2.Machine:
-    """This machine now; with `gpu`, how many processes compute on its GPUs too."""
+    """The state of this machine now; with `gpu`, how many processes compute on its GPUs too."""
     cpu = psutil.cpu_times()
     # guest time is counted in user time already (proc(5)).
     total_s = sum(getattr(cpu, name) for name in cpu._fields if name not in ("guest", "guest_nice"))

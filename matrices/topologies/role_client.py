@@ -20,7 +20,7 @@ from treni.v1 import evidence_pb2, evidence_pb2_grpc
 
 STATUS_TIMEOUT_S = 10.0
 EVIDENCE_TIMEOUT_S = 600.0
-"""For a host that hangs: a ledger of many thousand rows takes seconds."""
+"""The limit of an answer with evidence, for a host that hangs: a ledger of many thousand rows takes seconds."""
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class RoleClient:
             ) from None
 
     async def read(self, *, timeout_s: float = STATUS_TIMEOUT_S) -> Reading:
-        """Its status now. Raises `TreniError`, UNAVAILABLE where nobody answers."""
+        """The role's status now. Raises `TreniError`, UNAVAILABLE where nobody answers."""
         sent_s, before_s = time.time(), time.perf_counter()
         status = await self._ask(self._stub.Status(evidence_pb2.StatusRequest(), timeout=timeout_s))
         round_trip_s = time.perf_counter() - before_s
