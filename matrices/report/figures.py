@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -345,17 +346,9 @@ def _cost(
 
 
 def _totals(works: Sequence[Work]) -> WorkTotals:
-    return WorkTotals(
-        prompt_tokens=sum(work.prompt_tokens for work in works),
-        completion_tokens=sum(work.completion_tokens for work in works),
-        cached_prompt_tokens=sum(work.cached_prompt_tokens for work in works),
-        turns=sum(work.turns for work in works),
-        tool_calls=sum(len(work.tools) for work in works),
-        model_attempts=sum(work.model_attempts for work in works),
-        tool_attempts=sum(work.tool_attempts for work in works),
-        retries=sum(work.retries for work in works),
-        new_connections=sum(work.new_connections for work in works),
-    )
+    names = (field.name for field in dataclasses.fields(WorkTotals) if field.name != "tool_calls")
+    sums = {name: sum(getattr(work, name) for work in works) for name in names}
+    return WorkTotals(tool_calls=sum(len(work.tools) for work in works), **sums)
 
 
 def _gates(
