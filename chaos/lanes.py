@@ -70,11 +70,11 @@ class LaneChannel(grpc.aio.Channel):
         return self._callable(lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """Always on the clean lane: no hop of ours streams requests."""
+        """The clean lane's callable: no hop of ours streams requests."""
         return self._clean.stream_unary(*args, **kwargs)
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """Always on the clean lane: no hop of ours streams requests."""
+        """The clean lane's callable: no hop of ours streams requests."""
         return self._clean.stream_stream(*args, **kwargs)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -181,7 +181,8 @@ async def _open_lane(
 ) -> _OpenLane:
     # The token keeps apart the lanes of two processes, or of one that died and was started again.
     name = f"{hop}-{label}-{secrets.token_hex(4)}"
-    proxy = await asyncio.to_thread(client.create_proxy, name, upstream=upstream)
+    # Where the server is, not where we are: it may run on another host.
+    proxy = await asyncio.to_thread(client.create_proxy, name, upstream=upstream, listen=f"{client.host}:0")
     proxies.push_async_callback(_delete, client, name)
     toxics = () if lane is None else lane.toxics
     if lane is not None and lane.fresh:

@@ -71,7 +71,7 @@ class PredictedRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What a run must show if it is as scheduled.
+    """The attempts and counts that a run must show if it is as scheduled.
 
     `next_n` is for each hop with a schedule the number of the attempt that would come next. `effects` are the rows that
     calls with side effects write: with idempotency keys one for each call whose tool ran, without them one for each
@@ -87,12 +87,12 @@ class Prediction:
 
     @property
     def errors(self) -> int:
-        """Requests that fail."""
+        """Requests that end in an error."""
         return sum(request.failed for request in self.requests)
 
     @property
     def successes(self) -> int:
-        """Requests that do not."""
+        """Requests that end with an answer."""
         return len(self.requests) - self.errors
 
     @property
@@ -130,7 +130,7 @@ def predict(
     starts: Mapping[Hop, int] | None = None,
     idempotency: bool = True,
 ) -> Prediction:
-    """What the schedules, one for a hop at most, do to requests that make these calls one after another.
+    """The attempts of requests that make these calls one after another under the schedules, one a hop at most.
 
     `requests[i]` are the calls of request i in their order; those on a hop without a schedule meet nothing. A call is
     tried at most `retries` + 1 times, but the client's own of the agent once, and a request ends at the first call that

@@ -186,11 +186,11 @@ def _draw(purpose: str, *counters: int) -> int:
 
 
 class AttemptKey(Protocol):
-    """What names an attempt; the controller's own key has these among its fields."""
+    """The name of an attempt; the controller's own key has these among its fields."""
 
     @property
     def hop(self) -> str:
-        """ "model" or "tool"."""
+        """The name of the hop, "model" or "tool"."""
         ...
 
     @property

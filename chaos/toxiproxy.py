@@ -65,6 +65,7 @@ class ToxiproxyClient:
 
     def __init__(self, address: str, *, timeout_s: float = API_TIMEOUT_S) -> None:
         host, _, port = address.rpartition(":")
+        self.host = host
         # The client's methods read host and port from their class: a class for each address keeps them apart.
         self._api = type("Api", (APIConsumer,), {"host": host, "port": port})
         self._address = address

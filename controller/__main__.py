@@ -19,9 +19,8 @@ def _policy_options(command: Any) -> Any:
     """One option for each field of the policy, with the policy's own defaults."""
     for field in reversed(dataclasses.fields(Policy)):
         option = "--" + field.name.replace("_", "-")
-        command = click.option(option, type=type(field.default), default=field.default, show_default=True)(
-            command
-        )
+        kind = entry.WholeRange() if isinstance(field.default, int) else float
+        command = click.option(option, type=kind, default=field.default, show_default=True)(command)
     return command
 
 
@@ -29,7 +28,7 @@ def _policy_options(command: Any) -> Any:
 @click.option("--model-address", required=True, help="host:port of the InferenceService.")
 @click.option("--tools-address", required=True, help="host:port of the ToolService.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
+    "--port", type=entry.WholeRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @_policy_options

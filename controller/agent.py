@@ -16,6 +16,7 @@ from controller.run import Run, clip
 from controller.scenarios import DEFAULT, SCENARIOS
 from controller.scenarios.scenario import Scenario
 from treni.errors import TreniError, invalid_argument
+from treni.folding import nfc
 from treni.v1 import agent_pb2, common_pb2
 
 
@@ -53,7 +54,7 @@ class Agent:
             tools=self.tools,
             policy=self.policy,
             request=request,
-            offered={spec.name: spec for spec in offered},
+            offered={nfc(spec.name): spec for spec in offered},
             hops=hops,
         )
         try:

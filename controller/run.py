@@ -13,6 +13,7 @@ from controller.policy import Policy
 from controller.ports import MODEL_HOP, TOOL_HOP, ModelPort, ToolPort
 from controller.text import TextGate, reading_of
 from treni.errors import Code, TreniError
+from treni.folding import fold, nfc
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
 
 MAX_QUOTED_CHARS = 120
@@ -145,10 +146,10 @@ class Run:
         return self._tell(call.name, content, is_error=refusal is not None)
 
     async def _call_hop(self, call: common_pb2.ToolCall) -> tools_pb2.CallToolResponse:
-        spec = self.offered.get(call.name)
+        spec = self.offered.get(nfc(call.name))
         if spec is None:
             # Not worth a hop, and a tool that exists but was not offered must not run.
-            raise unknown_tool(call.name, list(self.offered))
+            raise unknown_tool(call.name, [spec.name for spec in self.offered.values()])
         key = "" if self.request.no_idempotency else f"{self.request.run_id}/{self.hop_calls}"
         call_index = self.hop_calls
         self.hop_calls += 1
@@ -162,7 +163,7 @@ class Run:
         ):
             with attempt as context:
                 request = tools_pb2.CallToolRequest(
-                    name=call.name,
+                    name=spec.name,
                     arguments_json=call.arguments_json,
                     run_id=self.request.run_id,
                     task_id=self.request.task_id,
@@ -208,8 +209,8 @@ def error_json(error: TreniError) -> str:
 
 def unknown_tool(name: str, offered: Sequence[str]) -> TreniError:
     """NOT_FOUND for a tool that the run does not offer, with the nearest name that it does."""
-    folded = {option.casefold(): option for option in offered}
-    near = difflib.get_close_matches(clip(name).casefold(), list(folded), n=1)
+    folded = {fold(option): option for option in offered}
+    near = difflib.get_close_matches(fold(clip(name)), list(folded), n=1)
     return TreniError(
         Code.NOT_FOUND,
         "tool_unknown",

@@ -57,11 +57,11 @@ RESOURCE_EXHAUSTED.
 
 Exit status: 0 after SIGINT or SIGTERM; 1 when the model cannot be loaded or the address not be bound; 2 usage."""
 
-_PORT = click.IntRange(0, 65535)
+_PORT = entry.WholeRange(0, 65535)
 MAX_COUNT = 1 << 20
-"""Of slots, of a slot's tokens and of requests: beyond what any machine has room for."""
+"""The most slots, tokens of a slot, or requests: beyond what any machine has room for."""
 
-_COUNT = click.IntRange(1, MAX_COUNT)
+_COUNT = entry.WholeRange(1, MAX_COUNT)
 
 
 @entry.command(epilog=_EPILOG)

@@ -17,6 +17,8 @@ _LARGEST_POINTER = 1024
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file; raises `TreniError` naming it when it is absent or not an object."""
+    if path.is_dir():
+        raise damaged(path, "the kind", expected="a file", got="a folder")
     if not path.is_file():
         raise missing(path.parent, path.name)
     refuse_pointer(path)

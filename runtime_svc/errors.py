@@ -14,7 +14,18 @@ def missing(directory: Path, what: str) -> TreniError:
         "checkpoint_missing",
         expected=f"{what} in {directory}",
         got="no such file",
-        todo="give a complete Hugging Face directory",
+        todo="give a complete Hugging Face directory, or a GGUF file",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> TreniError:
+    """A checkpoint, or a part of it, cannot be read."""
+    return TreniError(
+        Code.FAILED_PRECONDITION,
+        "checkpoint_missing",
+        expected=f"to read the model {str(path)[:200]}",
+        got=error.strerror or type(error).__name__,
+        todo="check the path, and who may read it",
     )
 
 

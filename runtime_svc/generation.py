@@ -80,7 +80,7 @@ class Generation:
             self.cancelled = reason
 
     def prepare(self) -> None:
-        """On any thread, before it is submitted: renders and tokenises what would else wait for `begin`.
+        """Renders and tokenises, on any thread and before it is submitted, what would else wait for `begin`.
 
         Raises `TreniError` to refuse the request.
         """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -51,25 +53,31 @@ class ChatTemplate:
 
         Raises INVALID_ARGUMENT when the template refuses the conversation.
         """
-        offered = [_tool(tool) for tool in tools] or None
+        turns, offered = [_message(message) for message in messages], [_tool(tool) for tool in tools] or None
+        try:
+            return self._render(turns, offered)
+        except Exception as error:  # a template is a program of the checkpoint's: it may raise anything
+            try:
+                return self._render(_with_ids(turns), offered)
+            except Exception:
+                raise invalid_argument(
+                    "conversation_refused",
+                    expected="a conversation that the chat template accepts",
+                    got=(str(error) or type(error).__name__)[:_MAX_QUOTED_CHARS],
+                ) from None
+
+    def _render(self, turns: list[dict[str, Any]], offered: list[dict[str, Any]] | None) -> Traced:
         template = self._templates["default"]
         if offered is not None:
             template = self._templates.get("tool_use", template)
-        try:
-            prompt = template.render(
-                messages=[_message(message) for message in messages],
-                tools=offered,
-                documents=None,
-                add_generation_prompt=True,
-                enable_thinking=False,
-                **self._tokens,
-            )
-        except Exception as error:  # a template is a program of the checkpoint's: it may raise anything
-            raise invalid_argument(
-                "conversation_refused",
-                expected="a conversation that the chat template accepts",
-                got=(str(error) or type(error).__name__)[:_MAX_QUOTED_CHARS],
-            ) from None
+        prompt = template.render(
+            messages=turns,
+            tools=offered,
+            documents=None,
+            add_generation_prompt=True,
+            enable_thinking=False,
+            **self._tokens,
+        )
         assert isinstance(prompt, Traced)
         return prompt
 
@@ -101,11 +109,8 @@ def _message(message: common_pb2.Message) -> dict[str, Any]:
     }
     if message.thinking:
         thought = Traced(message.thinking, SPOKEN)
-        value = {
-            "thinking": thought,
-            **value,
-            "reasoning_content": thought,
-        }  # both names are read, by one each
+        # Templates read the one name or the other.
+        value = {"thinking": thought, **value, "reasoning_content": thought}
     if message.tool_name:
         value["name"] = message.tool_name
     if message.tool_calls:
@@ -114,6 +119,24 @@ def _message(message: common_pb2.Message) -> dict[str, Any]:
             for call in message.tool_calls
         ]
     return value
+
+
+def _with_ids(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns with ids for calls and results, which the contract has none of: some templates insist on them.
+
+    They are nine letters and digits, as Mistral's have to be. Results belong to the calls before them, in order.
+    """
+    numbers, waiting = count(), deque[str]()
+    numbered: list[dict[str, Any]] = []
+    for turn in turns:
+        if "tool_calls" in turn:
+            calls = [{"id": f"call{next(numbers):05d}", **call} for call in turn["tool_calls"]]
+            waiting = deque(call["id"] for call in calls)
+            turn = turn | {"tool_calls": calls}
+        elif turn["role"] == "tool" and waiting:
+            turn = turn | {"tool_call_id": waiting.popleft()}
+        numbered.append(turn)
+    return numbered
 
 
 def _arguments(call: common_pb2.ToolCall) -> Arguments:
@@ -183,6 +206,6 @@ def _sources(directory: Path, settings: Path, config: Mapping[str, Any]) -> dict
 def _text(path: Path) -> str:
     refuse_pointer(path)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise damaged(path, "the chat template", expected="UTF-8", got=str(error)) from None

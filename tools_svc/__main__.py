@@ -14,7 +14,7 @@ from treni import entry, serving
 
 @entry.command()
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
+    "--port", type=entry.WholeRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(

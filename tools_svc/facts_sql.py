@@ -18,8 +18,8 @@ from typing import Any
 
 from tools_svc.protocol import Caller, CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
 from tools_svc.suggest import clip, did_you_mean
-from tools_svc.words import nfc
 from treni.errors import TreniError, invalid_argument
+from treni.folding import nfc
 from treni.v1.common_pb2 import ToolSpec
 
 TABLE = "cities"

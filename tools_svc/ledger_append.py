@@ -13,8 +13,8 @@ from typing import Any
 
 from tools_svc.protocol import CallInfo, LedgerSync, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
 from tools_svc.suggest import clip, did_you_mean
-from tools_svc.words import nfc
 from treni.errors import Code, TreniError, invalid_argument
+from treni.folding import nfc
 from treni.storage import DISK_FULL
 from treni.v1.common_pb2 import ToolSpec
 

@@ -9,8 +9,9 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from tools_svc.protocol import CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
-from tools_svc.words import nfc, words
+from tools_svc.words import words
 from treni.errors import invalid_argument
+from treni.folding import nfc
 from treni.v1.common_pb2 import ToolSpec
 
 MAX_WORDS = 32

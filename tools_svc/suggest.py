@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from tools_svc.words import fold
+from treni.folding import fold
 
 MAX_QUOTED_CHARS = 120
 _MAX_NAME_CHARS = 64

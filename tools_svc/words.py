@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
+from treni.folding import fold
+
 _JOINERS = frozenset("\u200c\u200d")
 """They stand within words of Persian or Hindi, and hold an emoji of several people together."""
 
@@ -12,16 +14,6 @@ _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u2060\ufeff"))
 """Soft hyphens and word joiners are no part of a word, and do not end one."""
 
 _EMOJI_SKINS = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
-
-
-def nfc(text: str) -> str:
-    """The text in the composed form of Unicode, in which equal texts are equal strings."""
-    return unicodedata.normalize("NFC", text)
-
-
-def fold(text: str) -> str:
-    """The text as it is compared with others when case makes no difference."""
-    return nfc(nfc(text).casefold())
 
 
 def words(text: str) -> list[str]:

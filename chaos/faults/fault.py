@@ -36,7 +36,7 @@ class Fault:
 
     @property
     def refusal(self) -> Refusal | None:
-        """What the server behind the hop refuses the attempt with; None where somebody else delivers the fault."""
+        """The refusal by the server behind the hop; None where somebody else delivers the fault."""
         delivery = self.kind.on_hop() if self.site == "hop" else None
         return delivery if isinstance(delivery, Refusal) else None
 

@@ -86,7 +86,7 @@ class Struck:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """What comes of an attempt under a fault. Plan, trace and checker all read this one value.
+    """The ending of an attempt under a fault, one value that plan, trace and checker all read.
 
     `outcome` "ok" leaves the ending to the tool, "fail" is an error of an attempt that definitely did not happen,
     "unknown" of one that may have. `code` names the status and `kinds` the error kinds of which the caller sees one,
@@ -169,7 +169,7 @@ class FaultKind(BaseModel, ABC):
 
     @abstractmethod
     def ending(self, struck: Struck) -> Ending:
-        """What comes of the attempt: a pure function of both."""
+        """The ending of an attempt that the fault strikes: a pure function of both."""
 
     def on_hop(self) -> Lane | Refusal:
         """The lane or the refusal that delivers it on a hop.

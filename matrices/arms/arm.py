@@ -16,6 +16,9 @@ AGAIN = "_b"
 MODEL_APART = "model"
 """The role of a model that is moved out of a process which another arm's tools may break."""
 
+PROXY = "toxiproxy"
+"""The role of the proxies on the hops that can be faulted, which is no arm's."""
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -40,7 +43,7 @@ class Arm:
     agent: str
     model: str
     tools: str
-    faultable: frozenset[Hop] = frozenset()
+    faultable: tuple[Hop, ...] = ()
     engine_timings: bool = True
     """Whether its records tell the engine's stages and how sure it was; where they do not, the model hop holds the
     model's whole time."""
@@ -51,17 +54,24 @@ class Arm:
     """The arm of which this one is the second instance, "" for none."""
 
     def __post_init__(self) -> None:
-        for what, word in (
-            ("name", self.name),
-            ("agent", self.agent),
-            ("model", self.model),
-            ("tools", self.tools),
-        ):
+        words = {"name": self.name, "agent": self.agent, "model": self.model, "tools": self.tools}
+        for what, word in {**words, "short": self.short}.items():
             if _NAME.fullmatch(word) is None:
                 raise _invalid(
-                    f"{what} of lower-case letters and digits joined by _ in the arm {self.name}", word
+                    f"a {what} of lower-case letters and digits joined by _ in the arm {self.name}", word
                 )
-        if stray := sorted(self.faultable - self.hops):
+            if self.original == "" and word.endswith(AGAIN):
+                raise _invalid(
+                    f"a {what} of the arm {self.name} without {AGAIN} at its end, which is a second instance's",
+                    word,
+                )
+        if PROXY in self.roles:
+            raise _invalid(f"roles of the arm {self.name} apart from that of the proxies", PROXY)
+        if not self.routing.isprintable() or not self.routing.strip():
+            raise _invalid(f"words for `routing` in the arm {self.name}", self.routing)
+        if not isinstance(self.faultable, tuple):
+            raise _invalid(f"a tuple of hops as `faultable` of the arm {self.name}", repr(self.faultable))
+        if stray := sorted({*self.faultable} - self.hops):
             raise _invalid(
                 f"faults on hops that the arm {self.name} has: {_listed(self.hops)}", _listed(stray)
             )

@@ -11,6 +11,6 @@ EXTERNAL = Arm(
     agent="controller",
     model="runtime",
     tools="tools",
-    faultable=frozenset({"model", "tool"}),
+    faultable=("model", "tool"),
 )
 """The arm whose every call leaves the controller, and can be faulted on its way."""

@@ -8,7 +8,7 @@ from matrices.arms.arm import AGAIN, Arm, Comparison
 from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
 from tools_svc.suggest import clip, did_you_mean
-from treni.errors import invalid_argument
+from treni.errors import Code, TreniError, invalid_argument
 from treni.plugins import Plugins
 
 ARMS: Mapping[str, Arm] = Plugins("treni_route.arms", Arm, lambda arm: arm.name, (INTERNAL, EXTERNAL))
@@ -28,12 +28,6 @@ def arm_named(name: str) -> Arm:
     return ARMS[name.removesuffix(AGAIN)].again()
 
 
-def differs_from_ours(arm: Arm) -> bool:
-    """Whether there is another arm of that name here."""
-    known = {*ARMS, *_again()}
-    return arm.name in known and arm_named(arm.name) != arm
-
-
 def comparison_of(baseline: str, compared: str) -> Comparison:
     """The comparison of two arms by their names; of an arm with itself, its second instance is the other one.
 
@@ -41,6 +35,24 @@ def comparison_of(baseline: str, compared: str) -> Comparison:
     """
     one, other = arm_named(baseline), arm_named(compared)
     return Comparison(baseline=one, compared=other.again() if one == other else other)
+
+
+def comparison_written(baseline: Arm, compared: Arm) -> Comparison:
+    """The comparison of two arms as a campaign tells of them, whether they are known here or not.
+
+    Raises FAILED_PRECONDITION (`arm_changed`) for one that is known here otherwise.
+    """
+    known = {*ARMS, *_again()}
+    for arm in (baseline, compared):
+        if arm.name in known and arm_named(arm.name) != arm:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "arm_changed",
+                expected=f"the arm {arm.name} as in this version",
+                got=str(arm),
+                todo="use the versions of treni-route, and of the package that brings the arm, that the manifest names",
+            )
+    return Comparison(baseline=baseline, compared=compared)
 
 
 def parse_comparison(text: str) -> Comparison:

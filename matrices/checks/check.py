@@ -28,7 +28,7 @@ from matrices.checks.collateral import culprits, evidence_in, unaccounted
 from matrices.checks.deliveries import NO_FAULTS, FaultAccount
 from matrices.checks.finding import Finding, FindingKind
 from matrices.evidence.events import Event
-from matrices.evidence.history import CellState, state_of
+from matrices.evidence.history import CellState, standing, state_of
 from matrices.evidence.ledger import NO_EFFECTS, EffectCounts, count_effects, pair_work
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run, pair_runs
@@ -45,8 +45,8 @@ class CellJudgement:
     """What the checker says of one cell; `complete` if it ran to its planned end.
 
     `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block. `abandoned` has each
-    pair that an interruption cut off and that was run again, once for each time; `runs` are the runs of completed
-    pairs by pair and arm.
+    pair that an interruption cut off and that was run again, once for each time; `discarded` says how the cell broke
+    each time that it was run again from its start; `runs` are the runs of completed pairs by pair and arm.
     """
 
     cell: str
@@ -58,6 +58,7 @@ class CellJudgement:
     contaminated: dict[int, str]
     abandoned: tuple[int, ...]
     runs: dict[int, dict[str, Run]]
+    discarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,7 @@ def check(
         *plan.of_manifest(manifest, expectations),
         *walked.findings,
         *clock.of_clocks(
-            events,
+            standing(events),
             created_utc=manifest.created_utc,
             concurrency=manifest.concurrency,
             holding={expected.cell for expected in expectations if expected.breaks_hosts},
@@ -217,6 +218,9 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         findings += _of_arm(cell, arm, mine)
         for pair, run in mine.items():
             findings += _of_run(cell, run, cell.planned[pair])
+    if state.ended is not None and state.ended.status == "broken":
+        # It ends wherever it was, and is to be run again: whatever else is missing follows from that.
+        findings = [finding for finding in findings if finding.kind == "cell_broken"]
     return CellJudgement(
         cell=state.cell,
         complete=state.ended is not None and state.ended.status == "complete",
@@ -227,6 +231,7 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         contaminated=conditions.contaminated_blocks(state, limits),
         abandoned=tuple(state.abandoned),
         runs=cell.runs,
+        discarded=tuple(discard.why for discard in state.discards),
     )
 
 

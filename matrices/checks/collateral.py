@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from chaos.faults import FAULTS
 from matrices.arms.arm import Comparison
 from matrices.evidence import events as ev
+from matrices.evidence.history import standing
 from matrices.planning.expectation import Expectation
 
 HURT_CODES = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"})
@@ -121,7 +122,7 @@ def evidence_of(
     grown_mb: dict[str, float] = {}
     first_mb: dict[str, float] = {}
     last_s = float("-inf")
-    for event in events:
+    for event in standing(events):
         match event:
             case ev.Invoke(cell=name) if name == cell:
                 invokes[event.run_id] = event

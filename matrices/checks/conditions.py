@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from matrices.checks.finding import Finding
 from matrices.evidence.history import CellState
 
+SIGNED = frozenset({"clock_offset_s"})
+"""Conditions that can be under zero: another host's clock may be behind ours."""
+
 ROUNDED = 1.0005
 """What a share of all processor time can be at most: it is rounded to four places."""
 
@@ -43,7 +46,8 @@ def of_conditions(cell: CellState, limits: Mapping[str, float]) -> Iterator[Find
             for name, value in mark.conditions.items():
                 most = ROUNDED if name.endswith("_fraction") else math.inf
                 values = list(value.values()) if isinstance(value, dict) else [value]
-                if not all(_is_number(one) and 0 <= one < most for one in values):
+                least = -math.inf if name in SIGNED else 0.0
+                if not all(_is_number(one) and least <= one < most and one > -math.inf for one in values):
                     detail = f"block {block}, {mark.phase}: {name} {value!r}"
                     yield Finding(kind="conditions_impossible", cell=cell.cell, detail=detail)
 

@@ -45,7 +45,8 @@ def of_cell(state: CellState) -> Iterator[Finding]:
     if state.ended is None:
         yield Finding(kind="cell_unended", cell=state.cell, detail="interrupted; resume the campaign")
     elif state.ended.status == "broken":
-        yield Finding(kind="cell_broken", cell=state.cell, detail=state.ended.detail)
+        detail = f"{state.ended.detail}; resume the campaign to run it again"
+        yield Finding(kind="cell_broken", cell=state.cell, detail=detail)
     elif state.ended.detail:
         yield Finding(kind="event_stray", cell=state.cell, detail=f"complete, but {state.ended.detail}")
     for stray in state.stray:

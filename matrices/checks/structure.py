@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from matrices.arms.arm import PROXY
 from matrices.checks.finding import Finding, FindingKind, differs
 from matrices.evidence import events as ev
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.planning.expectation import Expectation, ExpectedPair
 
-PROXY = "toxiproxy"
+LOCAL = "local"
+"""The topology that starts every process itself, and the proxies' too."""
+
+LOCAL = "local"
+"""The topology that starts every process itself, and the proxies' too."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,6 +81,7 @@ class _Cell:
     logs: list[tuple[str, str]] = field(default_factory=list)
     most: int = 0
     ended: bool = False
+    broken: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -99,8 +105,11 @@ class _Walk:
                 self._resume(event)
                 return
             case ev.Sealed():
-                if not all(cell.ended for cell in self.cells.values()):
-                    self._stray("", "sealed before every cell ended")
+                if not all(cell.ended and not cell.broken for cell in self.cells.values()):
+                    self._stray("", "sealed before every cell ended, and none broken")
+                return
+            case ev.Discard():
+                self._discard(event)
                 return
             case ev.Abandon():
                 cell = self.cells.get(event.cell)
@@ -150,22 +159,41 @@ class _Walk:
         for arm, run_id in runs:
             gone.setdefault(arm, {})[run_id] = event.pair
 
+    def _discard(self, event: ev.Discard) -> None:
+        """Nothing of the cell counts any more, what was found in it neither."""
+        cell = self.cells.get(event.cell)
+        if cell is None:
+            return
+        found = self.result.findings
+        found[:] = [one for one in found if one.cell != event.cell]
+        if not self.resuming or not cell.broken:
+            self._stray(event.cell, "discarded, without a resumption before it or without having broken")
+        self.result.abandoned.pop(event.cell, None)
+        self.cells[event.cell] = _Cell(config=cell.config)
+
     def _start(self, cell: _Cell, event: ev.CellStarted) -> None:
         name, expected = event.cell, self.expected[event.cell]
         todo = [pair.segment for pair in expected.pairs if pair.pair not in cell.completed]
         segment = min(todo, default=expected.pairs[-1].segment)
         counters = expected.counts(cell.completed)
         roles = set(expected.roles)
-        if self.manifest.details.get(PROXY) is None:
+        here = set(event.pids)
+        if self.manifest.topology != LOCAL:
+            here.discard(PROXY)  # what runs elsewhere may have its proxies there, or from us
+        elif self.manifest.details.get(PROXY) is None:
             roles |= {PROXY}
+        # Each host counts its processes by itself: only on one machine are they told apart by their numbers.
+        known: list[Mapping[str, object]] = [event.epochs] if event.epochs else []
+        known += [event.pids] if self.manifest.topology == LOCAL or not event.epochs else []
         for what, want, got in (
             ("profile", cell.config.profile, event.profile),
             ("arms", expected.arms, event.arms),
             ("epoch", self.epoch, event.epoch),
             ("segment", segment, event.segment),
             ("attempt counters", counters, event.start_counter),
-            ("roles", sorted(roles), sorted(event.pids)),
-            ("processes", len(event.pids), len({pid for pid in event.pids.values() if pid > 1})),
+            ("roles", sorted(roles), sorted(here)),
+            *(("processes", len(of), len(set(of.values()) - {0, 1, ""})) for of in known),
+            ("epochs", sorted(set(event.pids) - {PROXY}) if event.epochs else [], sorted(event.epochs)),
         ):
             if want != got:
                 self._found("start_not_as_planned", name, differs(what, want, got))
@@ -207,7 +235,8 @@ class _Walk:
                 self.result.restarted.setdefault(key, set()).add(event.pid)
             case ev.CellEnded():
                 wanted = [(kind, arm) for arm in cell.config.arms for kind in ("deliveries", "effects")]
-                if cell.logs != wanted or cell.blocks or cell.begun:
+                cell.broken = event.status == "broken"
+                if not cell.broken and (cell.logs != wanted or cell.blocks or cell.begun):
                     self._stray(event.cell, differs("before the cell's end", wanted, cell.logs))
                 cell.ended, self.open = True, None
 

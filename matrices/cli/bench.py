@@ -39,7 +39,7 @@ def bench() -> None:
 
 @bench.command()
 @click.option(
-    "--requests", type=click.IntRange(5), default=40, show_default=True, help="Requests of each kind."
+    "--requests", type=entry.WholeRange(5), default=40, show_default=True, help="Requests of each kind."
 )
 @click.option(
     "--model",

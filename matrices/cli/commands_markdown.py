@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 
 import click
 
 from matrices.cli.main import main
+from matrices.topologies.role_command import MODULES, TESTBED
+from matrices.topologies.serve import main as role_of_testbed
 
 _HEAD = """# Commands
 
@@ -15,10 +18,10 @@ What `treni-route COMMAND -h` prints, for every command. `python -m matrices.cli
 code, and a test compares the two. Data goes to stdout, everything else to stderr; `--format json` is for scripts.
 """
 
-_SERVED = {
-    "runtime": "runtime_svc.__main__",
-    "controller": "controller.__main__",
-    "tools": "tools_svc.__main__",
+_RUN_ELSEWHERE = {
+    ("bench", "runtime"): "runtime_svc.bench.command",
+    ("serve", "agent"): MODULES["agent"],
+    **{("serve", role): f"{MODULES[role]}.__main__" for role in ("runtime", "controller", "tools")},
 }
 """Commands that run in a process of their own, and the module that each is in."""
 
@@ -30,6 +33,10 @@ def commands_markdown() -> str:
     for path, command in _commands(main, ("treni-route",)):
         context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
         parts.append(f"## {' '.join(path)}\n\n```\n{command.get_help(context)}\n```\n")
+    testbed = click.Context(
+        role_of_testbed, info_name=f"treni-route serve ROLE {TESTBED}", terminal_width=100
+    )
+    parts.append(f"## {testbed.info_name}\n\n```\n{role_of_testbed.get_help(testbed)}\n```\n")
     return "\n".join(parts)
 
 
@@ -49,12 +56,8 @@ def _commands(
 
 def _real(command: click.Command, path: tuple[str, ...]) -> click.Command:
     """The command that runs, where this one hands everything on to a process of its own."""
-    import importlib
-
-    modules = {("serve", name): (module, "main") for name, module in _SERVED.items()}
-    modules["bench", "runtime"] = ("runtime_svc.bench.command", "main")
-    place = modules.get((path[-2], path[-1]))
-    found = command if place is None else getattr(importlib.import_module(place[0]), place[1])
+    module = _RUN_ELSEWHERE.get((path[-2], path[-1]))
+    found = command if module is None else importlib.import_module(module).main
     assert isinstance(found, click.Command)
     return found
 

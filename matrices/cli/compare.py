@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from matrices.cli import output
-from matrices.evidence.agreement import NEAR_TIE, ArmAgreement, Difference, agreement, plans_differ
+from matrices.evidence.agreement import (
+    NEAR_TIE,
+    ArmAgreement,
+    Difference,
+    agreement,
+    plans_differ,
+    refuse_other_plans,
+)
 from matrices.evidence.campaign import load_campaign
 from treni import entry
 
@@ -51,7 +58,8 @@ def compare(first: Path, second: Path, near_tie: float, form: str) -> None:
     Compared are tool calls with their arguments, answers, outcomes, attempts and tokens, and never times: two
     campaigns do not share a machine's conditions.
     """
-    (plan, _, before), (other, _, after) = load_campaign(first), load_campaign(second)
+    (plan, planned, before), (other, planned_too, after) = load_campaign(first), load_campaign(second)
+    refuse_other_plans(planned, planned_too)
     if plan.suite.tasks != other.suite.tasks:
         raise plans_differ(f"the tasks of {first}", f"others in {second}")
     arms = agreement(before.events, after.events)

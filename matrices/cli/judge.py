@@ -16,7 +16,7 @@ from matrices.evidence.history import History
 from matrices.report.advice import reasons
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, differing, exit_status, summary, write_report
-from matrices.report.sections.results import LEGEND, results
+from matrices.report.sections.results import legend, results
 from matrices.report.terminal import table_text
 from treni import entry
 from treni.errors import Code, TreniError
@@ -78,7 +78,7 @@ def finish(folder: Path, form: str) -> NoReturn:
     if form == "json":
         output.say_json(_as_json(folder, result, history))
         sys.exit(exit_status(result))
-    output.say(table_text(results(result), LEGEND, width=output.width()))
+    output.say(table_text(results(result), legend(result), width=output.width()))
     if why_not := reasons(result):
         output.say(f"\n{why_not.replace('FOLDER', str(folder))}")
     for finding in result.findings[:_SHOWN]:

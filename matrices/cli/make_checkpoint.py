@@ -37,7 +37,7 @@ was interrupted has no config.json and is refused by everything that loads one: 
     "--shape", type=click.Choice(list(SHAPES)), required=True, help="Which model's shape; see below."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the weights."
+    "--seed", type=entry.WholeRange(0, 2**32 - 1), default=0, show_default=True, help="Of the weights."
 )
 def make_checkpoint(directory: Path, shape: str, seed: int) -> None:
     """Write a Hugging Face DIRECTORY of a published SHAPE with random weights, streamed with bounded memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,18 @@ from matrices.arms.registry import DEFAULT, parse_comparison
 from matrices.cli import output
 from matrices.cli.judge import finish
 from matrices.cli.progress import CampaignProgress
+from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
+from matrices.evidence.manifest import Manifest
+from matrices.evidence.provenance import refuse_other_versions
 from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
 from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
+from matrices.topologies.registry import chosen
+from matrices.topologies.registry import topology as topology_of
 from runtime_svc.backends import BACKENDS
 from treni import entry
 from treni.errors import Code, TreniError
@@ -40,7 +46,8 @@ Examples:
 
 \b
 Exit status: 0 some profile has a verdict that is a safe claim; 1 the checker found something (or an error); 2 usage;
-3 inconclusive: nothing is wrong, and nothing can be claimed; 130 interrupted, 141 nobody reads stdout any more."""
+3 inconclusive: nothing is wrong, and nothing can be claimed; 130 interrupted, 143 told to end by SIGTERM; 141
+nobody reads stdout any more."""
 
 _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 """What may be said of a campaign that goes on: everything else was decided when it began."""
@@ -52,21 +59,25 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
 )
 @click.option(
-    "--runs", type=click.IntRange(1, 1000), default=12, show_default=True, help="Runs of the suite (blocks)."
+    "--runs",
+    type=entry.WholeRange(1, 1000),
+    default=12,
+    show_default=True,
+    help="Runs of the suite (blocks).",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=entry.WholeRange(0, 2**32 - 1),
     default=0,
     show_default=True,
     help="Seeds backoff jitter and sampling.",
 )
 @click.option(
     "--topology",
-    type=click.Choice(["local"]),
     default="local",
     show_default=True,
-    help="Where the services run.",
+    metavar="NAME|FILE.toml",
+    help="Where the services run: local, or a file of hosts (docs/topologies.md).",
 )
 @click.option(
     "--compare",
@@ -77,14 +88,14 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, 256),
+    type=entry.WholeRange(1, 256),
     default=1,
     show_default=True,
     help='Pairs at once; over 1 only for schedules by = "request".',
 )
 @click.option(
     "--fault-seeds",
-    type=click.IntRange(1, 1000),
+    type=entry.WholeRange(1, 1000),
     default=1,
     show_default=True,
     help='Schedules that each cell pools, --runs blocks each; over 1 only for schedules by = "request".',
@@ -123,7 +134,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option(
     "--restarts",
-    type=click.IntRange(1, 1000),
+    type=entry.WholeRange(1, 1000),
     default=1,
     show_default=True,
     help="Groups of blocks with fresh processes; from 3 on, the group is the replicate.",
@@ -152,10 +163,12 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
     """
     if resume is not None:
         _refuse_beside_resume(context)
-        campaign, _, _ = load_campaign(resume)
+        campaign, begun, _ = load_campaign(resume)
+        refuse_other_versions(begun)
     else:
-        campaign = _planned(**asked)
+        campaign, begun = _planned(**asked), None
     refuse_impossible(campaign)
+    topology_of(campaign.options.topology, campaign.options.placement).refuse(campaign)
     if dry_run:
         _print_plan(campaign, form)
         return
@@ -163,7 +176,7 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
         # Made before anything is measured: a campaign that could not be written down is not begun.
         folder = new_folder(campaign.folder.parent, campaign.folder.name)
         campaign = dataclasses.replace(campaign, folder=folder)
-    _run(campaign, resumed=resume is not None)
+    _run(campaign, begun)
     finish(campaign.folder, form)
 
 
@@ -209,12 +222,14 @@ def _planned(
     if profiles is None:
         raise click.UsageError("name the profiles to run, such as p00..p05, or --resume a folder")
     cells, sweep = expand(select_profiles(profiles), [parse_setting(text) for text in settings])
+    name, placement = chosen(topology)
     options = Options(
         suite=suite,
         runs=runs,
         seed=seed,
         concurrency=concurrency,
-        topology=topology,
+        topology=name,
+        placement=placement,
         backend=backend,
         model_dir=None if model_dir is None else str(model_dir.resolve()),
         idempotency=not no_idempotency,
@@ -238,16 +253,22 @@ def _print_plan(campaign: Campaign, form: str) -> None:
             entry.note(f"{cell.name}: {beat}")
 
 
-def _run(campaign: Campaign, *, resumed: bool) -> None:
+def _run(campaign: Campaign, begun: Manifest | None) -> None:
+    """Runs a new campaign, or what is left of the one that `begun` describes."""
+    go_on = f"go on with: treni-route matrix --resume {campaign.folder}"
     pairs = sum(len(cell.pairs) for cell in campaign.cells)
     with CampaignProgress(pairs=pairs) as progress:
-        runner = Runner(campaign, progress)
+        runner = Runner(campaign, progress, None if begun is None else begun.model)
         try:
-            asyncio.run(runner.resume() if resumed else runner.run())
+            asyncio.run(unless_terminated(runner.run() if begun is None else runner.resume()))
         except BaseException as error:
             if _can_go_on(campaign, entry.cause(error)):
-                entry.note(f"go on with: treni-route matrix --resume {campaign.folder}")
+                entry.note(go_on)
+            if isinstance(error, Terminated):
+                sys.exit(TERMINATED)
             raise
+    for cell, detail in runner.broken.items():
+        entry.note(f"{cell} broke: {detail}; {go_on}")
 
 
 def _can_go_on(campaign: Campaign, error: BaseException) -> bool:

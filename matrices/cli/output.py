@@ -6,18 +6,20 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _PLAIN_WIDTH = 120
 """Characters in a line where stdout is no terminal."""
+
+_LEAST_LAST = 20
+"""Characters that the last column has on any terminal."""
 
 format_option = click.option(
     "--format",
@@ -50,21 +52,25 @@ def say_json(value: Any) -> None:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Container[int] = ()) -> str:
-    """Rows under headings; the last column takes more lines where the terminal is narrow.
+    """Rows under headings; the last column takes more lines where the terminal is narrow, and nothing is cut.
 
     The columns numbered in `right` are set to the right.
     """
+    lines = [tuple(row) for row in rows]
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     last = len(headings) - 1
     for number, heading in enumerate(headings):
         drawn.add_column(
             heading, justify="right" if number in right else "left", no_wrap=number != last, overflow="fold"
         )
-    for row in rows:
-        drawn.add_row(*row)
+    for line in lines:
+        drawn.add_row(*line)
+    widths = [max(map(cell_len, column)) for column in zip(headings, *lines, strict=True)]
+    least = sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], _LEAST_LAST)
     buffer = io.StringIO()
-    Console(file=buffer, width=max(width(), 40), color_system=None, legacy_windows=False, markup=False).print(
-        drawn
+    console = Console(
+        file=buffer, width=max(width(), least), color_system=None, legacy_windows=False, markup=False
     )
-    lines = [line.rstrip() for line in buffer.getvalue().split("\n")]
-    return "\n".join(lines).strip("\n") + "\n"
+    console.print(drawn)
+    printed = [line.rstrip() for line in buffer.getvalue().split("\n")]
+    return "\n".join(printed).strip("\n") + "\n"

@@ -1,4 +1,4 @@
-"""`treni-route serve`: one service by itself, in a process of its own."""
+"""`treni-route serve`: one role by itself or for a testbed, in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import sys
 
 import click
 
+from matrices.topologies.role_command import MODULES, role_command
 from treni import entry
 
-MODULES = {"runtime": "runtime_svc", "controller": "controller", "tools": "tools_svc"}
-"""The services by the name that they are served under, and the module of each."""
-
 _ABOUT = {
+    "agent": "Serve the internal arm: loop, engine and tools in one process.",
     "runtime": "Serve a model: inference over gRPC.",
     "controller": "Serve the external arm: the agent's loop over a model and tools that are served elsewhere.",
     "tools": "Serve the tools.",
@@ -21,24 +20,26 @@ _ABOUT = {
 
 @entry.group()
 def serve() -> None:
-    """Serve one service by itself until it is interrupted.
+    """Serve one role until it is interrupted.
 
-    Prints one line of JSON with the address when it is ready; `treni-route serve SERVICE -h` has its options.
+    Prints one line of JSON with the address when it is ready; `treni-route serve ROLE [--testbed] -h` has its options.
+    With --testbed it is a role that `treni-route matrix --topology hosts.toml` can use. --config FILE reads options
+    from a TOML file.
     """
 
 
-def _add(name: str, module: str) -> None:
+def _add(role: str) -> None:
     @serve.command(
-        name,
-        help=_ABOUT[name],
+        role,
+        help=_ABOUT[role],
         context_settings={"ignore_unknown_options": True, "help_option_names": []},
         add_help_option=False,
     )
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def one(arguments: tuple[str, ...]) -> None:
         # A process with few imports and a number of threads of its own.
-        os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+        os.execv(sys.executable, [sys.executable, *role_command(role, arguments)])
 
 
-for _name, _module in MODULES.items():
-    _add(_name, _module)
+for _role in MODULES:
+    _add(_role)

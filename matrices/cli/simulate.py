@@ -44,12 +44,12 @@ PLANTED_MS = "0,20"
 @click.option("--planted", default=PLANTED_MS, show_default=True, help="Differences of the arms, in ms.")
 @click.option(
     "--campaigns",
-    type=click.IntRange(1),
+    type=entry.WholeRange(1),
     default=1000,
     show_default=True,
     help="For each row; under 1,000 chance alone breaks limits.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the noise.")
+@click.option("--seed", type=entry.WholeRange(0), default=0, show_default=True, help="Draws the noise.")
 @click.option("--full", is_flag=True, help="Every row instead of the tables by family, level and runs.")
 @click.option(
     "--format",

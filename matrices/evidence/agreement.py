@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from matrices.evidence.events import Event
 from matrices.evidence.history import CellState, state_of
 from matrices.evidence.ledger import work_of
+from matrices.evidence.manifest import Manifest
 from matrices.evidence.runs import Run, pair_runs
 from treni.errors import TreniError, invalid_argument
 
@@ -52,6 +53,31 @@ class ArmAgreement:
     errors: tuple[int, int]
     retries: tuple[int, int]
     differences: tuple[Difference, ...]
+
+
+def refuse_other_plans(first: Manifest, second: Manifest) -> None:
+    """Raises INVALID_ARGUMENT (`plans_differ`) unless both campaigns were planned alike, wherever they were run.
+
+    Policies, timeouts, seeds and schedules decide what a run does; backend, host, version, margin and restarts do not.
+    """
+    for name in ("runs", "seed", "fault_seeds", "concurrency", "idempotency"):
+        _alike(name.replace("_", " "), getattr(first, name), getattr(second, name))
+    names = [[cell.name for cell in one.cells] for one in (first, second)]
+    _alike("the cells", *(", ".join(of) for of in names))
+    for mine, theirs in zip(first.cells, second.cells, strict=True):
+        for name in ("profile", "arms", "site"):
+            _alike(f"{mine.name}: the {name}", getattr(mine, name), getattr(theirs, name))
+        for name in sorted(set(mine.policy) | set(theirs.policy)):
+            _alike(f"{mine.name}: policy.{name}", mine.policy.get(name), theirs.policy.get(name))
+        for name in sorted(set(mine.schedule or {}) | set(theirs.schedule or {})):
+            values = [(one.schedule or {}).get(name) for one in (mine, theirs)]
+            _alike(f"{mine.name}: faults.{name}", *values)
+        _alike(f"{mine.name}: the schedule's digests", mine.schedule_hash, theirs.schedule_hash)
+
+
+def _alike(what: str, mine: object, theirs: object) -> None:
+    if mine != theirs:
+        raise plans_differ(f"the same {what}, here {mine}", str(theirs))
 
 
 def agreement(first: Iterable[Event], second: Iterable[Event]) -> tuple[ArmAgreement, ...]:
@@ -140,5 +166,5 @@ def plans_differ(expected: str, got: str) -> TreniError:
         "plans_differ",
         expected=f"both campaigns to have {expected}",
         got=got,
-        todo="compare campaigns of the same profiles, suite and runs, both complete",
+        todo="compare campaigns of the same profiles, suite, runs and seeds, both complete",
     )

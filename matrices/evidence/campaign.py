@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import os
-import platform
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pydantic
 
 from matrices.arms.arm import Comparison
-from matrices.arms.registry import DEFAULT, differs_from_ours
-from matrices.evidence import chain
+from matrices.arms.registry import DEFAULT, comparison_written
+from matrices.evidence import chain, provenance
 from matrices.evidence import events as ev
 from matrices.evidence.history import History, read_history
 from matrices.evidence.manifest import (
     VERSION,
     Manifest,
     ManifestCell,
-    ManifestModel,
     ManifestSuite,
     ManifestTask,
     dump_manifest,
@@ -35,6 +29,7 @@ from matrices.evidence.manifest import (
 from matrices.planning import plan
 from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
+from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
 from matrices.spec.profiles import Profile
@@ -52,8 +47,6 @@ CONTAMINATION = {"steal_fraction": 0.10, "other_cpu_fraction": 0.25}
 
 MARGIN = 0.05
 """The share of the baseline's mean latency within which arms count as equivalent, if a campaign does not say."""
-
-_PACKAGES = ("treni-route", "grpcio", "protobuf", "numpy", "toxiproxy-python", "tokenizers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +74,8 @@ class Options:
     """How many schedules each cell pools, with seeds that count up from the profile's."""
     sweep: tuple[SweptCell, ...] = ()
     """Which cells are variants of a profile, and what was set in them."""
+    placement: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the topology says of where the services are; empty for one that needs to say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +97,7 @@ class Campaign:
         """What the checker compares each cell with."""
         return tuple(
             replace(
-                plan.expectation_of(cell),
+                expectation_of(cell),
                 in_flight=self.options.concurrency,
                 must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
                 remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
@@ -151,8 +146,13 @@ def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple
     return (aa, *cells)
 
 
-def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str) -> ev.Opened:
-    """Writes manifest and suite into the campaign's folder, the manifest last and whole; the history's first line."""
+def write_campaign(
+    campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str, hosts: Mapping[str, Any]
+) -> ev.Opened:
+    """Writes manifest and suite into the campaign's folder, the manifest last and whole; the history's first line.
+
+    `hosts` says of each role that runs elsewhere on what machine, and with which versions.
+    """
     options = campaign.options
     suite = "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks).encode()
     (campaign.folder / SUITE).write_bytes(suite)
@@ -160,21 +160,10 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
     manifest = Manifest(
         version=VERSION,
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=_commit(),
-        versions={
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-            "python": platform.python_version(),
-            "toxiproxy": toxiproxy,
-        },
-        host=_host(),
-        model=ManifestModel(
-            name=info.model,
-            backend=info.backend,
-            device=info.device,
-            dtype=info.dtype,
-            parameters=info.parameters,
-            checkpoint_sha256=info.checkpoint_sha256,
-        ),
+        commit=provenance.commit(),
+        versions={**provenance.versions(), "toxiproxy": toxiproxy},
+        host=provenance.host(),
+        model=provenance.model_of(info),
         topology=options.topology,
         suite=ManifestSuite(
             name=campaign.suite.name,
@@ -203,6 +192,8 @@ def write_campaign(campaign: Campaign, info: inference_pb2.InfoResponse, *, toxi
             "model_dir": options.model_dir,
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
+            **({"placement": options.placement} if options.placement else {}),
+            **({"hosts": dict(hosts)} if hosts else {}),
         },
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
@@ -245,30 +236,16 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         margin=manifest.margin,
         restarts=manifest.restarts,
         toxiproxy=manifest.details["toxiproxy"],
-        comparison=_comparison(manifest),
+        comparison=comparison_written(*manifest.arms),
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
+        placement=manifest.details.get("placement", {}),
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)
     campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
     _same_cells(manifest, campaign)
     return campaign, manifest, history
-
-
-def _comparison(manifest: Manifest) -> Comparison:
-    """The comparison in the manifest. An arm that is known here too is what is known of it here."""
-    baseline, compared = manifest.arms
-    for arm in manifest.arms:
-        if differs_from_ours(arm):
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "arm_changed",
-                expected=f"the arm {arm.name} as in this version",
-                got=str(arm),
-                todo="use the versions of treni-route, and of the package that brings the arm, that the manifest names",
-            )
-    return Comparison(baseline=baseline, compared=compared)
 
 
 def _missing(folder: Path, what: str) -> TreniError:
@@ -375,33 +352,3 @@ def _profile(cell: ManifestCell) -> Profile:
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:
     return {arm: cell.digest(arm) for arm in cell.arms}
-
-
-def _commit() -> str:
-    """The commit that the code was run from, "" outside a checkout; "+dirty" when the tree had changes."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+dirty" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "--no-optional-locks", "-C", str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
-def _host() -> dict[str, Any]:
-    return {
-        "system": platform.platform(),
-        "machine": platform.machine(),
-        "processors": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "python": sys.version.split()[0],
-    }

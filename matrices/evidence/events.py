@@ -6,7 +6,7 @@ cell is one profile with fresh processes. A block is one run through the suite, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -41,7 +41,9 @@ class CellStarted:
 
     `epoch` counts the starts of the harness on the campaign from 0, `segment` the groups of blocks that have
     processes of their own. `start_counter` is the number that the next attempt will have by the schedules' counts: by
-    arm, or by arm and hop ("external/model") where several of its hops are faulted; `pids` are the process ids by role.
+    arm, or by arm and hop ("external/model") where several of its hops are faulted; `pids` are the process ids by role,
+    as each role's host counts them. `epochs` has what each role drew when its process started (none in histories before
+    there were epochs).
     """
 
     __pydantic_config__ = strict.STRICT
@@ -53,6 +55,7 @@ class CellStarted:
     segment: int
     start_counter: dict[str, int]
     pids: dict[str, int]
+    epochs: dict[str, str] = field(default_factory=dict)
     type: Literal["cell"] = "cell"
 
 
@@ -174,6 +177,17 @@ class Abandon:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Discard:
+    """A cell that broke is to be run again from its start: nothing of it that was written before counts."""
+
+    __pydantic_config__ = strict.STRICT
+
+    cell: str
+    why: str
+    type: Literal["discard"] = "discard"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
     """One fault that the chaos layer put on an attempt, from its delivery log."""
 
@@ -266,7 +280,10 @@ class Restarted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellEnded:
-    """The cell is over: every pair ran ("complete"), or a process of it died ("broken", and `detail` says which)."""
+    """The cell is over: every pair ran ("complete"), or a service was lost ("broken", and `detail` says which and how).
+
+    A broken cell ends wherever it is, and is run again when the campaign is resumed.
+    """
 
     __pydantic_config__ = strict.STRICT
 
@@ -297,6 +314,7 @@ Event = Annotated[
     | Outcome
     | PairCompleted
     | Abandon
+    | Discard
     | Deliveries
     | Effects
     | Outage

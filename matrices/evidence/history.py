@@ -169,6 +169,7 @@ CellEvent: TypeAlias = (
     | ev.Outcome
     | ev.PairCompleted
     | ev.Abandon
+    | ev.Discard
     | ev.Deliveries
     | ev.Effects
     | ev.Outage
@@ -195,7 +196,7 @@ class CellState:
     again. `repeated` are pairs that began or completed again without having been abandoned, `stray` are events
     that belong to no pair in progress: both are the checker's to report. `abandoned` are the pairs that an
     interruption cut short, once for each time. `blocks` has the marks of each block in the order written. `ended` is
-    the last `CellEnded` after the last start, if any.
+    the last `CellEnded` after the last start, if any. After a discard everything begins anew but `discards` itself.
     """
 
     cell: str
@@ -212,6 +213,7 @@ class CellState:
     outages: list[ev.Outage] = field(default_factory=list)
     restarts: list[ev.Restarted] = field(default_factory=list)
     ended: ev.CellEnded | None = None
+    discards: list[ev.Discard] = field(default_factory=list)
 
     def fold(self, event: CellEvent) -> None:
         """Takes the next event of the cell into account."""
@@ -238,6 +240,17 @@ def state_of(events: Iterable[ev.Event]) -> dict[str, CellState]:
     return cells
 
 
+def standing(events: Iterable[ev.Event]) -> tuple[ev.Event, ...]:
+    """The events that count, in order: those of a cell before its last discard left out."""
+    kept: list[ev.Event] = []
+    for event in events:
+        if isinstance(event, ev.Discard):
+            kept = [one for one in kept if getattr(one, "cell", None) != event.cell]
+        else:
+            kept.append(event)
+    return tuple(kept)
+
+
 def _fold(cell: CellState, event: CellEvent) -> None:
     match event:
         case ev.CellStarted():
@@ -259,6 +272,10 @@ def _fold(cell: CellState, event: CellEvent) -> None:
             cell.abandoned.append(event.pair)
             if cell.begun.pop(event.pair, None) is None:
                 cell.stray.append(f"abandon of pair {event.pair}, which was not in progress")
+        case ev.Discard():
+            fresh = CellState(cell=cell.cell, discards=[*cell.discards, event])
+            for name in CellState.__dataclass_fields__:
+                setattr(cell, name, getattr(fresh, name))
         case ev.Deliveries():
             cell.deliveries[event.arm] = event.faults
         case ev.Effects():

@@ -112,10 +112,10 @@ class Manifest:
     fault_seeds: int
     contamination: dict[str, float]
     side_effect_tools: tuple[str, ...]
-    arms: tuple[Arm, Arm]
     cells: tuple[ManifestCell, ...]
     details: dict[str, Any]
     sweep: tuple[SweptCell, ...] = ()
+    arms: tuple[Arm, Arm] = (DEFAULT.baseline, DEFAULT.compared)
 
 
 _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)
@@ -123,18 +123,7 @@ _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)
 
 def parse_manifest(data: bytes, *, name: str = "manifest.json") -> Manifest:
     """The manifest in `data`. Raises `TreniError` (`manifest_malformed`) that names `name` and the key."""
-    return strict.parse(_ADAPTER, _as_today(data), kind="manifest_malformed", where=name)
-
-
-def _as_today(data: bytes) -> bytes:
-    """The manifest with what an older format left out; as it is where there is nothing to add."""
-    try:
-        written = json.loads(data)
-    except ValueError:
-        return data
-    if not isinstance(written, dict) or written.get("version") != 2 or "arms" in written:
-        return data
-    return _dumped({**written, "arms": [dataclasses.asdict(arm) for arm in DEFAULT]})
+    return strict.parse(_ADAPTER, data, kind="manifest_malformed", where=name)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -144,9 +133,5 @@ def read_manifest(path: Path) -> Manifest:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest as indented JSON, ready to be written."""
-    return _dumped(dataclasses.asdict(manifest))
-
-
-def _dumped(data: dict[str, Any]) -> bytes:
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=2, default=sorted)
+    text = json.dumps(dataclasses.asdict(manifest), ensure_ascii=False, allow_nan=False, indent=2)
     return text.encode() + b"\n"

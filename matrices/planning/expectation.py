@@ -111,7 +111,7 @@ class ExpectedError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpectedRun:
-    """What one arm does with one pair.
+    """The run of one arm with one pair, as planned.
 
     `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads; `turns` counts
     completed model calls; `effects` is a multiset; `error` is None for a run that ends with the task's answer.

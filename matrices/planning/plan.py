@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +13,11 @@ from controller.policy import Policy
 from matrices.arms.arm import Arm, Comparison
 from matrices.arms.parts import Part, parts
 from matrices.arms.registry import DEFAULT
-from matrices.planning.expectation import Counter, Expectation, ExpectedPair, ExpectedRun
+from matrices.planning.expectation import Counter
 from matrices.planning.order import Place, baseline_first
 from matrices.planning.steps import AGENT, MODEL, TOOL, steps
-from matrices.planning.trace import Terms, expected_run
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, Task
-from tools_svc.registry import TOOLS
 from treni.errors import invalid_argument
 
 AA_CELL = "aa"
@@ -296,17 +293,6 @@ def _calls(task: Task) -> Iterator[PlannedCall]:
         yield PlannedCall(hop=step.hop, index=step.index, has_effect=has_effect)
 
 
-def _unrecorded_tools(cell: PlannedCell) -> tuple[str, ...]:
-    """The tools called in the cell that have side effects and leave no row in the ledger."""
-    called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.expect.calls)
-    return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and _changes(name))
-
-
-@functools.cache
-def _changes(tool: str) -> bool:
-    return tool in TOOLS and TOOLS[tool].spec.has_side_effects
-
-
 def _strata(cell: PlannedCell) -> list[str]:
     """Of each pair, the faults planned on the compared arm, and before them the baseline's where those are others.
 
@@ -321,50 +307,6 @@ def _strata(cell: PlannedCell) -> list[str]:
         )
         strata.append(second if first in ("-", second) else f"{first}|{second}")
     return strata
-
-
-def expectation_of(cell: PlannedCell) -> Expectation:
-    """What the checker compares the cell's history with."""
-    predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    policy, unrecorded_tools = policy_of(cell.profile, seed=cell.seed), _unrecorded_tools(cell)
-
-    def run(arm: str, planned: PlannedPair) -> ExpectedRun:
-        prediction = predictions[arm]
-        return expected_run(
-            planned.task,
-            Terms(
-                arm=cell.comparison.arm(arm),
-                policy=policy,
-                idempotency=cell.idempotency,
-                side_effect_tools=SIDE_EFFECT_TOOLS,
-                unrecorded_tools=unrecorded_tools,
-            ),
-            request_index=planned.pair,
-            request=None if prediction is None else prediction.requests[planned.pair],
-        )
-
-    return Expectation(
-        cell=cell.name,
-        comparison=cell.comparison,
-        roles=frozenset(cell.parts),
-        pairs=tuple(
-            ExpectedPair(
-                pair=planned.pair,
-                block=planned.block,
-                task=planned.task,
-                stratum=planned.stratum,
-                segment=planned.segment,
-                order=planned.order,
-                runs={arm: run(arm, planned) for arm in cell.arms},
-            )
-            for planned in cell.pairs
-        ),
-        policy=policy,
-        idempotency=cell.idempotency,
-        counters=cell.counters,
-        breaks_hosts=cell.breaks_hosts,
-        standstill_s=max((kind.standstill_s for kind in cell.kinds), default=0.0),
-    )
 
 
 def schedules_of(profile: Profile, *, prefix: str, cycle: int | None = None) -> tuple[Schedule, ...]:

@@ -114,8 +114,8 @@ class CellFigures:
 
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
-    to report). `abandoned` counts the pairs that were begun, cut off by an interruption and run again. `harm` has a
-    row for each arm where faults break hosts. `counters` are the counts of attempts by which
+    to report). `abandoned` counts pairs that an interruption cut off, `discarded` how the cell broke each time that
+    it ran again. `harm` has a row for each arm where faults break hosts, `counters` are the counts of attempts by which
     schedules act. `remark` is what a reader of the error rates must know of the schedule.
     """
 
@@ -129,6 +129,7 @@ class CellFigures:
     contaminated: dict[int, str]
     pairs_contaminated: int
     abandoned: int
+    discarded: tuple[str, ...]
     comparison: PairedLatency
     without_contaminated: PairedLatency
     successes: PairedLatency
@@ -253,6 +254,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 contaminated=one.contaminated,
                 pairs_contaminated=len(samples[name].valid) - len(samples[name].clean),
                 abandoned=len(one.abandoned),
+                discarded=one.discarded,
                 comparison=every[name],
                 without_contaminated=clean[name],
                 successes=answered(samples[name].valid, manifest.margin),

@@ -125,8 +125,6 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    if isinstance(value, frozenset):
-        return sorted(value)
     if isinstance(value, float) and math.isinf(value):
         return UNBOUNDED
     return str(value) if isinstance(value, StrEnum) else value

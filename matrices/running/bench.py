@@ -18,9 +18,10 @@ from matrices.running.client import AgentClient
 from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
+from matrices.topologies.cell_services import CellServices
 from matrices.topologies.echo import METHOD
-from matrices.topologies.local import LocalTopology
 from matrices.topologies.processes import start_child
+from matrices.topologies.registry import topology
 from tools_svc.registry import tool_specs
 from treni.channels import open_channel
 from treni.errors import Code, TreniError
@@ -79,27 +80,27 @@ async def run(model_dir: str, requests: int) -> Costs:
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))
         refuse_impossible(campaign)
         cell = campaign.cells[-1]
-        async with LocalTopology.start(cell, campaign, {}) as topology:
+        async with CellServices.open(topology(options.topology, {}), cell, campaign, counters={}) as services:
             echo = await start_child(
                 "echo",
                 ["-m", "matrices.topologies.echo", str(os.getpid())],
                 log_path=Path(scratch) / "echo.log",
             )
             try:
-                samples = await _measure(cell, topology, echo.address, requests)
+                samples = await _measure(cell, services, echo.address, requests)
             finally:
                 await echo.stop()
     return _costs(samples, cell.comparison)
 
 
-async def _measure(cell: PlannedCell, topology: LocalTopology, echo_address: str, requests: int) -> _Samples:
+async def _measure(cell: PlannedCell, services: CellServices, echo_address: str, requests: int) -> _Samples:
     samples = _Samples()
     baseline, compared = cell.comparison
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
-    clients = {arm: AgentClient(topology.address(arm)) for arm in cell.arms}
+    clients = {arm: AgentClient(services.address(arm)) for arm in cell.arms}
     async with (
         open_channel(echo_address) as echo_channel,
-        open_channel(topology.addresses[baseline.model]) as runtime_channel,
+        open_channel(services.addresses[baseline.model]) as runtime_channel,
     ):
         echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = echo_channel.unary_unary(METHOD)
         generate = inference_pb2_grpc.InferenceServiceStub(runtime_channel).Generate

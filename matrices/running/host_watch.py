@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from matrices.arms.arm import Comparison
 from matrices.evidence import events as ev
 from matrices.running.bystander import Bystander, Gap
-from matrices.topologies.local import LocalTopology
+from matrices.topologies.cell_services import CellServices
 from matrices.topologies.supervisor import RESTART_LIMIT_S, Return
 
 HOLD_LIMIT_S = 2 * RESTART_LIMIT_S
@@ -80,12 +80,12 @@ class HostWatch:
 
     def __init__(
         self,
-        topology: LocalTopology,
+        services: CellServices,
         bystander: Bystander,
         log: HostLog,
         warm_up: Callable[[], Awaitable[bool]],
     ) -> None:
-        self._topology = topology
+        self._services = services
         self._bystander = bystander
         self._log = log
         self._warm_up = warm_up
@@ -96,7 +96,7 @@ class HostWatch:
     @asynccontextmanager
     async def over(
         cls,
-        topology: LocalTopology,
+        services: CellServices,
         *,
         cell: str,
         comparison: Comparison,
@@ -109,12 +109,12 @@ class HostWatch:
         """
         log = HostLog(cell, comparison, append)
         async with (
-            Bystander.watch(topology.addresses, log.outage) as bystander,
+            Bystander.watch(services.addresses, log.outage) as bystander,
             asyncio.TaskGroup() as group,
         ):
-            tasks = [group.create_task(ward.tend(log.restart)) for ward in topology.wards.values()]
+            tasks = [group.create_task(ward.tend(log.restart)) for ward in services.wards.values()]
             try:
-                yield cls(topology, bystander, log, warm_up)
+                yield cls(services, bystander, log, warm_up)
             finally:
                 for task in tasks:
                     task.cancel()
@@ -138,8 +138,8 @@ class HostWatch:
             await self._all_answer()
 
     async def _all_answer(self) -> None:
-        silent = await self._bystander.all_answer(limit_s=HOLD_LIMIT_S, gone=self._topology.is_gone)
+        silent = await self._bystander.all_answer(limit_s=HOLD_LIMIT_S, gone=self._services.is_gone)
         if silent is not None:
-            self._topology.give_up(silent, f"did not answer for {HOLD_LIMIT_S:.0f} s")
-        for ward in self._topology.wards.values():
+            self._services.give_up(silent, f"did not answer for {HOLD_LIMIT_S:.0f} s")
+        for ward in self._services.wards.values():
             await ward.settled()

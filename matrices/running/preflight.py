@@ -9,6 +9,7 @@ from matrices.spec.suites import Suite
 from runtime_svc.backends import BACKENDS
 from tools_svc.registry import tool_specs
 from tools_svc.suggest import did_you_mean
+from treni.channels import check_address
 from treni.errors import TreniError, invalid_argument
 
 
@@ -16,6 +17,8 @@ def refuse_impossible(campaign: Campaign) -> None:
     """Raises INVALID_ARGUMENT for a campaign that could not answer a request; touches nothing."""
     refuse_unknown_tools(campaign.suite)
     options = campaign.options
+    if options.toxiproxy is not None:
+        check_address("--toxiproxy", options.toxiproxy)
     if options.topology == "local":
         _refuse_absent_model(options.model_dir)
         _refuse_absent_backend(options.backend)

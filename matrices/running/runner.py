@@ -7,21 +7,22 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Literal, Protocol
 
-from chaos.schedule import WARMUP_REQUEST, Schedule
+from chaos.schedule import WARMUP_REQUEST
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign, write_campaign
 from matrices.evidence.history import CellState, HistoryWriter, read_history, state_of
+from matrices.evidence.manifest import ManifestModel
+from matrices.evidence.provenance import model_of, refuse_other_model
 from matrices.planning.plan import PlannedCell, PlannedPair
 from matrices.running.client import AgentClient, Invocation
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
-from matrices.topologies.local import LocalTopology
-from treni import metadata
+from matrices.running.segment import CellBroken, Segment, cause_of
+from matrices.topologies.cell_services import CellServices, Evidence
+from matrices.topologies.registry import topology
 from treni.errors import Code, TreniError
 from treni.storage import DISK_FULL
 from treni.v1 import agent_pb2, common_pb2
@@ -37,52 +38,20 @@ class Progress(Protocol):
         """A pair of the cell is complete."""
 
 
-@dataclass(kw_only=True)
-class _Segment:
-    """A segment of a cell in progress: the cell's plan, the processes, a client for each arm."""
-
-    plan: PlannedCell
-    number: int
-    topology: LocalTopology
-    clients: dict[str, AgentClient]
-    epoch: int
-    watch: HostWatch | None = None
-
-    def marks(self, arm: str, pair: int, run_id: str) -> dict[str, str]:
-        """The metadata of the client's call, which has the fault that the schedule puts on it; {} without one."""
-        schedule = self._of_clients.get(arm)
-        fault = None
-        if schedule is not None:
-            fault = schedule.fault_at(n=0, request_index=pair, call_index=0, attempt=0)
-        if fault is None:
-            return {}
-        return {**fault.to_metadata(), metadata.RUN_ID: run_id, metadata.ATTEMPT: "0"}
-
-    @cached_property
-    def _of_clients(self) -> dict[str, Schedule]:
-        """The schedule of the client's calls by arm, for those that have one."""
-        return {
-            arm: schedule
-            for arm in self.plan.arms
-            for schedule in self.plan.schedules_on(arm)
-            if schedule.hop == "agent"
-        }
-
-    async def hold(self) -> None:
-        """Until whatever a fault broke is back, where faults break processes."""
-        if self.watch is not None:
-            await self.watch.hold()
-
-
 class Runner:
     """Runs what of a campaign is not done yet.
 
-    `epoch` counts the harness's starts on this campaign, so that no two executions share a run id.
+    `epoch` counts the harness's starts on this campaign, so that no two executions share a run id. `broken` says of
+    each cell that lost a service how: the campaign is not over until a resumption has run them again. `model` is what
+    the services must serve, None for a new campaign, which goes on with what its first cell finds.
     """
 
-    def __init__(self, campaign: Campaign, progress: Progress) -> None:
+    def __init__(self, campaign: Campaign, progress: Progress, model: ManifestModel | None = None) -> None:
+        self.broken: dict[str, str] = {}
         self._campaign = campaign
         self._progress = progress
+        self._model = model
+        self._topology = topology(campaign.options.topology, campaign.options.placement)
         self._expected = {expectation.cell: expectation for expectation in campaign.expectations}
         self._states: dict[str, CellState] = {}
         self._writer: HistoryWriter | None = None
@@ -99,6 +68,8 @@ class Runner:
         self._writer, events = HistoryWriter.resume(self._campaign.history_path, wall_time=_wall_time())
         self._states = state_of(events)
         for state in self._states.values():
+            if state.ended is not None and state.ended.status == "broken":
+                self._append(ev.Discard(cell=state.cell, why=state.ended.detail))
             for pair, begun in list(state.begun.items()):
                 run_ids = tuple(invoke.run_id for invoke in begun.invokes.values())
                 self._append(ev.Abandon(cell=state.cell, pair=pair, run_ids=run_ids))
@@ -111,7 +82,8 @@ class Runner:
                 self._progress.cell(plan.name, len(plan.pairs), len(state.completed))
                 if state.ended is None:
                     await self._run_cell(plan, state, epoch)
-            self._append(ev.Sealed())
+            if not self.broken:
+                self._append(ev.Sealed())
         finally:
             if self._writer is not None:
                 self._writer.close()
@@ -127,15 +99,17 @@ class Runner:
         todo = [planned for planned in plan.pairs if planned.pair not in state.completed]
         # Also with nothing left to do: an interruption before the cell's end has yet to be followed by one.
         segments = sorted({planned.segment for planned in todo}) or [plan.pairs[-1].segment]
-        deaths: list[str] = []
-        for number in segments:
-            topology = await self._run_segment(plan, state, number, epoch)
-            deaths += topology.deaths
-        self._end_cell(plan, topology, deaths)
+        try:
+            for number in segments:
+                evidence = await self._run_segment(plan, state, number, epoch)
+        except CellBroken as broken:
+            self.broken[plan.name] = str(broken)
+            self._append(ev.CellEnded(cell=plan.name, status="broken", detail=str(broken)))
+        else:
+            self._end_cell(plan, evidence)
 
-    async def _run_segment(
-        self, plan: PlannedCell, state: CellState, number: int, epoch: int
-    ) -> LocalTopology:
+    async def _run_segment(self, plan: PlannedCell, state: CellState, number: int, epoch: int) -> Evidence:
+        """Runs the segment; what the services hold when it is over. Raises `CellBroken`."""
         counters = self._expected[plan.name].counts(state.completed)
         if plan.profile.faults.by == "attempt":
             # What was made counts, should it not be what was planned. By request nothing depends on it, and a run
@@ -145,14 +119,29 @@ class Runner:
                 for counter in plan.counters
             }
         async with (
-            LocalTopology.start(plan, self._campaign, counters) as topology,
-            topology.lanes(plan) as lanes,
+            CellServices.open(
+                self._topology,
+                plan,
+                self._campaign,
+                counters=counters,
+                take=len(state.discards),
+                continues=bool(state.completed),
+            ) as services,
+            services.lanes() as lanes,
         ):
+            if self._model is not None:
+                refuse_other_model(self._model, services.info)
             if self._writer is None:
-                opened = write_campaign(self._campaign, topology.info, toxiproxy=topology.toxiproxy_version)
+                opened = write_campaign(
+                    self._campaign,
+                    services.info,
+                    toxiproxy=services.toxiproxy_version,
+                    hosts=services.hosts,
+                )
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
-            clients = {arm: AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms}
-            segment = _Segment(plan=plan, number=number, topology=topology, clients=clients, epoch=epoch)
+            self._model = self._model or model_of(services.info)
+            clients = {arm: AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms}
+            segment = Segment(plan=plan, number=number, services=services, clients=clients, epoch=epoch)
             self._append(
                 ev.CellStarted(
                     cell=plan.name,
@@ -161,20 +150,24 @@ class Runner:
                     epoch=epoch,
                     segment=number,
                     start_counter=counters,
-                    pids=topology.pids,
+                    pids=services.pids,
+                    epochs=services.epochs,
                 )
             )
             try:
                 await self._warm_up(segment)
                 async with self._watched(segment):
                     await self._run_blocks(segment, state)
+                await segment.look()
+                return await segment.evidence()
+            except BaseExceptionGroup as failed:
+                raise cause_of(failed) from failed
             finally:
                 for client in clients.values():
                     await client.close()
-        return topology
 
     @asynccontextmanager
-    async def _watched(self, segment: _Segment) -> AsyncIterator[None]:
+    async def _watched(self, segment: Segment) -> AsyncIterator[None]:
         """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
         if not segment.plan.breaks_hosts:
             yield
@@ -184,7 +177,7 @@ class Runner:
             return await self._warm_up(segment)
 
         async with HostWatch.over(
-            segment.topology,
+            segment.services,
             cell=segment.plan.name,
             comparison=segment.plan.comparison,
             append=self._append,
@@ -192,7 +185,7 @@ class Runner:
         ) as segment.watch:
             yield
 
-    async def _warm_up(self, segment: _Segment) -> bool:
+    async def _warm_up(self, segment: Segment) -> bool:
         """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted.
 
         Whether all were answered.
@@ -217,8 +210,8 @@ class Runner:
                 answered &= done.error is None
         return answered
 
-    async def _run_blocks(self, segment: _Segment, state: CellState) -> None:
-        probe = ConditionsProbe(lambda: segment.topology.pids.values())
+    async def _run_blocks(self, segment: Segment, state: CellState) -> None:
+        probe = ConditionsProbe(segment.services.own_pids)
         concurrency = self._campaign.options.concurrency
         slots = asyncio.Semaphore(concurrency)
         todo = [
@@ -228,20 +221,24 @@ class Runner:
         ]
         for batch in _batches(todo, concurrency):
             blocks = dict.fromkeys(planned.block for planned in batch)
-            self._mark(segment, blocks, "start", probe)
+            await self._mark(segment, blocks, "start", probe)
             async with asyncio.TaskGroup() as group:
                 for planned in batch:
                     await slots.acquire()
                     task = group.create_task(self._run_pair(segment, planned))
                     task.add_done_callback(lambda _: slots.release())
-            self._mark(segment, blocks, "end", probe)
+            await self._mark(segment, blocks, "end", probe)
 
-    def _mark(
-        self, segment: _Segment, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
+    async def _mark(
+        self, segment: Segment, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
     ) -> None:
-        conditions, mono_s = probe.read(), time.monotonic()
+        readings = await segment.services.readings()
+        segment.check()
+        conditions, mono_s = probe.conditions(readings), time.monotonic()
         if segment.plan.breaks_hosts:
-            conditions["rss_mb"] = segment.topology.rss_mb
+            conditions["rss_mb"] = {
+                role: round(one.status.rss_bytes / 2**20, 1) for role, one in readings.items()
+            }
         for block in blocks:
             self._append(
                 ev.Block(
@@ -249,7 +246,7 @@ class Runner:
                 )
             )
 
-    async def _run_pair(self, segment: _Segment, planned: PlannedPair) -> None:
+    async def _run_pair(self, segment: Segment, planned: PlannedPair) -> None:
         name = segment.plan.name
         self._append(self._started(segment.plan, planned))
         for arm in planned.order:
@@ -278,11 +275,10 @@ class Runner:
                     mono_s=time.monotonic(),
                 )
             )
-            done = await segment.clients[arm].run(
-                request, timeout_s=segment.plan.profile.policy.run_timeout, marks=marks
-            )
+            done = await segment.invoke(arm, request, marks)
             _refuse_unrecorded(done)
             self._append(_outcome(segment, planned, arm, run_id, done))
+            segment.check()
         # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
         await segment.hold()
         self._append(ev.PairCompleted(cell=name, pair=planned.pair))
@@ -303,20 +299,19 @@ class Runner:
             side_effects=planned.task.side_effects,
         )
 
-    def _end_cell(self, plan: PlannedCell, topology: LocalTopology, deaths: Sequence[str]) -> None:
-        """After the processes have ended, so that nothing more can be delivered or take effect."""
+    def _end_cell(self, plan: PlannedCell, evidence: Evidence) -> None:
+        """After the services have ended, so that nothing more can be delivered or take effect."""
         for arm in plan.arms:
-            self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=topology.deliveries(arm)))
-            self._append(ev.Effects(cell=plan.name, arm=arm, rows=topology.effects(arm)))
-        status: Literal["broken", "complete"] = "broken" if deaths else "complete"
-        self._append(ev.CellEnded(cell=plan.name, status=status, detail="; ".join(deaths)))
+            self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=evidence.deliveries[arm]))
+            self._append(ev.Effects(cell=plan.name, arm=arm, rows=evidence.effects[arm]))
+        self._append(ev.CellEnded(cell=plan.name, status="complete", detail=""))
 
 
-def _outcome(segment: _Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:
+def _outcome(segment: Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:
     error = None
     if done.error is not None:
         # A service that died is the cause behind whatever its peers made of it.
-        message = "; ".join([str(done.error), *segment.topology.note_deaths()])
+        message = "; ".join([str(done.error), *segment.services.note_deaths()])
         error = ev.RunError(
             code=done.error.code.name,
             kind=done.error.kind,

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.faults import Struck
-from matrices.planning.plan import PlannedCell, expectation_of, plan_aa, plan_cell
+from matrices.planning.expected import expectation_of
+from matrices.planning.plan import PlannedCell, plan_aa, plan_cell
 from matrices.simulation.noise import FAMILIES, Layout
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import load_suite

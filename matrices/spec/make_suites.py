@@ -349,7 +349,7 @@ SUITES = {"core": core, "tool_only": tool_only, "chains": chained}
 @click.option(
     "--checkpoint", type=click.Path(path_type=Path), default=CHECKPOINT, help="The model that plays."
 )
-@click.option("--seed", type=int, default=SEED, show_default=True, help="Draws the tasks.")
+@click.option("--seed", type=entry.WholeRange(), default=SEED, show_default=True, help="Draws the tasks.")
 def main(out: Path, checkpoint: Path, seed: int) -> None:
     """Write the bundled suites, each task one that the model gets right."""
     engine = Engine.load(checkpoint, backend="numpy")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from matrices.graders import GRADERS
+from matrices.graders import GRADERS, OURS
 from matrices.graders.grader import Grader
 from treni.errors import TreniError
 
@@ -40,6 +40,27 @@ def grader_of(given: object) -> Grader:
             for one in error.errors(include_url=False)
         )
         raise ValueError(f"the grader {name}: {'; '.join(problems)}") from None
+
+
+def grader_schema() -> dict[str, Any]:
+    """The JSON Schema of what `grader_of` reads: a name, or an object with the options of ours or of another's."""
+    ours = [_options(entry.name, entry.grader) for entry in OURS]
+    names = [entry.name for entry in OURS]
+    others = {"type": "object", "required": ["name"], "properties": {"name": {"not": {"enum": names}}}}
+    return {
+        "description": "How an answer is held against `expect.answer`.",
+        "anyOf": [{"type": "string", "examples": names}, *ours, others],
+    }
+
+
+def _options(name: str, grader: type[Grader]) -> dict[str, Any]:
+    schema = grader.model_json_schema(by_alias=True)
+    return {
+        "type": "object",
+        "required": ["name", *schema.get("required", [])],
+        "properties": {"name": {"const": name}, **schema["properties"]},
+        "additionalProperties": False,
+    }
 
 
 def written(grader: Grader) -> dict[str, Any]:

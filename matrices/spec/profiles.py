@@ -24,7 +24,7 @@ from treni.text_files import read_text
 
 
 class PolicySpec(Strict):
-    """What the controller may spend on a request."""
+    """Limits and retries that the controller has for a request."""
 
     run_timeout: Duration = Field(default=30.0, description="Deadline of the whole request.")
     model_timeout: Duration = Field(default=20.0, description="Limit of one attempt at the model.")

@@ -18,7 +18,7 @@ from controller.scenarios import DEFAULT as DEFAULT_SCENARIO
 from controller.scenarios import SCENARIOS
 from matrices.graders.exact import Exact
 from matrices.graders.grader import Grader
-from matrices.spec.options import grader_of, unknown, written
+from matrices.spec.options import grader_of, grader_schema, unknown, written
 from treni.errors import Code, TreniError, invalid_argument
 from treni.storage import reading
 from treni.text_files import json_lines
@@ -64,7 +64,11 @@ class Task(_Strict):
     tools: tuple[str, ...] = Field(strict=False)
     expect: Expected
     side_effects: int = Field(ge=0)
-    grader: Annotated[pydantic.SkipValidation[Grader], BeforeValidator(grader_of)] = DEFAULT_GRADER
+    grader: Annotated[
+        pydantic.SkipValidation[Grader],
+        BeforeValidator(grader_of),
+        pydantic.WithJsonSchema(grader_schema(), mode="validation"),
+    ] = Field(default=DEFAULT_GRADER, json_schema_extra={"default": "exact"})
 
     scenario: str = DEFAULT_SCENARIO
 

@@ -1,207 +1,148 @@
-"""`python -m matrices.topologies.serve ROLE CONFIG`: a process of a cell. Chaos meets the services here, nowhere else.
-
-Each role imports what it needs when it is asked for, so that the controller does not wait for NumPy.
-"""
+"""`python -m matrices.topologies.serve ROLE`: one role of a testbed, which any topology begins and ends cells at."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import grpc
 
-from chaos.deliveries import DeliveryLog
-from chaos.faults import Hop
-from chaos.schedule import AttemptScheduler, Schedule
-from controller.ports import Annotate, AttemptKey, ToolPort
-from matrices.planning.plan import policy_of, schedules_of
-from matrices.spec.profiles import Profile
-from matrices.topologies.processes import die_with_parent
-from tools_svc.protocol import ToolsConfig
-from treni import serving
-from treni.channels import open_channel
-from treni.errors import TreniError
+from matrices.topologies import roles
+from matrices.topologies.evidence_service import SERVICE, EvidenceServicer, make_state
+from matrices.topologies.processes import Child, die_with_parent, start_child
+from treni import entry, serving
+from treni.v1 import evidence_pb2_grpc
 
-Config = dict[str, Any]
+MODULE = "matrices.topologies.serve"
 
 
-def _profile(config: Config) -> Profile:
-    return Profile.model_validate(config["profile"])
+@entry.command()
+@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools"]), metavar="")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=entry.WholeRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="The port of the EvidenceService; 0 picks a free one.",
+)
+@click.option(
+    "--service-port",
+    type=entry.WholeRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="The port of the role's own service, the same in every cell; 0 picks a free one for each.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The folder for delivery logs and ledgers. A service that is started again needs the one that it had.",
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="agent, runtime: a Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+@click.option(
+    "--backend", default="numpy", show_default=True, help="agent, runtime: numpy, or cupy for an NVIDIA GPU."
+)
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="agent, runtime: a sentence encoder for embeddings and the semantic route; default: none.",
+)
+@click.option("--slots", type=entry.WholeRange(1), help="agent, runtime: KV slots; default: by memory.")
+@click.option(
+    "--slot-tokens",
+    type=entry.WholeRange(1),
+    help="agent, runtime: tokens that a KV slot holds; default: by model.",
+)
+@click.option(
+    "--batch-invariant", is_flag=True, help="agent, runtime: the same bits whoever runs beside a sequence."
+)
+@click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
+def main(
+    role: str,
+    host: str,
+    port: int,
+    service_port: int,
+    state: Path,
+    model_dir: Path | None,
+    backend: str,
+    parent_pid: int | None,
+    **engine: Any,
+) -> None:
+    """Serve the EvidenceService of one ROLE for a testbed, and for each cell the role's own service.
+
+    agent: the internal arm (loop, engine and tools in one process) and inference. runtime: inference alone.
+    controller: the external arm. tools: the tools. Whoever reaches the address can begin cells and read evidence:
+    listen where only the harness can.
+    Prints one line of JSON with the address when it is ready.
+    """
+    if parent_pid is not None:
+        die_with_parent(parent_pid)
+    make_state(state)
+    servicer = EvidenceServicer(
+        role=role,
+        open_cell=_opener(role, model_dir, backend=backend, **engine),
+        state=state,
+        host=host,
+        port=service_port,
+        start_twin=_twin_of(sys.argv[1:], state),
+        gpu=backend != "numpy",
+    )
+    asyncio.run(_serve(role, servicer, host=host, port=port))
 
 
-def _schedules(config: Config) -> dict[Hop, Schedule]:
-    """The schedules that act on the role's arm, by hop."""
-    schedules = schedules_of(_profile(config), prefix=config["cell"], cycle=config["cycle"])
-    return {schedule.hop: schedule for schedule in schedules if schedule.hop in config["starts"]}
-
-
-def _annotate(config: Config) -> Annotate | None:
-    schedulers = [
-        AttemptScheduler(schedule, config["starts"][hop], concurrency=config["concurrency"])
-        for hop, schedule in _schedules(config).items()
-    ]
-
-    def annotate(key: AttemptKey) -> dict[str, str]:
-        """What the schedule of the attempt's hop says; those of others say nothing."""
-        return {name: mark for one in schedulers for name, mark in one.annotate(key).items()}
-
-    return annotate if schedulers else None
-
-
-def _tools_config(config: Config) -> ToolsConfig:
-    # An fsync on a shared disk was seen to take over 250 ms: as long as a tool timeout, and no fault of the plan.
-    return ToolsConfig(ledger_path=config["ledger"], ledger_sync="process")
-
-
-@asynccontextmanager
-async def _tools(config: Config) -> AsyncIterator[str]:
-    from chaos.injector import FaultInjector
-    from tools_svc.server import start
-
-    with DeliveryLog(config["deliveries"]) as deliveries:
-        server = await start(
-            _tools_config(config), port=config["port"], interceptors=[FaultInjector("tool", deliveries)]
-        )
-        try:
-            yield server.address
-        finally:
-            await server.stop()
-
-
-@asynccontextmanager
-async def _runtime(config: Config) -> AsyncIterator[str]:
-    """Inference and, in the same process, the agent of an arm whose model is its own, if one answers there."""
+def _opener(role: str, model_dir: Path | None, **engine: Any) -> roles.OpenCell:
+    if role == "tools":
+        return roles.open_tools
+    if role == "controller":
+        return roles.open_controller
     from runtime_svc.threads import limit_blas_threads
 
     limit_blas_threads()  # before NumPy is imported
-    from chaos.injector import FaultInjector
     from matrices.command_line import bundled_checkpoint
-    from runtime_svc import server as inference
-    from runtime_svc.core import InferenceCore
     from runtime_svc.engine import Engine
-    from runtime_svc.internal import add_internal_agent
 
-    directory = bundled_checkpoint() if config["model_dir"] is None else Path(config["model_dir"])
-    engine = Engine.load(directory, backend=config["backend"])
-    with (
-        DeliveryLog(config["deliveries"]) as deliveries,
-        DeliveryLog(config["hop_deliveries"]) as hop_deliveries,
-    ):
-        async with InferenceCore(engine) as core, _agents_tools(config, deliveries) as tools:
-
-            def add_agent(server: grpc.aio.Server) -> str:
-                return add_internal_agent(
-                    server,
-                    core,
-                    tools,
-                    policy_of(_profile(config), seed=config["seed"]),
-                    arm=config["agent"],
-                    annotate=_annotate(config),
-                )
-
-            server = await inference.start(
-                core,
-                port=config["port"],
-                interceptors=[FaultInjector("model", hop_deliveries), FaultInjector("agent", deliveries)],
-                others=[] if config["agent"] is None else [add_agent],
-            )
-            try:
-                yield server.address
-            finally:
-                await server.stop()
+    directory = bundled_checkpoint() if model_dir is None else model_dir
+    return roles.open_runtime(Engine.load(directory, **engine))
 
 
-@asynccontextmanager
-async def _controller(config: Config) -> AsyncIterator[str]:
-    """The agent of an arm that reaches its model over a hop."""
-    from chaos.injector import FaultInjector
-    from controller.remote import RemoteModel
-    from controller.server import AgentServicer, start
-
-    with DeliveryLog(config["deliveries"]) as log:
-        async with (
-            _way(config, "model", config["model_address"], log) as model,
-            _agents_tools(config, log) as tools,
-        ):
-            servicer = AgentServicer(
-                arm=config["agent"],
-                model=RemoteModel(model),
-                tools=tools,
-                policy=policy_of(_profile(config), seed=config["seed"]),
-                annotate=_annotate(config),
-            )
-            server = await start(servicer, port=config["port"], interceptors=[FaultInjector("agent", log)])
-            try:
-                yield server.address
-            finally:
-                await server.stop()
-
-
-@asynccontextmanager
-async def _agents_tools(config: Config, log: DeliveryLog) -> AsyncIterator[ToolPort]:
-    """The tools of the agent that answers here: those of this process, or those behind its tool hop."""
-    if config.get("tools_address"):
-        from controller.remote import RemoteTools
-
-        async with _way(config, "tool", config["tools_address"], log) as channel:
-            yield RemoteTools(channel)
-        return
-    from chaos.injector import FaultyTools
-    from runtime_svc.internal import own_tools
-    from tools_svc.registry import build_registry
-
-    with build_registry(_tools_config(config)) as registry:
-        yield own_tools(registry, lambda tools: FaultyTools(tools, log))
-
-
-@asynccontextmanager
-async def _way(config: Config, hop: Hop, upstream: str, log: DeliveryLog) -> AsyncIterator[grpc.aio.Channel]:
-    """The channel of the agent's hop: through proxies where faults can be put on it, straight where not."""
-    if hop not in config["faultable"]:
-        async with open_channel(upstream) as channel:
-            yield channel
-        return
-    from chaos.lanes import open_lanes
-
-    schedule = _schedules(config).get(hop)
-    async with open_lanes(
-        config["toxiproxy_address"], hop=hop, upstream=upstream, schedule=schedule, deliveries=log
-    ) as lanes:
-        yield lanes
-
-
-def _server(config: Config) -> AbstractAsyncContextManager[str]:
-    """The server of what the role hosts: a model (and the agent in its process), an agent, or tools."""
-    if config["model"]:
-        return _runtime(config)
-    return _tools(config) if config["agent"] is None else _controller(config)
-
-
-async def serve(role: str, config: Config) -> None:
+async def _serve(role: str, servicer: EvidenceServicer, *, host: str, port: int) -> None:
     """Serves the role until SIGTERM or SIGINT; prints one line of JSON with the address when it is ready."""
-    async with _server(config) as address:
-        await serving.until_told_to_stop({"service": role, "address": address})
 
+    def add(server: grpc.aio.Server) -> str:
+        evidence_pb2_grpc.add_EvidenceServiceServicer_to_server(servicer, server)
+        return SERVICE
 
-def main() -> int:
-    """Exit status 0 after a clean stop, 1 when the role could not be started."""
-    role, path = sys.argv[1], Path(sys.argv[2])
-    config = json.loads(path.read_text(encoding="utf-8"))
-    for name in {"ledger", "deliveries", "hop_deliveries"} & config.keys():
-        config[name] = path.parent / config[name]
-    die_with_parent(config["parent_pid"])
+    server = await serving.start([add], host=host, port=port)
     try:
-        asyncio.run(serve(role, config))
-    except TreniError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+        await serving.until_told_to_stop(
+            {"service": role, "address": server.address, "state": str(servicer.state)}
+        )
+    finally:
+        await servicer.aclose()
+        await server.stop()
+
+
+def _twin_of(arguments: Sequence[str], state: Path) -> Callable[[int], Awaitable[Child]]:
+    async def start(number: int) -> Child:
+        # Of an option that is given twice the last one counts.
+        more = ["--port", "0", "--service-port", "0", "--parent-pid", str(os.getpid())]
+        return await start_child(
+            "twin", ["-m", MODULE, *arguments, *more], log_path=state / f"twin-{number}.log"
+        )
+
+    return start
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main(prog_name="treni-route serve ROLE --testbed")

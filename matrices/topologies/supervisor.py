@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from matrices.topologies.processes import Child
@@ -31,12 +31,16 @@ class Ward:
     """One role under supervision.
 
     `crashes` counts the crashes that were logged as handed to it so far: a death after one more than before was
-    planned. Two crashes that are handed out at once share one death.
+    planned. Two crashes that are handed out at once share one death. `again` makes a process that was started once more
+    do what the one before did.
     """
 
-    def __init__(self, child: Child, crashes: Callable[[], int]) -> None:
+    def __init__(
+        self, child: Child, crashes: Callable[[], int], again: Callable[[], Awaitable[None]]
+    ) -> None:
         self._child = child
         self._crashes = crashes
+        self._again = again
         self._accounted = crashes()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -81,7 +85,9 @@ class Ward:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + limit_s - time.monotonic()):
                 while True:
                     try:
-                        await self._child.restart()
+                        if self._child.death() is not None:
+                            await self._child.restart()
+                        await self._again()
                         return True
                     except TreniError:
                         # Its port may have been taken for a moment; its log says why it did not start.

@@ -47,11 +47,14 @@ def open_channel(
 def check_address(option: str, address: str) -> None:
     """Raises INVALID_ARGUMENT where the `option`'s address is no "host:port" that a channel could be opened to."""
     host, _, port = address.rpartition(":")
-    if host and port.isascii() and port.isdigit() and 0 < int(port) <= 65535:
+    bare = ":" in host and not (
+        host.startswith("[") and host.endswith("]")
+    )  # an IPv6 address without brackets
+    if host and not bare and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535:
         return
     raise invalid_argument(
         "address_invalid",
-        expected=f"{option} to be host:port, with a port from 1 to 65535",
+        expected=f"{option} to be host:port or [IPv6 address]:port, with a port from 1 to 65535",
         got=repr(address),
     )
 

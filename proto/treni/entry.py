@@ -11,10 +11,11 @@ import importlib
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, NoReturn, TextIO, TypeVar, cast
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
@@ -24,7 +25,7 @@ from treni.storage import storage_error
 
 _log = logging.getLogger(__name__)
 
-F = TypeVar("F", bound=Callable[..., Any])
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class Exit(IntEnum):
@@ -97,11 +98,23 @@ class Group(_Edge, click.Group):
         return found
 
 
+class WholeRange(click.IntRange):
+    """A whole number within bounds, in the digits 0 to 9: Python would take those of every script."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails for what is none."""
+        if isinstance(value, str) and _WHOLE.fullmatch(value) is None:
+            self.fail(f"{value[:40]!r} is no whole number.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
 class FiniteRange(click.FloatRange):
     """A number within bounds: NaN and infinities, which pass every comparison or lie at its end, are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number; fails for what is none."""
+        if isinstance(value, str) and not value.isascii():
+            self.fail(f"{value[:40]!r} is no number.", param, ctx)
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is no finite number.", param, ctx)

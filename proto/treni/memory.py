@@ -11,7 +11,7 @@ import psutil
 LOOK_EVERY_S = 5.0
 
 GROWTH_BYTES = 8 * 1024 * 1024
-"""By how much a process may grow before it is worth a look at what of that is free: a look takes milliseconds."""
+"""The growth of a process from which on it is worth a look at what of it is free: a look takes milliseconds."""
 
 
 async def give_back() -> NoReturn:

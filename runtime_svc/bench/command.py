@@ -58,7 +58,7 @@ class _Peer(click.ParamType[Any]):
         return text
 
 
-_COUNT = click.IntRange(1, 2**31 - 1)
+_COUNT = entry.WholeRange(1, 2**31 - 1)
 _SECONDS = entry.FiniteRange(0, 1e9, min_open=True)
 
 
@@ -133,7 +133,7 @@ _SECONDS = entry.FiniteRange(0, 1e9, min_open=True)
     "--threads", type=_COUNT, default=1, show_default=True, help="Of the CPU's linear algebra, for everyone."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Chooses the prompts."
+    "--seed", type=entry.WholeRange(0, 2**32 - 1), default=0, show_default=True, help="Chooses the prompts."
 )
 @click.option(
     "--json",

@@ -17,7 +17,7 @@ from runtime_svc.bench.process import PEERS, TRENI, ChildContender, Kind, prompt
 from runtime_svc.bench.record import Contender as Record
 from runtime_svc.bench.record import Decode, Floors, Run, Settings, Ttft
 from runtime_svc.models.architecture import ModelConfig
-from runtime_svc.weights.hugging_face import read_config
+from runtime_svc.weights.opening import open_checkpoint
 from treni.errors import Code, TreniError
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ async def run(plan: Plan, *, keep: Keep, say: Say) -> Run:
     Raises `TreniError`: FAILED_PRECONDITION when the model cannot be read or this runtime's backend is absent,
     INTERNAL when this runtime breaks. A peer's failure is the peer's, recorded with its reason.
     """
-    config = read_config(plan.directory)
+    config = open_checkpoint(plan.directory).config
     _check_lengths(plan.settings, config)
     treni = ChildContender(
         TRENI,
@@ -311,7 +311,7 @@ def _check_lengths(settings: Settings, config: ModelConfig) -> None:
 
 def _read_once(directory: Path) -> None:
     """Brings the checkpoint's files into the page cache: every cold start then finds them there."""
-    for path in sorted(directory.iterdir()):
+    for path in [directory] if directory.is_file() else sorted(directory.iterdir()):
         if path.is_file():
             with path.open("rb") as file:
                 while file.read(1 << 24):

@@ -11,7 +11,7 @@ from treni.plugins import Plugins
 ARCHITECTURES: Plugins[Architecture] = Plugins(
     "treni_route.models", Architecture, lambda architecture: architecture.name, (LLAMA, QWEN2, QWEN3)
 )
-"""By the first of `architectures` in `config.json`."""
+"""The architectures by the first of `architectures` in `config.json`."""
 
 
 def of_type(model_type: object) -> Architecture | None:

@@ -14,6 +14,7 @@ from runtime_svc.models.tensors import EMBEDDING, HEAD, PREFIX, BlockTensors, Mo
 
 _MAX_HEAD_DIM = 1024
 _MAX_CONTEXT = 1 << 22
+_MAX_LAYERS = 1 << 12
 """Bounds on what is computed from a config before any weight is seen to fit it."""
 
 
@@ -24,6 +25,8 @@ def dense_config(
     _check_known(architecture, path, raw)
     defaults = architecture.defaults
     layers = count(path, raw, "num_hidden_layers")
+    if layers > _MAX_LAYERS:
+        raise damaged(path, "num_hidden_layers", expected=f"at most {_MAX_LAYERS}", got=f"{layers}")
     _check_full_attention(path, raw, layers)
     hidden, heads = count(path, raw, "hidden_size"), count(path, raw, "num_attention_heads")
     kv_heads = count(path, raw, "num_key_value_heads", default=heads)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from runtime_svc.errors import damaged, unsupported
 
+_TURNS_AT_ONCE = 4096
+
 
 def inverse_frequencies(
     path: Path, config: Mapping[str, Any], head_dim: int
@@ -65,8 +67,13 @@ def _first(default: Any, *values: Any) -> Any:
 
 def turns(frequencies: Sequence[float], scale: float, length: int) -> npt.NDArray[np.float32]:
     """Scale * exp(i position frequency), (length, 2 frequencies) as pairs of cosine and sine; arXiv:2104.09864."""
-    angles = np.outer(np.arange(length, dtype=np.float64), np.asarray(frequencies))
-    return (np.exp(1j * angles) * scale).astype(np.complex64).view(np.float32)
+    table = np.empty((length, len(frequencies)), np.complex64)
+    for first in range(
+        0, length, _TURNS_AT_ONCE
+    ):  # in float64, of which a long context would fill the memory
+        positions = np.arange(first, min(first + _TURNS_AT_ONCE, length), dtype=np.float64)
+        table[first : first + len(positions)] = np.exp(1j * np.outer(positions, frequencies)) * scale
+    return table.view(np.float32)
 
 
 def _llama3(
@@ -109,8 +116,8 @@ def _yarn(
         """The pair that makes `rotations` turns over the trained context."""
         return half * math.log(trained / (rotations * 2 * math.pi)) / math.log(theta)
 
-    low = dimension(_number(path, scaling.get("beta_fast", 32.0), "beta_fast"))
-    high = dimension(_number(path, scaling.get("beta_slow", 1.0), "beta_slow"))
+    low = dimension(_number(path, _first(32.0, scaling.get("beta_fast")), "beta_fast"))
+    high = dimension(_number(path, _first(1.0, scaling.get("beta_slow")), "beta_slow"))
     if scaling.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, 2 * half - 1)
@@ -120,11 +127,22 @@ def _yarn(
         interpolate = min(max((i - low) / span, 0.0), 1.0)
         return plain[i] * (1 - interpolate) + plain[i] / factor * interpolate
 
+    return tuple(blended(i) for i in range(half)), _attention_scale(path, scaling, factor)
+
+
+def _attention_scale(path: Path, scaling: Mapping[str, Any], factor: float) -> float:
+    """The factor on queries and keys: given, or by the paper's equation 22, which two weights may change."""
+
+    def grown(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
     given = scaling.get("attention_factor")
-    scale = 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
-    return tuple(blended(i) for i in range(half)), scale if given is None else _number(
-        path, given, "attention_factor"
-    )
+    if given is not None:
+        return _number(path, given, "attention_factor")
+    above, below = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    if above and below:  # as transformers has it: either alone, or 0, changes nothing
+        return grown(_number(path, above, "mscale")) / grown(_number(path, below, "mscale_all_dim"))
+    return grown(1.0)
 
 
 def _number(path: Path, value: object, name: str) -> float:

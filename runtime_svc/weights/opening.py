@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runtime_svc.errors import missing, unreadable
 from runtime_svc.weights.checkpoint import Checkpoint
 from runtime_svc.weights.hugging_face import open_directory
 
@@ -13,8 +14,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
     Raises `TreniError` naming the file, and the setting or tensor in it, that is missing, damaged or not known.
     """
-    if path.is_file():
-        from runtime_svc.weights.gguf_model import open_gguf  # its library is imported by who needs it
+    try:
+        if path.is_file():
+            from runtime_svc.weights.gguf_model import open_gguf  # its library is imported by who needs it
 
-        return open_gguf(path)
-    return open_directory(path)
+            return open_gguf(path)
+        if not path.is_dir():
+            raise missing(path.parent, path.name)
+        return open_directory(path)
+    except OSError as error:
+        raise unreadable(path, error) from None

@@ -48,7 +48,7 @@ class Tensor(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape, matrices as (outputs, inputs)."""
+        """The shape of the tensor, matrices as (outputs, inputs)."""
 
     @property
     def mapped(self) -> npt.NDArray[np.uint8]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -25,7 +27,7 @@ from tests.controller.doubles import (
     tool_turn,
 )
 from treni.errors import Code, TreniError, invalid_argument
-from treni.v1 import agent_pb2, tools_pb2
+from treni.v1 import agent_pb2, common_pb2, tools_pb2
 
 SPECS = (spec("calculator"), spec("ledger_append", has_side_effects=True))
 
@@ -61,14 +63,15 @@ async def play(
     handler: Handler = answer_42,
     policy: Policy | None = None,
     time: VirtualClock | None = None,
+    specs: Sequence[common_pb2.ToolSpec] = SPECS,
     **fields: object,
 ) -> tuple[Played, PlayedTools]:
     time = VirtualClock() if time is None else time
     played = Played(time)
-    tools = PlayedTools(SPECS, handler)
+    tools = PlayedTools(specs, handler)
     loop = Agent(model=model, tools=tools, policy=Policy() if policy is None else policy)
     run = loop.run(
-        task(**fields), offered=SPECS, deadline=Deadline.after(60, clock=time.clock), recorder=played.recorder
+        task(**fields), offered=specs, deadline=Deadline.after(60, clock=time.clock), recorder=played.recorder
     )
     try:
         async with aclosing(run) as events:
@@ -177,6 +180,23 @@ async def test_an_unknown_tool_costs_no_hop_and_names_the_nearest() -> None:
     assert json.loads(played.of("tool_result")[0].content_json) == {
         "error": 'expected the name of a tool; got "Calculater"; did you mean "calculator"?'
     }
+
+
+@pytest.mark.parametrize("offered", ["NFC", "NFD"])
+async def test_a_tool_s_name_is_compared_however_it_is_encoded(offered: str) -> None:
+    specs = (spec(unicodedata.normalize(offered, "größe")),)
+    for form in ("NFC", "NFD"):
+        model = PlayedModel(
+            tool_turn((unicodedata.normalize(form, "größe"), "{}")),
+            tool_turn((unicodedata.normalize(form, "Grösse"), "{}")),
+            completion("Done."),
+        )
+        played, tools = await play(model, specs=specs)
+        assert [request.name for request in tools.requests] == [specs[0].name]
+        assert (
+            f'did you mean "{specs[0].name}"?'
+            in json.loads(played.of("tool_result")[1].content_json)["error"]
+        )
 
 
 async def test_a_malformed_call_is_given_back_and_not_shown() -> None:

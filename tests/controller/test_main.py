@@ -50,7 +50,7 @@ async def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         (["--tools-address", "127.0.0.1:1"], "--model-address"),
         (
             ["--model-address", "a:1", "--tools-address", "b:1", "--tool-timeout-s", "0"],
-            "expected tool_timeout_s to be a number over 0",
+            "expected tool_timeout_s to be a number over 0 and at most 31536000; got 0.0",
         ),
     ],
 )

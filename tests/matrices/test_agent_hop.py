@@ -11,7 +11,8 @@ from matrices.checks.check import check
 from matrices.evidence.campaign import load_campaign
 from matrices.evidence.events import Deliveries, Event, Outcome
 from matrices.planning.expectation import ExpectedRun, site_of
-from matrices.planning.plan import expectation_of, plan_cell
+from matrices.planning.expected import expectation_of
+from matrices.planning.plan import plan_cell
 from matrices.spec.profiles import load_profile, validated
 from matrices.spec.suites import load_suite
 from tests.matrices import harness as h

@@ -1,15 +1,20 @@
 """Two campaigns beside each other: what differs is found, named, and told from rounding."""
 
+import json
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from matrices.cli.main import main
-from matrices.evidence.agreement import agreement
+from matrices.evidence.agreement import agreement, refuse_other_plans
+from matrices.evidence.manifest import parse_manifest
 from tests.matrices import histories as h
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2
 
 ARMS = ("internal", "external")
+KEPT = Path(__file__).parents[2] / "examples" / "matrix-h200" / "run" / "manifest.json"
 
 
 def _campaign(changed=None, pairs=4, **of_cell):
@@ -101,6 +106,51 @@ def test_campaigns_of_other_plans_are_refused(other):
         agreement(_campaign(), other)
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert caught.value.kind == "plans_differ"
+
+
+def _manifest(changes=(), **of_campaign):
+    """The kept campaign's manifest with values changed, each by its path."""
+    data = json.loads(KEPT.read_bytes()) | of_campaign
+    for path, value in changes:
+        *way, last = path
+        place = data
+        for step in way:
+            place = place[step]
+        place[last] = value
+    return parse_manifest(json.dumps(data).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "of_campaign", "word"),
+    [
+        ([(("cells", 1, "policy", "tool_timeout"), 0.5)], {}, "p00: policy.tool_timeout"),
+        ([(("cells", 4, "policy", "retries"), 3)], {}, "policy.retries"),
+        ([(("cells", 4, "policy", "backoff_jitter"), 0.0)], {}, "policy.backoff_jitter"),
+        ([(("cells", 4, "schedule", "seed"), 9)], {}, "faults.seed"),
+        ([(("cells", 4, "schedule_hash", "external"), "0")], {}, "digests"),
+        ([(("cells", 4, "schedule", "rules", 0, "every"), 6)], {}, "faults.rules"),
+        ([(("cells", 4, "profile"), "p03_other")], {}, "profile"),
+        ([], {"seed": 7}, "seed"),
+        ([], {"runs": 7}, "runs"),
+        ([], {"concurrency": 4}, "concurrency"),
+        ([], {"idempotency": False}, "idempotency"),
+        ([], {"fault_seeds": 2}, "fault seeds"),
+    ],
+)
+def test_campaigns_of_other_policies_timeouts_or_seeds_are_refused(changes, of_campaign, word):
+    with pytest.raises(TreniError, match=word) as caught:
+        refuse_other_plans(_manifest(), _manifest(changes, **of_campaign))
+    assert (caught.value.code, caught.value.kind) == (Code.INVALID_ARGUMENT, "plans_differ")
+
+
+def test_campaigns_of_one_plan_may_have_run_anywhere():
+    other = _manifest(
+        [(("model", "backend"), "numpy"), (("details", "backend"), "numpy")],
+        topology="hosts",
+        commit="another",
+        margin=0.2,
+    )
+    refuse_other_plans(_manifest(), other)
 
 
 def test_a_tool_use_that_is_spelt_differently_is_the_same():

@@ -20,11 +20,11 @@ DIRECT = Arm(
 )
 NEAR = Arm(
     name="near", routing="routing near the model", short="nea",
-    agent="runtime_near", model="runtime_near", tools="tools_near", faultable=frozenset({"tool"}),
+    agent="runtime_near", model="runtime_near", tools="tools_near", faultable=("tool",),
 )
 OWN = Arm(
     name="own", routing="routing beside its tools", short="own",
-    agent="controller_own", model="runtime", tools="controller_own", faultable=frozenset({"model"}),
+    agent="controller_own", model="runtime", tools="controller_own", faultable=("model",),
 )
 """
 ENTRIES = (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,14 @@ from matrices.arms.arm import Arm, Comparison
 from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
 from matrices.arms.parts import parts
-from matrices.arms.registry import ARMS, DEFAULT, arm_named, comparison_of, parse_comparison
+from matrices.arms.registry import (
+    ARMS,
+    DEFAULT,
+    arm_named,
+    comparison_of,
+    comparison_written,
+    parse_comparison,
+)
 from matrices.evidence.manifest import VERSION, dump_manifest, parse_manifest
 from matrices.planning.plan import plan_aa, plan_cell
 from matrices.spec.profiles import bundled_profiles
@@ -27,7 +36,7 @@ NEAR = Arm(
     agent="runtime_near",
     model="runtime_near",
     tools="tools_near",
-    faultable=frozenset({"tool"}),
+    faultable=("tool",),
 )
 SUITE = load_suite("core")
 
@@ -46,7 +55,14 @@ def test_hops_are_what_leaves_the_process_that_answers() -> None:
         {"name": ""},
         {"agent": "run time"},
         {"tools": "../tools"},
-        {"faultable": frozenset({"tool"})},
+        {"name": "internal_b"},
+        {"agent": "runtime_b", "model": "runtime_b", "tools": "runtime_b"},
+        {"tools": "toxiproxy"},
+        {"short": ""},
+        {"routing": " "},
+        {"routing": "internal\nrouting"},
+        {"faultable": ("tool",)},
+        {"faultable": {"tool"}},
     ],
 )
 def test_an_arm_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
@@ -98,7 +114,7 @@ def test_arms_may_share_a_model_and_nothing_else() -> None:
     assert "runtime" in INTERNAL.roles & EXTERNAL.roles
     for change in ({"agent": "runtime"}, {"tools": "runtime"}):
         with pytest.raises(TreniError) as refused:
-            Comparison(baseline=INTERNAL, compared=replace(EXTERNAL, faultable=frozenset(), **change))
+            Comparison(baseline=INTERNAL, compared=replace(EXTERNAL, faultable=(), **change))
         assert refused.value.kind == "arms_entangled"
 
 
@@ -148,7 +164,7 @@ def test_faults_reach_the_arms_that_have_the_hop() -> None:
 
 def test_faults_that_reach_neither_arm_are_refused() -> None:
     profiles = bundled_profiles()
-    for other in (replace(EXTERNAL, faultable=frozenset()), INTERNAL.again()):
+    for other in (replace(EXTERNAL, faultable=()), INTERNAL.again()):
         with pytest.raises(TreniError) as refused:
             plan_cell(
                 profiles["p01"], SUITE, comparison=Comparison(baseline=INTERNAL, compared=other), runs=3
@@ -165,7 +181,7 @@ def test_a_manifest_says_what_its_arms_are_and_an_older_one_is_still_read() -> N
     read = parse_manifest(json.dumps(old).encode())
     assert (read.version, read.arms) == (2, (INTERNAL, EXTERNAL))
     assert VERSION == 3
-    for broken in ({**old, "version": 3}, {**old, "version": 1}, {**old, "version": 2, "arms": []}):
+    for broken in ({**old, "version": 1}, {**old, "version": 4}, {**old, "arms": []}):
         with pytest.raises(TreniError) as refused:
             parse_manifest(json.dumps(broken).encode())
         assert refused.value.kind == "manifest_malformed"
@@ -176,7 +192,28 @@ def test_a_manifest_says_what_its_arms_are_and_an_older_one_is_still_read() -> N
     assert refused.value.kind == "manifest_malformed"
 
 
+def test_an_arm_that_was_another_is_refused_and_an_unknown_one_is_as_written() -> None:
+    assert comparison_written(NEAR, EXTERNAL).names == ("near", "external")
+    for other in (replace(EXTERNAL, alike=False), replace(EXTERNAL.again(), faultable=())):
+        with pytest.raises(TreniError) as refused:
+            comparison_written(NEAR, other)
+        assert refused.value.kind == "arm_changed"
+
+
 def test_an_arm_is_written_alike_each_time() -> None:
     manifest = h.manifest(h.manifest_cell())
     written = json.loads(dump_manifest(manifest))["arms"][1]
     assert written == {**asdict(EXTERNAL), "faultable": ["model", "tool"]}
+
+
+def test_no_module_but_the_arms_own_knows_an_arm_by_its_name() -> None:
+    package = Path(__file__).parents[2] / "matrices"
+    names = {"internal", "external", "internal_b", "external_b"}
+    found = [
+        f"{path.relative_to(package)}:{node.lineno}"
+        for path in package.rglob("*.py")
+        if path.parent.name != "arms"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert found == []

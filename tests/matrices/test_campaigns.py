@@ -195,7 +195,7 @@ def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_
 
 
 @pytest.mark.parametrize("role", ["controller", "tools", "toxiproxy", "runtime"])
-def test_a_service_that_is_killed_shows_as_errors_with_their_cause(tmp_path: Path, role: str) -> None:
+def test_a_service_that_is_killed_ends_its_cell_and_a_resumption_heals_it(tmp_path: Path, role: str) -> None:
     out = tmp_path / "out"
     profile = h.patient(tmp_path, "p00")
     process = h.start(profile, "--suite", "tool_only", "--runs", "3", "--out", str(out))
@@ -204,31 +204,60 @@ def test_a_service_that_is_killed_shows_as_errors_with_their_cause(tmp_path: Pat
     result = h.finish(process, out)
     assert result.status == 1
     history = h.events(out)
-    errors = [
-        event["error"] for event in history if event["type"] == "outcome" and event["error"] is not None
-    ]
-    assert any("SIGKILL" in str(error) or "status -9" in str(error) for error in errors)
-    assert "deadline_exceeded" not in [
-        error["kind"] for error in errors
-    ]  # nobody waited for what is not there
-    assert _completed(out, "p00") == 12
     (end,) = [event for event in history if event["type"] == "cell_end" and event["cell"] == "p00"]
     assert (end["status"], role in str(end["detail"])) == ("broken", True)
-    assert h.verb("check", h.folder_in(out)).returncode == 1
+    assert "SIGKILL" in str(end["detail"]) or "status -9" in str(end["detail"])
+    for outcome in [event for event in history if event["type"] == "outcome" and event["error"] is not None]:
+        assert str(end["detail"]) in str(outcome["error"])
+    assert history[-1] == end  # not sealed: it is to be gone on with
+    assert f"--resume {result.folder}" in result.stderr
+    checked = h.verb("check", result.folder)
+    assert checked.returncode == 1
+    kinds = {line.split()[0] for line in checked.stdout.splitlines()}
+    assert kinds == {"cell_broken", "campaign_unsealed"}
+
+    before = result.folder.joinpath("history.jsonl").read_bytes()
+    healed = h.resume(result.folder)
+    assert healed.status in (0, 3), healed.stderr
+    assert healed.folder.joinpath("history.jsonl").read_bytes().startswith(before)
+    (discard,) = [event for event in h.events(out) if event["type"] == "discard"]
+    assert (discard["cell"], discard["why"]) == ("p00", end["detail"])
+    assert str(end["detail"]) in (healed.folder / "summary.md").read_text(encoding="utf-8")
+    assert h.verb("check", result.folder).returncode == 0
+    assert healed.summary("p00", "external")["requests"] == "12"
+
+
+def test_a_service_that_hangs_ends_its_cell_after_one_request(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    profile = h.patient(tmp_path, "p00")
+    process = h.start(profile, "--suite", "tool_only", "--runs", "3", "--out", str(out))
+    h.wait_for(lambda: _completed(out, "p00") >= 2, process)
+    os.kill(h.pids_of(out, "p00")["controller"], signal.SIGSTOP)
+    result = h.finish(process, out)
+    assert result.status == 1
+    history = [event for event in h.events(out) if event.get("cell") == "p00"]
+    assert history[-1]["type"] == "cell_end"
+    assert "controller did not answer for" in str(history[-1]["detail"])
+    # The one that it hung in was the last.
+    assert sum(event["type"] == "invoke" for event in history) <= 2 * (_completed(out, "p00") + 1)
+    assert _completed(out, "p00") < 12
 
 
 def _completed(out: Path, cell: str) -> int:
     return sum(event["type"] == "pair_complete" and event["cell"] == cell for event in h.events(out))
 
 
-def test_ctrl_c_leaves_a_folder_to_resume_and_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_is_told_to_end_leaves_a_folder_to_resume_and_no_process(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     out = tmp_path / "out"
     process = h.start(h.patient(tmp_path, "p00"), "--suite", "tool_only", "--runs", "3", "--out", str(out))
     h.wait_for(lambda: _completed(out, "aa") >= 1, process)
     pids = h.pids_of(out, "aa")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stopped = h.finish(process, out)
-    assert stopped.status == 130
+    assert stopped.status == status
     assert "--resume" in stopped.stderr
     h.wait_gone(pids.values())
     (tmp_path / "elsewhere").mkdir()

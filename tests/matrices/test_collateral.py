@@ -7,7 +7,8 @@ import pytest
 from matrices.arms.registry import DEFAULT
 from matrices.checks import collateral
 from matrices.evidence import events as ev
-from matrices.planning.plan import expectation_of, plan_cell
+from matrices.planning.expected import expectation_of
+from matrices.planning.plan import plan_cell
 from matrices.spec.profiles import bundled_profiles
 from matrices.spec.suites import load_suite
 

@@ -89,7 +89,7 @@ def test_a_fault_that_cannot_be_written_down_completes_no_pair(tmp_path: Path) -
     out = tmp_path / "out"
     process = h.start(*_arguments(tmp_path))
     h.wait_for(lambda: bool(h.pids_of(out, "aa")), process)
-    log = h.folder_in(out) / "cells" / CELL / "deliveries-external.jsonl"
+    log = h.folder_in(out) / "cells" / CELL / "deliveries-tools-external.jsonl"
     log.parent.mkdir(parents=True)
     log.symlink_to("/dev/full")
     ended = h.finish(process, out)
@@ -108,12 +108,14 @@ def test_a_torn_line_in_a_delivery_log_bricks_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = h.start(*_arguments(tmp_path))
     h.wait_for(
-        lambda: any(log.stat().st_size for log in out.glob(f"*/cells/{CELL}/deliveries-external.jsonl")),
+        lambda: any(
+            log.stat().st_size for log in out.glob(f"*/cells/{CELL}/deliveries-tools-external.jsonl")
+        ),
         process,
     )
     h.kill(process.pid)
     process.wait()
     h.wait_gone(h.pids_of(out, CELL).values())
-    with (h.folder_in(out) / "cells" / CELL / "deliveries-external.jsonl").open("ab") as file:
+    with (h.folder_in(out) / "cells" / CELL / "deliveries-tools-external.jsonl").open("ab") as file:
         file.write(b'{"fault_id":"d00:to')
     _passes_when_there_is_room(h.folder_in(out))

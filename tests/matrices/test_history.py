@@ -156,6 +156,24 @@ def test_resume_cuts_the_torn_line_and_says_so(tmp_path: Path) -> None:
     assert read_history(path).events == events
 
 
+def test_what_run_ids_count_is_durable_before_a_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a machine that dies would count a start anew, and two runs would share an id."""
+    path, synced = tmp_path / "history.jsonl", []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (real(fd), synced.append(path.read_bytes()))[0])
+    writer = HistoryWriter.create(path, OPENED)
+    assert synced[-1] == path.read_bytes()
+    writer.append(ev.PairCompleted(cell="p00", pair=0))
+    assert synced[-1] != path.read_bytes()  # no request waits for a disk
+    writer.close()
+    resumed, _ = HistoryWriter.resume(path, wall_time=h.WALL)
+    assert synced[-1] == path.read_bytes()
+    assert b'"resumed"' in synced[-1]
+    resumed.close()
+
+
 def test_a_malformed_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_bytes(OPEN_DATA + b"not json\n" + b"torn")

@@ -6,7 +6,8 @@ import pytest
 
 from matrices.checks.clock import of_clocks
 from matrices.evidence import events as ev
-from matrices.planning.plan import expectation_of, plan_cell
+from matrices.planning.expected import expectation_of
+from matrices.planning.plan import plan_cell
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import load_suite
 

@@ -18,7 +18,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chaos.deliveries import read_deliveries
 from chaos.faults import Crash, Fault, FaultKind, Hang, Hog, Leak
 from chaos.faults.host import MAX_HOST_FAULT_MS
+from matrices.spec.profiles import select_profiles
+from matrices.topologies.cell_config import CellConfig
 from matrices.topologies.processes import Child, start_child
+from matrices.topologies.role_client import RoleClient
+from matrices.topologies.roles import deliveries_path, ledger_path
+from matrices.topologies.serve import MODULE
 from tests.limits import HANG_S, longer_and_longer
 from tools_svc.ledger_append import read_effects
 from treni import metadata
@@ -31,6 +36,7 @@ class Host:
 
     folder: Path
     child: Child
+    role: RoleClient
     channel: grpc.aio.Channel
 
     def call(self, amount: int, kind: FaultKind | None = None, *, timeout_s: float = HANG_S):
@@ -57,11 +63,11 @@ class Host:
 
     @property
     def amounts(self) -> list[int]:
-        return [row.amount for row in read_effects(self.folder / "ledger.sqlite")]
+        return [row.amount for row in read_effects(ledger_path(self.folder, "tools"))]
 
     @property
     def delivered(self) -> list[str]:
-        return [row.fault_id for row in read_deliveries(self.folder / "deliveries.jsonl")]
+        return [row.fault_id for row in read_deliveries(deliveries_path(self.folder, "tools", "external"))]
 
     def memory(self, field: str) -> int:
         """MiB by that field of /proc's status: VmRSS now, VmHWM at most ever."""
@@ -70,28 +76,38 @@ class Host:
         return int(line.split()[1]) // 1024
 
 
-def configure(folder: Path, port: int) -> Path:
-    path = folder / "tools.json"
-    config = {
-        "parent_pid": os.getpid(),
-        "ledger": "ledger.sqlite",
-        "deliveries": "deliveries.jsonl",
-        "port": port,
-    }
-    path.write_text(json.dumps(config), encoding="utf-8")
-    return path
+async def begin(role: RoleClient, port: int = 0) -> None:
+    (profile,) = select_profiles("p00")
+    config = CellConfig(
+        cell="b",
+        role="tools",
+        arm="external",
+        agent=None,
+        faultable=(),
+        model=False,
+        tools=True,
+        caller="external",
+        profile=profile,
+        cycle=None,
+        seed=0,
+        concurrency=1,
+        starts={},
+        port=port,
+    )
+    await role.begin("session", "", config, continues=port > 0)
 
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    arguments = ["-m", "matrices.topologies.serve", "tools", str(configure(tmp_path, 0))]
+    arguments = ["-m", MODULE, "tools", "--state", str(tmp_path), "--parent-pid", str(os.getpid())]
     child = await start_child("tools", arguments, log_path=tmp_path / "log")
+    role = RoleClient("tools", child.address)
     try:
-        async with grpc.aio.insecure_channel(
-            child.address, options=list(metadata.CHANNEL_OPTIONS)
-        ) as channel:
-            yield Host(tmp_path, child, channel)
+        await begin(role)
+        async with grpc.aio.insecure_channel(role.service, options=list(metadata.CHANNEL_OPTIONS)) as channel:
+            yield Host(tmp_path, child, role, channel)
     finally:
+        await role.close()
         await child.stop()
 
 
@@ -104,15 +120,17 @@ async def code_of(call) -> str:
 
 
 async def test_a_crash_ends_the_process_before_the_tool_runs_and_it_comes_back_where_it_was(host):
-    address = host.child.address
+    service, epoch = host.role.service, host.role.epoch
     await host.call(1)
     assert await code_of(host.call(2, Crash())) == "UNAVAILABLE"
     assert await host.child.process.wait() == -signal.SIGKILL
     assert (host.amounts, host.delivered) == ([1], ["f:2"])
     assert not await host.answers(HANG_S)
-    configure(host.folder, int(address.rsplit(":", 1)[1]))
+    host.child.arguments += ("--port", host.child.address.rsplit(":", 1)[1])
     await host.child.restart()
-    assert host.child.address == address
+    await begin(host.role, int(service.rsplit(":", 1)[1]))
+    assert host.role.service == service
+    assert host.role.epoch != epoch
     while not await host.answers(HANG_S):  # the channel has to notice first
         pass
     await host.call(3)

@@ -26,7 +26,7 @@ from matrices.report.csv_page import csv_markdown
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, exit_status, render, write_report
 from matrices.report.formats import ms, number
-from matrices.report.sections.results import LEGEND, results
+from matrices.report.sections.results import legend, results
 from matrices.report.terminal import table_text
 from tests.matrices import faithful as f
 from tests.matrices import histories as h
@@ -62,7 +62,7 @@ def _figures(events: list[ev.Event] = EVENTS) -> Figures:
     return figures(MANIFEST, events, EXPECTATIONS)
 
 
-TABLE = results(_figures())
+TABLE, LEGEND = results(_figures()), legend(_figures())
 
 
 def _rows(text: str) -> list[dict[str, str]]:
@@ -300,7 +300,7 @@ def test_a_campaign_that_never_ran_still_has_a_report() -> None:
     assert [row["latency_mean_ms"] for row in _rows(files["summary.csv"])] == [""] * 6
     assert exit_status(seen) is ExitStatus.FINDINGS
     assert [cell.comparison.verdict for cell in seen.cells] == ["inconclusive"] * 3
-    assert table_text(results(seen), LEGEND).count("inconclusive") == 3
+    assert table_text(results(seen), legend(seen)).count("inconclusive") == 3
 
 
 def test_an_interrupted_campaign_reports_what_there_is() -> None:

@@ -174,7 +174,7 @@ def test_the_command_fails_where_a_row_does(monkeypatch: pytest.MonkeyPatch) -> 
     assert passed.exit_code == 0, passed.output
     assert "0 out of limits" in passed.output
     monkeypatch.setattr(measure_module, "COVERAGE_LIMITS", (0.2, 0.3))
-    failed = CliRunner().invoke(main, [*quick, "--campaigns", "200", "--full"])
+    failed = CliRunner().invoke(main, [*quick, "--campaigns", "200", "--full", "--format", "markdown"])
     assert failed.exit_code == 1
     assert "difference covered" in failed.output
 

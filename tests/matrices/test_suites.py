@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from matrices.graders.numeric import Numeric
@@ -35,6 +36,26 @@ def test_a_bundled_suite_is_written_without_what_goes_without_saying(name: str) 
     for task in load_suite(name).tasks:
         assert set(json.loads(task.model_dump_json())) == set(TASK)
         assert task.is_correct(task.expect.answer)
+
+
+@pytest.mark.parametrize(
+    ("grader", "valid"),
+    [
+        ("numeric", True),
+        ({"name": "numeric", "tolerance": 0.5}, True),
+        ({"name": "numeric", "tolerence": 0.5}, False),
+        ({"name": "json", "match": "schema", "schema": {"type": "object"}}, True),
+        ({"name": "choice", "choices": ["a", "b"]}, True),
+        ({"name": "choice"}, False),
+        ({"name": "a-package's", "whatever": 1}, True),
+        ({"tolerance": 0.5}, False),
+        (5, False),
+    ],
+)
+def test_the_schema_of_a_task_says_what_a_grader_may_be(grader: object, valid: bool) -> None:
+    validator = jsonschema.Draft202012Validator(Task.model_json_schema())
+    assert validator.is_valid({**TASK, "grader": grader}) is valid
+    assert validator.is_valid(TASK)
 
 
 def test_a_task_chooses_what_the_agent_does_with_it(tmp_path: Path) -> None:

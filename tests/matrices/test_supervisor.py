@@ -24,11 +24,15 @@ class Log:
         self.crashes = crashes
 
 
+async def _again():
+    """Whatever has to be done at a process that was started once more: nothing."""
+
+
 @asynccontextmanager
 async def tended(tmp_path, log, code=SERVES):
     """A role, its ward and the queue of its returns, while the ward tends it."""
     child = await start_child("tools", ["-c", code], log_path=tmp_path / "log")
-    ward = Ward(child, lambda: log.crashes)
+    ward = Ward(child, lambda: log.crashes, _again)
     returns = asyncio.Queue()
     tending = asyncio.create_task(ward.tend(returns.put_nowait))
     try:

@@ -8,8 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from matrices.arms.parts import parts
+from matrices.arms.registry import DEFAULT
+from matrices.evidence.campaign import Options
 from matrices.topologies import local as topology
 from treni.errors import Code, TreniError
+
+PARTS = {role: part for role, part in parts(DEFAULT).items() if role != "controller"}
+OPTIONS = Options(
+    suite="core",
+    runs=1,
+    seed=0,
+    concurrency=1,
+    topology="local",
+    backend="numpy",
+    model_dir=None,
+    idempotency=True,
+    margin=0.05,
+    restarts=1,
+    toxiproxy=None,
+)
 
 
 def test_the_cause_is_told_when_the_other_start_fails_on_being_called_off(
@@ -27,7 +45,7 @@ def test_the_cause_is_told_when_the_other_start_fails_on_being_called_off(
 
     async def start_both() -> None:
         async with AsyncExitStack() as stack:
-            await topology._start_roles({"tools": {}, "runtime": {}}, ("tools", "runtime"), tmp_path, stack)
+            await topology._start_roles(PARTS, OPTIONS, tmp_path, stack)
 
     with pytest.raises(TreniError, match="got nothing") as raised:
         asyncio.run(start_both())

@@ -11,6 +11,7 @@ _LOOP = "tests/controller/test_loop.py::"
 _ORDER = "tests/matrices/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
 _STORAGE = "tests/proto/test_storage.py::"
+_TOKENS = "tests/runtime_svc/test_control_tokens.py::"
 
 _WITHOUT_KEYS = ("--no-idempotency",)
 
@@ -129,9 +130,9 @@ RETRIES = (
     ),
     Bug(
         name="policy-seed-ignored",
-        file="matrices/topologies/serve.py",
-        old='policy=policy_of(_profile(config), seed=config["seed"])',
-        new="policy=policy_of(_profile(config), seed=0)",
+        file="matrices/topologies/cell_config.py",
+        old="return policy_of(self.profile, seed=self.seed)",
+        new="return policy_of(self.profile, seed=0)",
         breaks="a campaign's seed does not reach its backoffs",
         seen_by=Campaign(suite="mixed", rules=STATUS, arguments=("--seed", "5")),
         kinds=("backoff_wrong",),
@@ -386,9 +387,9 @@ RECORDS = (
     ),
     Bug(
         name="external-arm-called-internal",
-        file="matrices/topologies/serve.py",
-        old='arm="external",',
-        new='arm="internal",',
+        file="matrices/topologies/local.py",
+        old='"agent": None if part.agent is None else part.agent.recorded_as,',
+        new='"agent": None if part.agent is None else "internal",',
         breaks="a record claims to be of the other arm",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -396,8 +397,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(topology.address(arm), lanes.get(arm)) for arm in plan.arms",
-        new="AgentClient(topology.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
+        old="AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms",
+        new="AgentClient(services.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -496,4 +497,92 @@ ENGINE = (
     ),
 )
 
-BUGS: tuple[Bug, ...] = (*KEYS, *RETRIES, *TIME, *ORDER, *EFFECTS, *FAULTS, *RECORDS, *ENGINE)
+_NUMERIC = "tests/matrices/graders/test_numeric.py::"
+_CHOICE = "tests/matrices/graders/test_choice.py::"
+
+GRADES = (
+    Bug(
+        name="sign-of-a-number-lost",
+        file="matrices/graders/numbers.py",
+        old="        number = replace(number, value=-value)\n",
+        new="        pass\n",
+        breaks="minus five is as right as five",
+        seen_by=Tests(nodes=(_NUMERIC + "test_another_number_is_wrong",)),
+    ),
+    Bug(
+        name="choice-of-the-first-mark",
+        file="matrices/graders/choice.py",
+        old="        for mark in reversed(finals):\n",
+        new="        for mark in finals:\n",
+        breaks="an answer that is corrected counts as it was before",
+        seen_by=Tests(nodes=(_CHOICE + "test_an_answer_chooses_the_letter_that_a_reader_sees",)),
+    ),
+    Bug(
+        name="single-turn-offers-tools",
+        file="controller/scenarios/single_turn.py",
+        old="        run.offered = {}\n",
+        new="        pass\n",
+        breaks="a task that is to be answered in one turn has tools offered",
+        seen_by=Tests(
+            nodes=(
+                "tests/controller/test_scenarios.py::test_a_single_turn_is_one_call_of_the_model_without_tools",
+            )
+        ),
+    ),
+)
+
+TEXT = (
+    Bug(
+        name="anyone-writes-control-tokens",
+        file="runtime_svc/tokenizer.py",
+        old="return SPOKEN if token in MARKERS else WRITTEN",
+        new="return 0",
+        breaks="a user or a tool ends the turn and writes the system's",
+        seen_by=Tests(nodes=(_TOKENS + "test_a_plain_text_has_neither_control_tokens_nor_markers",)),
+    ),
+    Bug(
+        name="literals-untraced",
+        file="runtime_svc/jinja.py",
+        old="literal = staticmethod(lru_cache(maxsize=4096)(written))",
+        new="literal = staticmethod(str)",
+        breaks="the template's own control tokens are encoded as text",
+        seen_by=Tests(nodes=(_TOKENS + "test_every_place_of_a_conversation",)),
+    ),
+    Bug(
+        name="thoughts-are-run",
+        file="proto/treni/markup.py",
+        old="            blocks.clear()\n",
+        new="",
+        breaks="a call that the model only considered takes effect",
+        seen_by=Tests(nodes=("tests/proto/test_markup.py::test_what_is_thought_is_neither_said_nor_called",)),
+    ),
+    Bug(
+        name="half-of-a-surrogate-pair",
+        file="runtime_svc/toolcalls.py",
+        old="        _check_unicode(value)\n",
+        new="        pass\n",
+        breaks="a schema is accepted that no prompt can hold",
+        seen_by=Tests(nodes=("tests/runtime_svc/test_toolcalls.py::test_malformed_calls_say_why",)),
+    ),
+    Bug(
+        name="words-cut-at-their-marks",
+        file="tools_svc/words.py",
+        old='startswith("M")',
+        new='startswith("Mn")',
+        breaks="half of a word in Hindi or Tamil is looked for",
+        seen_by=Tests(nodes=("tests/tools_svc/test_words.py::test_where_words_begin_and_end",)),
+    ),
+)
+
+BUGS: tuple[Bug, ...] = (
+    *KEYS,
+    *RETRIES,
+    *TIME,
+    *ORDER,
+    *EFFECTS,
+    *FAULTS,
+    *RECORDS,
+    *ENGINE,
+    *GRADES,
+    *TEXT,
+)

@@ -20,8 +20,8 @@ OWN = ("runtime_svc", "controller", "tools_svc", "chaos", "matrices", "proto/tre
 APART = {
     "runtime_svc/bench/child.py",  # under another runtime's interpreter, which need not have click
     "runtime_svc/bench/gpu.py",
-    "runtime_svc/cuda/decode_bench.py",
-    "runtime_svc/cuda/prefill_bench.py",
+    "runtime_svc/backends/cuda/decode_bench.py",
+    "runtime_svc/backends/cuda/prefill_bench.py",
 }
 """Tools for those who develop the runtime, on machines of their own; so is `runtime_svc/training`."""
 
@@ -48,6 +48,8 @@ def test_no_program_has_an_edge_of_its_own() -> None:
                 assert (node.value.id, node.attr) not in {
                     ("click", "command"),
                     ("click", "group"),
+                    ("click", "IntRange"),
+                    ("click", "FloatRange"),
                     ("logging", "basicConfig"),
                 }, path
 
@@ -64,6 +66,19 @@ def test_every_program_that_installs_or_serves_has_the_edge() -> None:
     context = click.Context(main)
     for name in main.list_commands(context):
         assert isinstance(main.get_command(context, name), entry.Command | entry.Group), name
+
+
+@pytest.mark.parametrize("text", ["٣", "1_0", " 3", "3.0", "1e3", "0x3", "9" * 5000, "+", ""])
+def test_a_whole_number_is_written_in_digits(text: str) -> None:
+    @entry.command()
+    @click.option("--count", type=entry.WholeRange(0))
+    def counts(count: int) -> None:
+        click.echo(count)
+
+    assert CliRunner().invoke(counts, ["--count", "3"]).stdout == "3\n"
+    told = CliRunner().invoke(counts, ["--count", text])
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "--count" in told.stderr
 
 
 def ending(error: BaseException) -> tuple[int, str]:

@@ -146,6 +146,19 @@ def test_addresses() -> None:
     assert serving.join("::1", 80) == serving.join("[::1]", 80) == "[::1]:80"
     for good in ("127.0.0.1:1", "[::1]:65535", "host.name:80"):
         check_address("--x", good)
-    for bad in ("", "host", ":80", "host:", "host:0", "host:65536", "host:x", "host:٣", "host:-1"):
+    for bad in (
+        "",
+        "host",
+        ":80",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:x",
+        "host:٣",
+        "host:-1",
+        "::1",
+        "::1:80",
+        f"host:{'9' * 5000}",
+    ):
         with pytest.raises(TreniError, match="--x"):
             check_address("--x", bad)

@@ -124,6 +124,7 @@ def test_a_broken_template(directory):
         ({"rms_norm_eps": "small"}, "checkpoint_damaged", "rms_norm_eps"),
         ({"vocab_size": None}, "checkpoint_damaged", "vocab_size"),
         ({"num_hidden_layers": 3}, "checkpoint_missing", "model.layers.2."),
+        ({"num_hidden_layers": 10**12}, "checkpoint_damaged", "num_hidden_layers"),
         ({"intermediate_size": 50}, "checkpoint_damaged", "mlp"),
         ({"tie_word_embeddings": False}, "checkpoint_missing", "lm_head.weight"),
     ],

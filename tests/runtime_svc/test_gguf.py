@@ -134,6 +134,7 @@ def test_factors_of_frequencies(tmp_path):
         ({"llama.attention.head_count": (0, U32)}, "checkpoint_damaged", ["num_attention_heads"]),
         ({"llama.block_count": (3, U32)}, "checkpoint_missing", ["model.layers.2."]),
         ({"llama.block_count": (1, U32)}, "checkpoint_unsupported", ["blk.1."]),
+        ({"llama.block_count": (2**32 - 1, U32)}, "checkpoint_damaged", ["num_hidden_layers"]),
         ({"llama.block_count": None}, "checkpoint_damaged", ["num_hidden_layers"]),
         ({"llama.block_count": ("two", TEXT)}, "checkpoint_damaged", ["block_count"]),
         ({"llama.block_count": (True, BOOL)}, "checkpoint_damaged", ["block_count"]),

@@ -234,6 +234,24 @@ def test_a_whole_number_of_turns_is_kept_and_long_waves_are_slowed_down(director
     assert slowed[1] == pytest.approx(kept * plain[1] + (1 - kept) * plain[1] / 8)
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, 0.1 * np.log(4) + 1),
+        ({"beta_fast": None, "beta_slow": None, "attention_factor": None}, 0.1 * np.log(4) + 1),
+        ({"attention_factor": 0.5, "mscale": 2.0, "mscale_all_dim": 1.0}, 0.5),
+        ({"mscale": 2.0, "mscale_all_dim": 1.0}, (0.2 * np.log(4) + 1) / (0.1 * np.log(4) + 1)),
+        ({"mscale": 2.0}, 0.1 * np.log(4) + 1),
+        ({"mscale": 2.0, "mscale_all_dim": 0}, 0.1 * np.log(4) + 1),
+    ],
+)
+def test_the_scale_of_stretched_attention(directory, more, expected):
+    """As transformers' `_compute_yarn_parameters` has it."""
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256, **more}
+    edit(directory / "config.json", rope_parameters=None, rope_scaling=scaling)
+    assert read_config(directory).rope_attention_scale == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(("model_type", "expected"), [("qwen3", 128), ("qwen2", 32), ("llama", 32)])
 def test_the_width_of_a_head_that_is_not_given(tmp_path, model_type, expected):
     shape = Shape(model_type=model_type, hidden=64, heads=2, kv_heads=1, head_dim=expected)
@@ -284,7 +302,23 @@ def test_a_byte_order_mark(directory, name):
 def test_a_folder_in_place_of_a_file(directory):
     (directory / "generation_config.json").unlink()
     (directory / "generation_config.json").mkdir()
-    refused(lambda: Engine.load(directory), "checkpoint_missing", "generation_config.json")
+    refused(lambda: Engine.load(directory), "checkpoint_damaged", "generation_config.json", "a folder")
+
+
+def test_a_path_that_is_no_model(tmp_path):
+    refused(lambda: Engine.load(tmp_path / "none.gguf"), "checkpoint_missing", "none.gguf")
+    refused(lambda: Engine.load(tmp_path / ("long" * 100)), "checkpoint_missing", "too long")
+    refused(lambda: Engine.load("/dev/null"), "checkpoint_missing", "null in /dev")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    refused(lambda: Engine.load(tmp_path / "loop"), "checkpoint_missing", "loop")
+
+
+def test_what_may_not_be_read(directory, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("runtime_svc.weights.hugging_face.read_directory", refuse)
+    refused(lambda: Engine.load(directory), "checkpoint_missing", str(directory), "Permission denied")
 
 
 def test_weights_are_read_once_they_are_asked_for(directory):

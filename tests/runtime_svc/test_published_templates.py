@@ -153,3 +153,35 @@ def test_whatever_a_template_raises_is_a_refusal(tmp_path, source):
         render(tmp_path, source, [message("x")])
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert caught.value.kind == "conversation_refused"
+
+
+IDS = (
+    "{% for m in messages %}{% for c in m.tool_calls or [] %}"
+    "{% if c.id is not defined or c.id | length != 9 %}{{ raise_exception('an id of 9') }}{% endif %}{{ c.id }};"
+    "{% endfor %}{% if m.role == 'tool' %}"
+    "{% if m.tool_call_id is not defined %}{{ raise_exception('no id') }}{% endif %}={{ m.tool_call_id }};"
+    "{% endif %}{% endfor %}"
+)
+
+
+def test_calls_get_ids_where_a_template_insists_on_them(tmp_path):
+    calls = [call("a", "{}"), call("b", "{}")]
+    talk = [
+        message("x"),
+        message("", role="assistant", tool_calls=calls),
+        message("1", role="tool"),
+        message("2", role="tool"),
+        message("", role="assistant", tool_calls=calls[:1]),
+        message("3", role="tool"),
+    ]
+    assert render(tmp_path, IDS, talk) == ("call00000;call00001;=call00000;=call00001;call00002;=call00002;")
+    everything = "{% for m in messages %}{{ m | tojson }}{% endfor %}"
+    assert "call0" not in render(tmp_path, everything, talk)
+
+
+def test_what_a_template_refuses_with_ids_too_is_refused_as_it_was_without(tmp_path):
+    source = "{{ raise_exception('with' if messages[1].tool_calls[0].id else 'without') }}"
+    with pytest.raises(TreniError, match="got without"):
+        render(tmp_path, source, [message("x"), message("", role="assistant", tool_calls=[call("a", "{}")])])
+    with pytest.raises(TreniError, match="no id"):
+        render(tmp_path, IDS, [message("x"), message("1", role="tool")])

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tools_svc.suggest import did_you_mean
-from tools_svc.words import fold, words
+from tools_svc.words import words
+from treni.folding import fold
 
 NFD_IMPOT = unicodedata.normalize("NFD", "impôt")
 

@@ -10,14 +10,6 @@ from matrices.report.figures import CellFigures, Figures
 from matrices.report.formats import latency_ms, ms, number, yes
 from matrices.statistics.verdicts import ReliabilityVerdict
 
-LEGEND = (
-    "ms: the client's time to an outcome, answer or error",
-    "ratio, difference: the second arm against the first",
-    "faults: planned/delivered/observed",
-    "claim safe: every gate holds",
-)
-"""What its columns mean, in few words."""
-
 MAX_NAME_CHARS = 8
 """How long the name of an arm may be that stands in a heading; of a longer one the short form does."""
 
@@ -38,6 +30,17 @@ def parts(figures: Figures) -> Iterator[Part]:
 def results(figures: Figures) -> Table:
     """The table; "-" stands where there is no figure, an interval in a line of its own."""
     return Table(columns=_columns(figures.sides), rows=tuple(map(_row, figures.cells)))
+
+
+def legend(figures: Figures) -> tuple[str, ...]:
+    """The meaning of the columns, in few words."""
+    baseline, compared = figures.sides.names
+    return (
+        "ms: the client's time to an outcome, answer or error",
+        f"ratio, difference: {compared} against {baseline}",
+        "faults: planned/delivered/observed",
+        "claim safe: every gate holds",
+    )
 
 
 def _columns(sides: Comparison) -> tuple[Column, ...]:

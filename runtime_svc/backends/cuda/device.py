@@ -216,11 +216,11 @@ class CudaDevice:
         self.stream.synchronize()
 
     def zero(self, address: int, size: int) -> None:
-        """See `Device`."""
+        """Zeroes device memory, as `Device` says."""
         self._runtime.memsetAsync(address, 0, size, self.stream.ptr)
 
     def landing(self, size: int) -> CudaLanding:
-        """See `Device`."""
+        """A landing on this stream, as `Device` says."""
         return CudaLanding(self.stream, size)
 
     def load(self, file: str, defines: Defines = ()) -> None:
@@ -320,12 +320,12 @@ class CudaLanding:
         self.host = pinned(size)
 
     def start(self, address: int, size: int) -> None:
-        """See `Landing`."""
+        """Starts a copy to the host, as `Landing` says."""
         self._runtime.memcpyAsync(self.host.ctypes.data, address, size, 2, self._stream.ptr)
         self._event.record(self._stream)
 
     def wait(self) -> None:
-        """See `Landing`."""
+        """Waits for the copy, as `Landing` says."""
         self._event.synchronize()
 
 

@@ -63,6 +63,7 @@ CHOSEN = [
     ("B", "The answer is most likely B because it is."),
     ("B", "Answer: The correct option is B"),
     ("B", "The answer is not A but B"),
+    ("B", "At first the answer is A. After a second look the answer is B."),
     ("B", "The answer is B and not A"),
     ("B", "答案是B。"),
     ("B", "✅ B) Paris"),

@@ -94,6 +94,7 @@ RIGHT = [
     ("18", '{"answer": 18, "confidence": 0.9}'),
     ("18", "The answer, then, is 18. It took 3 steps."),
     ("72", "The answer is 72 (x = 3)"),
+    ("72", "The answer is 5. No, wait: the answer is 72, not 5."),
     ("72", "The answer is 48 clips + 24 clips = 72 clips"),
     ("12", "The answer is 3 × 4 = 12"),
     ("1", "1.0000"),

@@ -1,0 +1,114 @@
+"""What a campaign is run with: versions, commit, machine and model; whether a resumption has the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from matrices.evidence.manifest import Manifest, ManifestModel
+from treni.errors import Code, TreniError
+from treni.v1 import inference_pb2
+
+_CODE = ("treni", "runtime_svc", "controller", "tools_svc", "chaos", "matrices")
+_PACKAGES = ("treni-route", "grpcio", "protobuf", "numpy", "toxiproxy-python", "tokenizers")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions of what decides a run's bits, by package; "python" is the interpreter's."""
+    return {
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+    }
+
+
+@cache
+def commit() -> str:
+    """The commit that the code was run from, "" outside a checkout; "+dirty" when the tree had changes."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = _git(here, "rev-parse", "HEAD")
+        return found + ("+dirty" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@cache
+def code() -> str:
+    """A digest of the installed code, the same wherever the same files are installed."""
+    digest = hashlib.sha256()
+    for name in _CODE:
+        spec = importlib.util.find_spec(name)
+        for root in [] if spec is None else spec.submodule_search_locations or []:
+            for path in sorted(Path(root).rglob("*.py")):
+                digest.update(f"{name}/{path.relative_to(root).as_posix()}\0".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def host() -> dict[str, Any]:
+    """The machine: system, processors, memory and interpreter."""
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "python": sys.version.split()[0],
+    }
+
+
+def refuse_other_versions(manifest: Manifest) -> None:
+    """Raises FAILED_PRECONDITION (`version_changed`) unless this is the code that the campaign was begun with."""
+    mine = {**versions(), "commit": commit().removesuffix("+dirty")}
+    theirs = {**manifest.versions, "commit": manifest.commit.removesuffix("+dirty")}
+    for name, version in mine.items():
+        if theirs.get(name) != version:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "version_changed",
+                expected=f"{name} {theirs.get(name) or '(none)'}, which the campaign was begun with",
+                got=version or "(none)",
+                todo="install what it was begun with, or begin another campaign",
+            )
+
+
+def refuse_other_model(expected: ManifestModel, info: inference_pb2.InfoResponse) -> None:
+    """Raises FAILED_PRECONDITION (`model_changed`) unless the services serve what the campaign was begun with."""
+    got = model_of(info)
+    for field in dataclasses.fields(ManifestModel):
+        if getattr(got, field.name) != getattr(expected, field.name):
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "model_changed",
+                expected=f"{field.name} {getattr(expected, field.name)} of the model, as the campaign began",
+                got=str(getattr(got, field.name)),
+                todo="serve the weights that it was begun with, or begin another campaign",
+            )
+
+
+def model_of(info: inference_pb2.InfoResponse) -> ManifestModel:
+    """The model as the manifest keeps it."""
+    return ManifestModel(
+        name=info.model,
+        backend=info.backend,
+        device=info.device,
+        dtype=info.dtype,
+        parameters=info.parameters,
+        checkpoint_sha256=info.checkpoint_sha256,
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

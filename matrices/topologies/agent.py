@@ -1,0 +1,82 @@
+"""`python -m matrices.topologies.agent`: serves the internal arm by itself until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+
+from controller.policy import Policy
+from tools_svc.protocol import ToolsConfig
+from treni import entry, serving
+
+
+def _policy_options(command: Any) -> Any:
+    """One option for each field of the policy, with the policy's own defaults."""
+    for field in reversed(dataclasses.fields(Policy)):
+        option = "--" + field.name.replace("_", "-")
+        command = click.option(option, type=type(field.default), default=field.default, show_default=True)(
+            command
+        )
+    return command
+
+
+@entry.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=entry.WholeRange(0, 65535), default=0, show_default=True, help="0 picks a free port."
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+@click.option("--backend", default="numpy", show_default=True, help="numpy, or cupy for an NVIDIA GPU.")
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The ledger's SQLite file; made when absent.",
+)
+@_policy_options
+def main(host: str, port: int, model_dir: Path | None, backend: str, ledger: Path, **policy: Any) -> None:
+    """Serve the internal arm: loop, engine and tools in one process. Prints one line of JSON when it is ready."""
+    asyncio.run(_serve(host, port, model_dir, backend, ledger, Policy(**policy)))
+
+
+async def _serve(
+    host: str, port: int, model_dir: Path | None, backend: str, ledger: Path, policy: Policy
+) -> None:
+    from runtime_svc.threads import limit_blas_threads
+
+    limit_blas_threads()  # before NumPy is imported
+    from matrices.command_line import bundled_checkpoint
+    from runtime_svc import server as inference
+    from runtime_svc.core import InferenceCore
+    from runtime_svc.engine import Engine
+    from runtime_svc.internal import add_internal_agent, own_tools
+    from tools_svc.registry import build_registry
+
+    engine = Engine.load(bundled_checkpoint() if model_dir is None else model_dir, backend=backend)
+    with build_registry(ToolsConfig(ledger_path=ledger)) as registry:
+        async with InferenceCore(engine) as core:
+
+            def add_agent(server: grpc.aio.Server) -> str:
+                return add_internal_agent(server, core, own_tools(registry), policy)
+
+            server = await inference.start(core, host=host, port=port, others=[add_agent])
+            try:
+                await serving.until_told_to_stop(
+                    {"service": "agent", "address": server.address, "model": engine.model}
+                )
+            finally:
+                await server.stop()
+
+
+if __name__ == "__main__":
+    main(prog_name="treni-route serve agent")

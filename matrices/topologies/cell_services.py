@@ -1,0 +1,397 @@
+"""The services of one segment of a cell, wherever they run: begun, watched, asked for evidence, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from chaos.deliveries import DeliveryLog, read_deliveries
+from chaos.lanes import open_lanes
+from chaos.toxiproxy import ToxiproxyClient
+from matrices.evidence import events as ev
+from matrices.evidence import provenance
+from matrices.evidence.campaign import Campaign
+from matrices.planning.plan import PlannedCell
+from matrices.topologies.cell_config import CellConfig, config_of
+from matrices.topologies.role_client import Reading, RoleClient, gathered, reading
+from matrices.topologies.supervisor import Ward
+from matrices.topologies.topology import Placed, Topology, kind_of, scope_of
+from treni.channels import open_channel
+from treni.errors import Code, TreniError, from_rpc_error
+from treni.v1 import evidence_pb2, inference_pb2, inference_pb2_grpc
+
+INFO_TIMEOUT_S = 600.0
+"""The limit of a runtime's answer to who it is, for one that hangs: its first one reads the whole checkpoint."""
+
+REFUSED_LIMIT_S = 3.0
+"""How long nobody may listen at a role's address before the role counts as dead; one that is restarted takes longer."""
+
+RETRY_S = 0.1
+PROXY = "toxiproxy"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What the roles of a cell hold at its end, by arm: over all sessions of the cell."""
+
+    deliveries: Mapping[str, tuple[ev.Delivery, ...]]
+    effects: Mapping[str, tuple[ev.EffectRow, ...]]
+
+
+class CellServices:
+    """A segment's services; both arms by address. Use `CellServices.open`."""
+
+    def __init__(
+        self,
+        *,
+        cell: PlannedCell,
+        placed: Placed,
+        session: str,
+        clients: Mapping[str, RoleClient],
+        configs: dict[str, CellConfig],
+        folder: Path,
+        toxiproxy_version: str,
+    ) -> None:
+        self._cell = cell
+        self._placed = placed
+        self._session = session
+        self._sessions = {session}
+        self._clients = clients
+        self._configs = configs
+        self._folder = folder
+        self._deaths: dict[str, str] = {}
+        self.info = inference_pb2.InfoResponse()
+        self.hosts: dict[str, Any] = {}
+        self.toxiproxy_version = toxiproxy_version
+        self.wards: Mapping[str, Ward] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        topology: Topology,
+        cell: PlannedCell,
+        campaign: Campaign,
+        *,
+        counters: Mapping[str, int],
+        take: int = 0,
+        continues: bool = False,
+    ) -> AsyncIterator[CellServices]:
+        """The cell begun at all its roles while the block runs.
+
+        `counters` gives, for each of the cell's counts of attempts, the number to start from; `take` is that of
+        `Topology.place`; with `continues` each role must hold the evidence of an earlier session. Raises UNAVAILABLE
+        if a role does not come up, FAILED_PRECONDITION if one is not what the campaign needs.
+        """
+        session = secrets.token_hex(8)
+        async with AsyncExitStack() as stack:
+            placed = await stack.enter_async_context(
+                topology.place(cell, campaign, session=session, take=take)
+            )
+            clients = {role: RoleClient(role, address) for role, address in placed.addresses.items()}
+            for client in clients.values():
+                stack.push_async_callback(client.close)
+            configs = {
+                role: config_of(cell, part, concurrency=campaign.options.concurrency, counters=counters)
+                for role, part in cell.parts.items()
+            }
+            version = await asyncio.to_thread(ToxiproxyClient(placed.toxiproxy_address).version)
+            services = cls(
+                cell=cell,
+                placed=placed,
+                session=session,
+                clients=clients,
+                configs=configs,
+                folder=campaign.folder / "cells" / scope_of(cell, take),
+                toxiproxy_version=version,
+            )
+            try:
+                await services._begin(continues=continues)
+                _check_backend(campaign.options.backend, services.info)
+                yield services
+            finally:
+                services.note_deaths()
+                for role in reversed(list(clients)):
+                    if role not in services._deaths:
+                        await clients[role].release(session)
+
+    async def _begin(self, *, continues: bool) -> None:
+        """Asks every role who it is, then begins the cell: those last that are told where the others are."""
+        clients = tuple(self._clients.values())
+        await gathered([client.hold(self._session) for client in clients])
+        for client, told in zip(clients, await gathered([client.read() for client in clients]), strict=True):
+            _check_kind(client, kind_of(self._cell.parts[client.role]), told.status)
+            if self._placed.foreign:
+                _check_version(client, told.status)
+                self.hosts[client.role] = {
+                    "machine": told.status.machine.name,
+                    "processors": told.status.machine.processors,
+                    "versions": dict(sorted(told.status.versions.items())),
+                }
+        parts = self._cell.parts
+        callers = {role: part.agent for role, part in parts.items() if part.agent and part.agent.hops}
+        await gathered([self._begin_at(role, continues=continues) for role in parts if role not in callers])
+        for role, arm in callers.items():
+            addresses = {"toxiproxy_address": self._placed.toxiproxy_address}
+            if "model" in arm.hops:
+                addresses["model_address"] = self._clients[arm.model].service
+            if "tool" in arm.hops:
+                addresses["tools_address"] = self._clients[arm.tools].service
+            self._configs[role] = self._configs[role].model_copy(update=addresses)
+        await gathered([self._begin_at(role, continues=continues) for role in callers])
+        self.info = await self._same_model()
+        for role in parts:
+            # Where it is begun once more, it serves where the others know it.
+            port = int(self._clients[role].service.rpartition(":")[2])
+            self._configs[role] = self._configs[role].model_copy(update={"port": port})
+        self.wards = self._placed.wards(lambda role: self._begin_at(role, continues=True))
+
+    async def _begin_at(self, role: str, *, continues: bool) -> None:
+        await self._clients[role].begin(
+            self._session, self._placed.scope, self._configs[role], continues=continues
+        )
+
+    async def _same_model(self) -> inference_pb2.InfoResponse:
+        """What every runtime of the cell says of itself. Raises FAILED_PRECONDITION unless all serve the same."""
+        roles = [role for role, part in self._cell.parts.items() if part.modelled]
+        infos = await gathered([_info(self._clients[role]) for role in roles])
+        for role, info in zip(roles, infos, strict=True):
+            if _identity(info) != _identity(infos[0]):
+                raise TreniError(
+                    Code.FAILED_PRECONDITION,
+                    "models_differ",
+                    expected=f"the {role} to serve what the {roles[0]} serves, {_identity(infos[0])}",
+                    got=str(_identity(info)),
+                    todo="start both with the same --model and --backend, on the same kind of device",
+                )
+        return infos[roles.index(self._cell.comparison.baseline.model)]
+
+    def address(self, arm: str) -> str:
+        """Where the arm's AgentService answers."""
+        return self._clients[self._cell.comparison.arm(arm).agent].service
+
+    @asynccontextmanager
+    async def lanes(self) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
+        """Channels to the agents with a lane for each fault of the client's calls, by arm; none where there is none."""
+        schedule = next((one for one in self._cell.schedules if one.hop == "agent" and one.rules), None)
+        channels: dict[str, grpc.aio.Channel] = {}
+        async with AsyncExitStack() as stack:
+            for arm in self._cell.arms if schedule is not None else ():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                log = stack.enter_context(DeliveryLog(self._client_log(arm)))
+                opening = open_lanes(
+                    self._placed.toxiproxy_address,
+                    hop="agent",
+                    upstream=self.address(arm),
+                    schedule=schedule,
+                    deliveries=log,
+                )
+                channels[arm] = await stack.enter_async_context(opening)
+            yield channels
+
+    def _client_log(self, arm: str) -> Path:
+        """Where the harness logs the faults of its own calls."""
+        return self._folder / f"client-deliveries-{arm}.jsonl"
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where each role's own service answers; a role that comes back serves there again."""
+        return {role: client.service for role, client in self._clients.items()}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by role, as each host counts them."""
+        return {**{role: client.pid for role, client in self._clients.items()}, **self._placed.own_pids}
+
+    @property
+    def epochs(self) -> dict[str, str]:
+        """What each role drew at its start."""
+        return {role: client.epoch for role, client in self._clients.items()}
+
+    @property
+    def own_pids(self) -> tuple[int, ...]:
+        """Processes on this machine that are neither roles nor the harness."""
+        return tuple(self._placed.own_pids.values())
+
+    def note_deaths(self) -> list[str]:
+        """How processes ended that should be running, as far as that is known by now; the first word stands.
+
+        A role that died of a planned fault and is to come back is no such process.
+        """
+        for role, death in self._placed.deaths().items():
+            ward = self.wards.get(role)
+            if ward is None or not ward.excused:
+                self._deaths.setdefault(role, death)
+        return self.deaths
+
+    def give_up(self, role: str, why: str) -> None:
+        """Notes that a role is as good as dead."""
+        self._deaths.setdefault(role, f"{role} {why}")
+
+    def is_gone(self, role: str) -> bool:
+        """Whether the role is dead for good."""
+        self.note_deaths()
+        return role in self._deaths
+
+    @property
+    def deaths(self) -> list[str]:
+        """The deaths noted so far."""
+        return list(self._deaths.values())
+
+    async def look(self, *, limit_s: float) -> list[str]:
+        """Asks every role and the toxiproxy server whether they are there and the same; `deaths` after that.
+
+        One that does not answer within `limit_s`, or at whose address nobody listens, is given up, and so is one that
+        was started again behind our back, which its epoch tells.
+        """
+        roles = [role for role in self._clients if role not in self.wards and not self.is_gone(role)]
+        await asyncio.gather(
+            *(self._look_at(role, limit_s) for role in roles), self._look_at_proxies(limit_s)
+        )
+        return self.note_deaths()
+
+    async def _look_at(self, role: str, limit_s: float) -> None:
+        client, began_s = self._clients[role], time.monotonic()
+        while not self.is_gone(role):
+            left_s = began_s + limit_s - time.monotonic()
+            try:
+                self._same_epoch(client, await client.read(timeout_s=max(left_s, RETRY_S)))
+                return
+            except TreniError as error:
+                waited_s = time.monotonic() - began_s
+                if error.code is Code.DEADLINE_EXCEEDED or waited_s >= limit_s:
+                    self.give_up(role, f"did not answer for {limit_s:.0f} s")
+                elif waited_s < REFUSED_LIMIT_S:
+                    await asyncio.sleep(RETRY_S)
+                elif error.code is Code.UNAVAILABLE:
+                    self.give_up(role, f"is not there: nobody answers at {client.address}")
+                else:
+                    self.give_up(role, f"does not say how it is: {error}")
+
+    async def _look_at_proxies(self, limit_s: float) -> None:
+        client, began_s = ToxiproxyClient(self._placed.toxiproxy_address, timeout_s=limit_s), time.monotonic()
+        while not self.is_gone(PROXY):
+            try:
+                await asyncio.to_thread(client.version)
+                return
+            except TreniError as error:
+                if time.monotonic() - began_s < min(REFUSED_LIMIT_S, limit_s):
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    self.give_up(PROXY, f"did not answer: {error}")
+
+    def _same_epoch(self, client: RoleClient, told: Reading) -> None:
+        if told.status.epoch != client.epoch:
+            self.give_up(
+                client.role,
+                f"was restarted: epoch {told.status.epoch} answers at {client.address}, the cell began at "
+                f"epoch {client.epoch}",
+            )
+        elif (other := told.status.session) not in self._sessions:
+            what = f"is in session {other}, another campaign's" if other else "has no session any more"
+            self.give_up(client.role, what)
+
+    async def readings(self) -> dict[str, Reading]:
+        """What each role that answers says of itself and its machine; restarts behind our back are noted."""
+        told = await asyncio.gather(
+            *(reading(client) for client in self._clients.values()), return_exceptions=True
+        )
+        readings: dict[str, Reading] = {}
+        for client, one in zip(self._clients.values(), told, strict=True):
+            if isinstance(one, Reading):
+                readings[client.role] = one
+                if client.role not in self.wards:
+                    self._same_epoch(client, one)
+            elif not isinstance(one, TreniError):
+                raise one
+        return readings
+
+    async def evidence(self) -> Evidence:
+        """Ends the cell at every role, the controller first, and gives what they hold. Raises `TreniError`."""
+        self._sessions.add("")
+        for role in reversed(list(self._clients)):
+            await self._clients[role].end(self._session)
+        rows = await gathered([client.deliveries(self._placed.scope) for client in self._clients.values()])
+        logged = [row for of_role in rows for row in of_role]
+        for arm in self._cell.arms:
+            mine = read_deliveries(self._client_log(arm))
+            logged += [(arm, ev.Delivery(**asdict(delivery))) for delivery in mine]
+        hosts = {arm.name: self._clients[arm.tools] for arm in self._cell.comparison}
+        effects = await gathered([client.effects(self._placed.scope) for client in hosts.values()])
+        return Evidence(
+            deliveries={
+                arm: tuple(row for log, row in logged if self._is_of(row.run_id, arm, log)) for arm in hosts
+            },
+            effects={
+                arm: tuple(row for row in of_arm if self._is_of(row.run_id, arm, arm))
+                for arm, of_arm in zip(hosts, effects, strict=True)
+            },
+        )
+
+    def _is_of(self, run_id: str, arm: str, log: str) -> bool:
+        """Whether a row in the log of the arm `log` is of that arm: the run's id says it, or else the log.
+
+        The runner names what is outside the plan cell/warmup/arm/start.
+        """
+        _, pair, named, *_ = [*run_id.split("/"), "", "", ""]
+        return pair != "warmup" and (named if named in self._cell.arms else log) == arm
+
+
+def _identity(info: inference_pb2.InfoResponse) -> dict[str, Any]:
+    return {
+        name: getattr(info, name)
+        for name in ("model", "backend", "device", "dtype", "parameters", "checkpoint_sha256")
+    }
+
+
+def _check_version(client: RoleClient, status: evidence_pb2.StatusResponse) -> None:
+    mine = {**provenance.versions(), "code": provenance.code()}
+    for name in ("treni-route", "code"):
+        if (got := status.versions.get(name, "none")) != mine[name]:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "versions_differ",
+                expected=f"the {client.role} at {client.address} to run the harness's {name}, {mine[name][:12]}",
+                got=got[:12],
+                todo="install the same treni-route on every host",
+            )
+
+
+def _check_backend(asked: str, info: inference_pb2.InfoResponse) -> None:
+    if info.backend != asked:
+        raise TreniError(
+            Code.FAILED_PRECONDITION,
+            "backend_differs",
+            expected=f"the backend {asked}, which was asked for",
+            got=f"{info.backend} on {info.device}",
+            todo=f"ask for --backend {info.backend}, or start the service with --backend {asked}",
+        )
+
+
+def _check_kind(client: RoleClient, kind: str, status: evidence_pb2.StatusResponse) -> None:
+    # An agent can be a mere runtime too: it serves what a cell asks for.
+    if status.role != kind and (kind, status.role) != ("runtime", "agent"):
+        raise TreniError(
+            Code.FAILED_PRECONDITION,
+            "role_differs",
+            expected=f"`treni-route serve {kind} --testbed` at {client.address}",
+            got=f"a process that serves {status.role}",
+            todo="correct the address",
+        )
+
+
+async def _info(client: RoleClient) -> inference_pb2.InfoResponse:
+    async with open_channel(client.service) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        try:
+            return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, hop="model") from None

@@ -1,0 +1,272 @@
+"""The topology of services that already run somewhere, by address: `--topology hosts.toml`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from chaos.toxiproxy import ToxiproxyServer
+from matrices.arms.parts import Part
+from matrices.evidence.campaign import Campaign
+from matrices.planning.plan import PlannedCell
+from matrices.topologies.role_client import RoleClient
+from matrices.topologies.supervisor import Ward
+from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
+from treni.errors import invalid_argument
+from treni.text_files import read_text
+
+Kind = Literal["agent", "runtime", "controller", "tools"]
+Site = Literal["hop", "tool", "host"]
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
+
+
+def _address(value: str) -> str:
+    match = _ADDRESS.fullmatch(value)
+    if match is None or not 1 <= int(match[2]) <= 65535:
+        raise ValueError('expected "host:port", such as "10.0.0.2:7001"')
+    return value
+
+
+Address = Annotated[str, pydantic.AfterValidator(_address)]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Service(_Strict):
+    """One service that runs somewhere, started by `treni-route serve ROLE --testbed`."""
+
+    role: Kind = pydantic.Field(description="What it was started as.")
+    host: str = pydantic.Field(min_length=1, description="What its host is called in the report.")
+    address: Address = pydantic.Field(
+        description="Where its EvidenceService answers, from the harness and the others."
+    )
+    faults: tuple[Site, ...] = pydantic.Field(
+        default=("hop", "tool"),
+        description="What may be faulted there: its hop, its tools, and the host's process itself.",
+    )
+
+
+class Proxies(_Strict):
+    """The toxiproxy server, by the address of its API."""
+
+    host: str = pydantic.Field(min_length=1, description="What its host is called in the report.")
+    address: Address = pydantic.Field(
+        description="Where its API answers; the controller's lanes listen on that host."
+    )
+
+
+class HostsFile(_Strict):
+    """The content of a file of hosts: where each role is served, and where toxiproxy is."""
+
+    service: tuple[Service, ...] = pydantic.Field(
+        description="Every service: an agent, a controller and tools at least."
+    )
+    toxiproxy: Proxies | None = pydantic.Field(
+        default=None,
+        description="Without it a server is started beside the harness, which the controller's host must reach.",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _complete(self) -> HostsFile:
+        for kind, least, most in (("agent", 1, 2), ("runtime", 0, 1), ("controller", 1, 1), ("tools", 1, 1)):
+            count = sum(one.role == kind for one in self.service)
+            if not least <= count <= most:
+                raise ValueError(
+                    f"expected {least if least == most else f'{least} to {most}'} {kind}, got {count}"
+                )
+        addresses = [one.address for one in self.service]
+        if self.toxiproxy is not None:
+            addresses.append(self.toxiproxy.address)
+        for address in addresses:
+            if addresses.count(address) > 1:
+                raise ValueError(f"expected an address of its own for each service, got {address} twice")
+        return self
+
+    def of(self, kind: str) -> list[Service]:
+        """The services of one kind, in the order of the file."""
+        return [one for one in self.service if one.role == kind]
+
+
+class HostsPlaced:
+    """Services that ran before the segment began, and will after it."""
+
+    foreign = True
+
+    def __init__(
+        self, *, addresses: Mapping[str, str], scope: str, toxiproxy_address: str, own: ToxiproxyServer | None
+    ) -> None:
+        self.addresses = dict(addresses)
+        self.scope = scope
+        self.toxiproxy_address = toxiproxy_address
+        self._own = own
+
+    @property
+    def own_pids(self) -> dict[str, int]:
+        """A toxiproxy server of ours, where there is one."""
+        return {} if self._own is None or self._own.pid is None else {"toxiproxy": self._own.pid}
+
+    def deaths(self) -> dict[str, str]:
+        """How a toxiproxy server of ours ended; of everything else only `CellServices.look` can know."""
+        death = None if self._own is None else self._own.death()
+        return {} if death is None else {"toxiproxy": death}
+
+    def wards(self, again: Callable[[str], Awaitable[None]]) -> dict[str, Ward]:
+        """Nobody: what dies on another host is for that host to bring back."""
+        return {}
+
+
+class Hosts:
+    """Services by address."""
+
+    def __init__(self, file: HostsFile, campaign: str) -> None:
+        self._file = file
+        self._campaign = campaign
+
+    def refuse(self, campaign: Campaign) -> None:
+        """Raises INVALID_ARGUMENT for fresh processes, a model, crashes, and faults where the file allows none."""
+        if campaign.options.restarts > 1:
+            raise invalid_argument(
+                "restarts_not_here",
+                expected="--restarts 1 with services that already run",
+                got=str(campaign.options.restarts),
+                todo="use --topology local: only it starts processes",
+            )
+        if campaign.options.model_dir is not None:
+            raise invalid_argument(
+                "model_not_here",
+                expected="no --model with services that already run",
+                got=campaign.options.model_dir,
+                todo="start the agent with that --model; the report names what it serves",
+            )
+        for cell in campaign.cells:
+            for part, site in _needed(cell):
+                for service in self._able(part):
+                    if site not in service.faults:
+                        where = f"the {service.role} on {service.host}"
+                        raise invalid_argument(
+                            "fault_not_allowed",
+                            expected=f'faults = [..., "{site}"] for {where}, as {cell.name} needs it',
+                            got=str(list(service.faults)),
+                            todo="allow it in the file of hosts, or choose other profiles",
+                        )
+            if any(kind.kills_host for kind in cell.kinds):
+                raise invalid_argument(
+                    "crash_not_here",
+                    expected="faults that leave the services on their hosts alive",
+                    got=f"{cell.name}, which kills processes",
+                    todo="use --topology local: only it can start them again",
+                )
+
+    @asynccontextmanager
+    async def place(
+        self, cell: PlannedCell, campaign: Campaign, *, session: str, take: int
+    ) -> AsyncIterator[HostsPlaced]:
+        """The services of the file; for a role that it lacks a second process of an agent, until the session ends."""
+        async with AsyncExitStack() as stack:
+            addresses = await self._addresses(cell, session)
+            address, own = campaign.options.toxiproxy, None
+            if address is None and self._file.toxiproxy is not None:
+                address = self._file.toxiproxy.address
+            if address is None:
+                own = await stack.enter_async_context(
+                    await ToxiproxyServer.start(log_path=campaign.folder / "toxiproxy.log")
+                )
+                address = own.address
+            else:
+                await ToxiproxyServer.attach(address)
+            yield HostsPlaced(
+                addresses=addresses,
+                scope=f"{self._campaign}/{scope_of(cell, take)}",
+                toxiproxy_address=address,
+                own=own,
+            )
+
+    async def _addresses(self, cell: PlannedCell, session: str) -> dict[str, str]:
+        """The address of every role of the cell, in the order in which they begin."""
+        taken: set[str] = set()
+        addresses: dict[str, str] = {}
+        for role, part in cell.parts.items():
+            able = self._able(part)
+            free = [one.address for one in able if one.address not in taken]
+            addresses[role] = free[0] if free else await _twin(able[0], session)
+            taken.add(addresses[role])
+        return addresses
+
+    def _able(self, part: Part) -> list[Service]:
+        """The services that can be the part, those of its very kind first."""
+        kind = kind_of(part)
+        return [*self._file.of(kind), *(self._file.of("agent") if kind == "runtime" else [])]
+
+
+async def _twin(service: Service, session: str) -> str:
+    """The address of another process of the service, until the session ends."""
+    client = RoleClient(service.role, service.address)
+    try:
+        return await client.twin(session)
+    finally:
+        await client.close()
+
+
+def _settings(argument: str | None) -> dict[str, Any]:
+    """The file's content, and a name that keeps this campaign's evidence apart on those hosts."""
+    if argument is None:
+        raise invalid_argument(
+            "topology_argument", expected="a .toml file of hosts", got="none", todo="see docs/topologies.md"
+        )
+    file = read_hosts(Path(argument))
+    return {"hosts": file.model_dump(mode="json", exclude_none=True), "campaign": secrets.token_hex(8)}
+
+
+def _build(settings: Mapping[str, Any]) -> Hosts:
+    return Hosts(_validated(settings.get("hosts"), "the manifest's hosts"), str(settings.get("campaign", "")))
+
+
+ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build)
+
+
+def read_hosts(path: Path) -> HostsFile:
+    """The file of hosts at `path`. Raises INVALID_ARGUMENT that names the file and the key."""
+    try:
+        data = tomllib.loads(read_text(path, what="a TOML file of hosts"))
+    except (ValueError, RecursionError) as error:
+        raise invalid_argument(
+            "hosts_unreadable",
+            expected=f"{path} to be a TOML file of hosts",
+            got=str(error),
+            todo="correct it",
+        ) from None
+    return _validated(data, str(path))
+
+
+def _validated(data: object, where: str) -> HostsFile:
+    try:
+        return HostsFile.model_validate(data)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise invalid_argument(
+            "hosts_invalid",
+            expected=f"{where} to be a file of hosts as docs/topologies.md describes it",
+            got=f"{key}: {first['msg']}" if key else first["msg"],
+            todo="correct it",
+        ) from None
+
+
+def _needed(cell: PlannedCell) -> Iterator[tuple[Part, Site]]:
+    """Which parts the cell's schedules fault, and at which site."""
+    for counter in cell.counters:
+        arm = cell.comparison.arm(counter.arm)
+        if counter.site == "tool":
+            yield cell.parts[arm.tools], "host" if cell.breaks_hosts else "tool"
+        else:
+            yield cell.parts[{"tool": arm.tools, "model": arm.model}.get(counter.hop, arm.agent)], "hop"

@@ -1,0 +1,186 @@
+"""What each role serves in a cell: its own service with the cell's policy and faults. Chaos meets the services here.
+
+Each role imports what it needs when it is asked for, so that the controller does not wait for NumPy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+
+from chaos.deliveries import DeliveryLog
+from chaos.faults import Hop
+from controller.ports import ToolPort
+from matrices.topologies.cell_config import CellConfig
+from tools_svc.protocol import ToolsConfig
+from treni.channels import open_channel
+from treni.v1 import inference_pb2
+
+if TYPE_CHECKING:
+    from runtime_svc.engine import Engine
+
+OpenCell: TypeAlias = "Callable[[CellConfig, Path, str], AbstractAsyncContextManager[str]]"
+"""Serves a role's own service for a cell while the block runs: configuration, folder for its state, host to listen on;
+gives the address."""
+
+
+def deliveries_path(folder: Path, role: str, arm: str) -> Path:
+    """Where a role logs the faults that it hands to an arm's attempts."""
+    return folder / f"deliveries-{role}-{arm}.jsonl"
+
+
+def ledger_path(folder: Path, role: str) -> Path:
+    """Where a role's tools keep their ledger."""
+    return folder / f"ledger-{role}.sqlite"
+
+
+def _log(config: CellConfig, folder: Path, arm: str) -> DeliveryLog:
+    return DeliveryLog(deliveries_path(folder, config.role, arm))
+
+
+def _tools_config(config: CellConfig, folder: Path) -> ToolsConfig:
+    # An fsync on a shared disk was seen to take over 250 ms: as long as a tool timeout, and no fault of the plan.
+    return ToolsConfig(ledger_path=ledger_path(folder, config.role), ledger_sync="process")
+
+
+@asynccontextmanager
+async def open_tools(config: CellConfig, folder: Path, host: str) -> AsyncIterator[str]:
+    """Serves the tools, with the faults of their hop and site in front of them."""
+    from chaos.injector import FaultInjector
+    from tools_svc.server import start
+
+    with _log(config, folder, config.arm) as deliveries:
+        server = await start(
+            _tools_config(config, folder),
+            host=host,
+            port=config.port,
+            interceptors=[FaultInjector("tool", deliveries)],
+        )
+        try:
+            yield server.address
+        finally:
+            await server.stop()
+
+
+def open_runtime(engine: Engine) -> OpenCell:
+    """What serves inference by that engine and, in the same process, the agent of an arm whose model it is."""
+    from chaos.injector import FaultInjector
+    from runtime_svc import server as inference
+    from runtime_svc.core import InferenceCore
+    from runtime_svc.internal import add_internal_agent
+
+    class CellCore(InferenceCore):
+        """An engine's core for one session: a prompt never finds what an earlier session left under its key."""
+
+        def __init__(self, salt: str) -> None:
+            super().__init__(engine)
+            self._salt = salt
+
+        def generate(
+            self, request: inference_pb2.GenerateRequest
+        ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
+            salted = inference_pb2.GenerateRequest()
+            salted.CopyFrom(request)
+            if request.cache_key:
+                salted.cache_key = f"{self._salt}/{request.cache_key}"
+            return super().generate(salted)
+
+    @asynccontextmanager
+    async def opened(config: CellConfig, folder: Path, host: str) -> AsyncIterator[str]:
+        with (
+            _log(config, folder, config.arm) as deliveries,
+            _log(config, folder, config.caller) as hop_deliveries,
+        ):
+            async with (
+                CellCore(os.urandom(8).hex()) as core,
+                _agents_tools(config, folder, deliveries) as tools,
+            ):
+
+                def add_agent(server: grpc.aio.Server) -> str:
+                    assert config.agent is not None
+                    return add_internal_agent(
+                        server, core, tools, config.policy, arm=config.agent, annotate=config.annotate
+                    )
+
+                server = await inference.start(
+                    core,
+                    host=host,
+                    port=config.port,
+                    interceptors=[FaultInjector("model", hop_deliveries), FaultInjector("agent", deliveries)],
+                    others=[] if config.agent is None else [add_agent],
+                )
+                try:
+                    yield server.address
+                finally:
+                    await server.stop()
+
+    return opened
+
+
+@asynccontextmanager
+async def open_controller(config: CellConfig, folder: Path, host: str) -> AsyncIterator[str]:
+    """Serves the agent of an arm that reaches its model over a hop."""
+    from chaos.injector import FaultInjector
+    from controller.remote import RemoteModel
+    from controller.server import AgentServicer, start
+
+    assert config.agent is not None
+    with _log(config, folder, config.arm) as log:
+        async with (
+            _way(config, "model", config.model_address, log) as model,
+            _agents_tools(config, folder, log) as tools,
+        ):
+            servicer = AgentServicer(
+                arm=config.agent,
+                model=RemoteModel(model),
+                tools=tools,
+                policy=config.policy,
+                annotate=config.annotate,
+            )
+            server = await start(
+                servicer, host=host, port=config.port, interceptors=[FaultInjector("agent", log)]
+            )
+            try:
+                yield server.address
+            finally:
+                await server.stop()
+
+
+@asynccontextmanager
+async def _agents_tools(config: CellConfig, folder: Path, log: DeliveryLog) -> AsyncIterator[ToolPort]:
+    """The tools of the agent that answers here: those of this process, or those behind its tool hop."""
+    if config.tools_address:
+        from controller.remote import RemoteTools
+
+        async with _way(config, "tool", config.tools_address, log) as channel:
+            yield RemoteTools(channel)
+        return
+    from chaos.injector import FaultyTools
+    from runtime_svc.internal import own_tools
+    from tools_svc.registry import build_registry
+
+    with build_registry(_tools_config(config, folder)) as registry:
+        yield own_tools(registry, lambda tools: FaultyTools(tools, log))
+
+
+@asynccontextmanager
+async def _way(
+    config: CellConfig, hop: Hop, upstream: str, log: DeliveryLog
+) -> AsyncIterator[grpc.aio.Channel]:
+    """The channel of the agent's hop: through proxies where faults can be put on it, straight where not."""
+    if hop not in config.faultable:
+        async with open_channel(upstream) as channel:
+            yield channel
+        return
+    from chaos.lanes import open_lanes
+
+    schedule = config.schedules.get(hop)
+    async with open_lanes(
+        config.toxiproxy_address, hop=hop, upstream=upstream, schedule=schedule, deliveries=log
+    ) as lanes:
+        yield lanes
