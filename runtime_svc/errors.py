@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from treni.errors import Code, TreniError
+from treni.errors import Code, TreniError, unforeseen
 
 
 def missing(directory: Path, what: str) -> TreniError:
@@ -87,7 +87,9 @@ def cancelled() -> TreniError:
 
 
 def unexpected(error: Exception) -> TreniError:
-    """Something failed that nobody foresaw; the engine goes on without the request."""
+    """Something failed that nobody foresaw, or memory was too little; the engine goes on without the request."""
+    if isinstance(error, MemoryError):
+        return unforeseen(error, "the request in the engine")
     return TreniError(
         Code.INTERNAL,
         "engine_failed",

@@ -6,13 +6,13 @@ import threading
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 
 from runtime_svc import core as core_module
 from runtime_svc import server
 from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
+from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.limits import HANG_S
 from tests.runtime_svc.requests import generate_request
 from treni.channels import open_channel
@@ -196,4 +196,21 @@ async def test_a_long_prompt_that_is_refused_is_refused_as_any(engine, small):
                 await answer(core, generate_request("word " * 5000))
             assert (caught.value.kind, caught.value.definite) == ("context_overflow", True)
         assert core.engine.scheduler.queued == 0
+        assert (await answer(core, generate_request("Hello", max_new_tokens=2))).usage.completion_tokens > 0
+
+
+@pytest.mark.parametrize("work", ["prefill", "launch"])
+async def test_a_request_that_memory_is_too_little_for_is_told_so_and_the_engine_goes_on(
+    engine, monkeypatch, work
+):
+    def too_little(*_):
+        raise MemoryError("unable to allocate 9 TiB")
+
+    async with InferenceCore(engine) as core:
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.runner, work, too_little)
+            with pytest.raises(TreniError, match="9 TiB") as caught:
+                await answer(core, generate_request("Hello", max_new_tokens=4))
+        error = caught.value
+        assert (error.code, error.kind, error.definite) == (Code.RESOURCE_EXHAUSTED, "out_of_memory", False)
         assert (await answer(core, generate_request("Hello", max_new_tokens=2))).usage.completion_tokens > 0
