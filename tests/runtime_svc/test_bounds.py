@@ -6,13 +6,13 @@ import threading
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 
 from runtime_svc import core as core_module
 from runtime_svc import server
 from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
+from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.limits import HANG_S
 from tests.runtime_svc.requests import generate_request
 from treni.channels import open_channel
