@@ -47,7 +47,7 @@ def busy() -> Iterator[str]:
         *(((*RUNTIME, "--max-queue", value), 2, "--max-queue") for value in ("-5", "0", "1e3", "9" * 30)),
         *(((*RUNTIME, option, "9" * 30), 2, option) for option in ("--slots", "--max-rows")),
         (("runtime_svc",), 2, "--model"),
-        (("runtime_svc", "--model", "/nonexistent"), 1, "config.json"),
+        (("runtime_svc", "--model", "/nonexistent"), 1, "nonexistent"),
         (("tools_svc",), 2, "--ledger"),
         (("tools_svc", "--ledger", "/nonexistent/ledger"), 1, "/nonexistent/ledger"),
         (("controller",), 2, "--model-address"),
