@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from treni.errors import TreniError
 from treni.packages import cache_folder
 
 _SUFFIXES = (".safetensors", ".json", ".jinja", ".gguf")
@@ -42,9 +43,7 @@ def sha256(path: Path) -> str:
 def _kept(identity: str, files: Iterable[Path]) -> str:
     """What the cache has for files of that identity, or their digest. A cache that can't be used costs only time."""
     kept = None
-    with suppress(
-        OSError, RuntimeError, KeyError, ValueError
-    ):  # no home, no passwd entry, not ours, not text
+    with suppress(TreniError, OSError, ValueError):  # no home, not ours, not text
         kept = cache_folder() / "digests" / identity
         found = kept.read_text(encoding="ascii")
         if len(found) == 64 and set(found) <= set("0123456789abcdef"):

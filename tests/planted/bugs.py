@@ -387,9 +387,9 @@ RECORDS = (
     ),
     Bug(
         name="external-arm-called-internal",
-        file="matrices/topologies/local.py",
-        old='"agent": None if part.agent is None else part.agent.recorded_as,',
-        new='"agent": None if part.agent is None else "internal",',
+        file="matrices/topologies/cell_config.py",
+        old="agent=None if part.agent is None else part.agent.recorded_as,",
+        new='agent=None if part.agent is None else "internal",',
         breaks="a record claims to be of the other arm",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),

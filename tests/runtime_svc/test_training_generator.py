@@ -12,6 +12,7 @@ from runtime_svc.training import (
     chains,
     cities,
     direct,
+    direct_phrases,
     notes_and_ledger,
     random_tools,
     real_tools,
@@ -32,7 +33,16 @@ SPLIT_NAMES = st.sampled_from(sorted(SPLITS))
 
 def _families() -> list[Phrasings]:
     found = {}
-    for module in (direct, calculations, cities, notes_and_ledger, chains, repairs, random_tools):
+    for module in (
+        direct,
+        direct_phrases,
+        calculations,
+        cities,
+        notes_and_ledger,
+        chains,
+        repairs,
+        random_tools,
+    ):
         for value in vars(module).values():
             for one in value.values() if isinstance(value, dict) else [value]:
                 for part in one if isinstance(one, tuple) else [one]:
