@@ -272,7 +272,7 @@ class CellServices:
                 elif waited_s < REFUSED_LIMIT_S:
                     await asyncio.sleep(RETRY_S)
                 elif error.code is Code.UNAVAILABLE:
-                    self.give_up(role, f"is not there: nobody answers at {client.address}")
+                    self.give_up(role, f"does not answer at {client.address}: {error.got}")
                 else:
                     self.give_up(role, f"does not say how it is: {error}")
 

@@ -257,10 +257,10 @@ def test_a_service_that_is_killed_and_restarted_is_found_by_its_epoch_and_healed
         ]
         assert len(ends) == 1
         epochs = {of["tools"] for of in _epochs(out)}
-        assert "tools was restarted: epoch" in str(ends[0]["detail"]) or "is not there" in str(
+        assert "tools was restarted: epoch" in str(ends[0]["detail"]) or "does not answer" in str(
             ends[0]["detail"]
         )
-        assert any(epoch in str(ends[0]["detail"]) for epoch in epochs) or "is not there" in str(
+        assert any(epoch in str(ends[0]["detail"]) for epoch in epochs) or "does not answer" in str(
             ends[0]["detail"]
         )
         assert "--resume" in result.stderr
