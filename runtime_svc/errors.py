@@ -18,6 +18,17 @@ def missing(directory: Path, what: str) -> TreniError:
     )
 
 
+def no_model(path: Path) -> TreniError:
+    """Nothing is there where a model was said to be."""
+    return TreniError(
+        Code.FAILED_PRECONDITION,
+        "checkpoint_missing",
+        expected=f"a Hugging Face directory or a GGUF file at {path}",
+        got="nothing there",
+        todo="give the path of one; `treni-route models` lists those at hand",
+    )
+
+
 def unreadable(path: Path, error: OSError) -> TreniError:
     """A checkpoint, or a part of it, cannot be read."""
     return TreniError(

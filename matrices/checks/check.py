@@ -46,7 +46,8 @@ class CellJudgement:
 
     `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block. `abandoned` has each
     pair that an interruption cut off and that was run again, once for each time; `discarded` says how the cell broke
-    each time that it was run again from its start; `runs` are the runs of completed pairs by pair and arm.
+    each time that it was run again from its start, and `pairs_discarded` how many pairs were begun before; `runs` are those of
+    completed pairs by pair and arm.
     """
 
     cell: str
@@ -59,6 +60,7 @@ class CellJudgement:
     abandoned: tuple[int, ...]
     runs: dict[int, dict[str, Run]]
     discarded: tuple[str, ...] = ()
+    pairs_discarded: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,6 +234,7 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         abandoned=tuple(state.abandoned),
         runs=cell.runs,
         discarded=tuple(discard.why for discard in state.discards),
+        pairs_discarded=state.pairs_discarded,
     )
 
 

@@ -31,13 +31,16 @@ def commands_markdown() -> str:
     os.environ["COLUMNS"] = "100"
     parts = [_HEAD]
     for path, command in _commands(main, ("treni-route",)):
-        context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)
-        parts.append(f"## {' '.join(path)}\n\n```\n{command.get_help(context)}\n```\n")
-    testbed = click.Context(
-        role_of_testbed, info_name=f"treni-route serve ROLE {TESTBED}", terminal_width=100
-    )
-    parts.append(f"## {testbed.info_name}\n\n```\n{role_of_testbed.get_help(testbed)}\n```\n")
+        parts.append(_section(" ".join(path), command))
+    parts.append(_section(f"treni-route serve ROLE {TESTBED}", role_of_testbed))
     return "\n".join(parts)
+
+
+def _section(name: str, command: click.Command) -> str:
+    # The command's own settings: a context that is not made by running it does not take them by itself, and click
+    # keeps the help option that it made for the first one.
+    settings = {**command.context_settings, "max_content_width": 100, "terminal_width": 100}
+    return f"## {name}\n\n```\n{command.get_help(click.Context(command, info_name=name, **settings))}\n```\n"
 
 
 def _commands(

@@ -196,7 +196,8 @@ class CellState:
     again. `repeated` are pairs that began or completed again without having been abandoned, `stray` are events
     that belong to no pair in progress: both are the checker's to report. `abandoned` are the pairs that an
     interruption cut short, once for each time. `blocks` has the marks of each block in the order written. `ended` is
-    the last `CellEnded` after the last start, if any. After a discard everything begins anew but `discards` itself.
+    the last `CellEnded` after the last start, if any. After a discard everything begins anew but `discards` itself
+    and `pairs_discarded`, how many pairs the cell had begun each time.
     """
 
     cell: str
@@ -214,6 +215,7 @@ class CellState:
     restarts: list[ev.Restarted] = field(default_factory=list)
     ended: ev.CellEnded | None = None
     discards: list[ev.Discard] = field(default_factory=list)
+    pairs_discarded: int = 0
 
     def fold(self, event: CellEvent) -> None:
         """Takes the next event of the cell into account."""
@@ -273,7 +275,10 @@ def _fold(cell: CellState, event: CellEvent) -> None:
             if cell.begun.pop(event.pair, None) is None:
                 cell.stray.append(f"abandon of pair {event.pair}, which was not in progress")
         case ev.Discard():
-            fresh = CellState(cell=cell.cell, discards=[*cell.discards, event])
+            pairs = (
+                cell.pairs_discarded + len(cell.begun.keys() | cell.completed.keys()) + len(cell.abandoned)
+            )
+            fresh = CellState(cell=cell.cell, discards=[*cell.discards, event], pairs_discarded=pairs)
             for name in CellState.__dataclass_fields__:
                 setattr(cell, name, getattr(fresh, name))
         case ev.Deliveries():

@@ -386,7 +386,7 @@ def _gates(
             faults_delivered=ids("delivered"),
             faults_observed=ids("observed"),
             voids=voids_of(samples.void, samples.valid),
-            pairs_abandoned=len(judged.abandoned),
+            pairs_abandoned=len(judged.abandoned) + judged.pairs_discarded,
             blocks=blocks,
             blocks_contaminated=len(judged.contaminated),
             findings=tuple(f"{count} {kind}" for kind, count in sorted(kinds.items())),

@@ -30,8 +30,9 @@ class Evidence:
     is at 99 % already, and where there is no estimate, as `steadiness` is there. `verdict_clean` is the verdict
     without contaminated blocks, None where too few are left to give one. `unexplained_errors` are errors that no
     fault caused, `lone_strata` strata of which one block's pairs would have to tell their own scatter.
-    `pairs_abandoned` were begun, cut off by an interruption and run again. `findings` is what the checker holds
-    against the row, `findings_elsewhere` how much it holds against the rest of the campaign.
+    `pairs_abandoned` were begun, then cut off by an interruption or thrown away with a cell that broke, and run again.
+    `findings` is what the checker holds against the row, `findings_elsewhere` how much it holds against the rest of
+    the campaign.
     """
 
     compared: str

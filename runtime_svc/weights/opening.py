@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime_svc.errors import missing, unreadable
+from runtime_svc.errors import no_model, unreadable
 from runtime_svc.weights.checkpoint import Checkpoint
 from runtime_svc.weights.hugging_face import open_directory
 
@@ -20,7 +20,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
             return open_gguf(path)
         if not path.is_dir():
-            raise missing(path.parent, path.name)
+            raise no_model(path)
         return open_directory(path)
     except OSError as error:
         raise unreadable(path, error) from None

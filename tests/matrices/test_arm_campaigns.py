@@ -100,6 +100,7 @@ def test_an_arm_with_the_tool_hop_alone_meets_that_hops_faults(tmp_path: Path, p
     assert h.verb("check", result.folder).returncode == 0
 
 
+@pytest.mark.soak
 def test_hops_without_proxies_and_tools_beside_the_controller(tmp_path: Path, package: Path) -> None:
     result = h.matrix(
         tmp_path / "out", _profile(tmp_path, AT_TOOL), "--compare", "own:external_direct", "--runs", "3"
@@ -111,6 +112,7 @@ def test_hops_without_proxies_and_tools_beside_the_controller(tmp_path: Path, pa
     assert "Errors: " in (result.folder / "summary.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("compare", ["external:internal", "external:external"])
 def test_either_arm_can_be_on_either_side(tmp_path: Path, compare: str) -> None:
     result = h.matrix(tmp_path / "out", _profile(tmp_path, ON_HOP), "--compare", compare, "--runs", "3")

@@ -86,6 +86,8 @@ def test_wherever_it_broke_the_second_run_is_judged_alone(cut: int) -> None:
     assert judged.complete
     assert judged.discarded == (BROKEN.detail,)
     assert judged.abandoned == ()
+    # Who kills a cell until the result suits him throws pairs away, and a gate counts them.
+    assert judged.pairs_discarded == sum(isinstance(event, ev.PairStarted) for event in EVENTS[:cut])
     assert (judged.faults["external"].superseded, judged.effects["external"].superseded) == (0, 0)
     whole = _judge(EVENTS)
     assert judged.faults["external"] == whole.faults["external"]

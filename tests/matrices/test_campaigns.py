@@ -20,7 +20,7 @@ from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
-KILLS = int(os.environ.get("TRENI_KILLS", "6"))
+KILLS = int(os.environ.get("TRENI_KILLS", "3"))
 """How often the harness is killed; `make soak` kills it 20 times."""
 
 PUBLISHED = {
@@ -91,8 +91,22 @@ def _report_is_reproducible(result: h.Result) -> None:
     ("name", "rules", "retries", "warmup", "runs"),
     [
         ("s1", _rule("status", 3), 0, 0, 2),
-        ("s2", _rule("stall", 3, 'direction = "request"\n') + _rule("status", 4), 2, 2, 3),
-        ("s3", _rule("reset", 2) + _rule("stall", 5, 'direction = "response"\n'), 1, 3, 3),
+        pytest.param(
+            "s2",
+            _rule("stall", 3, 'direction = "request"\n') + _rule("status", 4),
+            2,
+            2,
+            3,
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            "s3",
+            _rule("reset", 2) + _rule("stall", 5, 'direction = "response"\n'),
+            1,
+            3,
+            3,
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_other_schedules_give_the_counts_they_predict(
@@ -194,7 +208,14 @@ def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_
     assert h.verb("check", folder).returncode == 0
 
 
-@pytest.mark.parametrize("role", ["controller", "tools", "toxiproxy", "runtime"])
+@pytest.mark.parametrize(
+    "role",
+    [
+        "controller",
+        "toxiproxy",
+        *(pytest.param(role, marks=pytest.mark.soak) for role in ("tools", "runtime")),
+    ],
+)
 def test_a_service_that_is_killed_ends_its_cell_and_a_resumption_heals_it(tmp_path: Path, role: str) -> None:
     out = tmp_path / "out"
     profile = h.patient(tmp_path, "p00")

@@ -183,7 +183,7 @@ def test_wrong_use_ends_with_2_and_a_line_before_anything_runs(
 
 @pytest.mark.parametrize("command", [("bench", "runtime"), ("serve", "runtime")], ids=" ".join)
 def test_a_model_that_is_not_there_is_told_by_path(command: tuple[str, ...]) -> None:
-    assert "config.json in /nonexistent" in refused(*command, "--model", "/nonexistent", status=1)
+    assert "a GGUF file at /nonexistent" in refused(*command, "--model", "/nonexistent", status=1)
 
 
 def _here() -> str:

@@ -115,6 +115,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=h.WAIT_S, check=False)
 
 
+@pytest.mark.soak
 @pytest.mark.chaos
 @pytest.mark.slow
 def test_a_campaign_delivers_observes_and_judges_it_beside_faults_on_the_other_hop(

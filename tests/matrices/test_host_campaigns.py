@@ -157,6 +157,7 @@ def test_hogs_and_leaks_are_answered_late(tmp_path: Path) -> None:
                 )  # the third may come in the last block, whose end is still to come
 
 
+@pytest.mark.soak
 def test_a_harness_that_is_killed_among_crashes_goes_on_with_the_same_account(tmp_path: Path) -> None:
     path = profile(tmp_path / "crash.toml", 'kind = "crash"\n')
     out = tmp_path / "killed"

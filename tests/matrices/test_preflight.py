@@ -77,7 +77,7 @@ def test_a_profile_by_another_s_name_is_told_first(tmp_path: Path, name: str, wo
 @pytest.mark.parametrize(
     ("option", "value", "word"),
     [
-        ("--model", "/nonexistent", "config.json"),
+        ("--model", "/nonexistent", "at /nonexistent"),
         ("--backend", "cupy", "--backend: "),
         ("--toxiproxy", "::1", "[IPv6 address]:port"),
     ],

@@ -46,7 +46,7 @@ def test_a_folder_gives_back_what_was_planned(
 ) -> None:
     profiles, sweep = expand(select_profiles(selection), [parse_setting(text) for text in settings])
     planned = plan_campaign(tmp_path, _options(fault_seeds=fault_seeds, sweep=sweep), profiles)
-    opened = write_campaign(planned, inference_pb2.InfoResponse(model="m"), toxiproxy="2.12.0")
+    opened = write_campaign(planned, inference_pb2.InfoResponse(model="m"), toxiproxy="2.12.0", hosts={})
     HistoryWriter.create(tmp_path / HISTORY, opened).close()
     loaded, manifest, _ = load_campaign(tmp_path)
     assert (manifest.fault_seeds, manifest.sweep) == (fault_seeds, sweep)

@@ -32,6 +32,7 @@ def test_the_log_tells_the_whole_training():
     assert [line["split"] for line in last] == ["values", "unseen_tools", "phrasings"]
 
 
+@pytest.mark.soak
 def test_real_tools_and_direct_answers_on_a_fresh_sample(judged):
     got = shares(row for row in judged if row.family in REAL)
     assert got.dialogues > 25
@@ -40,6 +41,7 @@ def test_real_tools_and_direct_answers_on_a_fresh_sample(judged):
     assert got.answers >= 0.97
 
 
+@pytest.mark.soak
 def test_all_families_on_a_fresh_sample(judged):
     got = shares(judged)
     assert got.dialogues == 60

@@ -83,6 +83,7 @@ def test_expected_answers_and_effects_are_the_real_tools_own(name, tools):
             assert f"{entry['amount']} in {entry['account']}" in task.expect.answer
 
 
+@pytest.mark.soak
 def test_the_bundled_model_gets_the_core_suite_right(tools):
     engine = Engine.load(CHECKPOINT, backend="numpy")
     wrong = [task.id for task in load_suite("core").tasks if not is_right(engine, tools, _candidate(task))]

@@ -133,7 +133,7 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(random_direc
         (["--prompt-tokens", "5000"], 2, "model's context of 1024 tokens; got up to 5000"),
         (["--plot", "out.doc"], 2, "--plot: expected"),
         (["--show", "no-such.json"], 2, "no-such.json"),
-        (["--model", "no-such-directory"], 1, "config.json"),
+        (["--model", "no-such-directory"], 1, "no-such-directory"),
     ],
 )
 def test_wrong_use_and_errors_have_their_exit_status(random_directory, arguments, status, message):
