@@ -46,8 +46,8 @@ class CellJudgement:
 
     `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block. `abandoned` has each
     pair that an interruption cut off and that was run again, once for each time; `discarded` says how the cell broke
-    each time that it was run again from its start, and `pairs_discarded` how many pairs were begun before; `runs` are those of
-    completed pairs by pair and arm.
+    each time that it was run again from its start, and `pairs_discarded` how many pairs were begun before;
+    `runs` are those of completed pairs by pair and arm.
     """
 
     cell: str
