@@ -12,8 +12,8 @@ from typing import Any
 
 import grpc
 
-from controller.agent import Agent, scenario_named
 from controller.deadline import Deadline
+from controller.loop import AgentLoop, scenario_named
 from controller.outbox import Outbox
 from controller.policy import Policy
 from controller.ports import Annotate, ModelPort, ToolPort
@@ -63,7 +63,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self._arm = arm
         self._tools = tools
         self._policy = policy
-        self._agent = Agent(model=model, tools=tools, policy=policy, annotate=annotate)
+        self._agent = AgentLoop(model=model, tools=tools, policy=policy, annotate=annotate)
         self._max_concurrent_runs = max_concurrent_runs
         self._running: set[str] = set()
 

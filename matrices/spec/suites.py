@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
-from controller.agent import scenario_named
+from controller.loop import scenario_named
 from controller.scenarios import DEFAULT as DEFAULT_SCENARIO
 from controller.scenarios import SCENARIOS
 from matrices.graders.exact import Exact

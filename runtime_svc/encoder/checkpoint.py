@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from runtime_svc.directory import count, positive, read_json, refuse_pointer
 from runtime_svc.errors import damaged, unsupported
-from runtime_svc.weights.safetensor import read_directory
+from runtime_svc.safetensor import read_directory
 from runtime_svc.weights.source import Source
 
 Floats = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ import numpy as np
 
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.tensors import BUFFERS, EMBEDDING, HEAD, PREFIX
-from runtime_svc.weights.safetensor import Tensor
+from runtime_svc.safetensor import Tensor
 from runtime_svc.weights.source import Source
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from runtime_svc.errors import damaged, unsupported
 from runtime_svc.models import ARCHITECTURES
 from runtime_svc.models.architecture import ModelConfig
+from runtime_svc.safetensor import Tensor
 from runtime_svc.weights.checkpoint import Checkpoint, checked
 from runtime_svc.weights.gguf_file import GgufFile, read_gguf
 from runtime_svc.weights.gguf_tensors import stored_tensors, uninterleaved
 from runtime_svc.weights.gguf_tokenizer import eos_ids, tokenizer_config, tokenizer_json, tokens_of
-from runtime_svc.weights.safetensor import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from gguf.quants import dequantize
 
 from runtime_svc.errors import damaged, unsupported
+from runtime_svc.safetensor import StoredTensor, Tensor
 from runtime_svc.weights.gguf_file import GgufEntry, GgufFile
-from runtime_svc.weights.safetensor import StoredTensor, Tensor
 
 _AS_THEY_ARE = {"F32", "F16", "BF16"}
 

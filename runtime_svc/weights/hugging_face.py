@@ -10,8 +10,8 @@ from runtime_svc.directory import read_json
 from runtime_svc.errors import damaged, unsupported
 from runtime_svc.models import ARCHITECTURES, of_type
 from runtime_svc.models.architecture import Architecture, ModelConfig
+from runtime_svc.safetensor import read_directory
 from runtime_svc.weights.checkpoint import Checkpoint, checked
-from runtime_svc.weights.safetensor import read_directory
 
 
 def open_directory(directory: Path) -> Checkpoint:

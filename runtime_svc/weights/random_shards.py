@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime_svc.models.tensors import TensorSpec
+from runtime_svc.random_checkpoint import CHAT_TEMPLATE, byte_tokenizer
+from runtime_svc.safetensor import to_bfloat16
 from runtime_svc.weights.published_shapes import SHAPES, config_of
-from runtime_svc.weights.random_checkpoint import CHAT_TEMPLATE, byte_tokenizer
-from runtime_svc.weights.safetensor import to_bfloat16
 from treni.errors import Code, TreniError, invalid_argument
 
 MAX_SHARD_BYTES = 4_000_000_000

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime_svc.errors import damaged, missing, unsupported
-from runtime_svc.weights.safetensor import Tensor
+from runtime_svc.safetensor import Tensor
 
 
 class Source:

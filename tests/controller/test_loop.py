@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from controller.agent import Agent
 from controller.deadline import Deadline
+from controller.loop import AgentLoop
 from controller.policy import Policy
 from controller.ports import Call
 from controller.recorder import Recorder
@@ -69,7 +69,7 @@ async def play(
     time = VirtualClock() if time is None else time
     played = Played(time)
     tools = PlayedTools(specs, handler)
-    loop = Agent(model=model, tools=tools, policy=Policy() if policy is None else policy)
+    loop = AgentLoop(model=model, tools=tools, policy=Policy() if policy is None else policy)
     run = loop.run(
         task(**fields), offered=specs, deadline=Deadline.after(60, clock=time.clock), recorder=played.recorder
     )
@@ -322,7 +322,7 @@ async def test_a_finish_counts_only_with_its_own_stream() -> None:
 
 async def test_every_stream_is_closed() -> None:
     model = PlayedModel([failure(Code.UNAVAILABLE)], completion("A long answer."))
-    loop = Agent(model=model, tools=PlayedTools(SPECS, answer_42), policy=Policy(backoff_initial_s=0.0))
+    loop = AgentLoop(model=model, tools=PlayedTools(SPECS, answer_42), policy=Policy(backoff_initial_s=0.0))
     run = loop.run(task(), offered=SPECS, deadline=Deadline.after(60), recorder=Recorder(arm="external"))
     async with aclosing(run) as events:
         async for _ in events:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.agent import scenario_named
+from controller.loop import scenario_named
 from controller.scenarios import SCENARIOS
 from tests.controller.doubles import PlayedModel, completion, tool_turn
 from tests.controller.test_loop import play

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from runtime_svc.engine import Engine
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from tests.runtime_svc.requests import generate_request
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from gguf.quants import dequantize, quantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from runtime_svc.weights.random_checkpoint import (
+from runtime_svc.random_checkpoint import (
     CHAT_TEMPLATE,
     CONTROL,
     MARKERS,
@@ -15,7 +15,7 @@ from runtime_svc.weights.random_checkpoint import (
     random_tensors,
     write_random_checkpoint,
 )
-from runtime_svc.weights.safetensor import write_file
+from runtime_svc.safetensor import write_file
 
 Q = gguf.GGMLQuantizationType
 NAMES = {

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from matrices.cli.main import main
+from runtime_svc.random_checkpoint import Shape
 from runtime_svc.weights.at_hand import models_at_hand
-from runtime_svc.weights.random_checkpoint import Shape
 from tests.runtime_svc.gguf_files import write_gguf
 
 

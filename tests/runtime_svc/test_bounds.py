@@ -12,7 +12,7 @@ from runtime_svc import server
 from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from tests.limits import HANG_S
 from tests.runtime_svc.requests import generate_request
 from treni.channels import open_channel

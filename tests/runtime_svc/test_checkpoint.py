@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from runtime_svc.engine import Engine
+from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.safetensor import read_file, write_file
 from runtime_svc.weights.digest import sha256
 from runtime_svc.weights.hugging_face import read_config
-from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
-from runtime_svc.weights.safetensor import read_file, write_file
 from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from tests.runtime_svc.requests import generate_request, message, tool
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2

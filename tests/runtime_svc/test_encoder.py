@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runtime_svc.encoder.bert import gelu
 from runtime_svc.encoder.encoder import BATCH, Encoder
-from runtime_svc.weights.safetensor import read_file, write_file
+from runtime_svc.safetensor import read_file, write_file
 from treni.errors import Code, TreniError
 
 DATA = Path(__file__).parents[1] / "goldens" / "data" / "encoder"

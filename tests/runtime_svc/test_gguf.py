@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.engine import Engine
+from runtime_svc.random_checkpoint import Shape
 from runtime_svc.weights.gguf_file import read_gguf
 from runtime_svc.weights.gguf_tensors import stored_tensors
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights.random_checkpoint import Shape
 from tests.runtime_svc.gguf_files import Q, write_gguf, write_twin
 from tests.runtime_svc.requests import generate_request, message, tool
 from tests.runtime_svc.test_damage import ANSWERING, LOADING, damage, damaged, outcome

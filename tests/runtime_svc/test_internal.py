@@ -29,9 +29,9 @@ from controller.run import unknown_tool
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
 from runtime_svc.internal import add_internal_agent, own_tools
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.server import add_to as add_inference
 from runtime_svc.template import ChatTemplate
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.controller.doubles import completion, task, tool_turn
 from tests.controller.servers import (
     Inference,

@@ -8,9 +8,9 @@ import pytest
 from runtime_svc.engine import Engine
 from runtime_svc.models import ARCHITECTURES, of_type
 from runtime_svc.models.architecture import Architecture
+from runtime_svc.random_checkpoint import Shape, config_of, random_tensors, write_random_checkpoint
+from runtime_svc.safetensor import write_file
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights.random_checkpoint import Shape, config_of, random_tensors, write_random_checkpoint
-from runtime_svc.weights.safetensor import write_file
 from tests.runtime_svc.requests import generate_request
 from treni.errors import TreniError
 

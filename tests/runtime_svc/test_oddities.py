@@ -10,10 +10,10 @@ import pytest
 from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
+from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.safetensor import write_file
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
-from runtime_svc.weights.safetensor import write_file
 from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 
@@ -156,7 +156,7 @@ def test_an_encoder_refuses_them_too(tmp_path):
     directory = shutil.copytree(BERT, tmp_path / "bert")
     opened = Encoder.load(directory)
     tensors = {}
-    from runtime_svc.weights.safetensor import read_file
+    from runtime_svc.safetensor import read_file
 
     for name, tensor in read_file(directory / "model.safetensors").items():
         if tensor.dtype != "I64":

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from matrices.cli.main import main
 from runtime_svc.engine import Engine
 from runtime_svc.provenance import written
+from runtime_svc.safetensor import read_directory, to_bfloat16
 from runtime_svc.weights import random_shards
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.published_shapes import SHAPES, config_of
 from runtime_svc.weights.random_shards import write_random_shards
-from runtime_svc.weights.safetensor import read_directory, to_bfloat16
 from tests.runtime_svc import reference
 from tests.runtime_svc.requests import generate_request
 from treni.errors import TreniError

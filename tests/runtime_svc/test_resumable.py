@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from runtime_svc.models.state import KEYS_AND_VALUES
 from runtime_svc.ops import SamplingParams
+from runtime_svc.random_checkpoint import Shape, config_of
 from runtime_svc.scheduler import Scheduler
 from runtime_svc.slots import BLOCK, SlotTable
 from runtime_svc.stages import Stages
-from runtime_svc.weights.random_checkpoint import Shape, config_of
 from tests.runtime_svc.recurrent import AtItsEnd, AtMultiples, RecurrentRunner, Talk, drawn
 
 CONFIG = config_of(Shape())

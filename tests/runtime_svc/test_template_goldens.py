@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from runtime_svc.provenance import written
+from runtime_svc.random_checkpoint import byte_tokenizer
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
-from runtime_svc.weights.random_checkpoint import byte_tokenizer
 from treni.errors import TreniError
 from treni.v1 import common_pb2
 

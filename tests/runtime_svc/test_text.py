@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime_svc.provenance import written
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.runtime_svc.requests import message, tool
 from treni.errors import TreniError
 from treni.v1 import common_pb2

@@ -23,8 +23,8 @@ import numpy as np
 from runtime_svc.backends.cuda.device import Device, Lane
 from runtime_svc.backends.cuda.layout import ALIGNMENT, Layout, Placed, layout
 from runtime_svc.errors import damaged
+from runtime_svc.safetensor import StoredTensor, Tensor
 from runtime_svc.weights.checkpoint import Checkpoint
-from runtime_svc.weights.safetensor import StoredTensor, Tensor
 
 CHUNK = 4 * 1024 * 1024
 """Bytes read at once: long enough that a copy runs at full speed, short enough that all threads have work."""

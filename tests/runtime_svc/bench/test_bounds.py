@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from runtime_svc.bench.bounds import kv_bytes, matrix_shapes, model_of, step_bytes, weight_bytes
+from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from runtime_svc.weights.hugging_face import read_config
-from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from tests.runtime_svc.bench.reports import QWEN3_06B, QWEN3_4B, QWEN25_3B, SETTINGS
 
 

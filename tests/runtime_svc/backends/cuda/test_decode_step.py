@@ -10,8 +10,8 @@ import pytest
 from runtime_svc.backends.cuda import decode_layout as layout
 from runtime_svc.backends.cuda.decode_layout import DecodeShape, split
 from runtime_svc.backends.cuda.shim.build import Library
+from runtime_svc.random_checkpoint import Shape
 from runtime_svc.runner import Row
-from runtime_svc.weights.random_checkpoint import Shape
 from tests.runtime_svc.backends.cuda.decode_reference import GREEDY, PROBE, TINY, Model, Shim
 
 TINY_MODEL = Shape(

@@ -3,9 +3,9 @@
 import pytest
 
 from runtime_svc.engine import Engine
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.runtime_svc.backends.cuda.test_runner import made
 from tests.runtime_svc.requests import generate_request
 

@@ -10,8 +10,8 @@ from runtime_svc.backends.cuda.cache import KvCache
 from runtime_svc.backends.cuda.decode_layout import RowResult
 from runtime_svc.backends.cuda.ops import CudaOps
 from runtime_svc.models.rope import turns
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.weights.hugging_face import read_config
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
 from tests.runtime_svc import reference
 from tests.runtime_svc.backends.cuda.arrays import (
     BF16_BOUND,

@@ -14,10 +14,10 @@ from runtime_svc.backends.numpy.decoder import Decoder
 from runtime_svc.backends.numpy.ops import NumpyOps
 from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.models.rope import turns
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from runtime_svc.safetensor import read_directory, write_file
 from runtime_svc.weights.checkpoint import checked
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
-from runtime_svc.weights.safetensor import read_directory, write_file
 from tests.runtime_svc import reference
 from tests.runtime_svc.backends.cuda.arrays import put, take
 

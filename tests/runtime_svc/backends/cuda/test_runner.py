@@ -16,11 +16,11 @@ from runtime_svc.backends.numpy.decoder import Decoder
 from runtime_svc.backends.numpy.ops import NumpyOps
 from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.ops import SamplingParams
+from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.runner import Row
+from runtime_svc.safetensor import read_file, write_file
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights.random_checkpoint import Shape, write_random_checkpoint
-from runtime_svc.weights.safetensor import read_file, write_file
 from tests.runtime_svc.backends.cuda.host_device import HostDevice
 from treni.errors import Code, TreniError
 

@@ -7,10 +7,10 @@ import pytest
 
 from runtime_svc.backends.cuda import weights
 from runtime_svc.backends.cuda.layout import layout
+from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
+from runtime_svc.safetensor import read_directory, read_file, write_file
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
-from runtime_svc.weights.safetensor import read_directory, read_file, write_file
 from tests.runtime_svc.backends.cuda.arrays import narrowed
 from tests.runtime_svc.gguf_files import Q, write_gguf, write_twin
 from treni.errors import Code, TreniError

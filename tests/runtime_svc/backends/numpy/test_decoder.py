@@ -6,8 +6,8 @@ import pytest
 from runtime_svc.backends.numpy.decoder import CHUNK, Decoder
 from runtime_svc.backends.numpy.ops import NumpyOps
 from runtime_svc.backends.numpy.weights import read_weights
+from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from runtime_svc.weights.opening import open_checkpoint
-from runtime_svc.weights.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from tests.runtime_svc import reference
 
 SHAPES = {

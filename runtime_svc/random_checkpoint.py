@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from runtime_svc.models import ARCHITECTURES, of_type
 from runtime_svc.models.architecture import Architecture, ModelConfig
-from runtime_svc.weights.safetensor import write_file
+from runtime_svc.safetensor import write_file
 from treni.errors import invalid_argument
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

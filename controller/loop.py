@@ -21,7 +21,7 @@ from treni.v1 import agent_pb2, common_pb2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Agent:
+class AgentLoop:
     """An agent over a model and a tool port under a policy. It holds nothing of a run: one serves all of them."""
 
     model: ModelPort
