@@ -19,12 +19,12 @@ def missing(directory: Path, what: str) -> TreniError:
 
 
 def no_model(path: Path) -> TreniError:
-    """Nothing is there where a model was said to be."""
+    """The path that was given for a model is neither a directory nor a file."""
     return TreniError(
         Code.FAILED_PRECONDITION,
         "checkpoint_missing",
         expected=f"a Hugging Face directory or a GGUF file at {path}",
-        got="nothing there",
+        got="neither there" if path.exists() else "nothing there",
         todo="give the path of one; `treni-route models` lists those at hand",
     )
 
