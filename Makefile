@@ -9,8 +9,10 @@ SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
 
-# A worker a core; a file's tests stay together, for what they make once, and in order, as the longest come early.
-PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+# Three workers for two cores, as many tests wait; a file's tests stay together, for what they make once, and in order,
+# as the longest come early.
+WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup proto stubs-check check fmt test test-loaded planted test-gpu soak matrix bench eval train lock clean
 help: ## this list
