@@ -238,8 +238,10 @@ class AppendOnlyFile:
             os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Lets the file go."""
-        os.close(self._descriptor)
+        """Lets the file go; once: by a second time the number may be another file's, or a connection's."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
