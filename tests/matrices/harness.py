@@ -56,13 +56,13 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_heeds_interrupts,
     )
 
 
-def _heeds_interrupts() -> None:
-    """A process started in the background by a script ignores Ctrl-C, and so would what it starts: these tests too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A process started in the background by a script ignores Ctrl-C, and so would all that it starts. Heeded here and
+    # not by a `preexec_fn`, which forks: of a process with gRPC's threads a fork may abort (grpc/grpc#43055).
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def finish(process: subprocess.Popen[str], out: Path) -> Result:
