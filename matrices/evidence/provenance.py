@@ -36,10 +36,14 @@ def versions() -> dict[str, str]:
 @cache
 def commit() -> str:
     """The commit that the code was run from, "" outside a checkout; "+dirty" when the tree had changes."""
-    here = Path(__file__).resolve().parent
+    return commit_at(Path(__file__).resolve().parent)
+
+
+def commit_at(folder: Path) -> str:
+    """The commit of the checkout that the folder lies in, as `commit` says it. Writes nothing there."""
     try:
-        found = _git(here, "rev-parse", "HEAD")
-        return found + ("+dirty" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+        found = _git(folder, "rev-parse", "HEAD")
+        return found + ("+dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -110,5 +114,7 @@ def model_of(info: inference_pb2.InfoResponse) -> ManifestModel:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    # Without the option `status` writes the index anew, and where the disk is full it leaves a lock there for good.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,29 @@ def test_another_version_of_anything_is_refused_by_name(name: str, version: str 
     with pytest.raises(TreniError, match=name) as raised:
         refuse_other_versions(replace(HERE, versions=others))
     assert (raised.value.code, raised.value.kind) == (Code.FAILED_PRECONDITION, "version_changed")
+
+
+def test_asking_for_the_commit_writes_nothing_into_the_checkout(tmp_path: Path) -> None:
+    """With a full disk under it, git would leave a lock there, and no commit could be told from then on."""
+
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=x", "-c", "user.email=x@localhost")
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    file = tmp_path / "file"
+    file.write_text("the same", encoding="utf-8")
+    git("init")
+    git("add", "file")
+    git("commit", "--message", "first")
+    index = tmp_path / ".git" / "index"
+    before = index.read_bytes()
+    os.utime(file, (1, 1))  # what the index knows of the file is old now, and its content as it was
+    found = provenance.commit_at(tmp_path)
+    assert len(found) == 40
+    assert index.read_bytes() == before
+    file.write_text("another", encoding="utf-8")
+    assert provenance.commit_at(tmp_path) == found + "+dirty"
+    assert provenance.commit_at(tmp_path / "nowhere") == ""
 
 
 def test_another_commit_is_refused() -> None:
