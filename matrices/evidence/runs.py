@@ -6,16 +6,10 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 
-from controller.policy import DISPOSITION, Disposition
 from matrices.evidence import events as ev
 from matrices.evidence.history import CellState
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2
-
-REFUSALS = frozenset(
-    code.name for code, disposition in DISPOSITION.items() if disposition is Disposition.REFUSED
-)
-"""Statuses by which a tool refuses what the model wrote: the model reads them, the policy does not retry them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

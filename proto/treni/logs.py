@@ -13,14 +13,12 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 LEVEL_VARIABLE = "TRENI_LOG_LEVEL"
 FORMAT_VARIABLE = "TRENI_LOG_FORMAT"
-
-Format = Literal["text", "json"]
 
 _CHATTY = ("asyncio", "httpcore", "httpx", "matplotlib", "urllib3")
 """Libraries that say more than their users asked for; their warnings are shown."""

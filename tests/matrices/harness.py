@@ -60,9 +60,19 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A process started in the background by a script ignores Ctrl-C, and so would all that it starts. Heeded here and
-    # not by a `preexec_fn`, which forks: of a process with gRPC's threads a fork may abort (grpc/grpc#43055).
+    # A process started in the background by a script ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def after(statement: str, *arguments: str) -> list[str]:
+    """The command of `python ARGUMENTS` in a process that does what the statement says first.
+
+    Not by a `preexec_fn`, which forks: of a process with gRPC's threads a fork may abort (grpc/grpc#43055).
+    """
+    script = (
+        f"import os, resource, sys\n{statement}\nos.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    return [sys.executable, "-c", script, *arguments]
 
 
 def finish(process: subprocess.Popen[str], out: Path) -> Result:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,8 +40,13 @@ def _arguments(tmp_path: Path) -> tuple[str, ...]:
 def _limited(size: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`treni-route matrix ARGUMENTS` while no file may grow beyond `size` bytes."""
     return subprocess.run(
-        [sys.executable, "-m", "matrices", "matrix", *arguments],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+        h.after(
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))",
+            "-m",
+            "matrices",
+            "matrix",
+            *arguments,
+        ),
         capture_output=True,
         text=True,
         timeout=h.WAIT_S,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import shutil
 import socket
 import subprocess
@@ -37,19 +36,23 @@ class Ended:
     stderr: str
 
 
+def run_after(statement: str, *arguments: str, **options: Any) -> Ended:
+    """`treni-route ARGUMENTS` in a process that does what the statement says first."""
+    return _ended(h.after(statement, "-m", "matrices", *arguments), options)
+
+
 def run(*arguments: str | bytes, **options: Any) -> Ended:
     """`treni-route ARGUMENTS`, in this process where that shows the same, else in one of its own."""
     handed_on = arguments[:1] == ("serve",) or arguments[:2] == ("bench", "runtime")
     if options or handed_on or any(isinstance(argument, bytes) for argument in arguments):
-        return _in_a_process(arguments, options)
+        return _ended([sys.executable, "-m", "matrices", *arguments], options)
     result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="treni-route")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return _checked(Ended(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr))
 
 
-def _in_a_process(arguments: Sequence[str | bytes], options: Mapping[str, Any]) -> Ended:
+def _ended(command: Sequence[str | bytes], options: Mapping[str, Any]) -> Ended:
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": h.WAIT_S} | dict(options)
-    command: Sequence[str | bytes] = [sys.executable, "-m", "matrices", *arguments]
     ended = subprocess.run(command, text=True, errors="replace", check=False, **settings)
     return _checked(Ended(returncode=ended.returncode, stdout=ended.stdout or "", stderr=ended.stderr or ""))
 
@@ -287,7 +290,7 @@ def test_a_reader_that_has_gone_is_no_error(arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("arguments", PRINTING[:-2], ids=" ".join)
 def test_a_closed_stdout_is_refused(arguments: tuple[str, ...]) -> None:
-    ended = run(*arguments, preexec_fn=lambda: os.close(1), stdout=None)
+    ended = run_after("os.close(1)", *arguments, stdout=None)
     assert ended.returncode == 2
     assert "got a closed one" in ended.stderr
 
@@ -304,14 +307,10 @@ def test_a_stdout_that_cannot_write_a_character_costs_no_result(
 
 def test_a_closed_or_full_stderr_costs_no_result() -> None:
     wanted = run("profiles", "--validate")
-    for options in (
-        {"preexec_fn": lambda: os.close(2), "stderr": None},
-        {"stderr": open("/dev/full", "w", encoding="utf-8")},  # noqa: SIM115
-    ):
-        ended = run("profiles", "--validate", **options)
-        assert ended.returncode == wanted.returncode == 0
-        with contextlib.suppress(AttributeError):
-            options["stderr"].close()
+    closed = run_after("os.close(2)", "profiles", "--validate", stderr=None)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        lost = run("profiles", "--validate", stderr=full)
+    assert closed.returncode == lost.returncode == wanted.returncode == 0
 
 
 def test_a_machine_without_a_home_is_told_what_to_set(tmp_path: Path) -> None:
@@ -346,11 +345,11 @@ except TreniError as error:
 
 def test_too_little_memory_is_named() -> None:
     limit = 900 * 2**20
-    ended = run(
+    ended = run_after(
+        f"resource.setrlimit(resource.RLIMIT_AS, ({limit}, {limit}))",
         "simulate",
         "--campaigns",
         "2000000000",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
     assert ended.returncode == 1, ended.stderr
