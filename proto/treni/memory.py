@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import time
 from typing import NoReturn
 
 import psutil
 
 LOOK_EVERY_S = 5.0
 
-GROWTH_BYTES = 8 * 1024 * 1024
-"""The growth of a process from which on it is worth a look at what of it is free: a look takes milliseconds."""
+UNREST_BYTES = 8 * 1024 * 1024
+"""The change of a process's memory, up or down, from which on free memory is looked for: a look takes milliseconds."""
+
+LOOKED_FOR_S = 60.0
+"""How long it is looked for after such a change: what a burst took comes free as its calls and connections end."""
 
 
 async def give_back() -> NoReturn:
-    """Gives free memory back to the system whenever the process has grown, until cancelled.
+    """Gives free memory back to the system for a while after the process has grown or shrunk, until cancelled.
 
     gRPC's buffers come and go on many threads, and glibc keeps the holes that they leave: 3,000 requests of 4 MB left
     2.6 GB resident. Other C libraries have no such call, and nothing is done.
@@ -23,10 +27,11 @@ async def give_back() -> NoReturn:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     process = psutil.Process()
     settled = process.memory_info().rss
+    until_s = 0.0
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        if trim is not None and process.memory_info().rss > settled + GROWTH_BYTES:
+        rss = process.memory_info().rss
+        if abs(rss - settled) > UNREST_BYTES:
+            settled, until_s = rss, time.monotonic() + LOOKED_FOR_S
+        if trim is not None and time.monotonic() < until_s:
             await asyncio.to_thread(trim, 0)
-            # A quarter of the way only: more comes free as calls and connections end, so growth is looked at often.
-            rss = process.memory_info().rss
-            settled = min(rss, (3 * settled + rss) // 4)

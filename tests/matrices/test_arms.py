@@ -133,7 +133,7 @@ def test_each_process_hosts_what_the_arms_say() -> None:
     runtime, tools, controller = found.values()
     assert (runtime.agent, runtime.tooled, runtime.callers) == (INTERNAL, INTERNAL, (EXTERNAL,))
     assert (tools.agent, tools.tooled, tools.modelled) == (None, EXTERNAL, ())
-    assert (controller.loop, controller.tooled, controller.modelled) == (EXTERNAL, None, ())
+    assert (controller.agent, controller.tooled, controller.modelled) == (EXTERNAL, None, ())
     near = parts([NEAR])["runtime_near"]
     assert (near.agent, near.tooled, near.modelled, near.callers) == (NEAR, None, (NEAR,), ())
 
