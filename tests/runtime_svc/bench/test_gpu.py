@@ -2,6 +2,8 @@ import os
 import shutil
 import sys
 
+from click.testing import CliRunner
+
 from runtime_svc.bench import gpu
 from runtime_svc.bench.record import Report
 from tests.limits import HANG_S
@@ -40,15 +42,16 @@ def test_a_part_is_cut_at_its_limit_and_failures_are_told(capfd):
         assert line in err
 
 
-def test_without_a_card_nothing_is_written(tmp_path, monkeypatch, capsys):
+def test_without_a_card_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("runtime_svc.bench.machine.gpu", lambda: None)
-    assert gpu.main(["--out", str(tmp_path / "out")]) == 1
-    assert "expected an NVIDIA GPU" in capsys.readouterr().err
+    ended = CliRunner().invoke(gpu.main, ["--out", str(tmp_path / "out")])
+    assert ended.exit_code == 1
+    assert "expected an NVIDIA GPU" in ended.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_parts_are_benched_one_by_one_and_a_broken_one_costs_its_own_figures(
-    tmp_path, monkeypatch, capsys, random_directory
+    tmp_path, monkeypatch, random_directory
 ):
     """With small checkpoints in place of the real ones, on the CPU: all else is as on a card."""
     monkeypatch.setattr("runtime_svc.bench.machine.gpu", lambda: MACHINE.gpu)
@@ -58,14 +61,21 @@ def test_parts_are_benched_one_by_one_and_a_broken_one_costs_its_own_figures(
     os.truncate(scratch / "qwen2.5-3b" / "model.safetensors", 100)
     quick = ["--backend=numpy", "--prompt-tokens=8", "--decode-context=8", "--decode-tokens=4", "--batch=1"]
     quick += ["--repeats=2", "--cold-repeats=1", "--cold-tokens=3", f"--measure-limit-s={HANG_S}"]
-    status = gpu.main(
-        ["--scratch", str(scratch), "--out", str(out), "--peer=vllm", f"--limit-s={3 * HANG_S}", "--", *quick]
-    )
-    shown = capsys.readouterr()
-    assert status == 1
-    assert "not wholly measured: qwen2.5-3b" in shown.err
+    given = [
+        "--scratch",
+        str(scratch),
+        "--out",
+        str(out),
+        "--peer=vllm",
+        f"--limit-s={3 * HANG_S}",
+        "--",
+        *quick,
+    ]
+    ended = CliRunner().invoke(gpu.main, given)
+    assert ended.exit_code == 1
+    assert "not wholly measured: qwen2.5-3b" in ended.stderr
     (path,) = out.glob("nvidia-h200-*.json")
     runs = {run.model.name: run for run in Report.read(path).runs}
     assert list(runs) == ["qwen3-0.6b", "qwen3-4b"]
     assert [c.state for c in runs["qwen3-4b"].contenders] == ["measured", "absent"]
-    assert shown.out == path.with_suffix(".md").read_text()
+    assert ended.stdout == path.with_suffix(".md").read_text()
