@@ -1,43 +1,52 @@
 """Two campaigns beside each other: what differs is found, named, and told from rounding."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 from click.testing import CliRunner
 
 from matrices.cli.main import main
-from matrices.evidence.agreement import agreement, refuse_other_plans
-from matrices.evidence.manifest import parse_manifest
+from matrices.evidence import events as ev
+from matrices.evidence.agreement import Difference, agreement, refuse_other_plans
+from matrices.evidence.manifest import Manifest, parse_manifest
 from tests.matrices import histories as h
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2
 
 ARMS = ("internal", "external")
+Change: TypeAlias = tuple[tuple[str | int, ...], object]
+"""A path into a manifest, and what stands there then."""
 KEPT = Path(__file__).parents[2] / "examples" / "matrix-h200" / "run" / "manifest.json"
 
 
-def _campaign(changed=None, pairs=4, **of_cell):
+def _campaign(
+    changed: ev.Outcome | None = None, pairs: int = 4, task_id: str | None = None
+) -> list[ev.Event]:
     """One cell in which the external run of pair 1 is as asked."""
-    made = {}
+    made: dict[int, list[ev.Event]] = {}
     for pair in range(pairs):
         outcomes = {"external": changed} if pair == 1 and changed is not None else {}
-        made[pair] = h.pair_events("p00", pair, block=pair // 4, outcomes=outcomes, **of_cell)
+        made[pair] = h.pair_events("p00", pair, block=pair // 4, outcomes=outcomes, task_id=task_id)
     return h.cell_events("p00", made)
 
 
-def _margin(record, margin):
+def _margin(record: dict[str, Any], margin: float) -> dict[str, Any]:
     return record | {"awareness": {"min_margin": margin}}
 
 
-def _only(first, second):
+def _only(first: list[ev.Event], second: list[ev.Event]) -> Difference:
     arms = agreement(first, second)
     found = [one for arm in arms for one in arm.differences]
     assert len(found) == 1
     return found[0]
 
 
-def test_the_same_campaign_agrees_with_itself_whatever_its_times():
+def test_the_same_campaign_agrees_with_itself_whatever_its_times() -> None:
     slower = h.outcome("p00", 1, "external", latency_s=9.0, ttft_s=8.0)
     arms = agreement(_campaign(), _campaign(slower))
     assert [(arm.arm, arm.runs, arm.errors, arm.retries, arm.differences) for arm in arms] == [
@@ -55,26 +64,26 @@ def test_the_same_campaign_agrees_with_itself_whatever_its_times():
         ("tokens", {"record": h.record("external", completion=13)}),
     ],
 )
-def test_the_first_aspect_that_differs_is_named(aspect, changes):
+def test_the_first_aspect_that_differs_is_named(aspect: str, changes: dict[str, Any]) -> None:
     found = _only(_campaign(), _campaign(h.outcome("p00", 1, "external", **changes)))
     assert (found.aspect, found.pair, found.task_id, found.arm) == (aspect, 1, "task1", "external")
     assert found.first != found.second
 
 
-def test_an_error_on_one_side_only_is_counted_and_found():
+def test_an_error_on_one_side_only_is_counted_and_found() -> None:
     arms = agreement(_campaign(), _campaign(h.failed("p00", 1, "external", answer="42")))
     external = arms[0]
     assert external.errors == (0, 1)
     assert [one.aspect for one in external.differences] == ["outcome"]
 
 
-def test_retries_of_both_sides_are_counted():
+def test_retries_of_both_sides_are_counted() -> None:
     retried = h.record("external", attempts=[h.attempt("tool", code="UNAVAILABLE"), h.attempt("tool", nth=1)])
     arms = agreement(_campaign(), _campaign(h.outcome("p00", 1, "external", record=retried)))
     assert arms[0].retries == (0, 1)
 
 
-def test_only_what_the_model_wrote_can_be_a_near_tie():
+def test_only_what_the_model_wrote_can_be_a_near_tie() -> None:
     base = h.record("external")
     wrote = h.outcome("p00", 1, "external", answer="43", record=_margin(base, 0.01))
     first = _campaign(h.outcome("p00", 1, "external", record=_margin(base, 2.0)))
@@ -86,7 +95,7 @@ def test_only_what_the_model_wrote_can_be_a_near_tie():
     assert not _only(first, _campaign(failed)).is_near_tie(0.1)
 
 
-def test_without_a_record_there_is_no_near_tie():
+def test_without_a_record_there_is_no_near_tie() -> None:
     found = _only(_campaign(), _campaign(h.failed("p00", 1, "external", record=None)))
     assert found.margin is None
     assert not found.is_near_tie(100.0)
@@ -101,14 +110,14 @@ def test_without_a_record_there_is_no_near_tie():
         h.cell_events("p01", {0: h.pair_events("p01", 0, block=0)}),
     ],
 )
-def test_campaigns_of_other_plans_are_refused(other):
+def test_campaigns_of_other_plans_are_refused(other: list[ev.Event]) -> None:
     with pytest.raises(TreniError) as caught:
         agreement(_campaign(), other)
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert caught.value.kind == "plans_differ"
 
 
-def _manifest(changes=(), **of_campaign):
+def _manifest(changes: Sequence[Change] = (), **of_campaign: Any) -> Manifest:
     """The kept campaign's manifest with values changed, each by its path."""
     data = json.loads(KEPT.read_bytes()) | of_campaign
     for path, value in changes:
@@ -137,13 +146,15 @@ def _manifest(changes=(), **of_campaign):
         ([], {"fault_seeds": 2}, "fault seeds"),
     ],
 )
-def test_campaigns_of_other_policies_timeouts_or_seeds_are_refused(changes, of_campaign, word):
+def test_campaigns_of_other_policies_timeouts_or_seeds_are_refused(
+    changes: Sequence[Change], of_campaign: dict[str, Any], word: str
+) -> None:
     with pytest.raises(TreniError, match=word) as caught:
         refuse_other_plans(_manifest(), _manifest(changes, **of_campaign))
     assert (caught.value.code, caught.value.kind) == (Code.INVALID_ARGUMENT, "plans_differ")
 
 
-def test_campaigns_of_one_plan_may_have_run_anywhere():
+def test_campaigns_of_one_plan_may_have_run_anywhere() -> None:
     other = _manifest(
         [(("model", "backend"), "numpy"), (("details", "backend"), "numpy")],
         topology="hosts",
@@ -153,7 +164,7 @@ def test_campaigns_of_one_plan_may_have_run_anywhere():
     refuse_other_plans(_manifest(), other)
 
 
-def test_a_tool_use_that_is_spelt_differently_is_the_same():
+def test_a_tool_use_that_is_spelt_differently_is_the_same() -> None:
     spaced = agent_pb2.ToolUse(name="x", arguments_json='{"a": 1, "b": 2}')
     tight = agent_pb2.ToolUse(name="x", arguments_json='{"b":2,"a":1}')
     sides = [
@@ -163,6 +174,6 @@ def test_a_tool_use_that_is_spelt_differently_is_the_same():
     assert all(not arm.differences for arm in agreement(*sides))
 
 
-def test_a_folder_that_is_not_there_is_wrong_use(tmp_path):
+def test_a_folder_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     assert result.exit_code == 2

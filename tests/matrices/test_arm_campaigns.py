@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,6 @@ def test_a_broken_package_is_told_before_anything_runs(tmp_path: Path, package: 
     assert not out.exists()
 
 
-def _starts(folder: Path) -> list[dict[str, object]]:
+def _starts(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "history.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     return [event for event in map(json.loads, lines) if event["type"] == "cell"]

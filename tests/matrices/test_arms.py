@@ -112,9 +112,12 @@ def test_what_is_no_comparison_is_told(text: str, kind: str) -> None:
 
 def test_arms_may_share_a_model_and_nothing_else() -> None:
     assert "runtime" in INTERNAL.roles & EXTERNAL.roles
-    for change in ({"agent": "runtime"}, {"tools": "runtime"}):
+    for entangled in (
+        replace(EXTERNAL, faultable=(), agent="runtime"),
+        replace(EXTERNAL, faultable=(), tools="runtime"),
+    ):
         with pytest.raises(TreniError) as refused:
-            Comparison(baseline=INTERNAL, compared=replace(EXTERNAL, faultable=(), **change))
+            Comparison(baseline=INTERNAL, compared=entangled)
         assert refused.value.kind == "arms_entangled"
 
 

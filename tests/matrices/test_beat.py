@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ def _cell(short: str, *, suite: str = "core", runs: int = 12) -> PlannedCell:
     return plan_cell(bundled_profiles()[short], load_suite(suite), runs=runs)
 
 
-def test_p04_fails_fewer_than_independent_faults_would():
+def test_p04_fails_fewer_than_independent_faults_would() -> None:
     # q = 1 - 1/2 * 2/3 = 2/3, a call fails with q^2 = 4/9, and 12 of 48 requests make one: 5.33.
     assert independent_error_rate(_cell("p04"), "external") == pytest.approx(12 * (4 / 9) / 48)
     sentence = beat_sentence(_cell("p04"), "external")
@@ -27,7 +28,7 @@ def test_p04_fails_fewer_than_independent_faults_would():
     assert "from 8.0 to 5.3" in sentence
 
 
-def test_the_second_retry_of_p05_changes_nothing():
+def test_the_second_retry_of_p05_changes_nothing() -> None:
     assert independent_error_rate(_cell("p05"), "external") == pytest.approx(12 * (8 / 27) / 48)
     sentence = beat_sentence(_cell("p05"), "external")
     assert "fails 4 of 48 requests (0.0833)" in sentence
@@ -38,23 +39,23 @@ def test_the_second_retry_of_p05_changes_nothing():
     assert "with 1 retry as with 2" in sentence
 
 
-def test_the_twins_say_it_of_both_arms():
+def test_the_twins_say_it_of_both_arms() -> None:
     assert beat_sentence(_cell("p05"), "internal") == ""
     assert beat_sentence(_cell("p05t"), "internal") == beat_sentence(_cell("p05t"), "external") != ""
 
 
 @pytest.mark.parametrize("short", ["p00", "p01", "p02", "p03", "r01", "r02", "r03", "r04", "r05"])
-def test_nothing_is_said_where_nothing_beats(short):
+def test_nothing_is_said_where_nothing_beats(short: str) -> None:
     assert beat_sentence(_cell(short), "external") == ""
 
 
-def test_nothing_is_said_without_retries():
+def test_nothing_is_said_without_retries() -> None:
     profile = bundled_profiles()["p04"]
     once = profile.model_copy(update={"policy": profile.policy.model_copy(update={"retries": 0})})
     assert beat_sentence(replace(_cell("p04"), profile=once), "external") == ""
 
 
-def test_the_independent_rate_is_what_drawn_faults_give(tmp_path):
+def test_the_independent_rate_is_what_drawn_faults_give(tmp_path: Path) -> None:
     """Rules of which one only slows the attempt down and hides the next, on requests of several calls."""
     path = tmp_path / "mixed.toml"
     path.write_text(

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from matrices.cli.main import main
 
 
-def test_bench_is_a_group_of_two():
+def test_bench_is_a_group_of_two() -> None:
     shown = CliRunner().invoke(main, ["bench", "--help"])
     assert shown.exit_code == 0
     assert re.search(r"^  routing .*\n  runtime ", shown.output, re.MULTILINE)
@@ -15,7 +15,7 @@ def test_bench_is_a_group_of_two():
 
 
 @pytest.mark.chaos
-def test_routing_prints_each_cost_beside_its_floor():
+def test_routing_prints_each_cost_beside_its_floor() -> None:
     ended = CliRunner().invoke(main, ["bench", "routing", "--requests", "5"])
     assert ended.exit_code == 0, ended.output
     figures = {
@@ -30,7 +30,7 @@ def test_routing_prints_each_cost_beside_its_floor():
 
 
 @pytest.mark.chaos
-def test_routing_is_json_for_a_script():
+def test_routing_is_json_for_a_script() -> None:
     ended = CliRunner().invoke(main, ["bench", "routing", "--requests", "5", "--format", "json"])
     value = json.loads(ended.stdout)
     assert value["requests"] == 5

@@ -8,13 +8,17 @@ import time
 import pytest
 
 from matrices.running import bystander
-from matrices.running.bystander import Bystander
+from matrices.running.bystander import Bystander, Gap
 from tests.limits import HANG_S
 from treni import serving
 
 
 async def serve(port: int = 0) -> serving.RunningServer:
     return await serving.start([], port=port)
+
+
+def unseen(gap: Gap) -> None:
+    pytest.fail(f"not to be noted: {gap}")
 
 
 def never(_role: str) -> bool:
@@ -27,10 +31,10 @@ async def until_lost(watcher: Bystander, role: str, probes: int) -> None:
         await watch.progress()
 
 
-async def test_an_outage_is_noted_whole_before_the_role_counts_as_answering():
+async def test_an_outage_is_noted_whole_before_the_role_counts_as_answering() -> None:
     server, steady = await serve(), await serve()
     addresses = {"tools": server.address, "runtime": steady.address}
-    gaps = []
+    gaps: list[Gap] = []
     async with Bystander.watch(addresses, gaps.append) as watcher:
         assert await watcher.all_answer(limit_s=HANG_S, gone=never) is None
         assert gaps == []
@@ -50,7 +54,7 @@ async def test_an_outage_is_noted_whole_before_the_role_counts_as_answering():
     assert gap.start_s < down_s < up_s < gap.end_s
 
 
-async def test_one_that_accepts_and_does_not_answer_is_out(monkeypatch):
+async def test_one_that_accepts_and_does_not_answer_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bystander, "PROBE_TIMEOUT_S", 0.05)
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,22 +63,22 @@ async def test_one_that_accepts_and_does_not_answer_is_out(monkeypatch):
 
     async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with Bystander.watch({"tools": address}, pytest.fail) as watcher:
+        async with Bystander.watch({"tools": address}, unseen) as watcher:
             assert await watcher.all_answer(limit_s=0.5, gone=never) == "tools"
 
 
-async def test_one_that_is_gone_is_not_waited_for():
+async def test_one_that_is_gone_is_not_waited_for() -> None:
     server = await serve()
     await server.stop(grace_s=0)
-    async with Bystander.watch({"tools": server.address}, pytest.fail) as watcher:
+    async with Bystander.watch({"tools": server.address}, unseen) as watcher:
         assert await watcher.all_answer(limit_s=HANG_S, gone=lambda role: role == "tools") is None
 
 
-async def test_a_history_that_takes_no_more_ends_the_watch():
+async def test_a_history_that_takes_no_more_ends_the_watch() -> None:
     server = await serve()
     port = int(server.address.rsplit(":", 1)[1])
 
-    def full(_gap) -> None:
+    def full(_gap: Gap) -> None:
         raise OSError("no space")
 
     async def watch() -> None:

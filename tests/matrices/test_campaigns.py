@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,10 @@ def test_chains_of_calls_are_answered(tmp_path: Path) -> None:
     assert result.summary("p00", "external")["errors"] == "0"
 
 
+def _has_events(out: Path, count: int) -> bool:
+    return len(h.events(out)) >= count
+
+
 def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """kill -9 at random moments, each followed by --resume; then the counts of an uninterrupted run."""
     generator = random.Random(KILLS)
@@ -187,7 +192,7 @@ def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_
     for _ in range(KILLS):
         target = len(h.events(out)) + generator.randrange(0, 8)
         pids = h.pids_of(out, "aa") | h.pids_of(out, "p04")
-        h.wait_until(lambda target=target: len(h.events(out)) >= target, process)
+        h.wait_until(partial(_has_events, out, target), process)
         process.kill()
         process.communicate()
         pids |= h.pids_of(out, "aa") | h.pids_of(out, "p04")
@@ -297,7 +302,8 @@ def test_dry_run_prints_the_prediction_and_makes_nothing(tmp_path: Path) -> None
     rows = {tuple(line.split()[:2]): line.split() for line in stdout.splitlines()[1:]}
     for profile, (error_rate, retries) in PUBLISHED.items():
         *_, rate, mean, _digest = rows[profile, "external"]
-        assert (rate, float(mean)) == (error_rate, pytest.approx(retries, abs=5e-4))
+        assert rate == error_rate
+        assert float(mean) == pytest.approx(retries, abs=5e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Literal, TypeAlias
+
 import pytest
 
 from matrices.arms.registry import DEFAULT
@@ -13,13 +16,15 @@ from matrices.spec.profiles import bundled_profiles
 from matrices.spec.suites import load_suite
 
 CELL = "b"
+Item: TypeAlias = ev.Event | tuple[ev.Invoke, ev.Outcome]
+"""An event, or the two of a request."""
 
 
-def run_id(pair, arm):
+def run_id(pair: int, arm: str) -> str:
     return f"{CELL}/{pair}/{arm}/0"
 
 
-def invoke(pair, arm, start_s):
+def invoke(pair: int, arm: str, start_s: float) -> ev.Invoke:
     return ev.Invoke(
         cell=CELL,
         pair=pair,
@@ -31,7 +36,9 @@ def invoke(pair, arm, start_s):
     )
 
 
-def run(pair, arm, start_s, end_s, code="", hop="tool"):
+def run(
+    pair: int, arm: str, start_s: float, end_s: float, code: str = "", hop: str = "tool"
+) -> tuple[ev.Invoke, ev.Outcome]:
     """A request from start to end, answered or failed with `code` at `hop`."""
     error = None
     if code:
@@ -49,15 +56,15 @@ def run(pair, arm, start_s, end_s, code="", hop="tool"):
         correct=None if code else True,
         record=None,
     )
-    return [invoke(pair, arm, start_s), outcome]
+    return invoke(pair, arm, start_s), outcome
 
 
-def outage(role, start_s, end_s):
+def outage(role: str, start_s: float, end_s: float) -> ev.Outage:
     arm = "internal" if role == "runtime" else "external"
     return ev.Outage(cell=CELL, role=role, arm=arm, start_s=start_s, end_s=end_s, probes_lost=3)
 
 
-def restarted(role, died_s, serving_s):
+def restarted(role: str, died_s: float, serving_s: float) -> ev.Restarted:
     arm = "internal" if role == "runtime" else "external"
     return ev.Restarted(
         cell=CELL,
@@ -70,7 +77,7 @@ def restarted(role, died_s, serving_s):
     )
 
 
-def deliveries(arm, *faults):
+def deliveries(arm: str, *faults: tuple[int, str]) -> ev.Deliveries:
     """A log of (pair, kind)."""
     rows = tuple(
         ev.Delivery(
@@ -87,16 +94,16 @@ def deliveries(arm, *faults):
     return ev.Deliveries(cell=CELL, arm=arm, faults=rows)
 
 
-def block(phase, **rss_mb):
+def block(phase: Literal["start", "end"], **rss_mb: float) -> ev.Block:
     return ev.Block(cell=CELL, block=0, phase=phase, mono_s=0.0, conditions={"rss_mb": rss_mb})
 
 
-def evidence(*events, fatal=("f1",)):
-    flat = [event for item in events for event in (item if isinstance(item, list) else [item])]
+def evidence(*events: Item, fatal: Collection[str] = ("f1",)) -> collateral.Evidence:
+    flat = [event for item in events for event in (item if isinstance(item, tuple) else (item,))]
     return collateral.evidence_of(flat, CELL, comparison=DEFAULT.apart, fatal=fatal)
 
 
-def culprits(found, pair, arm):
+def culprits(found: collateral.Evidence, pair: int, arm: str) -> tuple[str, ...]:
     (flight,) = [flight for flight in found.flights if flight.run_id == run_id(pair, arm)]
     return collateral.culprits(flight, found)
 
@@ -115,7 +122,7 @@ CRASHED = (
     ("start_s", "end_s"),
     [(10.2, 10.5), (9.0, 10.46), (10.5, 12.0), (11.2, 11.3)],
 )
-def test_in_flight_during_the_outage_is_hurt_by_its_name(code, start_s, end_s):
+def test_in_flight_during_the_outage_is_hurt_by_its_name(code: str, start_s: float, end_s: float) -> None:
     found = evidence(*CRASHED, run(2, "internal", start_s, end_s, code, "agent"))
     assert culprits(found, 2, "internal") == ("f1",)
 
@@ -131,36 +138,39 @@ def test_in_flight_during_the_outage_is_hurt_by_its_name(code, start_s, end_s):
         run(2, "external", 10.2, 10.5, "UNAVAILABLE", "tool"),  # another host
     ],
 )
-def test_anything_else_has_no_culprit(other):
+def test_anything_else_has_no_culprit(other: tuple[ev.Invoke, ev.Outcome]) -> None:
     found = evidence(*CRASHED, other)
     arm = other[0].arm
     assert culprits(found, 2, arm) == ()
 
 
-def test_a_fault_is_no_excuse_for_its_own_request():
+def test_a_fault_is_no_excuse_for_its_own_request() -> None:
     assert culprits(evidence(*CRASHED), 1, "internal") == ()
 
 
-def test_a_fault_of_ones_own_explains_the_end_only_if_it_was_handed_over_and_is_fatal():
+def test_a_fault_of_ones_own_explains_the_end_only_if_it_was_handed_over_and_is_fatal() -> None:
     other = run(2, "internal", 10.2, 10.5, "DEADLINE_EXCEEDED", "tool")
-    for own, fatal, expected in [
+    cases: list[tuple[list[tuple[int, str]], list[str], tuple[str, ...]]] = [
         ([], ["f1", "f2"], ("f1",)),
         ([(2, "hang")], ["f1", "f2"], ()),
         ([(2, "hang")], ["f1"], ("f1",)),
-    ]:
+    ]
+    for own, fatal, expected in cases:
         found = evidence(*CRASHED[:3], other, deliveries("internal", (1, "crash"), *own), fatal=fatal)
         assert culprits(found, 2, "internal") == expected
 
 
-def test_what_is_fatal_is_what_the_plan_expects_to_fail():
+def test_what_is_fatal_is_what_the_plan_expects_to_fail() -> None:
     for short, fatal in [("b01", 3), ("b02", 3), ("b03", 0), ("b04", 0)]:
         cell = plan_cell(bundled_profiles()[short], load_suite("core"), runs=12)
         ids = collateral.fatal_of(expectation_of(cell))
         assert len(ids) == fatal
-        assert ids <= set(cell.prediction("internal").fault_ids)
+        predicted = cell.prediction("internal")
+        assert predicted is not None
+        assert ids <= set(predicted.fault_ids)
 
 
-def test_an_outage_that_no_fault_began_excuses_nobody():
+def test_an_outage_that_no_fault_began_excuses_nobody() -> None:
     found = evidence(
         outage("runtime", 10.45, 11.2),
         run(2, "internal", 10.2, 10.5, "UNAVAILABLE", "agent"),
@@ -169,7 +179,7 @@ def test_an_outage_that_no_fault_began_excuses_nobody():
     assert culprits(found, 2, "internal") == ()
 
 
-def test_a_fault_that_breaks_no_host_excuses_nobody():
+def test_a_fault_that_breaks_no_host_excuses_nobody() -> None:
     found = evidence(
         *CRASHED[:2],
         deliveries("internal", (1, "status")),
@@ -183,7 +193,7 @@ def test_a_fault_that_breaks_no_host_excuses_nobody():
     ("role", "hop", "hurt"),
     [("tools", "tool", True), ("tools", "model", False), ("controller", "tool", False)],
 )
-def test_outside_only_the_tool_hop_and_only_the_tools_host_count(role, hop, hurt):
+def test_outside_only_the_tool_hop_and_only_the_tools_host_count(role: str, hop: str, hurt: bool) -> None:
     found = evidence(
         run(1, "external", 10.0, 10.5, "UNAVAILABLE", "tool"),
         outage(role, 10.45, 11.2),
@@ -193,7 +203,7 @@ def test_outside_only_the_tool_hop_and_only_the_tools_host_count(role, hop, hurt
     assert culprits(found, 2, "external") == (("f1",) if hurt else ())
 
 
-def test_a_crash_of_an_abandoned_request_is_named_but_owes_nothing():
+def test_a_crash_of_an_abandoned_request_is_named_but_owes_nothing() -> None:
     found = evidence(
         invoke(1, "internal", 10.0),
         run(2, "internal", 10.2, 10.5, "UNAVAILABLE", "agent"),
@@ -211,7 +221,7 @@ def test_a_crash_of_an_abandoned_request_is_named_but_owes_nothing():
     assert (row.faults, row.hurt, row.recovery_max_s) == (0, 1, None)
 
 
-def test_a_crash_and_a_restart_answer_for_each_other():
+def test_a_crash_and_a_restart_answer_for_each_other() -> None:
     assert collateral.unaccounted(evidence(*CRASHED)) == ()
     without = [item for item in CRASHED if not isinstance(item, ev.Restarted)]
     (said,) = collateral.unaccounted(evidence(*without))
@@ -226,7 +236,7 @@ def test_a_crash_and_a_restart_answer_for_each_other():
     assert "no crash" in said
 
 
-def test_two_crashes_at_once_share_a_restart():
+def test_two_crashes_at_once_share_a_restart() -> None:
     found = evidence(
         run(1, "internal", 10.0, 10.5, "UNAVAILABLE", "agent"),
         run(2, "internal", 10.1, 10.5, "UNAVAILABLE", "agent"),
@@ -236,7 +246,7 @@ def test_two_crashes_at_once_share_a_restart():
     assert collateral.unaccounted(found) == ()
 
 
-def test_each_harm_and_the_rows_of_the_arms():
+def test_each_harm_and_the_rows_of_the_arms() -> None:
     found = evidence(
         ev.CellStarted(
             cell=CELL,
@@ -277,7 +287,7 @@ def test_each_harm_and_the_rows_of_the_arms():
     assert (internal.host_grown_mb, external.host_grown_mb) == (0.0, 32.0)
 
 
-def test_growth_is_counted_within_one_start():
+def test_growth_is_counted_within_one_start() -> None:
     start = ev.CellStarted(
         cell=CELL, profile="b", arms=("internal", "external"), epoch=0, segment=0, start_counter={}, pids={}
     )

@@ -13,8 +13,11 @@ from matrices.report.document import (
     Column,
     Figure,
     Listing,
+    Paragraph,
+    Part,
     Section,
     Table,
+    Words,
     code,
     emphasis,
     paragraph,
@@ -29,9 +32,9 @@ from tests.matrices.test_report import _figures
 POINT = ArmPoint(arm="near", error_rate=0.5, retries_mean_success=None, latency_mean_s=0.1)
 
 
-def _only(*parts: object) -> str:
+def _only(*parts: Part) -> str:
     """The parts alone, as Markdown."""
-    text = markdown(Section(title="t", parts=parts))  # type: ignore[arg-type]
+    text = markdown(Section(title="t", parts=parts))
     assert text.startswith("# t\n\n")
     return text.removeprefix("# t\n\n").removesuffix("\n")
 
@@ -43,7 +46,7 @@ def test_markdown_marks_what_is_marked_and_nothing_else() -> None:
 
 
 def test_a_cell_of_a_markdown_table_stays_in_its_row() -> None:
-    rows = [["x|y", strong("no")], ["two\nlines", "z"]]
+    rows: list[list[Words]] = [["x|y", strong("no")], ["two\nlines", "z"]]
     assert _only(table(["a", ""], rows)).split("\n")[2:] == ["| x\\|y | **no** |", "| two lines | z |"]
 
 
@@ -106,5 +109,6 @@ def test_voids_and_interruptions_are_told_apart(
     cell = replace(figures.cells[1], void=void, abandoned=abandoned)
     made = list(voids.parts(figures, cell))
     listed = [part.items for part in made if isinstance(part, Listing)]
-    assert [part.text for part in made if not isinstance(part, Listing)] == said  # type: ignore[union-attr]
+    assert all(isinstance(part, Listing | Paragraph) for part in made)
+    assert [part.text for part in made if isinstance(part, Paragraph)] == said
     assert listed == [(f"pair {pair}: {why}",) for pair, why in void.items()]

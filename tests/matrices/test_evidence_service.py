@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -211,9 +210,11 @@ async def test_bytes_that_are_no_message_are_refused_by_every_method(tmp_path: P
         for method in methods:
             path = f"/{SERVICE}/{method.name}"
             if method.server_streaming:
-                asked: Any = channel.unary_stream(path)(b"\xff").read()  # type: ignore[arg-type]
+                stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(path)
+                asked: Awaitable[object] = stream(b"\xff").read()
             else:
-                asked = channel.unary_unary(path)(b"\xff")  # type: ignore[arg-type]
+                single: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+                asked = single(b"\xff")
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await asked
             assert raised.value.code() is Code.INVALID_ARGUMENT, path

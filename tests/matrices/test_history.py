@@ -160,9 +160,15 @@ def test_what_run_ids_count_is_durable_before_a_run_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a machine that dies would count a start anew, and two runs would share an id."""
-    path, synced = tmp_path / "history.jsonl", []
+    path = tmp_path / "history.jsonl"
+    synced: list[bytes] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (real(fd), synced.append(path.read_bytes()))[0])
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        synced.append(path.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", fsync)
     writer = HistoryWriter.create(path, OPENED)
     assert synced[-1] == path.read_bytes()
     writer.append(ev.PairCompleted(cell="p00", pair=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,7 @@ def test_a_harness_that_is_killed_among_crashes_goes_on_with_the_same_account(tm
     out = tmp_path / "killed"
     process = h.start(str(path), *_suite(), "--concurrency", "6", "--out", str(out))
     for crashes in (1, 2):
-        h.wait_until(lambda crashes=crashes: _restarts(out) >= crashes, process)
+        h.wait_until(partial(_has_restarts, out, crashes), process)
         pids = [*h.pids_of(out, "crash").values(), *_restarted_pids(out)]
         process.kill()
         process.communicate()
@@ -175,8 +176,8 @@ def test_a_harness_that_is_killed_among_crashes_goes_on_with_the_same_account(tm
     assert len(told.state.starts) >= 2
 
 
-def _restarts(out: Path) -> int:
-    return len(_restarted_pids(out))
+def _has_restarts(out: Path, count: int) -> bool:
+    return len(_restarted_pids(out)) >= count
 
 
 def _restarted_pids(out: Path) -> list[int]:

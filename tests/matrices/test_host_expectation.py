@@ -23,7 +23,9 @@ from matrices.spec.suites import load_suite
         ({"kind": "leak", "size_mb": 1}, 0.0, 0.0),
     ],
 )
-def test_how_long_each_arm_waits_for_its_host(rule, internal_s, external_s):
+def test_how_long_each_arm_waits_for_its_host(
+    rule: dict[str, str | int], internal_s: float, external_s: float
+) -> None:
     profile = Profile.model_validate(
         {
             "name": "b",
@@ -68,14 +70,19 @@ def outcome(arm: str, latency_s: float) -> ev.Outcome:
 
 def clock_findings(second_s: float, *, holding: set[str], concurrency: int) -> list[str]:
     start = ev.Block(cell="b", block=0, phase="start", mono_s=1.0, conditions={})
-    events = [start, invoke("internal", 1.0), outcome("internal", 1.0), invoke("external", second_s)]
+    events: list[ev.Event] = [
+        start,
+        invoke("internal", 1.0),
+        outcome("internal", 1.0),
+        invoke("external", second_s),
+    ]
     found = of_clocks(
         events, created_utc="2026-01-01T00:00:00+00:00", concurrency=concurrency, holding=holding
     )
     return [finding.kind for finding in found]
 
 
-def test_a_request_may_wait_for_a_host_beside_others_but_never_goes_back_in_time():
+def test_a_request_may_wait_for_a_host_beside_others_but_never_goes_back_in_time() -> None:
     assert clock_findings(20.0, holding={"b"}, concurrency=8) == []
     assert clock_findings(20.0, holding=set(), concurrency=8) == ["clock_impossible"]
     # One at a time too each step waits until every process answers; elsewhere nothing excuses the wait.
@@ -84,7 +91,7 @@ def test_a_request_may_wait_for_a_host_beside_others_but_never_goes_back_in_time
     assert clock_findings(1.5, holding={"b"}, concurrency=8) == ["clock_impossible"]
 
 
-def test_the_counts_after_a_crash_are_those_of_the_plan_though_its_record_is_lost():
+def test_the_counts_after_a_crash_are_those_of_the_plan_though_its_record_is_lost() -> None:
     profile = Profile.model_validate(
         {
             "name": "b",

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class Host:
     role: RoleClient
     channel: grpc.aio.Channel
 
-    def call(self, amount: int, kind: FaultKind | None = None, *, timeout_s: float = HANG_S):
+    def call(
+        self, amount: int, kind: FaultKind | None = None, *, timeout_s: float = HANG_S
+    ) -> grpc.aio.UnaryUnaryCall[tools_pb2.CallToolRequest, tools_pb2.CallToolResponse]:
         fault = None if kind is None else Fault(id=f"f:{amount}", site="tool", hop="tool", kind=kind)
         marks = () if fault is None else tuple(fault.to_metadata().items())
         return tools_pb2_grpc.ToolServiceStub(self.channel).Call(
@@ -111,7 +113,7 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
         await child.stop()
 
 
-async def code_of(call) -> str:
+async def code_of(call: Awaitable[object]) -> str:
     try:
         await call
     except grpc.aio.AioRpcError as error:
@@ -119,7 +121,9 @@ async def code_of(call) -> str:
     return "OK"
 
 
-async def test_a_crash_ends_the_process_before_the_tool_runs_and_it_comes_back_where_it_was(host):
+async def test_a_crash_ends_the_process_before_the_tool_runs_and_it_comes_back_where_it_was(
+    host: Host,
+) -> None:
     service, epoch = host.role.service, host.role.epoch
     await host.call(1)
     assert await code_of(host.call(2, Crash())) == "UNAVAILABLE"
@@ -138,7 +142,7 @@ async def test_a_crash_ends_the_process_before_the_tool_runs_and_it_comes_back_w
     assert (host.amounts, host.delivered) == ([1, 3], ["f:2", "f:4"])
 
 
-async def test_others_that_a_crash_finds_at_work_are_lost_with_it(host):
+async def test_others_that_a_crash_finds_at_work_are_lost_with_it(host: Host) -> None:
     held = asyncio.ensure_future(code_of(host.call(1, Hog(duration_ms=MAX_HOST_FAULT_MS, memory_mb=1))))
     while not host.delivered:
         await host.answers(HANG_S)
@@ -147,7 +151,7 @@ async def test_others_that_a_crash_finds_at_work_are_lost_with_it(host):
     assert host.amounts == []
 
 
-async def test_a_hang_stops_everything_and_then_the_tool_runs(host):
+async def test_a_hang_stops_everything_and_then_the_tool_runs(host: Host) -> None:
     hanging = asyncio.ensure_future(code_of(host.call(1, Hang(duration_ms=3000))))
     lost = 0
     while not hanging.done():
@@ -157,7 +161,7 @@ async def test_a_hang_stops_everything_and_then_the_tool_runs(host):
     assert await host.answers(HANG_S)
 
 
-async def test_who_gave_up_during_a_hang_gets_no_tool(host):
+async def test_who_gave_up_during_a_hang_gets_no_tool(host: Host) -> None:
     await host.call(1)
     for timeout_s in longer_and_longer(1.0):
         hang = Hang(duration_ms=min(round(2000 * timeout_s), MAX_HOST_FAULT_MS))
@@ -168,7 +172,7 @@ async def test_who_gave_up_during_a_hang_gets_no_tool(host):
     assert (set(host.amounts), set(host.delivered)) == ({1, 3}, {"f:2"})
 
 
-async def test_a_hog_takes_memory_and_processor_and_gives_the_memory_back(host):
+async def test_a_hog_takes_memory_and_processor_and_gives_the_memory_back(host: Host) -> None:
     process = psutil.Process(host.child.pid)
     await host.call(1)
     rss_mb, used_s = host.memory("VmRSS"), process.cpu_times().user
@@ -180,7 +184,7 @@ async def test_a_hog_takes_memory_and_processor_and_gives_the_memory_back(host):
     assert host.amounts == [1, 2]
 
 
-async def test_a_leak_stays(host):
+async def test_a_leak_stays(host: Host) -> None:
     await host.call(1)
     rss_mb = host.memory("VmRSS")
     for number in (1, 2, 3):

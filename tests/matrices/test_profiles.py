@@ -32,11 +32,11 @@ PUBLISHED = {
 MANY_NINES = "9" * 5000
 
 
-def _every(profile, kind):
+def _every(profile: Profile, kind: str) -> int | None:
     return next((rule.every for rule in profile.faults.rules if rule.kind == kind), None)
 
 
-def test_bundled_profiles_are_the_published_ones():
+def test_bundled_profiles_are_the_published_ones() -> None:
     found = {
         p.name: (_every(p, "status"), _every(p, "stall"), p.policy.retries)
         for p in select_profiles("p00..p05")
@@ -44,7 +44,7 @@ def test_bundled_profiles_are_the_published_ones():
     assert found == PUBLISHED
 
 
-def test_the_published_schedules_are_the_ones_that_were_published():
+def test_the_published_schedules_are_the_ones_that_were_published() -> None:
     """By digest: a campaign that was run before is judged by the same faults."""
     digests = {p.short: schedules_of(p, prefix=p.short)[0].digest[:12] for p in select_profiles("p01..p05")}
     assert digests == {
@@ -56,7 +56,7 @@ def test_the_published_schedules_are_the_ones_that_were_published():
     }
 
 
-def test_a_rule_says_when_in_every_way(tmp_path):
+def test_a_rule_says_when_in_every_way(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         'name = "mine"\ntitle = "t"\n[faults]\nby = "request"\nseed = 3\n'
@@ -77,7 +77,7 @@ def test_a_rule_says_when_in_every_way(tmp_path):
     )
 
 
-def test_the_drawn_profiles_strike_in_the_default_campaign():
+def test_the_drawn_profiles_strike_in_the_default_campaign() -> None:
     suite = load_suite("core")
     for profile in select_profiles("r01..r05"):
         prediction = plan_cell(profile, suite, runs=12).prediction("external")
@@ -85,12 +85,12 @@ def test_the_drawn_profiles_strike_in_the_default_campaign():
         assert len(prediction.fault_ids) > 0
 
 
-def test_the_docs_are_what_the_models_say():
+def test_the_docs_are_what_the_models_say() -> None:
     page = Path(__file__).parents[2] / "docs" / "profiles.md"
     assert page.read_text(encoding="utf-8") == profiles_markdown()
 
 
-def test_twins_differ_only_in_site():
+def test_twins_differ_only_in_site() -> None:
     bundled = bundled_profiles()
     for short in ("p01", "p02", "p03", "p04", "p05"):
         hop, tool = bundled[short], bundled[f"{short}t"]
@@ -110,11 +110,11 @@ def test_twins_differ_only_in_site():
         ("p02..p02, p05t", ["p02", "p05t"]),
     ],
 )
-def test_selection(selection, names):
+def test_selection(selection: str, names: list[str]) -> None:
     assert [p.short for p in select_profiles(selection)] == names
 
 
-def test_a_file_s_twin_is_one_key(tmp_path):
+def test_a_file_s_twin_is_one_key(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     rules = '[faults]\nsite = "tool"\n[[faults.rules]]\nkind = "status"\nevery = 3\n'
     path.write_text('name = "mine_own"\ntitle = "t"\ntwin = "h"\n' + rules)
@@ -127,7 +127,7 @@ def test_a_file_s_twin_is_one_key(tmp_path):
             select_profiles(wrong)
 
 
-def test_a_twin_whose_faults_cannot_stand_there_is_refused_with_its_file(tmp_path):
+def test_a_twin_whose_faults_cannot_stand_there_is_refused_with_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "m"\ntitle = "t"\ntwin = "t"\n[[faults.rules]]\nkind = "reset"\nevery = 3\n')
     with pytest.raises(
@@ -137,7 +137,7 @@ def test_a_twin_whose_faults_cannot_stand_there_is_refused_with_its_file(tmp_pat
 
 
 @pytest.mark.parametrize("selection", ["", "p9", "p05..p00", "p00..", "p00..p09", "nofile.toml"])
-def test_bad_selection_says_what_is_allowed(selection):
+def test_bad_selection_says_what_is_allowed(selection: str) -> None:
     with pytest.raises(TreniError) as caught:
         select_profiles(selection)
     assert caught.value.code is Code.INVALID_ARGUMENT
@@ -217,7 +217,7 @@ def test_bad_selection_says_what_is_allowed(selection):
         ),
     ],
 )
-def test_bad_profile_names_file_key_and_what_is_allowed(tmp_path, text, words):
+def test_bad_profile_names_file_key_and_what_is_allowed(tmp_path: Path, text: str, words: list[str]) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f'name = "mine"\ntitle = "t"\n{text}\n')
     with pytest.raises(TreniError) as caught:
@@ -226,7 +226,7 @@ def test_bad_profile_names_file_key_and_what_is_allowed(tmp_path, text, words):
         assert word in str(caught.value)
 
 
-def test_own_profile_by_path(tmp_path):
+def test_own_profile_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine_own"\ntitle = "t"\n[[faults.rules]]\nkind = "status"\nevery = 3\n')
     profile = select_profiles(str(path))[0]
@@ -238,16 +238,16 @@ def test_own_profile_by_path(tmp_path):
     amount=st.integers(1, 10_000),
     unit=st.sampled_from([("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0)]),
 )
-def test_durations(amount, unit):
+def test_durations(amount: int, unit: tuple[str, float]) -> None:
     assert parse_duration_s(f"{amount}{unit[0]}") == pytest.approx(amount * unit[1])
 
 
 @given(st.text(max_size=8).filter(lambda text: not any(c.isdigit() for c in text)))
-def test_text_that_is_no_duration(text):
+def test_text_that_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="unit"):
         parse_duration_s(text)
 
 
 @pytest.mark.parametrize("profile", bundled_profiles().values(), ids=lambda p: p.short)
-def test_profile_survives_the_manifest(profile):
+def test_profile_survives_the_manifest(profile: Profile) -> None:
     assert Profile.model_validate_json(profile.model_dump_json()) == profile

@@ -9,26 +9,27 @@ import pytest
 from matrices.evidence.campaign import HISTORY, Options, load_campaign, plan_campaign, write_campaign
 from matrices.evidence.history import HistoryWriter
 from matrices.spec.profiles import select_profiles
-from matrices.spec.sweeps import expand, parse_setting
+from matrices.spec.sweeps import SweptCell, expand, parse_setting
 from treni.errors import TreniError
 from treni.v1 import inference_pb2
 
 
-def _options(**changes) -> Options:
-    base = {
-        "suite": "core",
-        "runs": 2,
-        "seed": 5,
-        "concurrency": 1,
-        "topology": "local",
-        "backend": "numpy",
-        "model_dir": None,
-        "idempotency": True,
-        "margin": 0.05,
-        "restarts": 1,
-        "toxiproxy": None,
-    }
-    return Options(**{**base, **changes})
+def _options(*, fault_seeds: int, sweep: tuple[SweptCell, ...] = ()) -> Options:
+    return Options(
+        suite="core",
+        runs=2,
+        seed=5,
+        concurrency=1,
+        topology="local",
+        backend="numpy",
+        model_dir=None,
+        idempotency=True,
+        margin=0.05,
+        restarts=1,
+        toxiproxy=None,
+        fault_seeds=fault_seeds,
+        sweep=sweep,
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,10 +135,10 @@ def _counts(runs: list[Outcome], hops: Collection[str]) -> tuple[int, int, int, 
     return sum(run.error is not None for run in runs), retries, sum(map(len, attempts)), faults
 
 
-def _attempts(run: Outcome, hops: Collection[str]) -> list[dict[str, object]]:
+def _attempts(run: Outcome, hops: Collection[str]) -> list[dict[str, Any]]:
     assert run.record is not None
     return [attempt for attempt in run.record["attempts"] if attempt["hop"] in hops]
 
 
-def _faults(run: Outcome, hops: Collection[str]) -> list[object]:
+def _faults(run: Outcome, hops: Collection[str]) -> list[str]:
     return [attempt["fault_id"] for attempt in _attempts(run, hops) if attempt["fault_id"]]

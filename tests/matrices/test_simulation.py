@@ -24,13 +24,27 @@ SMALL = 400
 LOW, HIGH = 0.915, 0.9975
 
 
-def setting_of(family: str = "student", profile: str = "p00", **changes: object) -> Setting:
-    base = Setting(family=family, level_s=0.008, profile=PROFILES[profile], runs=12, planted_s=0.0)
-    return replace(base, **changes)  # type: ignore[arg-type]
+def setting_of(
+    family: str = "student",
+    profile: str = "p00",
+    *,
+    runs: int = 12,
+    level_s: float = 0.008,
+    planted_s: float = 0.0,
+) -> Setting:
+    return Setting(family=family, level_s=level_s, profile=PROFILES[profile], runs=runs, planted_s=planted_s)
 
 
-def measured(family: str = "student", profile: str = "p00", **changes: object) -> Measured:
-    return measure(setting_of(family, profile, **changes), SMALL, 20_261_128)
+def measured(
+    family: str = "student",
+    profile: str = "p00",
+    *,
+    runs: int = 12,
+    level_s: float = 0.008,
+    planted_s: float = 0.0,
+) -> Measured:
+    setting = setting_of(family, profile, runs=runs, level_s=level_s, planted_s=planted_s)
+    return measure(setting, SMALL, 20_261_128)
 
 
 @pytest.mark.parametrize("runs", [3, 6, 12, 24])
@@ -123,7 +137,7 @@ def test_what_chance_makes_of_a_figure_depends_on_the_campaigns() -> None:
 
 
 def test_faults_without_a_known_cost_are_refused() -> None:
-    rule = RULES["latency"](kind="latency", delay="100ms", every=3)
+    rule = RULES["latency"].model_validate({"kind": "latency", "delay": "100ms", "every": 3})
     base = PROFILES["p00"]
     slow: Profile = base.model_copy(update={"faults": base.faults.model_copy(update={"rules": (rule,)})})
     with pytest.raises(TreniError) as caught:

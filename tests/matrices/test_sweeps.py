@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from matrices.planning.plan import plan_cell
 from matrices.report.curves import ArmPoint, Curve, Point, SweptFigures, curves, drawing
-from matrices.spec.profiles import load_profile, select_profiles
+from matrices.spec.profiles import Profile, load_profile, select_profiles
 from matrices.spec.suites import load_suite
 from matrices.spec.sweeps import KEYS, MAX_VARIANTS, SweptCell, expand, parse_setting
 from treni.errors import Code, TreniError
 
 
-def _expand(selection: str, *settings: str):
+def _expand(selection: str, *settings: str) -> tuple[list[Profile], tuple[SweptCell, ...]]:
     return expand(select_profiles(selection), [parse_setting(text) for text in settings])
 
 
-def test_each_value_makes_a_variant_of_each_profile():
+def test_each_value_makes_a_variant_of_each_profile() -> None:
     profiles, swept = _expand("r01,p00", "policy.retries=0..2")
     assert [profile.name for profile in profiles] == [
         "r01retries0_independent_mild",
@@ -36,7 +37,7 @@ def test_each_value_makes_a_variant_of_each_profile():
     )
 
 
-def test_several_settings_make_every_combination():
+def test_several_settings_make_every_combination() -> None:
     profiles, swept = _expand("p03", "policy.tool_timeout=100ms,1.5s", "policy.retries=1,3")
     assert [(p.policy.tool_timeout, p.policy.retries) for p in profiles] == [
         (0.1, 1),
@@ -65,18 +66,20 @@ def test_several_settings_make_every_combination():
         ("faults.site=hop,tool", "faults", "site", ["hop", "tool"]),
     ],
 )
-def test_values_are_read_as_a_profile_would(setting, section, key, values):
+def test_values_are_read_as_a_profile_would(
+    setting: str, section: str, key: str, values: list[object]
+) -> None:
     profiles, _ = _expand("r03", setting)
     assert [getattr(getattr(profile, section), key) for profile in profiles] == values
 
 
-def test_without_settings_the_profiles_stay_as_they_are():
+def test_without_settings_the_profiles_stay_as_they_are() -> None:
     profiles, swept = _expand("p00..p05")
     assert profiles == select_profiles("p00..p05")
     assert swept == ()
 
 
-def test_a_profile_of_one_word_gets_names_that_are_valid(tmp_path):
+def test_a_profile_of_one_word_gets_names_that_are_valid(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\ntitle = "t"\n')
     profiles, _ = expand([load_profile(path)], [parse_setting("policy.retries=0,1")])
@@ -106,7 +109,7 @@ def test_a_profile_of_one_word_gets_names_that_are_valid(tmp_path):
         (["policy.tool_timeout=1ms,1 ms"], ["tooltimeout1ms"]),
     ],
 )
-def test_bad_settings_name_the_key_and_what_is_allowed(settings, words):
+def test_bad_settings_name_the_key_and_what_is_allowed(settings: list[str], words: list[str]) -> None:
     with pytest.raises(TreniError) as caught:
         _expand("r03", *settings)
     assert caught.value.code is Code.INVALID_ARGUMENT
@@ -122,7 +125,7 @@ def _figures(profile: str, settings: tuple[tuple[str, str], ...], errors: float 
     return SweptFigures(profile=profile, settings=settings, arms=arms)
 
 
-def test_a_curve_for_each_profile_and_key_with_the_others_held():
+def test_a_curve_for_each_profile_and_key_with_the_others_held() -> None:
     cells = [
         _figures(profile, (("a", a), ("b", b)), float(a) + 0.1 * float(b))
         for profile in ("one", "two")
@@ -145,11 +148,11 @@ def test_a_curve_for_each_profile_and_key_with_the_others_held():
     assert [point.arms[1].error_rate for point in found[1].points] == pytest.approx([0.2, 0.3, 0.4])
 
 
-def test_one_value_is_no_curve():
+def test_one_value_is_no_curve() -> None:
     assert curves([_figures("one", (("a", "0"),), 0.5)]) == ()
 
 
-def test_the_drawing_has_every_figure_and_bars_to_scale():
+def test_the_drawing_has_every_figure_and_bars_to_scale() -> None:
     curve = Curve(
         profile="r01_independent_mild",
         key="policy.retries",
@@ -176,7 +179,7 @@ def test_the_drawing_has_every_figure_and_bars_to_scale():
     assert all(line.isascii() and line == line.rstrip() for line in lines)
 
 
-def test_swept_retries_take_errors_down_on_independent_faults():
+def test_swept_retries_take_errors_down_on_independent_faults() -> None:
     profiles, _ = _expand("r03", "policy.retries=0..4")
     suite = load_suite("tool_only")
     cells = [plan_cell(profile, suite, runs=12, fault_seeds=8) for profile in profiles]

@@ -79,18 +79,18 @@ def the_outcomes_of_a_pair_change_places(c: Folder) -> None:
 def the_arms_of_every_pair_change_places(c: Folder) -> None:
     for started in c.all("pair", cell="p03"):
         outcomes = c.outcomes(cell="p03", pair=started["pair"])
-        swap(*outcomes[-2:], "outcome", "error", "latency_s", "ttft_s", "answer", "correct", "record")
+        one, other = outcomes[-2:]
+        swap(one, other, "outcome", "error", "latency_s", "ttft_s", "answer", "correct", "record")
 
 
 @tampers(*TRACE, "effect_lost")
 def the_two_runtimes_change_places(c: Folder) -> None:
     """The A/A cell: nothing but the processes tells its arms apart."""
     for started in c.all("pair", cell="aa"):
-        outcomes = c.outcomes(cell="aa", pair=started["pair"])
-        swap(*outcomes, "latency_s", "ttft_s", "answer", "record")
-        if len(outcomes) == 2:
-            invokes = c.all("invoke", cell="aa", pair=started["pair"])
-            swap(invokes[0], invokes[1], "wall_time")
+        one, other = c.outcomes(cell="aa", pair=started["pair"])
+        swap(one, other, "latency_s", "ttft_s", "answer", "record")
+        invokes = c.all("invoke", cell="aa", pair=started["pair"])
+        swap(invokes[0], invokes[1], "wall_time")
 
 
 @tampers(*TRACE, "connection_wrong", "fault_not_observed")
@@ -139,10 +139,10 @@ USAGE: dict[str, dict[str, Any]] = {
     "a token more": {"completion_tokens": 10**4},
 }
 
-for name, value in USAGE.items():
+for name, usage in USAGE.items():
 
-    def used(c: Folder, value: dict[str, Any] = value) -> None:
-        answered(c, cell="p03")["record"]["usage"].update(value)
+    def used(c: Folder, usage: dict[str, Any] = usage) -> None:
+        answered(c, cell="p03")["record"]["usage"].update(usage)
 
     add(f"a record has {name}", used, "usage_wrong", "pair_void")
 

@@ -244,7 +244,7 @@ def a_completion_is_dropped(c: Folder) -> None:
     c.drop(c.one("pair_complete", cell="p03", pair=2))
 
 
-for name, value in (
+STARTS: tuple[tuple[str, object], ...] = (
     ("profile", "p00_baseline"),
     ("arms", ["external", "internal"]),
     ("epoch", 3),
@@ -252,10 +252,12 @@ for name, value in (
     ("start_counter", {"external": 9, "internal": 9}),
     ("start_counter of nobody", {}),
     ("pids of nobody", {}),
-):
+)
 
-    def start(c: Folder, name: str = name, value: object = value) -> None:
-        c.one("cell", cell="p04t")[name.split(" ")[0]] = value
+for name, told in STARTS:
+
+    def start(c: Folder, name: str = name, told: object = told) -> None:
+        c.one("cell", cell="p04t")[name.split(" ")[0]] = told
 
     add(f"a cell starts with another {name}", start, START, "run_id_wrong", "arm_swapped")
 

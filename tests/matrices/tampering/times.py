@@ -123,10 +123,10 @@ for name, number in (("zero", 0.0), ("negative", -0.5), ("a minute", 60.0)):
 
     add(f"a latency is {name}", lasts, SLOW)
 
-for name, number in (("zero", 0.0), ("negative", -0.1), ("after the end", 9.0), ("missing", None)):
+for name, told in (("zero", 0.0), ("negative", -0.1), ("after the end", 9.0), ("missing", None)):
 
-    def first_text(c: Folder, number: float | None = number) -> None:
-        answered(c, cell="p03", arm="internal")["ttft_s"] = number
+    def first_text(c: Folder, ttft_s: float | None = told) -> None:
+        answered(c, cell="p03", arm="internal")["ttft_s"] = ttft_s
 
     add(f"a first text is {name}", first_text, "ttft_impossible")
 
