@@ -8,7 +8,7 @@ from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
 _ATTEMPTS = "tests/controller/test_attempts.py::"
 _POLICY = "tests/controller/test_policy.py::"
 _LOOP = "tests/controller/test_loop.py::"
-_ORDER = "tests/matrices/test_order.py::"
+_ORDER = "tests/matrices/planning/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
 _ERRORS = "tests/proto/test_errors.py::"
 _STORAGE = "tests/proto/test_storage.py::"

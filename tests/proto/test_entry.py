@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from matrices.cli.main import main
+from tests.places import ROOT
 from treni import entry, logs
 from treni.errors import Code, TreniError, invalid_argument
 
-ROOT = Path(__file__).parents[2]
 OWN = ("runtime_svc", "controller", "tools_svc", "chaos", "matrices", "proto/treni")
 
 APART = "runtime_svc/bench/child.py"
