@@ -268,9 +268,18 @@ def _told(error: BaseException) -> TreniError:
         Code.INTERNAL,
         "internal_error",
         expected="a result or a named error",
-        got=f"{type(error).__name__}: {error}",
-        todo="this is a bug of treni-route: report it with what --log-level debug prints",
+        got=f"{type(error).__name__}: {error} ({_place(error)})",
+        todo="this is a bug of treni-route, or of the package that this module is of: report it with what "
+        "--log-level debug prints",
     )
+
+
+def _place(error: BaseException) -> str:
+    """The module and the line that raised it."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return "nowhere" if at is None else f"{at.tb_frame.f_globals.get('__name__')}, line {at.tb_lineno}"
 
 
 def _tell(error: TreniError) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tests:
     """pytest on `nodes`, whole node ids without parameters."""
+
+    __test__: ClassVar[bool] = False  # pytest would take the class for one of its own
 
     nodes: tuple[str, ...]
 

@@ -106,7 +106,7 @@ TYPED = invalid_argument("x", expected="a", got="b", todo="c")
         (OSError(errno.EIO, "Input/output error"), 1, "Input/output error"),
         (MemoryError(), 1, "memory"),
         (RecursionError("deep"), 1, "this is a bug"),
-        (KeyError("x"), 1, "KeyError: 'x'; this is a bug"),
+        (KeyError("x"), 1, f"KeyError: 'x' ({__name__}, line "),
         (AssertionError(), 1, "this is a bug"),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates"), 1, "this is a bug"),
         (KeyboardInterrupt(), 130, "interrupted"),
