@@ -36,7 +36,7 @@ class Foreign(tools_pb2_grpc.ToolServiceServicer):
 
 @asynccontextmanager
 async def foreign() -> AsyncIterator[tuple[Foreign, str]]:
-    servicer = Foreign()
+    servicer = Foreign()  # type: ignore[abstract]  # what it lacks is answered by the generated class
     server = grpc.aio.server(options=metadata.SERVER_OPTIONS)
     tools_pb2_grpc.add_ToolServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
