@@ -33,10 +33,13 @@ class Foreign(tools_pb2_grpc.ToolServiceServicer):
             await context.abort(self.code, "in a server's own words")
         return tools_pb2.CallToolResponse(result_json="x" * (ANSWER_BYTES + 1))
 
+    async def List(self, request: Any, context: Any) -> tools_pb2.ListToolsResponse:
+        raise NotImplementedError  # nobody asks it
+
 
 @asynccontextmanager
 async def foreign() -> AsyncIterator[tuple[Foreign, str]]:
-    servicer = Foreign()  # type: ignore[abstract]  # what it lacks is answered by the generated class
+    servicer = Foreign()
     server = grpc.aio.server(options=metadata.SERVER_OPTIONS)
     tools_pb2_grpc.add_ToolServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
