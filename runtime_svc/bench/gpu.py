@@ -6,7 +6,6 @@ or fails costs its own figures and no others.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -20,10 +19,13 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
+
 from runtime_svc.bench import machine, table
 from runtime_svc.bench.process import PEERS, ROOTS
 from runtime_svc.bench.record import Report
 from runtime_svc.weights.hugging_face import read_config
+from treni import entry
 from treni.errors import Code, TreniError
 
 SHAPES = {"qwen3-0.6b": 1.2, "qwen2.5-3b": 6.2, "qwen3-4b": 8.1}
@@ -50,26 +52,79 @@ _SETTINGS = (
 """A decode of a slow peer ends after a second: transformers eager makes some 16 tokens in it, enough for a mean."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """0 when every shape was measured, 1 otherwise."""
-    options = _parser().parse_args(arguments)
-    until_s = time.monotonic() + options.limit_s
-    try:
-        card = _card()
-        name = f"{card}-{datetime.now(UTC):%Y-%m-%d}"
-        options.out.mkdir(parents=True, exist_ok=True)
-        target = options.out / f"{name}.json"
-        shapes = options.shape or list(SHAPES)
-        with _scratch(options.scratch) as scratch:
-            ready = _checkpoints(scratch, shapes, until_s)
-            measured = []
-            for number, shape in enumerate(ready):
-                limit_s = (until_s - time.monotonic()) / (len(ready) - number)
-                if _measure(scratch, shape, options, limit_s, target):
-                    measured.append(shape)
-    except TreniError as error:
-        print(f"treni-route: {error}", file=sys.stderr)
-        return 1
+@entry.command(epilog="After --: more options for `bench runtime`.")
+@click.option(
+    "--shape",
+    "shapes",
+    type=click.Choice(list(SHAPES)),
+    multiple=True,
+    default=list(SHAPES),
+    help="Again for more; default: all three.",
+)
+@click.option(
+    "--scratch",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="For checkpoints, kept and used again; a memory-backed folder such as /dev/shm/bench is fastest; "
+    "default: a temporary one.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    default=Path("docs/bench"),
+    show_default=True,
+    help="For the report.",
+)
+@click.option(
+    "--peer",
+    "peers",
+    metavar="PEER",
+    multiple=True,
+    default=list(PEERS),
+    help="Again for more; default: all that are Python packages.",
+)
+@click.option(
+    "--peer-python",
+    metavar="PATH",
+    default=sys.executable,
+    help="The interpreter of the peers; default: this one.",
+)
+@click.option(
+    "--limit-s",
+    type=entry.FiniteRange(0, 1e9, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="For everything.",
+)
+@click.argument("extra", metavar="[-- OPTION...]", nargs=-1)
+def main(
+    *,
+    shapes: tuple[str, ...],
+    folder: Path | None,
+    out: Path,
+    peers: tuple[str, ...],
+    peer_python: str,
+    limit_s: float,
+    extra: tuple[str, ...],
+) -> int:
+    """Bench the real shapes with random weights on this machine's GPU, beside every peer present.
+
+    The status is 0 when every shape was measured, 1 otherwise.
+    """
+    until_s = time.monotonic() + limit_s
+    name = f"{_card()}-{datetime.now(UTC):%Y-%m-%d}"
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / f"{name}.json"
+    asked = [*_SETTINGS, "--peer-python", peer_python, *(f"--peer={peer}" for peer in peers), *extra]
+    with _scratch(folder) as scratch:
+        ready = _checkpoints(scratch, shapes, until_s)
+        measured = []
+        for number, shape in enumerate(ready):
+            left_s = (until_s - time.monotonic()) / (len(ready) - number)
+            if _measure(scratch, shape, asked, left_s, target):
+                measured.append(shape)
     if target.exists():
         print(table.markdown(Report.read(target)), end="")
         _say(f"kept in {target} and {target.with_suffix('.md')}")
@@ -115,7 +170,7 @@ def run_part(command: Sequence[str], limit_s: float, what: str) -> bool:
     return status == 0
 
 
-def _measure(scratch: Path, shape: str, options: argparse.Namespace, limit_s: float, target: Path) -> bool:
+def _measure(scratch: Path, shape: str, asked: Sequence[str], limit_s: float, target: Path) -> bool:
     part = scratch / f"{shape}.report.json"
     part.unlink(missing_ok=True)
     command = [
@@ -127,9 +182,7 @@ def _measure(scratch: Path, shape: str, options: argparse.Namespace, limit_s: fl
         "--json",
         str(part),
     ]
-    command += [*_SETTINGS, "--peer-python", options.peer_python]
-    command += [word for peer in options.peer or list(PEERS) for word in ("--peer", peer)]
-    done = run_part([*command, *options.extra], limit_s, f"bench of {shape}")
+    done = run_part([*command, *asked], limit_s, f"bench of {shape}")
     if part.exists():
         merge(target, part)
     return done
@@ -209,32 +262,5 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m runtime_svc.bench.gpu",
-        description="Bench the real shapes with random weights on this machine's GPU, beside every peer present.",
-    )
-    add = parser.add_argument
-    add("--shape", action="append", choices=list(SHAPES), help="again for more; default: all three")
-    add(
-        "--scratch",
-        type=Path,
-        metavar="DIR",
-        help="for checkpoints, kept and used again; a memory-backed "
-        "folder such as /dev/shm/bench is fastest; default: a temporary one",
-    )
-    add("--out", type=Path, metavar="DIR", default=Path("docs/bench"), help="for the report (docs/bench)")
-    add("--peer", action="append", metavar="PEER", help="default: all that are Python packages")
-    add(
-        "--peer-python",
-        metavar="PATH",
-        default=sys.executable,
-        help="the interpreter of the peers (this one)",
-    )
-    add("--limit-s", type=float, metavar="S", default=600.0, help="for everything (600)")
-    add("extra", nargs="*", metavar="OPTION", help="after --: more options for `bench runtime`")
-    return parser
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(prog_name="python -m runtime_svc.bench.gpu")

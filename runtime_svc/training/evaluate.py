@@ -6,7 +6,6 @@ the targets; the exit code is 1 when one is missed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -15,6 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import click
+
+from treni import entry
 
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "treni-tiny"
 _PROGRESS_EVERY = 50
@@ -147,30 +150,50 @@ def evaluate(directory: Path, *, seed: int, counts: dict[str, int], processes: i
         yield from pool.imap(judge, work, chunksize=8)
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--dialogues", type=int, default=2000, help="of the values split; half as many of the others"
-    )
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--misses", type=int, default=10, help="how many wrong dialogues of a split to show")
-    options = parser.parse_args()
+_COUNT = entry.WholeRange(1, 10**6)
+
+
+@entry.command(help=__doc__)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    default=CHECKPOINT,
+    help="A Hugging Face directory; default: the bundled model.",
+)
+@click.option(
+    "--seed", type=entry.WholeRange(0, 2**32 - 1), default=1, show_default=True, help="Of the dialogues."
+)
+@click.option(
+    "--dialogues",
+    type=_COUNT,
+    default=2000,
+    show_default=True,
+    help="Of the values split; half as many of the others.",
+)
+@click.option(
+    "--processes", type=_COUNT, default=2, show_default=True, help="Engines that play side by side."
+)
+@click.option(
+    "--misses",
+    type=entry.WholeRange(0, 10**6),
+    default=10,
+    show_default=True,
+    help="How many wrong dialogues of a split to show.",
+)
+def main(*, checkpoint: Path, seed: int, dialogues: int, processes: int, misses: int) -> int:
+    """Plays the dialogues and prints the tables; the status is 1 when a target is missed."""
     # One thread a process: the matrices are small and the processes share the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    half = max(1, options.dialogues // 2)
-    counts = {"values": options.dialogues, "unseen_tools": half, "phrasings": half}
+    half = max(1, dialogues // 2)
+    counts = {"values": dialogues, "unseen_tools": half, "phrasings": half}
     done: dict[str, list[Judged]] = defaultdict(list)
-    played = evaluate(options.checkpoint, seed=options.seed, counts=counts, processes=options.processes)
+    played = evaluate(checkpoint, seed=seed, counts=counts, processes=processes)
     for number, row in enumerate(played, start=1):
         done[row.split].append(row)
         if number % _PROGRESS_EVERY == 0:
             print(f"{number}/{sum(counts.values())} dialogues", file=sys.stderr, flush=True)
-    return report(done, misses=options.misses)
+    return report(done, misses=misses)
 
 
 def report(done: dict[str, list[Judged]], *, misses: int) -> int:
@@ -200,4 +223,4 @@ def report(done: dict[str, list[Judged]], *, misses: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(prog_name="python -m runtime_svc.training.evaluate")

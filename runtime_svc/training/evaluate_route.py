@@ -9,7 +9,6 @@ several tools, and is right only with its first. `--fit` searches the two consta
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections import defaultdict
@@ -18,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.route import NO_TOOL, NO_TOOL_COSINE, TEMPERATURE, described, distribution
 from runtime_svc.training.generator import SPLITS, generate
 from runtime_svc.training.real_tools import SPECS
+from treni import entry
 from treni.v1 import common_pb2
 
 _TEMPERATURES = (0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12)
@@ -133,25 +134,40 @@ def calibration_error(judged: Sequence[Judged]) -> float:
     return float(sum(abs(stated[part].mean() - right[part].mean()) * part.mean() for part in parts))
 
 
-def main() -> None:
+@entry.command(help=__doc__)
+@click.option(
+    "--encoder",
+    "directory",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="A sentence-transformers directory.",
+)
+@click.option(
+    "--seed", type=entry.WholeRange(0, 2**32 - 1), default=1, show_default=True, help="Of the dialogues."
+)
+@click.option(
+    "--dialogues",
+    "count",
+    type=entry.WholeRange(1, 10**6),
+    default=1000,
+    show_default=True,
+    help="Of each split.",
+)
+@click.option("--fit", is_flag=True, help="Search the constants on the training split.")
+@click.argument("suites", type=click.Path(path_type=Path, exists=True, dir_okay=False), nargs=-1)
+def main(*, directory: Path, seed: int, count: int, fit: bool, suites: tuple[Path, ...]) -> None:
     """Prints one line of JSON a data set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--encoder", type=Path, required=True, help="a sentence-transformers directory")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--dialogues", type=int, default=1000, help="of each split")
-    parser.add_argument("--fit", action="store_true", help="search the constants on the training split")
-    parser.add_argument("suites", type=Path, nargs="*", help="suites to add, as .jsonl files")
-    options = parser.parse_args()
-    encoder = Encoder.load(options.encoder)
-    if options.fit:
-        _fit(encoder, dialogues(options.seed, options.dialogues, "train"))
+    encoder = Encoder.load(directory)
+    if fit:
+        _fit(encoder, dialogues(seed, count, "train"))
         return
     sets: dict[str, Callable[[], list[Case]]] = {
-        split: lambda split=split: dialogues(options.seed, options.dialogues, split)  # type: ignore[misc]
+        split: lambda split=split: dialogues(seed, count, split)  # type: ignore[misc]
         for split in SPLITS
         if split != "train"
     }
-    sets |= {path.stem: lambda path=path: suite(path) for path in options.suites}  # type: ignore[misc]
+    sets |= {path.stem: lambda path=path: suite(path) for path in suites}  # type: ignore[misc]
     for name, make in sets.items():
         cases = make()
         judged = judge(cases, embedded(encoder, cases), encoder.width)
@@ -184,4 +200,4 @@ def _fit(encoder: Encoder, cases: Sequence[Case]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m runtime_svc.training.evaluate_route")

@@ -8,7 +8,6 @@ directory, with that one's tokenizer: give it another seed for other data.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -16,10 +15,11 @@ import shutil
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -33,6 +33,7 @@ from runtime_svc.training.dialogue import Dialogue
 from runtime_svc.training.generator import generate
 from runtime_svc.training.model_torch import Decoder, Shape
 from runtime_svc.training.steps import Stepper
+from treni import entry
 
 STEPS = 53_673
 """The steps that the shipped weights have had in three runs (README.md beside them)."""
@@ -46,45 +47,102 @@ EVALUATED = {"values": 2000, "unseen_tools": 1000, "phrasings": 1000}
 EVALUATION_SEED = 20_000
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the checkpoint directory to write")
-    parser.add_argument("--init", type=Path, default=None, help="a directory that an earlier run wrote")
-    parser.add_argument(
-        "--tokenizer",
-        type=Path,
-        default=None,
-        help="a directory whose tokenizer.json to take instead of a new one",
-    )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--tokens", type=int, default=TOKENS, help="in a batch")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--time-limit-s", type=float, default=math.inf)
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
-    parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available(),
-        help="torch.compile the blocks: several times faster on a GPU, after half a minute",
-    )  # fmt: skip
-    parser.add_argument(
-        "--graphs", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available(),
-        help="record a step for each shape of batch as a CUDA graph",
-    )  # fmt: skip
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tokenizer-dialogues", type=int, default=TOKENIZER_DIALOGUES)
-    parser.add_argument(
-        "--evaluated", type=float, default=1.0, help="share of the evaluation to run at the end"
-    )
-    train(parser.parse_args())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a run is asked for; each value is explained by its option's help."""
+
+    out: Path
+    init: Path | None
+    tokenizer: Path | None
+    seed: int
+    steps: int
+    tokens: int
+    learning_rate: float
+    time_limit_s: float
+    workers: int
+    compile: bool
+    graphs: bool
+    device: str
+    tokenizer_dialogues: int
+    evaluated: float
 
 
-def train(options: argparse.Namespace) -> None:
+_COUNT = entry.WholeRange(1, 2**31 - 1)
+_DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
+_GPU = torch.cuda.is_available()
+
+
+@entry.command(help=__doc__)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="The checkpoint directory to write.",
+)
+@click.option("--init", type=_DIRECTORY, metavar="DIR", help="A directory that an earlier run wrote.")
+@click.option(
+    "--tokenizer",
+    type=_DIRECTORY,
+    metavar="DIR",
+    help="A directory whose tokenizer.json to take instead of a new one.",
+)
+@click.option(
+    "--seed", type=entry.WholeRange(0, 2**32 - 1), default=1, show_default=True, help="Of all draws."
+)
+@click.option("--steps", type=_COUNT, default=STEPS, show_default=True, help="Of the optimiser.")
+@click.option("--tokens", type=_COUNT, default=TOKENS, show_default=True, help="In a batch.")
+@click.option(
+    "--learning-rate",
+    type=entry.FiniteRange(0, 1, min_open=True),
+    default=2e-3,
+    show_default=True,
+    help="At its highest.",
+)
+@click.option(
+    "--time-limit-s",
+    type=entry.FiniteRange(0, 1e9, min_open=True),
+    help="For the optimisation; default: none.",
+)
+@click.option(
+    "--workers",
+    type=_COUNT,
+    default=max(1, (os.cpu_count() or 2) - 2),
+    show_default=True,
+    help="Processes that make conversations.",
+)
+@click.option(
+    "--compile/--no-compile",
+    default=_GPU,
+    help="torch.compile the blocks: several times faster on a GPU, after half a minute.",
+)
+@click.option(
+    "--graphs/--no-graphs", default=_GPU, help="Record a step for each shape of batch as a CUDA graph."
+)
+@click.option("--device", default="cuda" if _GPU else "cpu", show_default=True, help="As torch names it.")
+@click.option(
+    "--tokenizer-dialogues",
+    type=_COUNT,
+    default=TOKENIZER_DIALOGUES,
+    show_default=True,
+    help="That a new tokenizer is made from.",
+)
+@click.option(
+    "--evaluated",
+    type=entry.FiniteRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of the evaluation to run at the end.",
+)
+def main(*, time_limit_s: float | None, **given: Any) -> None:
+    """Trains with the options of the command line."""
+    train(Options(time_limit_s=math.inf if time_limit_s is None else time_limit_s, **given))
+
+
+def train(options: Options) -> None:
     """Writes the directory, with a log line now and then and the accuracies at the end."""
     started_s = time.monotonic()
-    out: Path = options.out
+    out = options.out
     out.mkdir(parents=True, exist_ok=True)
     log = Log(out / "training-log.jsonl", started_s)
     torch.manual_seed(options.seed)
@@ -112,10 +170,8 @@ def train(options: argparse.Namespace) -> None:
     _judge(model, tokenizer, log, "evaluation", options.evaluated, options.device)
 
 
-def _optimise(
-    model: Decoder, tokenizer: Tokenizer, options: argparse.Namespace, log: Log, started_s: float
-) -> None:
-    out: Path = options.out
+def _optimise(model: Decoder, tokenizer: Tokenizer, options: Options, log: Log, started_s: float) -> None:
+    out = options.out
     stepper = Stepper(model, device=options.device, compiled=options.compile, recorded=options.graphs)
     batches = stream(
         out / "tokenizer.json", seed=options.seed, tokens=options.tokens, workers=options.workers
@@ -249,4 +305,4 @@ class Log:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m runtime_svc.training.train")

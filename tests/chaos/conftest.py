@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 import pytest
@@ -18,6 +19,8 @@ from chaos.toxiproxy import ToxiproxyServer
 from chaos.toxiproxy_build import ensure_server
 from treni import metadata
 from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class CountingUpstream(tools_pb2_grpc.ToolServiceServicer, inference_pb2_grpc.InferenceServiceServicer):
@@ -35,15 +38,40 @@ class CountingUpstream(tools_pb2_grpc.ToolServiceServicer, inference_pb2_grpc.In
             self._ran_one.clear()
             await self._ran_one.wait()
 
-    async def Call(self, request, context):
+    async def Call(self, request: tools_pb2.CallToolRequest, context: Context) -> tools_pb2.CallToolResponse:
         self.ran[request.idempotency_key] += 1
         self._ran_one.set()
         return tools_pb2.CallToolResponse(result_json="x" * self.answer_bytes)
 
-    async def Generate(self, request, context):
+    async def Generate(
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateChunk]:
         self.ran[request.cache_key] += 1
         for word in ("a ", "b ", "c"):
             yield inference_pb2.GenerateChunk(text=word)
+
+    async def List(
+        self, request: tools_pb2.ListToolsRequest, context: Context
+    ) -> tools_pb2.ListToolsResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
+    async def Embed(
+        self, request: inference_pb2.EmbedRequest, context: Context
+    ) -> inference_pb2.EmbedResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
+    async def Info(self, request: inference_pb2.InfoRequest, context: Context) -> inference_pb2.InfoResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
+
+class Serve(Protocol):
+    """The type of `serve`."""
+
+    def __call__(
+        self, upstream: CountingUpstream, deliveries: DeliveryLog, *options: tuple[str, int]
+    ) -> AbstractAsyncContextManager[grpc.aio.Server]:
+        """The server while it runs."""
+        ...
 
 
 @asynccontextmanager
@@ -66,7 +94,7 @@ async def serve(
 
 
 @pytest.fixture
-def serve_upstream():
+def serve_upstream() -> Serve:
     """`serve`, for a test that needs a server of its own."""
     return serve
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,7 @@ from chaos.faults import (
     Bandwidth,
     Crash,
     Fault,
+    FaultKind,
     Hang,
     Hog,
     Latency,
@@ -56,13 +59,13 @@ ids = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, ma
         st.builds(Fault, id=ids, site=st.just("tool"), hop=st.just("tool"), kind=host_kinds),
     )
 )
-def test_a_fault_survives_its_metadata(fault):
+def test_a_fault_survives_its_metadata(fault: Fault) -> None:
     assert decode(fault.encode()) == fault
     assert decode(fault.encode().encode()) == fault
     assert fault_of(fault.to_metadata()) == fault
 
 
-def test_the_wire_form():
+def test_the_wire_form() -> None:
     fault = Fault(id="p04:tool:n3:stall", site="hop", hop="tool", kind=Stall(direction="response"))
     assert fault.to_metadata() == {
         metadata.FAULT: '{"id":"p04:tool:n3:stall","site":"hop","hop":"tool","kind":"stall","direction":"response"}'
@@ -110,14 +113,14 @@ def test_the_wire_form():
         '{"id":"' + "a" * 5000 + '"}',
     ],
 )
-def test_anything_else_is_refused(value):
+def test_anything_else_is_refused(value: str | bytes) -> None:
     with pytest.raises(TreniError) as caught:
         decode(value)
     assert (caught.value.code.name, caught.value.kind) == ("INVALID_ARGUMENT", "fault_invalid")
 
 
 @given(junk=st.one_of(st.text(max_size=200), st.binary(max_size=200)))
-def test_no_bytes_raise_anything_but_a_treni_error(junk):
+def test_no_bytes_raise_anything_but_a_treni_error(junk: str | bytes) -> None:
     with pytest.raises(TreniError):
         decode(junk)
 
@@ -146,16 +149,24 @@ TIMEOUT_S = 0.25
         (Leak(size_mb=1), "ok", "OK", True, 0.0, 0.25),
     ],
 )
-def test_how_an_attempt_ends_under_each_kind(kind, outcome, code, runs, least_s, most_s):
+def test_how_an_attempt_ends_under_each_kind(
+    kind: FaultKind,
+    outcome: str,
+    code: str,
+    runs: bool,
+    least_s: float,
+    most_s: float,
+) -> None:
     ending = kind.ending(Struck(timeout_s=TIMEOUT_S, answer_bytes=100))
     assert (ending.outcome, ending.code, ending.tool_runs) == (outcome, code, runs)
-    assert (ending.least_s, ending.most_s) == (pytest.approx(least_s), most_s)
+    assert ending.least_s == pytest.approx(least_s)
+    assert ending.most_s == most_s
     assert ending.is_error == (outcome != "ok")
     assert ending.code in {"OK", *kind.codes}
     assert not ending.caller_dies
 
 
-def test_in_the_callers_own_process_a_host_fault_strikes_the_caller():
+def test_in_the_callers_own_process_a_host_fault_strikes_the_caller() -> None:
     hang, crash = (
         kind.ending(Struck(timeout_s=TIMEOUT_S, in_process=True)) for kind in (Hang(duration_ms=900), Crash())
     )
@@ -164,7 +175,7 @@ def test_in_the_callers_own_process_a_host_fault_strikes_the_caller():
 
 
 @pytest.mark.parametrize("kind", FAULTS.values())
-def test_a_kind_says_what_a_rule_needs_to_know(kind):
+def test_a_kind_says_what_a_rule_needs_to_know(kind: type[FaultKind]) -> None:
     assert (kind.__doc__ or "").endswith(".")
     assert all(info.description for info in kind.model_fields.values())
     assert kind.breaks_host or kind.sites >= {"hop"}
@@ -192,8 +203,11 @@ class Kind(FaultKind):
 """
 
 
+MakePackage: TypeAlias = Callable[[str], FaultKinds]
+
+
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakePackage:
     """Makes a package with the entry point `mine` out of a module's source."""
 
     def make(source: str, name: str = "mine") -> FaultKinds:
@@ -209,10 +223,11 @@ def package(tmp_path, monkeypatch):
     return make
 
 
-def test_a_package_adds_a_kind(package):
+def test_a_package_adds_a_kind(package: MakePackage) -> None:
     found = package(GOOD)
     assert set(found) == {*FAULTS, "mine"}
-    assert found["mine"](size=3) == found["mine"](size=3) != found["mine"](size=4)
+    kind: Callable[..., FaultKind] = found["mine"]
+    assert kind(size=3) == kind(size=3) != kind(size=4)
     assert list(found["mine"].keys()) == ["size"]
     assert found["stall"] is Stall
 
@@ -234,7 +249,9 @@ def test_a_package_adds_a_kind(package):
         (("from typing import ClassVar", "import nowhere_to_be_found"), "nowhere_to_be_found"),
     ],
 )
-def test_a_kind_that_is_none_is_refused_by_name(package, change, says):
+def test_a_kind_that_is_none_is_refused_by_name(
+    package: MakePackage, change: tuple[str, str], says: str
+) -> None:
     assert change[0] in GOOD
     found = package(GOOD.replace(*change))
     with pytest.raises(TreniError) as caught:
@@ -244,7 +261,7 @@ def test_a_kind_that_is_none_is_refused_by_name(package, change, says):
     assert found["stall"] is Stall
 
 
-def test_an_unknown_kind_costs_no_look_at_what_is_installed(monkeypatch):
+def test_an_unknown_kind_costs_no_look_at_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends a fault of no kind must not make a server read every installed package's metadata."""
     assert "stall" in FAULTS
     monkeypatch.setattr("treni.plugins.entry_points", None)
@@ -252,7 +269,7 @@ def test_an_unknown_kind_costs_no_look_at_what_is_installed(monkeypatch):
         decode('{"id":"a","site":"hop","hop":"tool","kind":"flood"}')
 
 
-def test_no_two_kinds_share_a_letter():
+def test_no_two_kinds_share_a_letter() -> None:
     assert len({kind.letter for kind in FAULTS.values()}) == len(FAULTS)
 
 
@@ -267,7 +284,7 @@ def write_many(path: Path, who: str) -> None:
             )
 
 
-def test_two_processes_may_write_one_log(tmp_path):
+def test_two_processes_may_write_one_log(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=write_many, args=(path, who)) for who in ("a", "b")]
@@ -283,7 +300,7 @@ def test_two_processes_may_write_one_log(tmp_path):
     assert [row.attempt for row in rows if row.run_id == "a"] == list(range(200))
 
 
-def test_a_torn_last_line_is_left_out_and_a_broken_one_is_an_error(tmp_path):
+def test_a_torn_last_line_is_left_out_and_a_broken_one_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     assert read_deliveries(path) == []
     fault = Fault(id="f", site="hop", hop="tool", kind=Reset())

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import grpc
 import pytest
 
-from chaos.deliveries import read_deliveries
-from chaos.faults import Fault, FaultKind, Latency, Reset, Stall, Status
+from chaos.deliveries import DeliveryLog, read_deliveries
+from chaos.faults import Fault, FaultKind, Hop, Latency, Reset, Site, Stall, Status
 from chaos.injector import FaultInjector, FaultyTools
+from controller.deadline import Deadline
+from controller.ports import AttemptKey, Call
 from runtime_svc.internal import RegistryTools
+from tests.chaos.conftest import CountingUpstream
 from tests.limits import HANG_S, longer_and_longer
 from tools_svc.pool import BoundedPool
 from tools_svc.protocol import ToolsConfig
@@ -21,15 +26,15 @@ from tools_svc.registry import build_registry
 from tools_svc.server import start as start_tools
 from treni import metadata
 from treni.errors import TreniError, from_rpc_error
-from treni.v1 import inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
+from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
 
 
-def encoded(kind: FaultKind, site: str = "tool", hop: str = "tool") -> str:
+def encoded(kind: FaultKind, site: Site = "tool", hop: Hop = "tool") -> str:
     return Fault(id=f"f:{kind.name}", site=site, hop=hop, kind=kind).encode()
 
 
 @pytest.fixture
-async def channel(upstream):
+async def channel(upstream: CountingUpstream) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(upstream.address, options=list(metadata.CHANNEL_OPTIONS)) as direct:
         yield direct
 
@@ -51,7 +56,9 @@ async def failure(channel: grpc.aio.Channel, fault: str, timeout_s: float = HANG
     return from_rpc_error(caught.value, hop="tool")
 
 
-async def test_status_is_exact_at_concurrency_16(channel, upstream, deliveries_path):
+async def test_status_is_exact_at_concurrency_16(
+    channel: grpc.aio.Channel, upstream: CountingUpstream, deliveries_path: Path
+) -> None:
     async def one(number: int) -> str:
         try:
             await call(channel, encoded(Status(code="ABORTED"), site="hop") if number % 3 == 0 else None)
@@ -67,7 +74,7 @@ async def test_status_is_exact_at_concurrency_16(channel, upstream, deliveries_p
     assert len(read_deliveries(deliveries_path)) == 64
 
 
-async def test_a_refusal_carries_its_fault(channel, upstream):
+async def test_a_refusal_carries_its_fault(channel: grpc.aio.Channel, upstream: CountingUpstream) -> None:
     for site in ("hop", "tool"):
         error = await failure(channel, encoded(Status(), site))
         assert (error.code.name, error.kind, error.definite, error.fault_id, error.hop) == (
@@ -82,8 +89,12 @@ async def test_a_refusal_carries_its_fault(channel, upstream):
 
 @pytest.mark.parametrize(("direction", "runs"), [("request", 0), ("response", 1)])
 async def test_a_stalled_tool_holds_its_caller_to_the_deadline(
-    channel, upstream, direction, runs, deliveries_path
-):
+    channel: grpc.aio.Channel,
+    upstream: CountingUpstream,
+    direction: Literal["request", "response"],
+    runs: int,
+    deliveries_path: Path,
+) -> None:
     for timeout_s in longer_and_longer(0.3):
         error = await failure(channel, encoded(Stall(direction=direction)), timeout_s)
         assert (error.code.name, error.definite) == ("DEADLINE_EXCEEDED", False)
@@ -95,7 +106,7 @@ async def test_a_stalled_tool_holds_its_caller_to_the_deadline(
     assert (await call(channel, None)).result_json != ""
 
 
-async def test_a_slow_tool_answers_late(channel, upstream):
+async def test_a_slow_tool_answers_late(channel: grpc.aio.Channel, upstream: CountingUpstream) -> None:
     begun = time.perf_counter()
     response = await call(channel, encoded(Latency(delay_ms=120)))
     assert time.perf_counter() - begun >= 0.12
@@ -103,7 +114,9 @@ async def test_a_slow_tool_answers_late(channel, upstream):
 
 
 @pytest.fixture
-async def refusing(deliveries, tmp_path):
+async def refusing(
+    deliveries: DeliveryLog, tmp_path: Path
+) -> AsyncIterator[tools_pb2_grpc.ToolServiceAsyncStub]:
     """The real tools behind the injector; the ledger refuses an account that it does not have."""
     config = ToolsConfig(ledger_path=tmp_path / "ledger.sqlite")
     server = await start_tools(config, interceptors=[FaultInjector("tool", deliveries)])
@@ -123,7 +136,13 @@ REFUSED = tools_pb2.CallToolRequest(name="ledger_append", arguments_json='{"acco
         (Status(), "UNAVAILABLE", HANG_S, 0.0),
     ],
 )
-async def test_a_tools_own_refusal_is_late_or_lost_like_an_answer(refusing, kind, code, timeout_s, least_s):
+async def test_a_tools_own_refusal_is_late_or_lost_like_an_answer(
+    refusing: tools_pb2_grpc.ToolServiceAsyncStub,
+    kind: FaultKind,
+    code: str,
+    timeout_s: float,
+    least_s: float,
+) -> None:
     begun = time.perf_counter()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await refusing.Call(REFUSED, timeout=timeout_s, metadata=((metadata.FAULT, encoded(kind)),))
@@ -132,7 +151,9 @@ async def test_a_tools_own_refusal_is_late_or_lost_like_an_answer(refusing, kind
     assert (error.code.name, error.kind == "ledger_account_unknown") == (code, code == "INVALID_ARGUMENT")
 
 
-async def test_what_lanes_deliver_passes_through(channel, upstream, deliveries_path):
+async def test_what_lanes_deliver_passes_through(
+    channel: grpc.aio.Channel, upstream: CountingUpstream, deliveries_path: Path
+) -> None:
     for fault in (
         encoded(Stall(direction="request"), "hop"),
         encoded(Reset(), "hop"),
@@ -143,7 +164,9 @@ async def test_what_lanes_deliver_passes_through(channel, upstream, deliveries_p
     assert read_deliveries(deliveries_path) == []
 
 
-async def test_a_broken_fault_is_refused_and_the_server_lives(channel, upstream):
+async def test_a_broken_fault_is_refused_and_the_server_lives(
+    channel: grpc.aio.Channel, upstream: CountingUpstream
+) -> None:
     for junk in ("", "{", '{"id":1}', "x" * 4000):
         error = await failure(channel, junk)
         assert (error.code.name, error.kind) == ("INVALID_ARGUMENT", "fault_invalid")
@@ -151,7 +174,7 @@ async def test_a_broken_fault_is_refused_and_the_server_lives(channel, upstream)
     await call(channel, None)
 
 
-async def test_a_stream_is_refused_too(channel, upstream):
+async def test_a_stream_is_refused_too(channel: grpc.aio.Channel, upstream: CountingUpstream) -> None:
     stub = inference_pb2_grpc.InferenceServiceStub(channel)
     stream = stub.Generate(
         inference_pb2.GenerateRequest(cache_key="g"),
@@ -184,7 +207,7 @@ class LedgerTools:
     def __init__(self) -> None:
         self.ran: list[str] = []
 
-    async def specs(self, *, timeout_s: float):
+    async def specs(self, *, timeout_s: float) -> Sequence[common_pb2.ToolSpec]:
         return ()
 
     async def call(self, request: tools_pb2.CallToolRequest, call: Context) -> tools_pb2.CallToolResponse:
@@ -201,7 +224,9 @@ class LedgerTools:
         (Latency(delay_ms=round(1000 * HANG_S)), "DEADLINE_EXCEEDED", 1, False),
     ],
 )
-async def test_in_process_faults(deliveries, deliveries_path, kind, code, runs, definite):
+async def test_in_process_faults(
+    deliveries: DeliveryLog, deliveries_path: Path, kind: FaultKind, code: str, runs: int, definite: bool
+) -> None:
     inner = LedgerTools()
     tools = FaultyTools(inner, deliveries)
     request = tools_pb2.CallToolRequest(run_id="r", attempt=1)
@@ -221,7 +246,9 @@ async def test_in_process_faults(deliveries, deliveries_path, kind, code, runs, 
     ]
 
 
-async def test_in_process_calls_without_a_fault_of_the_tool_pass(deliveries, deliveries_path):
+async def test_in_process_calls_without_a_fault_of_the_tool_pass(
+    deliveries: DeliveryLog, deliveries_path: Path
+) -> None:
     inner = LedgerTools()
     tools = FaultyTools(inner, deliveries)
     request = tools_pb2.CallToolRequest(run_id="r")
@@ -244,19 +271,28 @@ async def test_in_process_calls_without_a_fault_of_the_tool_pass(deliveries, del
         (Stall(direction="response"), "DEADLINE_EXCEEDED", 0.3),
     ],
 )
-async def test_in_process_a_refusal_is_late_or_lost_too(deliveries, tmp_path, kind, code, least_s):
+async def test_in_process_a_refusal_is_late_or_lost_too(
+    deliveries: DeliveryLog, tmp_path: Path, kind: FaultKind, code: str, least_s: float
+) -> None:
     pool = BoundedPool(workers=1, queue=1)
     with build_registry(ToolsConfig(ledger_path=tmp_path / "ledger.sqlite")) as registry:
         tools = FaultyTools(RegistryTools(registry, pool), deliveries)
         begun = time.monotonic()
         with pytest.raises(TreniError) as caught:
-            await tools.call(REFUSED, Context(Until(begun + 0.3), {metadata.FAULT: encoded(kind)}))
+            await tools.call(
+                REFUSED,
+                Call(
+                    key=AttemptKey(hop="tool", run_id="r", request_index=0, call_index=0, attempt=0),
+                    deadline=Deadline.after(0.3),
+                    metadata={metadata.FAULT: encoded(kind)},
+                ),
+            )
         assert time.monotonic() - begun >= least_s - 0.001
         await pool.close()
     assert caught.value.code.name == code
 
 
-async def test_cancelling_a_stalled_call_ends_it_at_once(deliveries):
+async def test_cancelling_a_stalled_call_ends_it_at_once(deliveries: DeliveryLog) -> None:
     tools = FaultyTools(LedgerTools(), deliveries)
     context = Context(Until(time.monotonic() + HANG_S), {metadata.FAULT: encoded(Stall(direction="request"))})
     with pytest.raises(TimeoutError):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from chaos.deliveries import read_deliveries
-from chaos.faults import Bandwidth, Fault, FaultKind, Latency, Reset, Slicer, Stall, Status
+from chaos.deliveries import DeliveryLog, read_deliveries
+from chaos.faults import Bandwidth, Fault, FaultKind, Hop, Latency, Reset, Slicer, Stall, Status
 from chaos.lanes import open_lanes
 from chaos.schedule import Rule, Schedule
-from chaos.toxiproxy import ToxiproxyClient
+from chaos.toxiproxy import ToxiproxyClient, ToxiproxyServer
 from chaos.when import Every
-from tests.chaos.conftest import CountingUpstream
+from tests.chaos.conftest import CountingUpstream, Serve
 from tests.limits import HANG_S, longer_and_longer
 from treni import metadata
 from treni.errors import TreniError, from_rpc_error
@@ -28,11 +29,11 @@ TIMEOUT_S = 0.5
 """Of a call whose stall lets it not be answered, whatever its time."""
 
 
-def schedule_of(*kinds: FaultKind, hop: str = "tool") -> Schedule:
+def schedule_of(*kinds: FaultKind, hop: Hop = "tool") -> Schedule:
     return Schedule(prefix="t", hop=hop, rules=tuple(Rule(kind=kind, when=Every(every=7)) for kind in kinds))
 
 
-def marked(key: str, kind: FaultKind | None, hop: str = "tool") -> tuple[tuple[str, str], ...]:
+def marked(key: str, kind: FaultKind | None, hop: Hop = "tool") -> tuple[tuple[str, str], ...]:
     pairs = ((metadata.RUN_ID, f"run-{key}"), (metadata.ATTEMPT, "1"))
     if kind is None:
         return pairs
@@ -77,7 +78,9 @@ async def one_is_faster(call: Callable[[], Awaitable[Any]], than_ms: float) -> N
         pass
 
 
-async def test_a_request_stall_never_runs_the_tool_not_even_after_teardown(toxiproxy, upstream, deliveries):
+async def test_a_request_stall_never_runs_the_tool_not_even_after_teardown(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     stall = Stall(direction="request")
     async with open_lanes(
         toxiproxy.address,
@@ -101,8 +104,8 @@ async def test_a_request_stall_never_runs_the_tool_not_even_after_teardown(toxip
 
 
 async def test_a_response_stall_runs_the_tool_and_loses_its_answer(
-    toxiproxy, upstream, deliveries, deliveries_path
-):
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog, deliveries_path: Path
+) -> None:
     stall = Stall(direction="response")
     async with open_lanes(
         toxiproxy.address,
@@ -120,8 +123,8 @@ async def test_a_response_stall_runs_the_tool_and_loses_its_answer(
 
 
 async def test_a_response_stall_outlives_the_servers_ping_timeout(
-    toxiproxy, upstream, deliveries, serve_upstream
-):
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog, serve_upstream: Serve
+) -> None:
     """A server that probes bandwidth pings on each request; held with the answers, the ping is never acknowledged.
 
     The server closes such a connection after its ping timeout (a minute; half a second here), and from then on
@@ -144,7 +147,9 @@ async def test_a_response_stall_outlives_the_servers_ping_timeout(
             assert upstream.ran[key] == 1
 
 
-async def test_a_lane_takes_any_number_of_stalls_and_large_answers(toxiproxy, upstream, deliveries):
+async def test_a_lane_takes_any_number_of_stalls_and_large_answers(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     """More bytes held than HTTP/2's windows hold: the tool runs all the same, and the clean lane does not notice."""
     stall = Stall(direction="response")
     upstream.answer_bytes = 20_000
@@ -170,8 +175,8 @@ async def test_a_lane_takes_any_number_of_stalls_and_large_answers(toxiproxy, up
 
 
 async def test_at_concurrency_16_each_attempt_gets_its_own_fault_and_no_other(
-    toxiproxy, upstream, deliveries
-):
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     before, after, status, reset = Stall(direction="request"), Stall(direction="response"), Status(), Reset()
     kinds = [before, after, None, status, None, reset, None, None]
     expected = [
@@ -217,7 +222,9 @@ async def test_at_concurrency_16_each_attempt_gets_its_own_fault_and_no_other(
     assert upstream.ran == runs | beside
 
 
-async def test_a_status_fault_names_itself_and_is_definite(toxiproxy, upstream, deliveries, deliveries_path):
+async def test_a_status_fault_names_itself_and_is_definite(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog, deliveries_path: Path
+) -> None:
     status = Status(code="RESOURCE_EXHAUSTED")
     async with open_lanes(
         toxiproxy.address,
@@ -241,7 +248,9 @@ async def test_a_status_fault_names_itself_and_is_definite(toxiproxy, upstream, 
     assert [(row.fault_id, row.how) for row in read_deliveries(deliveries_path)] == [("t:f", "injector")]
 
 
-async def test_a_reset_is_a_real_one_fails_at_once_and_proves_nothing(toxiproxy, upstream, deliveries):
+async def test_a_reset_is_a_real_one_fails_at_once_and_proves_nothing(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     async with open_lanes(
         toxiproxy.address,
         hop="tool",
@@ -269,7 +278,9 @@ async def test_a_reset_is_a_real_one_fails_at_once_and_proves_nothing(toxiproxy,
     assert upstream.ran == {"clean": 1}
 
 
-async def test_latency_adds_its_delay_and_the_clean_lane_none(toxiproxy, upstream, deliveries):
+async def test_latency_adds_its_delay_and_the_clean_lane_none(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     latency = Latency(delay_ms=60)
     async with open_lanes(
         toxiproxy.address,
@@ -285,7 +296,9 @@ async def test_latency_adds_its_delay_and_the_clean_lane_none(toxiproxy, upstrea
     assert min(slow_ms) >= 60
 
 
-async def test_bandwidth_and_slicing_slow_a_large_answer(toxiproxy, upstream, deliveries):
+async def test_bandwidth_and_slicing_slow_a_large_answer(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     bandwidth, slicer = Bandwidth(rate_kb_s=200), Slicer(average_size_bytes=1000, delay_us=1500)
     upstream.answer_bytes = 50_000
     async with open_lanes(
@@ -304,7 +317,9 @@ async def test_bandwidth_and_slicing_slow_a_large_answer(toxiproxy, upstream, de
     assert min(slicer_ms) > 60  # 50 slices or more, 1.5 ms apart
 
 
-async def test_the_model_hop_streams_through_its_lanes(toxiproxy, upstream, deliveries):
+async def test_the_model_hop_streams_through_its_lanes(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     stall = Stall(direction="response")
 
     async def generate(
@@ -335,7 +350,9 @@ async def test_the_model_hop_streams_through_its_lanes(toxiproxy, upstream, deli
     assert upstream.ran[key] == 1
 
 
-async def test_a_fault_without_a_lane_is_refused_before_anything_is_sent(toxiproxy, upstream, deliveries):
+async def test_a_fault_without_a_lane_is_refused_before_anything_is_sent(
+    toxiproxy: ToxiproxyServer, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     async with open_lanes(
         toxiproxy.address,
         hop="tool",
@@ -354,8 +371,11 @@ async def test_a_fault_without_a_lane_is_refused_before_anything_is_sent(toxipro
 
 
 async def test_lanes_on_a_dead_upstream_or_server_say_so_and_leave_nothing(
-    toxiproxy, upstream, deliveries, monkeypatch
-):
+    toxiproxy: ToxiproxyServer,
+    upstream: CountingUpstream,
+    deliveries: DeliveryLog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("chaos.lanes.WARM_TIMEOUT_S", 0.3)
     with pytest.raises(TreniError) as caught:
         async with open_lanes(

@@ -15,11 +15,13 @@ import grpc
 import psutil
 import pytest
 
-from chaos.faults import Fault, Latency
+from chaos.deliveries import DeliveryLog
+from chaos.faults import Fault, Latency, Toxic
 from chaos.lanes import open_lanes
 from chaos.schedule import Rule, Schedule
-from chaos.toxiproxy import Toxic, ToxiproxyClient, ToxiproxyServer
+from chaos.toxiproxy import ToxiproxyClient, ToxiproxyServer
 from chaos.when import Every
+from tests.chaos.conftest import CountingUpstream
 from tests.limits import HANG_S
 from treni import metadata
 from treni.errors import TreniError
@@ -28,7 +30,7 @@ from treni.v1 import tools_pb2, tools_pb2_grpc
 pytestmark = pytest.mark.chaos
 
 
-async def test_it_serves_and_leaves_no_process(toxiproxy_program, tmp_path):
+async def test_it_serves_and_leaves_no_process(toxiproxy_program: Path, tmp_path: Path) -> None:
     log = tmp_path / "toxiproxy.log"
     server = await ToxiproxyServer.start(program=toxiproxy_program, log_path=log)
     process = psutil.Process(server.pid)
@@ -42,8 +44,8 @@ async def test_it_serves_and_leaves_no_process(toxiproxy_program, tmp_path):
 
 
 async def test_a_port_that_another_server_took_is_not_mistaken_for_ours(
-    toxiproxy, toxiproxy_program, monkeypatch
-):
+    toxiproxy: ToxiproxyServer, toxiproxy_program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # On a taken port the program lives on, and the other server answers: only the listener's pid tells.
     port = int(toxiproxy.address.rpartition(":")[2])
     before = {child.pid for child in psutil.Process().children()}
@@ -59,16 +61,17 @@ async def test_a_port_that_another_server_took_is_not_mistaken_for_ours(
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
-async def test_a_program_that_is_no_server_is_an_error():
+async def test_a_program_that_is_no_server_is_an_error() -> None:
     with pytest.raises(TreniError) as caught:
         await ToxiproxyServer.start(program=Path("/bin/false"))
     assert (caught.value.code.name, caught.value.kind) == ("UNAVAILABLE", "toxiproxy_not_up")
 
 
-def test_it_dies_with_a_killed_parent(toxiproxy_program):
+def test_it_dies_with_a_killed_parent(toxiproxy_program: Path) -> None:
     script = (
         "import asyncio, sys, pathlib\n"
         "from chaos.toxiproxy import ToxiproxyServer\n"
@@ -87,7 +90,7 @@ def test_it_dies_with_a_killed_parent(toxiproxy_program):
     server.wait(timeout=HANG_S)
 
 
-async def test_two_servers_do_not_mix(toxiproxy, toxiproxy_program):
+async def test_two_servers_do_not_mix(toxiproxy: ToxiproxyServer, toxiproxy_program: Path) -> None:
     async with await ToxiproxyServer.start(program=toxiproxy_program) as other:
         first, second = ToxiproxyClient(toxiproxy.address), ToxiproxyClient(other.address)
         first.create_proxy("a", upstream="127.0.0.1:9")
@@ -95,13 +98,13 @@ async def test_two_servers_do_not_mix(toxiproxy, toxiproxy_program):
         assert (set(first.proxies()), set(second.proxies())) == ({"a"}, {"b"})
 
 
-async def test_attaching_leaves_the_server_alone(toxiproxy):
+async def test_attaching_leaves_the_server_alone(toxiproxy: ToxiproxyServer) -> None:
     async with await ToxiproxyServer.attach(toxiproxy.address) as attached:
         assert (attached.pid, attached.death(), attached.version) == (None, None, toxiproxy.version)
     assert ToxiproxyClient(toxiproxy.address).version() == toxiproxy.version
 
 
-async def test_refusals_and_mismatches_are_typed(toxiproxy):
+async def test_refusals_and_mismatches_are_typed(toxiproxy: ToxiproxyServer) -> None:
     client = ToxiproxyClient(toxiproxy.address)
     proxy = client.create_proxy("p", upstream="127.0.0.1:9")
     latency = Toxic(type="latency", stream="upstream", attributes={"latency": 5, "jitter": 0})
@@ -127,13 +130,15 @@ async def test_refusals_and_mismatches_are_typed(toxiproxy):
     assert client.proxies() == {}
 
 
-async def test_the_environments_http_proxy_is_not_used(toxiproxy, monkeypatch):
+async def test_the_environments_http_proxy_is_not_used(
+    toxiproxy: ToxiproxyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert ToxiproxyClient(toxiproxy.address).version() == toxiproxy.version
 
 
-async def test_a_server_that_is_absent_mute_or_foreign_is_unreachable():
+async def test_a_server_that_is_absent_mute_or_foreign_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         addresses = {"absent": f"127.0.0.1:{free_port()}", "mute": f"127.0.0.1:{mute.getsockname()[1]}"}
 
@@ -152,8 +157,8 @@ async def test_a_server_that_is_absent_mute_or_foreign_is_unreachable():
 
 
 async def test_killed_in_mid_call_it_fails_the_call_at_once_and_recovers_fast(
-    toxiproxy, toxiproxy_program, upstream, deliveries
-):
+    toxiproxy: ToxiproxyServer, toxiproxy_program: Path, upstream: CountingUpstream, deliveries: DeliveryLog
+) -> None:
     slow = Latency(delay_ms=round(1000 * HANG_S))
     schedule = Schedule(prefix="k", rules=(Rule(kind=slow, when=Every(every=2)),))
     fault = Fault(id="k:1", site="hop", hop="tool", kind=slow)

@@ -15,7 +15,7 @@ from treni.errors import TreniError
 
 
 @pytest.fixture
-def bare(tmp_path, monkeypatch):
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, a PATH with nothing on it, and a package index that cannot be reached."""
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -45,7 +45,7 @@ def leftovers() -> list[str]:
     return sorted(path.name for path in cached_server().parent.iterdir())
 
 
-def test_path_comes_before_the_cache(bare):
+def test_path_comes_before_the_cache(bare: Path) -> None:
     assert find_server() is None
     assert doctor().server is None
     cached_server().parent.mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_path_comes_before_the_cache(bare):
     assert find_server() == ensure_server() == bare / "toxiproxy-server"
 
 
-def test_without_go_and_without_an_index_it_says_what_to_install(bare):
+def test_without_go_and_without_an_index_it_says_what_to_install(bare: Path) -> None:
     with pytest.raises(TreniError) as caught:
         ensure_server()
     error = caught.value
@@ -66,7 +66,7 @@ def test_without_go_and_without_an_index_it_says_what_to_install(bare):
     assert leftovers() == [".lock"]
 
 
-def test_a_failing_build_leaves_nothing(bare):
+def test_a_failing_build_leaves_nothing(bare: Path) -> None:
     write_program(
         bare / "go", 'if [ "$1" = env ]; then echo go1.23.0; exit 0; fi\necho no network >&2\nexit 1'
     )
@@ -79,13 +79,13 @@ def test_a_failing_build_leaves_nothing(bare):
     ("said", "good"),
     [("go1.23.0", True), ("go2.0", True), ("go1.22.9", False), ("devel", False), ("", False)],
 )
-def test_an_old_go_is_not_used(bare, said, good):
+def test_an_old_go_is_not_used(bare: Path, said: str, good: bool) -> None:
     write_program(bare / "go", f'echo "{said}"')
     assert (find_go() is not None) is good
     assert (doctor().go is not None) is good
 
 
-def test_several_processes_build_once(bare, tmp_path):
+def test_several_processes_build_once(bare: Path, tmp_path: Path) -> None:
     log = tmp_path / "go.log"
     write_program(bare / "go", go_that_builds(log))
     command = [

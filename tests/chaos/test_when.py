@@ -36,19 +36,19 @@ def _drawn(*whens: When, seed: int = 0) -> Schedule:
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("seed", [0, 1, 2**63])
-def test_a_rate_is_kept_in_every_place(rate, seed):
+def test_a_rate_is_kept_in_every_place(rate: float, seed: int) -> None:
     schedule = _drawn(Rate(rate=rate), seed=seed)
     for call, attempt in ((0, 0), (3, 0), (0, 2)):
         assert _within(sum(_struck(schedule, call=call, attempt=attempt)), REQUESTS, rate)
 
 
-def test_a_rate_is_one_in_every():
+def test_a_rate_is_one_in_every() -> None:
     assert _struck(_drawn(Rate(rate=0.25))) == _struck(_drawn(Every(every=4)))
 
 
 @pytest.mark.parametrize(("enter", "leave"), [(0.05, 0.3), (0.2, 0.2), (0.5, 0.9), (1.0, 0.5)])
 @pytest.mark.parametrize("seed", [0, 7])
-def test_bursts_last_and_come_as_their_chain_says(enter, leave, seed):
+def test_bursts_last_and_come_as_their_chain_says(enter: float, leave: float, seed: int) -> None:
     """With rate 1 inside and 0 outside, an attempt is struck exactly where its request is inside."""
     inside = _struck(_drawn(Burst(enter=enter, leave=leave, rate=1.0), seed=seed))
     steps = Counter(pairwise(inside))
@@ -62,13 +62,13 @@ def test_bursts_last_and_come_as_their_chain_says(enter, leave, seed):
     assert abs(sum(inside) / REQUESTS - share) <= 5 * spread
 
 
-def test_the_first_request_is_inside_with_the_long_run_share():
+def test_the_first_request_is_inside_with_the_long_run_share() -> None:
     burst = Burst(enter=0.05, leave=0.3, rate=1.0)
     inside = sum(_struck(_drawn(burst, seed=seed), 1)[0] for seed in range(4000))
     assert _within(inside, 4000, burst.share)
 
 
-def test_a_burst_is_the_same_for_all_attempts_of_a_request_and_its_rates_are_drawn_for_each():
+def test_a_burst_is_the_same_for_all_attempts_of_a_request_and_its_rates_are_drawn_for_each() -> None:
     burst = Burst(enter=0.1, leave=0.2, rate=0.6, rate_outside=0.05)
     inside = _struck(_drawn(replace(burst, rate=1.0, rate_outside=0.0)))
     for call, attempt in ((0, 0), (0, 1), (2, 0)):
@@ -79,7 +79,7 @@ def test_a_burst_is_the_same_for_all_attempts_of_a_request_and_its_rates_are_dra
 
 
 @pytest.mark.parametrize("when", [Rate(rate=0.5), Burst(enter=1.0, leave=1.0, rate=0.5, rate_outside=0.5)])
-def test_draws_of_calls_attempts_seeds_and_rules_are_independent(when):
+def test_draws_of_calls_attempts_seeds_and_rules_are_independent(when: When) -> None:
     one = _drawn(when)
     # The second of two rules shows where the first, which needs a window that holds nothing here, never strikes.
     never = Rule(kind=Stall(direction="request"), when=Rate(rate=1.0), from_request=REQUESTS)
@@ -98,7 +98,7 @@ def test_draws_of_calls_attempts_seeds_and_rules_are_independent(when):
             assert _within(agree, REQUESTS, 0.5)
 
 
-def test_chains_of_two_rules_are_independent():
+def test_chains_of_two_rules_are_independent() -> None:
     burst = Burst(enter=0.5, leave=0.5, rate=1.0)
     never = Rule(kind=Stall(direction="request"), when=Rate(rate=1.0), from_request=REQUESTS)
     one = _drawn(burst)
@@ -108,7 +108,7 @@ def test_chains_of_two_rules_are_independent():
     assert _within(agree, REQUESTS, 0.5)
 
 
-def test_a_chain_draws_once_for_each_request_in_whatever_order_they_are_asked():
+def test_a_chain_draws_once_for_each_request_in_whatever_order_they_are_asked() -> None:
     asked = []
 
     def draw(place: int) -> int:
@@ -122,7 +122,9 @@ def test_a_chain_draws_once_for_each_request_in_whatever_order_they_are_asked():
 
 
 @pytest.mark.parametrize(("rate", "calls"), [(0.1, 1), (0.3, 1), (0.3, 3), (0.6, 2)])
-def test_errors_of_independent_faults_fall_with_retries_as_the_powers_of_the_rate(rate, calls):
+def test_errors_of_independent_faults_fall_with_retries_as_the_powers_of_the_rate(
+    rate: float, calls: int
+) -> None:
     """Pooled over 200 seeds of 48 requests: 1 - (1 - q^(R+1))^calls of the requests fail."""
     schedule = replace(_drawn(Rate(rate=rate)), cycle=48)
     requests = 48 * 200

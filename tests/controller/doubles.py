@@ -7,6 +7,7 @@ completion. Everything about services runs against real servers, in the files be
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TypedDict, Unpack
 
 from controller.deadline import Clock
 from controller.ports import Call
@@ -129,5 +130,20 @@ def spec(name: str, *, has_side_effects: bool = False) -> common_pb2.ToolSpec:
     )
 
 
-def task(**fields: object) -> agent_pb2.RunRequest:
-    return agent_pb2.RunRequest(**{"run_id": "r1", "task_id": "t1", "prompt": "How much?", **fields})
+class TaskFields(TypedDict, total=False):
+    """The fields of a run's request that tests set."""
+
+    run_id: str
+    task_id: str
+    prompt: str
+    tools: Sequence[str]
+    sampling: common_pb2.Sampling
+    request_index: int
+    no_idempotency: bool
+    no_tools: bool
+    scenario: str
+
+
+def task(**fields: Unpack[TaskFields]) -> agent_pb2.RunRequest:
+    told: TaskFields = {"run_id": "r1", "task_id": "t1", "prompt": "How much?", **fields}
+    return agent_pb2.RunRequest(**told)

@@ -7,11 +7,12 @@ tools are the real ones.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -19,14 +20,35 @@ from controller.policy import Policy
 from controller.ports import Annotate
 from controller.remote import RemoteModel, RemoteTools, open_channel
 from controller.server import AgentServicer, start
+from tests.controller.doubles import completion, tool_turn
 from tests.limits import HANG_S
 from tools_svc.protocol import ToolsConfig
 from tools_svc.server import start as start_tools
 from treni import metadata
 from treni.errors import TreniError, abort, from_rpc_error
-from treni.v1 import agent_pb2, agent_pb2_grpc, inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
+from treni.v1 import (
+    agent_pb2,
+    agent_pb2_grpc,
+    common_pb2,
+    inference_pb2,
+    inference_pb2_grpc,
+    tools_pb2,
+    tools_pb2_grpc,
+)
 
-Reply = Callable[[inference_pb2.GenerateRequest], Sequence["inference_pb2.GenerateChunk | TreniError | None"]]
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Reply: TypeAlias = Callable[
+    [inference_pb2.GenerateRequest], Sequence[inference_pb2.GenerateChunk | TreniError | None]
+]
+
+PATIENT = Policy(
+    run_timeout_s=4 * HANG_S,
+    model_timeout_s=2 * HANG_S,
+    tool_timeout_s=HANG_S,
+    retries=1,
+    backoff_initial_s=0.001,
+)
+"""Times that no machine is too slow for."""
 
 
 class Inference(inference_pb2_grpc.InferenceServiceServicer):
@@ -41,8 +63,8 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         self.hanging = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def Generate(self, request: inference_pb2.GenerateRequest, context: Any) -> None:  # type: ignore[override]
-        self.metadata.append(dict(context.invocation_metadata()))
+    async def Generate(self, request: inference_pb2.GenerateRequest, context: Context) -> None:  # type: ignore[override]
+        self.metadata.append(dict(context.invocation_metadata() or ()))
         self.time_remaining_s.append(context.time_remaining())
         await self.gate.wait()
         try:
@@ -58,20 +80,30 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
             self.cancelled.set()
             raise
 
+    async def Embed(
+        self, request: inference_pb2.EmbedRequest, context: Context
+    ) -> inference_pb2.EmbedResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
+    async def Info(self, request: inference_pb2.InfoRequest, context: Context) -> inference_pb2.InfoResponse:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED)
+
 
 class HangingTools(tools_pb2_grpc.ToolServiceServicer):
     """Lists the given tools and never answers a call."""
 
-    def __init__(self, specs: Sequence[Any]) -> None:
+    def __init__(self, specs: Sequence[common_pb2.ToolSpec]) -> None:
         self._specs = specs
         self.time_remaining_s: list[float] = []
         self.hanging = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def List(self, request: tools_pb2.ListToolsRequest, context: Any) -> tools_pb2.ListToolsResponse:
+    async def List(
+        self, request: tools_pb2.ListToolsRequest, context: Context
+    ) -> tools_pb2.ListToolsResponse:
         return tools_pb2.ListToolsResponse(tools=self._specs)
 
-    async def Call(self, request: tools_pb2.CallToolRequest, context: Any) -> tools_pb2.CallToolResponse:
+    async def Call(self, request: tools_pb2.CallToolRequest, context: Context) -> tools_pb2.CallToolResponse:
         self.time_remaining_s.append(context.time_remaining())
         self.hanging.set()
         try:
@@ -180,3 +212,38 @@ async def run_task(address: str, request: agent_pb2.RunRequest, *, timeout_s: fl
         except grpc.aio.AioRpcError as error:
             return Ran(events=events, error=from_rpc_error(error, hop="agent"))
     return Ran(events=events, error=None)
+
+
+def calculates(request: inference_pb2.GenerateRequest) -> Sequence[inference_pb2.GenerateChunk]:
+    """A model that asks the calculator for 6 * 7 and says what it heard."""
+    if request.messages[-1].role == "user":
+        return tool_turn(("calculator", '{"expression": "6*7"}'))
+    return completion(f"It is {json.loads(request.messages[-1].content)['value']}.")
+
+
+def chats(request: inference_pb2.GenerateRequest) -> Sequence[inference_pb2.GenerateChunk]:
+    """A model that greets, whatever it is asked."""
+    return completion("Hello to you.")
+
+
+@asynccontextmanager
+async def external(
+    tmp_path: Path,
+    reply: Reply = calculates,
+    *,
+    policy: Policy = PATIENT,
+    annotate: Annotate | None = None,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    **limits: int,
+) -> AsyncIterator[tuple[str, Inference]]:
+    """The external arm before a played model and the real tools; its address and that model."""
+    model = Inference(reply)
+    async with AsyncExitStack() as stack:
+        model_address = await stack.enter_async_context(inference(model))
+        tools_address = await stack.enter_async_context(real_tools(tmp_path))
+        address = await stack.enter_async_context(
+            controller(
+                model_address, tools_address, policy, annotate=annotate, interceptors=interceptors, **limits
+            )
+        )
+        yield address, model

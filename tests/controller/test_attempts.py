@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from controller.attempts import HopFailed, Hops
 from controller.deadline import Deadline
 from controller.policy import DISPOSITION, Disposition, Policy
-from controller.ports import AttemptKey
+from controller.ports import Annotate, AttemptKey
 from controller.recorder import Recorder
 from tests.controller.doubles import VirtualClock, failure
 from treni import metadata
@@ -20,7 +20,9 @@ from treni.v1 import agent_pb2
 FAILING_CODES = [code for code in Code if code is not Code.OK]
 
 
-def hops_at(time: VirtualClock, policy: Policy, *, run_timeout_s: float = 1e6, annotate=None) -> Hops:
+def hops_at(
+    time: VirtualClock, policy: Policy, *, run_timeout_s: float = 1e6, annotate: Annotate | None = None
+) -> Hops:
     return Hops(
         run_id="r1",
         request_index=7,

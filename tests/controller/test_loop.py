@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal, Unpack
 
 import pytest
 
@@ -19,6 +19,8 @@ from tests.controller.doubles import (
     Handler,
     PlayedModel,
     PlayedTools,
+    Step,
+    TaskFields,
     VirtualClock,
     completion,
     failure,
@@ -27,7 +29,7 @@ from tests.controller.doubles import (
     tool_turn,
 )
 from treni.errors import Code, TreniError, invalid_argument
-from treni.v1 import agent_pb2, common_pb2, tools_pb2
+from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
 
 SPECS = (spec("calculator"), spec("ledger_append", has_side_effects=True))
 
@@ -64,7 +66,7 @@ async def play(
     policy: Policy | None = None,
     time: VirtualClock | None = None,
     specs: Sequence[common_pb2.ToolSpec] = SPECS,
-    **fields: object,
+    **fields: Unpack[TaskFields],
 ) -> tuple[Played, PlayedTools]:
     time = VirtualClock() if time is None else time
     played = Played(time)
@@ -183,9 +185,10 @@ async def test_an_unknown_tool_costs_no_hop_and_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("offered", ["NFC", "NFD"])
-async def test_a_tool_s_name_is_compared_however_it_is_encoded(offered: str) -> None:
+async def test_a_tool_s_name_is_compared_however_it_is_encoded(offered: Literal["NFC", "NFD"]) -> None:
     specs = (spec(unicodedata.normalize(offered, "größe")),)
-    for form in ("NFC", "NFD"):
+    forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+    for form in forms:
         model = PlayedModel(
             tool_turn((unicodedata.normalize(form, "größe"), "{}")),
             tool_turn((unicodedata.normalize(form, "Grösse"), "{}")),
@@ -286,7 +289,7 @@ async def test_a_stream_that_breaks_before_the_first_text_is_asked_for_again() -
 
 
 async def test_a_stream_that_breaks_within_a_tool_call_is_asked_for_again() -> None:
-    broken = [*tool_turn(("calculator", "{}"))[:5], failure(Code.UNAVAILABLE)]
+    broken: list[Step] = [*tool_turn(("calculator", "{}"))[:5], failure(Code.UNAVAILABLE)]
     model = PlayedModel(broken, tool_turn(("calculator", "{}")), completion("42."))
     played, tools = await play(model)
     assert played.error is None
@@ -334,7 +337,9 @@ async def test_the_record_sums_the_turns_and_tells_waiting_from_work() -> None:
     time = VirtualClock()
 
     class SlowModel(PlayedModel):
-        async def generate(self, request, call):  # type: ignore[no-untyped-def]
+        async def generate(
+            self, request: inference_pb2.GenerateRequest, call: Call
+        ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
             async for chunk in super().generate(request, call):
                 time.now_s += 1.0
                 yield chunk

@@ -72,14 +72,14 @@ async def test_nothing_is_lost_or_reordered_however_slow_the_client(
     put: list[tuple[str, str]] = []
     async with Outbox(client.write) as outbox:
         for step in steps:
-            if step == "go":
-                client.ready.release()
-            elif step == "turn":
-                await turn()
-            else:
+            if isinstance(step, tuple):
                 kind, value = step
                 outbox.put(text(value) if kind == "text" else call(value))
                 put.append((kind, value))
+            elif step == "go":
+                client.ready.release()
+            else:
+                await turn()
         for _ in put:
             client.ready.release()
         await outbox.flush()

@@ -19,7 +19,7 @@ from matrices.checks.effects import rows_of
 from matrices.evidence import events as ev
 from matrices.planning.expectation import Counter, Expectation, ExpectedAttempt, ExpectedPair, ExpectedRun
 from matrices.planning.trace import Terms, expected_run
-from matrices.spec.suites import Task
+from matrices.spec.suites import Expected, ExpectedCall, Task
 from tests.chaos.predictions import predict_calls
 from tests.matrices import histories as h
 from treni.v1 import agent_pb2, common_pb2
@@ -30,7 +30,9 @@ NO_FAULTS = Schedule(prefix="none")
 def task(pair: int, *, calls: int = 0, refused: int = 0) -> Task:
     """A task of `calls` entries in the ledger, the first `refused` of them refused by it; the answer is "42"."""
     made = [
-        {"name": "ledger_append", "arguments": {"account": "rent", "amount": 5}, "refused": number < refused}
+        ExpectedCall(
+            name="ledger_append", arguments={"account": "rent", "amount": 5}, refused=number < refused
+        )
         for number in range(calls)
     ]
     return Task(
@@ -39,7 +41,7 @@ def task(pair: int, *, calls: int = 0, refused: int = 0) -> Task:
         run=0,
         prompt="?",
         tools=("ledger_append",),
-        expect={"answer": "42", "calls": made},
+        expect=Expected(answer="42", calls=tuple(made)),
         side_effects=calls - refused,
     )
 

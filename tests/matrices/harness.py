@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task, load_suite
@@ -149,7 +150,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(POLL_S)
 
 
-def events(out: Path) -> list[dict[str, object]]:
+def events(out: Path) -> list[dict[str, Any]]:
     """The whole lines of the history so far; none before there is one."""
     paths = list(out.glob("*/history.jsonl"))
     if not paths:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf import json_format
 
@@ -290,7 +290,7 @@ def manifest_cell(
     *,
     profile: str = "p00_baseline",
     arms: tuple[str, str] = ("internal", "external"),
-    site: str = "none",
+    site: Literal["none", "hop", "tool", "agent"] = "none",
 ) -> mf.ManifestCell:
     """One cell of a manifest."""
     return mf.ManifestCell(
@@ -298,7 +298,7 @@ def manifest_cell(
         profile=profile,
         title=profile,
         arms=arms,
-        site=site,  # type: ignore[arg-type]
+        site=site,
         policy={"retries": 1},
         schedule=None,
         schedule_hash=dict.fromkeys(arms, "0" * 16),

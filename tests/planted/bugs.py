@@ -8,8 +8,9 @@ from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
 _ATTEMPTS = "tests/controller/test_attempts.py::"
 _POLICY = "tests/controller/test_policy.py::"
 _LOOP = "tests/controller/test_loop.py::"
-_ORDER = "tests/matrices/test_order.py::"
+_ORDER = "tests/matrices/planning/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
+_ERRORS = "tests/proto/test_errors.py::"
 _STORAGE = "tests/proto/test_storage.py::"
 _TOKENS = "tests/runtime_svc/test_control_tokens.py::"
 
@@ -434,6 +435,14 @@ RECORDS = (
         file="proto/treni/errors.py",
         old="    Code.UNAVAILABLE: False,\n",
         new="    Code.UNAVAILABLE: True,\n",
+        breaks="a service that fails halfway says that nothing happened",
+        seen_by=Tests(nodes=(_ERRORS + "test_what_can_come_after_the_work_was_done_proves_nothing",)),
+    ),
+    Bug(
+        name="bare-status-called-definite",
+        file="proto/treni/errors.py",
+        old="        definite=False,\n        hop=hop,\n",
+        new="        definite=True,\n        hop=hop,\n",
         breaks="a connection that broke after the tool ran proves that it did not",
         seen_by=Tests(nodes=(_LANES + "test_a_reset_is_a_real_one_fails_at_once_and_proves_nothing",)),
     ),

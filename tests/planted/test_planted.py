@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.places import ROOT
 from tests.planted.bug import Bug, Tests
 from tests.planted.bugs import BUGS
-from tests.planted.tree import ROOT, Tree, named
+from tests.planted.tree import Tree, named
 
 QUICKEST = ("key-shared-by-calls", "attempt-without-timeout", "deadline-put-off", "late-tool-call-runs")
 

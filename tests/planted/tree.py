@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.limits import HANG_S
+from tests.places import ROOT
 from tests.planted.bug import Bug, Campaign, Command, Tests
 from tests.planted.campaigns import arguments_of
 
-ROOT = Path(__file__).parents[2]
 LEFT_OUT = (".git", ".venv", "results", "examples", "build", "dist", "__pycache__", ".*_cache", ".hypothesis")
 
 

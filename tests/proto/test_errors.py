@@ -55,6 +55,15 @@ async def failure(channel: grpc.aio.Channel) -> TreniError:
     return from_rpc_error(caught.value, hop="tool")
 
 
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+def test_what_can_come_after_the_work_was_done_proves_nothing(code: Code) -> None:
+    """A crash, a deadline or a caller who left come at any time; every other status of ours is a refusal beforehand."""
+    after = {"CANCELLED", "DATA_LOSS", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"}
+    error = TreniError(code, "k", expected="e", got="g", todo="t")
+    assert error.definite == (code.name not in after)
+    assert error.to_detail().definite == error.definite
+
+
 async def test_a_status_without_our_details_proves_nothing_whatever_its_code() -> None:
     async with foreign() as (servicer, address), open_channel(address) as channel:
         for code in set(Code) - {Code.OK}:

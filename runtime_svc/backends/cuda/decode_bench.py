@@ -6,7 +6,6 @@ launch, medians; the bound is the bytes that a step must read over the copy rate
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import numpy as np
 
 from runtime_svc.backends.cuda.cache import KvCache
@@ -30,6 +30,7 @@ from runtime_svc.models.qwen3 import QWEN3
 from runtime_svc.models.rope import turns
 from runtime_svc.ops import SamplingParams
 from runtime_svc.runner import Row
+from treni import entry
 
 HANG_S = 30.0
 F16_ROUNDING = 2.0**-11  # a rounding to the nearest half moves a number by at most this much of it,
@@ -315,24 +316,37 @@ class _watched:
         self._timer.cancel()
 
 
-def main() -> None:
+@entry.command(help=__doc__)
+@click.option(
+    "--model",
+    "models",
+    type=click.Choice(list(MODELS)),
+    multiple=True,
+    default=list(MODELS),
+    help="Again for more; all if not given.",
+)
+@click.option(
+    "--variant",
+    "variants",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    default=["default"],
+    help="Again for more; the default if not given.",
+)
+@click.option(
+    "--steps", type=entry.WholeRange(1, 10**6), default=60, show_default=True, help="That a median is of."
+)
+@click.option("--one", is_flag=True, help="In this process, unprotected from hangs.")
+def main(*, models: tuple[str, ...], variants: tuple[str, ...], steps: int, one: bool) -> None:
     """Runs the bench that the module describes, with the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=MODELS, action="append", help="all if not given")
-    parser.add_argument("--variant", choices=VARIANTS, action="append", help="the default if not given")
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--one", action="store_true", help="in this process, unprotected from hangs")
-    options = parser.parse_args()
-    models = options.model or list(MODELS)
-    variants = options.variant or ["default"]
-    if options.one:
+    if one:
         for name in models:
-            for line in measure(name, variants, steps=options.steps):
+            for line in measure(name, list(variants), steps=steps):
                 print(json.dumps(line), flush=True)
         return
     lines: list[dict[str, Any]] = []
     for name in models:
-        lines += _in_processes(name, variants, options.steps)
+        lines += _in_processes(name, list(variants), steps)
     for line in lines:
         if "share" in line:
             print(
@@ -359,4 +373,4 @@ def _in_processes(name: str, variants: list[str], steps: int) -> list[dict[str, 
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m runtime_svc.backends.cuda.decode_bench")

@@ -1,6 +1,6 @@
 """Times prefill on the GPU for the real shapes, with random weights made on the device.
 
-    python -m runtime_svc.backends.cuda.prefill_bench [--out prefill.json] [--model qwen3-0.6b ...]
+    python -m runtime_svc.backends.cuda.prefill_bench [--out prefill.json] [--model qwen3-0.6b --model ...]
 
 For each model and prompt length: time to the first token's logits by device events and by the wall clock (tokens on
 the host to all work done), medians over replays; time to the first token on the host, each prompt after a pause; what
@@ -10,15 +10,15 @@ the device, in the same run.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from runtime_svc.backends.cuda.cache import KvCache
@@ -31,6 +31,8 @@ from runtime_svc.backends.cuda.weights import DeviceWeights
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.rope import turns
 from runtime_svc.weights.published_shapes import config_of
+from treni import entry
+from treni.storage import refuse_unwritable
 
 LENGTHS = (16, 128, 512, 2048)
 REPLAYS = 15
@@ -182,15 +184,23 @@ def measure(device: CudaDevice, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    """Measures, prints the table, writes the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out")
-    parser.add_argument("--model", nargs="*", default=list(MODELS), choices=list(MODELS))
-    options = parser.parse_args()
+@entry.command(help=__doc__)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="For the figures, as JSON.")
+@click.option(
+    "--model",
+    "models",
+    type=click.Choice(list(MODELS)),
+    multiple=True,
+    default=list(MODELS),
+    help="Again for more; all if not given.",
+)
+def main(*, out: Path | None, models: tuple[str, ...]) -> int:
+    """Measures, prints the table, writes the JSON; the status is 1 when a figure is not finite."""
+    if out is not None:
+        refuse_unwritable(out)
     with CudaDevice() as device:
         result: dict[str, Any] = {"device": device.name, "copy_bytes_per_s": copy_rate(device), "rows": []}
-    for name in options.model:
+    for name in models:
         with CudaDevice() as device:
             result["rows"] += measure(device, name)
     print(f"{device.name}: copy {result['copy_bytes_per_s'] / 1e12:.2f} TB/s")
@@ -201,12 +211,10 @@ def main() -> None:
             f" {row['first_token_ms']:9.3f} {row['products_ms']:9.3f} {row['attention_ms']:10.3f} {row['rest_ms']:6.3f}"
             f" {row['products_tflops']:8.0f}{'' if row['finite'] else '  NOT FINITE'}"
         )
-    if options.out is not None:
-        with open(options.out, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-    if not all(row["finite"] for row in result["rows"]):
-        sys.exit(1)
+    if out is not None:
+        out.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return 0 if all(row["finite"] for row in result["rows"]) else 1
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m runtime_svc.backends.cuda.prefill_bench")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -27,5 +28,5 @@ def test_letters_are_compared(expected: str, answer: str, right: bool) -> None:
 
 
 @given(st.text(), st.sampled_from(["NFC", "NFD"]))
-def test_a_text_is_right_itself(text: str, form: str) -> None:
-    assert Exact().is_correct(unicodedata.normalize(form, text), expected=text)  # type: ignore[arg-type]
+def test_a_text_is_right_itself(text: str, form: Literal["NFC", "NFD"]) -> None:
+    assert Exact().is_correct(unicodedata.normalize(form, text), expected=text)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from runtime_svc.bench import gpu
 from runtime_svc.bench.record import Report
@@ -43,19 +44,17 @@ def test_a_part_is_cut_at_its_limit_and_failures_are_told(capfd: pytest.CaptureF
         assert line in err
 
 
-def test_without_a_card_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_card_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime_svc.bench.machine.gpu", lambda: None)
-    assert gpu.main(["--out", str(tmp_path / "out")]) == 1
-    assert "expected an NVIDIA GPU" in capsys.readouterr().err
+    ended = CliRunner().invoke(gpu.main, ["--out", str(tmp_path / "out")])
+    assert ended.exit_code == 1
+    assert "expected an NVIDIA GPU" in ended.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_parts_are_benched_one_by_one_and_a_broken_one_costs_its_own_figures(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     random_directory: Path,
 ) -> None:
     """With small checkpoints in place of the real ones, on the CPU: all else is as on a card."""
@@ -66,14 +65,21 @@ def test_parts_are_benched_one_by_one_and_a_broken_one_costs_its_own_figures(
     os.truncate(scratch / "qwen2.5-3b" / "model.safetensors", 100)
     quick = ["--backend=numpy", "--prompt-tokens=8", "--decode-context=8", "--decode-tokens=4", "--batch=1"]
     quick += ["--repeats=2", "--cold-repeats=1", "--cold-tokens=3", f"--measure-limit-s={HANG_S}"]
-    status = gpu.main(
-        ["--scratch", str(scratch), "--out", str(out), "--peer=vllm", f"--limit-s={3 * HANG_S}", "--", *quick]
-    )
-    shown = capsys.readouterr()
-    assert status == 1
-    assert "not wholly measured: qwen2.5-3b" in shown.err
+    given = [
+        "--scratch",
+        str(scratch),
+        "--out",
+        str(out),
+        "--peer=vllm",
+        f"--limit-s={3 * HANG_S}",
+        "--",
+        *quick,
+    ]
+    ended = CliRunner().invoke(gpu.main, given)
+    assert ended.exit_code == 1
+    assert "not wholly measured: qwen2.5-3b" in ended.stderr
     (path,) = out.glob("nvidia-h200-*.json")
     runs = {run.model.name: run for run in Report.read(path).runs}
     assert list(runs) == ["qwen3-0.6b", "qwen3-4b"]
     assert [c.state for c in runs["qwen3-4b"].contenders] == ["measured", "absent"]
-    assert shown.out == path.with_suffix(".md").read_text()
+    assert ended.stdout == path.with_suffix(".md").read_text()

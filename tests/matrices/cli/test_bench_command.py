@@ -1,0 +1,38 @@
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from matrices.cli.main import main
+
+
+def test_bench_is_a_group_of_two() -> None:
+    shown = CliRunner().invoke(main, ["bench", "--help"])
+    assert shown.exit_code == 0
+    assert re.search(r"^  routing .*\n  runtime ", shown.output, re.MULTILINE)
+    assert CliRunner().invoke(main, ["bench", "routing", "--requests", "1"]).exit_code == 2
+
+
+@pytest.mark.chaos
+def test_routing_prints_each_cost_beside_its_floor() -> None:
+    ended = CliRunner().invoke(main, ["bench", "routing", "--requests", "5"])
+    assert ended.exit_code == 0, ended.output
+    figures = {
+        match[1].strip(): (float(match[2]), match[3])
+        for match in re.finditer(r"^ (.{40,}?) +(-?\d+\.\d{3})  (.+)$", ended.output, re.MULTILINE)
+    }
+    assert len(figures) == 6
+    assert figures["bare generation (Generate)"][0] > 0
+    assert figures["bare grpc.aio echo, 256 B"][0] > 0
+    assert [floor.split()[-1] for _, floor in figures.values()].count("echo") == 2
+    assert "5 requests of each kind" in ended.output
+
+
+@pytest.mark.chaos
+def test_routing_is_json_for_a_script() -> None:
+    ended = CliRunner().invoke(main, ["bench", "routing", "--requests", "5", "--format", "json"])
+    value = json.loads(ended.stdout)
+    assert value["requests"] == 5
+    assert [row["floor"] for row in value["rows"]] == ["", "echo", "echo", "", "generation", "generation"]
+    assert all(row["median_s"] > 0 for row in value["rows"] if not row["floor"])

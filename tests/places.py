@@ -1,0 +1,8 @@
+"""Where things lie that tests read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+"""The checkout."""
