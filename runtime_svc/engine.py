@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,7 +202,9 @@ class Engine:
             arrived_s=time.perf_counter() if arrived_s is None else arrived_s,
         )
 
-    def generate(self, request: inference_pb2.GenerateRequest) -> Iterator[inference_pb2.GenerateChunk]:
+    def generate(
+        self, request: inference_pb2.GenerateRequest
+    ) -> Generator[inference_pb2.GenerateChunk, None, None]:
         """Chunks as their text is decoded; the last one carries the finish, and only it. Drives the scheduler.
 
         Raises INVALID_ARGUMENT at once for what can be told without tokenising; nothing else happens before the
@@ -212,7 +214,9 @@ class Engine:
         heard = _Heard()
         return self._chunks(self.start(request, heard), heard)
 
-    def _chunks(self, generation: Generation, heard: _Heard) -> Iterator[inference_pb2.GenerateChunk]:
+    def _chunks(
+        self, generation: Generation, heard: _Heard
+    ) -> Generator[inference_pb2.GenerateChunk, None, None]:
         self.scheduler.submit(generation)
         try:
             while True:

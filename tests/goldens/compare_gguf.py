@@ -136,11 +136,15 @@ def reference(path: Path, device: str) -> Any:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     reader = gguf.GGUFReader(path)
-    kind = reader.get_field("general.architecture").contents()
+
+    def stated(key: str, default: Any = None) -> Any:
+        field = reader.get_field(key)
+        return default if field is None else field.contents()
+
+    kind = stated("general.architecture")
 
     def setting(key: str, default: Any = None) -> Any:
-        field = reader.get_field(f"{kind}.{key}")
-        return default if field is None else field.contents()
+        return stated(f"{kind}.{key}", default)
 
     heads, hidden = setting("attention.head_count"), setting("embedding_length")
     kv_heads = setting("attention.head_count_kv", heads)
@@ -156,7 +160,7 @@ def reference(path: Path, device: str) -> Any:
         max_position_embeddings=setting("context_length"),
         rms_norm_eps=float(str(np.float32(setting("attention.layer_norm_rms_epsilon")))),
         rope_parameters={"rope_type": "default", "rope_theta": setting("rope.freq_base", 10000.0)},
-        vocab_size=len(reader.get_field("tokenizer.ggml.tokens").contents()),
+        vocab_size=len(stated("tokenizer.ggml.tokens")),
         tie_word_embeddings="output.weight" not in stored,
         attn_implementation="eager",
     )

@@ -1,7 +1,7 @@
 """Writes the golden files that the engine is compared with, from Hugging Face transformers.
 
-    python tests/goldens/make_goldens.py --out tests/goldens/data [--checkpoint runtime_svc/checkpoints/treni-tiny]
-    python tests/goldens/make_goldens.py --out tests/goldens/data --only checkpoint   # after a new treni-tiny
+    python -m tests.goldens.make_goldens --out tests/goldens/data [--checkpoint runtime_svc/checkpoints/treni-tiny]
+    python -m tests.goldens.make_goldens --out tests/goldens/data --only checkpoint   # after a new treni-tiny
 
 Needs torch and transformers (the "train" extra). Everything is computed in float32 with eager attention on the
 CPU. Written:
@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from conversations import CONVERSATIONS
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config, Qwen3Config
+
+from tests.goldens.conversations import CONVERSATIONS
 
 VOCABULARY = 96
 STEPS = 8
@@ -194,7 +195,7 @@ def main() -> None:
         arrays: dict[str, np.ndarray] = {}
         for name in CASES:
             arrays.update(random_case(name, options.out / "random" / name))
-        np.savez_compressed(options.out / "random.npz", **arrays)
+        np.savez_compressed(options.out / "random.npz", allow_pickle=False, **arrays)
     if options.only != "random":
         write_checkpoint_goldens(options.checkpoint, options.out)
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
@@ -279,7 +280,7 @@ def write_checkpoint_goldens(checkpoint: Path, out: Path) -> None:
         arrays[f"{index}/prompt"] = np.asarray(ids, np.int32)
         text = tokenizer.decode([i for i in result["ids"].tolist() if i not in stop])
         rows.append({"rendered": rendered, "text": text, **conversation})
-    np.savez_compressed(out / "checkpoint.npz", **arrays)
+    np.savez_compressed(out / "checkpoint.npz", allow_pickle=False, **arrays)
     digest = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
     golden = {
         "weights_sha256": digest,

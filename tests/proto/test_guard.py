@@ -22,7 +22,7 @@ from controller.server import AgentServicer
 from controller.server import start as start_controller
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
-from runtime_svc.internal import add_internal_agent
+from runtime_svc.internal import add_internal_agent, own_tools
 from runtime_svc.server import start as start_runtime
 from tests.limits import HANG_S
 from tests.proto.roles import MODEL
@@ -73,8 +73,9 @@ async def serve(name: str, engine: Engine, tmp_path: Path) -> AsyncIterator[str]
     else:
         async with InferenceCore(engine) as core:
             with build_registry(tools) as registry:
+                port = own_tools(registry)
                 running = await start_runtime(
-                    core, others=[lambda server: add_internal_agent(server, core, registry, Policy())]
+                    core, others=[lambda server: add_internal_agent(server, core, port, Policy())]
                 )
                 yield running.address
                 await running.stop(grace_s=0)
@@ -88,7 +89,8 @@ async def refused(channel: grpc.aio.Channel, method: str, data: bytes) -> TreniE
     async def requests() -> AsyncIterator[bytes]:
         yield data
 
-    call = channel.stream_stream(method)(requests(), timeout=HANG_S)
+    raw: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    call = raw(requests(), timeout=HANG_S)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in call:
             pass
@@ -163,7 +165,7 @@ class Odd(inference_pb2_grpc.InferenceServiceServicer, tools_pb2_grpc.ToolServic
 async def odd() -> AsyncIterator[tuple[Odd, grpc.aio.Channel]]:
     from treni.v1 import agent_pb2_grpc
 
-    servicer = Odd()
+    servicer = Odd()  # type: ignore[abstract]  # what it lacks is answered by the generated class
 
     def add(server: grpc.aio.Server) -> str:
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server)

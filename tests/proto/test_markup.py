@@ -40,7 +40,9 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
         ("<think>I could use <tool_call> here.</think>4", "I could use <tool_call> here.", "4", 0),
     ],
 )  # fmt: skip
-def test_what_is_thought_is_neither_said_nor_called(text, thinking, content, calls):
+def test_what_is_thought_is_neither_said_nor_called(
+    text: str, thinking: str, content: str, calls: int
+) -> None:
     reading = read(text)
     assert (reading.thinking, reading.content, len(reading.blocks)) == (thinking, content, calls)
     parsed = parse_tool_calls(text)
@@ -61,7 +63,7 @@ def test_what_is_thought_is_neither_said_nor_called(text, thinking, content, cal
         "<tool_call> tags are for calls.",
     ],
 )
-def test_markup_that_is_quoted_or_mentioned_is_text(text):
+def test_markup_that_is_quoted_or_mentioned_is_text(text: str) -> None:
     reading = read(text)
     assert (reading.content, reading.blocks, reading.thinking) == (text, (), "")
     assert parse_tool_calls(text) == parse_tool_calls("")
@@ -78,7 +80,7 @@ def test_markup_that_is_quoted_or_mentioned_is_text(text):
         (f"Mind <tool_call> tags.\n{CALL}", "Mind <tool_call> tags."),
     ],
 )
-def test_a_call_beside_code_is_a_call(text, content):
+def test_a_call_beside_code_is_a_call(text: str, content: str) -> None:
     reading = read(text)
     assert (reading.content, len(reading.blocks)) == (content, 1)
     assert len(parse_tool_calls(text).calls) == 1
@@ -87,7 +89,7 @@ def test_a_call_beside_code_is_a_call(text, content):
 @pytest.mark.parametrize(
     "word", ["</tool_call>", "<tool_call>", "</think>", "<think>", "`", "```", "\\n```\\n"]
 )
-def test_markup_in_the_arguments_is_theirs(word):
+def test_markup_in_the_arguments_is_theirs(word: str) -> None:
     text = f'<tool_call>{{"name": "f", "arguments": {{"x": "{word}"}}}}</tool_call>'
     parsed = parse_tool_calls(text + text)
     assert parsed.malformed == ""
@@ -95,7 +97,7 @@ def test_markup_in_the_arguments_is_theirs(word):
     assert read(text).content == ""
 
 
-def test_told_by_ids_the_spelling_of_a_tag_is_text():
+def test_told_by_ids_the_spelling_of_a_tag_is_text() -> None:
     text = f"<think>a</think>{CALL}"
     assert read(text, []).content == text
     end = Tag(name=END_THINK, start=text.index(END_THINK), spelled=False)
@@ -103,7 +105,7 @@ def test_told_by_ids_the_spelling_of_a_tag_is_text():
     assert read(text, [end]).blocks == ()
 
 
-def test_told_by_ids_a_call_that_is_none_is_malformed_wherever_it_stands():
+def test_told_by_ids_a_call_that_is_none_is_malformed_wherever_it_stands() -> None:
     text = "The <tool_call> tag"
     tags = [Tag(name="<tool_call>", start=4, spelled=False)]
     assert [block.inside for block in read(text, tags).blocks] == [None]
@@ -116,7 +118,7 @@ TEXT = st.lists(PIECES, max_size=14).map("".join)
 
 
 @given(TEXT, st.booleans())
-def test_no_text_is_lost_or_raises(text, thinking):
+def test_no_text_is_lost_or_raises(text: str, thinking: bool) -> None:
     reading = read(text, thinking=thinking)
     assert reading.content in text
     for block in reading.blocks:
@@ -127,7 +129,7 @@ def test_no_text_is_lost_or_raises(text, thinking):
         assert reading.content in after
 
 
-def passed_on(text, cuts, thinking):
+def passed_on(text: str, cuts: list[int], thinking: bool) -> str:
     """What of a completion is passed on, told by its characters, when it comes in pieces."""
     spelling, speech = Spelling((THINK, END_THINK)), Speech(thinking=thinking)
     places = sorted({cut % (len(text) + 1) for cut in cuts} | {0, len(text)})
@@ -139,7 +141,7 @@ def passed_on(text, cuts, thinking):
 
 
 @given(TEXT, st.lists(st.integers(0, 200)), st.booleans())
-def test_what_is_passed_on_does_not_depend_on_the_pieces(text, cuts, thinking):
+def test_what_is_passed_on_does_not_depend_on_the_pieces(text: str, cuts: list[int], thinking: bool) -> None:
     assert passed_on(text, cuts, thinking) == passed_on(text, [], thinking)
 
 
@@ -147,7 +149,7 @@ def test_what_is_passed_on_does_not_depend_on_the_pieces(text, cuts, thinking):
     st.lists(st.sampled_from(["a", "b\n", " ", "<tool_call>", "<", "é"]), max_size=9).map("".join),
     st.booleans(),
 )
-def test_what_is_passed_on_is_what_is_said(text, thinking):
+def test_what_is_passed_on_is_what_is_said(text: str, thinking: bool) -> None:
     whole = f"{text}</think>\n\n{text.lstrip()}" if thinking else f"<think>{text}</think> {text.lstrip()}"
     assert passed_on(whole, [], thinking) == text.lstrip()
     assert passed_on(text, [], False) == text
@@ -155,7 +157,7 @@ def test_what_is_passed_on_is_what_is_said(text, thinking):
 
 
 @given(TEXT)
-def test_the_spelled_tags(text):
+def test_the_spelled_tags(text: str) -> None:
     tags = spelled(text)
     assert [text[tag.start : tag.end] for tag in tags] == [tag.name for tag in tags]
     assert len(tags) == sum(text.count(name) for name in TAGS)

@@ -27,8 +27,10 @@ async def flood(address: str, method: str, data: bytes, calls: int) -> set[tuple
     channels = [open_channel(address) for _ in range(CONNECTIONS)]
 
     async def one(number: int) -> tuple[Code, str]:
+        channel = channels[number % CONNECTIONS]
+        raw: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channels[number % CONNECTIONS].unary_unary(method)(data, timeout=HANG_S)
+            await raw(data, timeout=HANG_S)
         error = from_rpc_error(caught.value, hop="x")
         return error.code, error.kind
 

@@ -5,6 +5,8 @@ import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,7 +25,7 @@ from treni.storage import (
 
 
 @contextlib.contextmanager
-def files_of_at_most(size):
+def files_of_at_most(size: int) -> Iterator[None]:
     """The kernel takes no more into any file, a part of a write if need be; Python ignores SIGXFSZ."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -34,7 +36,9 @@ def files_of_at_most(size):
 
 
 @pytest.mark.parametrize("make", [lambda path: AppendOnlyFile.own(path, new=True), AppendOnlyFile.share])
-def test_a_line_that_does_not_fit_is_not_there_at_all(tmp_path, make):
+def test_a_line_that_does_not_fit_is_not_there_at_all(
+    tmp_path: Path, make: Callable[[Path], AppendOnlyFile]
+) -> None:
     path = tmp_path / "log"
     with make(path) as file:
         file.append(b"one", durable=True)
@@ -49,7 +53,9 @@ def test_a_line_that_does_not_fit_is_not_there_at_all(tmp_path, make):
     assert path.read_bytes() == b"one\nthree\n" + b"x" * 100 + b"\n"
 
 
-def test_a_write_that_the_kernel_takes_in_parts_is_written_whole(tmp_path, monkeypatch):
+def test_a_write_that_the_kernel_takes_in_parts_is_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:3]))
     with AppendOnlyFile.share(tmp_path / "log") as file:
@@ -61,7 +67,9 @@ def test_a_write_that_the_kernel_takes_in_parts_is_written_whole(tmp_path, monke
     kept=st.lists(st.binary(max_size=9).map(lambda line: line.replace(b"\n", b"")), max_size=4),
     torn=st.binary(max_size=200_000).map(lambda line: line.replace(b"\n", b"")),
 )
-def test_what_a_killed_writer_left_is_cut_before_the_next_line(tmp_path_factory, kept, torn):
+def test_what_a_killed_writer_left_is_cut_before_the_next_line(
+    tmp_path_factory: pytest.TempPathFactory, kept: list[bytes], torn: bytes
+) -> None:
     path = tmp_path_factory.mktemp("torn") / "log"
     whole = b"".join(line + b"\n" for line in kept)
     for make in (AppendOnlyFile.share, lambda path: AppendOnlyFile.own(path, new=False)):
@@ -76,7 +84,7 @@ def test_what_a_killed_writer_left_is_cut_before_the_next_line(tmp_path_factory,
     assert whole_lines(whole + torn) == (kept, len(torn))
 
 
-def test_a_line_torn_by_another_live_writer_is_cut_too(tmp_path):
+def test_a_line_torn_by_another_live_writer_is_cut_too(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with AppendOnlyFile.share(path) as file:
         file.append(b"one")
@@ -96,14 +104,16 @@ with AppendOnlyFile.share(Path(sys.argv[1])) as file:
 """
 
 
-def test_processes_and_threads_share_a_file_line_by_line(tmp_path):
+def test_processes_and_threads_share_a_file_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "log"
     writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(path), name]) for name in "ab"]
     with AppendOnlyFile.share(path) as file:
-        threads = [
-            threading.Thread(target=lambda n=n: [file.append(f"{n * 50}{i}".encode()) for i in range(200)])
-            for n in "cd"
-        ]
+
+        def write(name: str) -> None:
+            for i in range(200):
+                file.append(f"{name * 50}{i}".encode())
+
+        threads = [threading.Thread(target=write, args=(name,)) for name in "cd"]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -114,7 +124,7 @@ def test_processes_and_threads_share_a_file_line_by_line(tmp_path):
     assert sorted(lines) == sorted(f"{name * 50}{i}".encode() for name in "abcd" for i in range(200))
 
 
-def test_an_owned_file_has_one_writer_and_is_made_once(tmp_path):
+def test_an_owned_file_has_one_writer_and_is_made_once(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with AppendOnlyFile.own(path, new=True):
         for new, kind in ((True, "file_exists"), (False, "file_in_use")):
@@ -123,7 +133,7 @@ def test_an_owned_file_has_one_writer_and_is_made_once(tmp_path):
             assert caught.value.kind == kind
 
 
-def test_a_whole_write_replaces_or_leaves_alone(tmp_path):
+def test_a_whole_write_replaces_or_leaves_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for durable in (False, True):
         write_whole(path, b"old", durable=durable)
@@ -134,7 +144,7 @@ def test_a_whole_write_replaces_or_leaves_alone(tmp_path):
         assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_new_folder_is_nobody_elses(tmp_path):
+def test_a_new_folder_is_nobody_elses(tmp_path: Path) -> None:
     names = [new_folder(tmp_path / "out", "a").name for _ in range(3)]
     assert names == ["a", "a-2", "a-3"]
     (tmp_path / "file").touch()
@@ -153,7 +163,7 @@ def test_a_new_folder_is_nobody_elses(tmp_path):
         (errno.EIO, Code.UNAVAILABLE, "file_failed"),
     ],
 )
-def test_each_refusal_of_the_system_has_its_code(number, code, kind):
+def test_each_refusal_of_the_system_has_its_code(number: int, code: Code, kind: str) -> None:
     error = storage_error(OSError(number, os.strerror(number), "some/path"), expected="it")
     assert (error.code, error.kind) == (code, kind)
     assert "some/path" in error.got

@@ -1,6 +1,9 @@
 """GGUF files as llama.cpp's converter writes them, by the writer of the `gguf` package, and their twin directories."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import gguf
 import numpy as np
@@ -11,6 +14,7 @@ from runtime_svc.random_checkpoint import (
     CHAT_TEMPLATE,
     CONTROL,
     MARKERS,
+    Shape,
     byte_tokenizer,
     random_tensors,
     write_random_checkpoint,
@@ -18,6 +22,8 @@ from runtime_svc.random_checkpoint import (
 from runtime_svc.safetensor import write_file
 
 Q = gguf.GGMLQuantizationType
+Entry: TypeAlias = tuple[Any, gguf.GGUFValueType | None]
+"""A value of the metadata and, where it is not plain, its type."""
 NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -40,13 +46,13 @@ MERGES = (("h", "e"), ("l", "l"), ("he", "ll"), ("Ġ", "hell"), ("1", "2"))
 MERGED = tuple("".join(pair) for pair in MERGES)
 
 
-def base_tokens():
+def base_tokens() -> list[str]:
     """The bytes, the control tokens and the markers, in the order of their ids."""
     vocabulary = byte_tokenizer().get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def tokenizer(pre=None):
+def tokenizer(pre: pre_tokenizers.PreTokenizer | None = None) -> Tokenizer:
     """What the metadata describes, put together by hand with the `tokenizers` library."""
     vocabulary = {token: i for i, token in enumerate([*base_tokens(), *MERGED])}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=list(MERGES)))
@@ -59,18 +65,18 @@ def tokenizer(pre=None):
     return made
 
 
-def renamed(name):
+def renamed(name: str) -> str:
     for ours, theirs in NAMES.items():
         name = name.replace(ours, theirs)
     return name
 
 
-def interleaved(values, heads):
+def interleaved(values: np.ndarray, heads: int) -> np.ndarray:
     """As llama.cpp's converter permutes the rows of Llama's query and key heads."""
     return values.reshape(heads, 2, values.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(values.shape)
 
 
-def metadata(shape, pre="smollm"):
+def metadata(shape: Shape, pre: str = "smollm") -> dict[str, Entry]:
     """Key, value and, where it is not plain, its type, in order."""
     kind = shape.model_type
     tokens = [*base_tokens(), *MERGED]
@@ -106,7 +112,16 @@ def metadata(shape, pre="smollm"):
     }
 
 
-def write_gguf(path, shape, *, seed=0, kind=Q.F32, changes=None, tensors=None, architecture=None):
+def write_gguf(
+    path: Path,
+    shape: Shape,
+    *,
+    seed: int = 0,
+    kind: gguf.GGMLQuantizationType = Q.F32,
+    changes: Mapping[str, Entry | None] | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+    architecture: str | None = None,
+) -> Path:
     """A GGUF file of random weights: matrices of that type, vectors in float32, as converters have them.
 
     `changes` replaces metadata, None takes it away; `tensors` adds some by llama.cpp's names.
@@ -137,7 +152,14 @@ def write_gguf(path, shape, *, seed=0, kind=Q.F32, changes=None, tensors=None, a
     return path
 
 
-def write_twin(directory, shape, *, seed=0, kind=Q.F32, **settings):
+def write_twin(
+    directory: Path,
+    shape: Shape,
+    *,
+    seed: int = 0,
+    kind: gguf.GGMLQuantizationType = Q.F32,
+    **settings: object,
+) -> Path:
     """The same weights as a Hugging Face directory: matrices rounded as that type rounds them, row by row."""
     write_random_checkpoint(directory, shape, seed=seed)
     tensors = random_tensors(shape, seed)

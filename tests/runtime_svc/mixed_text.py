@@ -1,6 +1,7 @@
 """Lines of every kind of text that tokenizers disagree about, the same ones each time."""
 
 import random
+from collections.abc import Iterator
 
 WORDS = [
     *("the", "The", "THE", "don't", "WE'LL", "i'm", "it's", "O'Neill's", "data_point", "camelCase"),
@@ -36,14 +37,14 @@ CODE = [
 ]
 
 
-def lines(count=10_000, seed=20_261):
+def lines(count: int = 10_000, seed: int = 20_261) -> Iterator[str]:
     """`count` texts of one to twelve pieces; a few have line breaks in them."""
     chance = random.Random(seed)
 
-    def digits():
+    def digits() -> str:
         return "".join(chance.choice("0123456789") for _ in range(chance.randrange(1, 12)))
 
-    def anything():
+    def anything() -> str:
         low, high = chance.choice(
             [(32, 127), (0xA0, 0x250), (0x370, 0x600), (0x900, 0xE00), (0x2000, 0x2C00)]
         )

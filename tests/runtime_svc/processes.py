@@ -3,11 +3,16 @@
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 
 @asynccontextmanager
-async def runtime(directory, *options):
+async def runtime(
+    directory: Path, *options: str
+) -> AsyncIterator[tuple[dict[str, Any], asyncio.subprocess.Process]]:
     """`python -m runtime_svc` on a free port; its ready line and its process."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -18,6 +23,7 @@ async def runtime(directory, *options):
         *options,
         stdout=asyncio.subprocess.PIPE,
     )
+    assert process.stdout is not None
     try:
         yield json.loads(await process.stdout.readline()), process
         process.terminate()

@@ -3,10 +3,21 @@
 Shares nothing with the engine but the names of a checkpoint's tensors.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from runtime_svc.random_checkpoint import Shape
 
-def logits(shape, tensors, tokens, *, theta=10000.0, eps=1e-6):
+
+def logits(
+    shape: Shape,
+    tensors: Mapping[str, np.ndarray],
+    tokens: list[int],
+    *,
+    theta: float = 10000.0,
+    eps: float = 1e-6,
+) -> np.ndarray:
     """Logits (T, vocabulary) at every position of `tokens`."""
     w = {name: values.astype(np.float64) for name, values in tensors.items()}
     x = w["model.embed_tokens.weight"][tokens]
@@ -19,14 +30,16 @@ def logits(shape, tensors, tokens, *, theta=10000.0, eps=1e-6):
         gate, up = h @ w[at + "mlp.gate_proj.weight"].T, h @ w[at + "mlp.up_proj.weight"].T
         x = x + (gate / (1 + np.exp(-gate)) * up) @ w[at + "mlp.down_proj.weight"].T
     head = w["model.embed_tokens.weight"] if shape.tied else w["lm_head.weight"]
-    return rms(x, w["model.norm.weight"], eps) @ head.T
+    out: np.ndarray = rms(x, w["model.norm.weight"], eps) @ head.T
+    return out
 
 
-def rms(x, gain, eps):
-    return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps) * gain
+def rms(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
+    normed: np.ndarray = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + eps) * gain
+    return normed
 
 
-def rotate(x, positions, theta):
+def rotate(x: np.ndarray, positions: np.ndarray, theta: float) -> np.ndarray:
     """Element i turns with element i + D / 2; x is (T, D)."""
     half = x.shape[1] // 2
     angle = positions[:, None] * theta ** (-np.arange(half) / half)
@@ -37,17 +50,20 @@ def rotate(x, positions, theta):
     )
 
 
-def softmax(scores):
+def softmax(scores: np.ndarray) -> np.ndarray:
     e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    shares: np.ndarray = e / e.sum(axis=-1, keepdims=True)
+    return shares
 
 
-def _attention(shape, w, at, h, theta, eps):
+def _attention(
+    shape: Shape, w: Mapping[str, np.ndarray], at: str, h: np.ndarray, theta: float, eps: float
+) -> np.ndarray:
     length, dim = len(h), shape.head_dim
     positions = np.arange(length)
 
-    def project(name):
-        out = h @ w[at + name + "_proj.weight"].T
+    def project(name: str) -> np.ndarray:
+        out: np.ndarray = h @ w[at + name + "_proj.weight"].T
         if shape.model_type == "qwen2":
             out = out + w[at + name + "_proj.bias"]
         return out.reshape(length, -1, dim)
@@ -62,10 +78,11 @@ def _attention(shape, w, at, h, theta, eps):
         scores = turned_q @ turned_k.T / np.sqrt(dim)
         scores[np.triu_indices(length, 1)] = -np.inf
         heads.append(softmax(scores) @ v[:, shared])
-    return np.concatenate(heads, axis=1) @ w[at + "o_proj.weight"].T
+    out: np.ndarray = np.concatenate(heads, axis=1) @ w[at + "o_proj.weight"].T
+    return out
 
 
-def nearest_bfloat16(values):
+def nearest_bfloat16(values: np.ndarray) -> np.ndarray:
     """The nearest of the two bfloat16 around every float32, the even one of two equally near ones, as float32."""
     below = values.view(np.uint32) & np.uint32(0xFFFF0000)
     beyond = below + np.uint32(0x10000)

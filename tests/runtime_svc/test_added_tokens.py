@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ TEXT = "a<|im_start|>b<tool_call>c</think> <|im_end|><|endoftext|>"
 
 
 @pytest.fixture
-def directory(random_directory, tmp_path):
+def directory(random_directory: Path, tmp_path: Path) -> Path:
     """A checkpoint whose `tokenizer.json` has no added tokens."""
     copied = tmp_path / "small"
     shutil.copytree(random_directory, copied)
@@ -27,15 +29,20 @@ def directory(random_directory, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def added(random_directory):
-    return json.loads((random_directory / "tokenizer.json").read_text())["added_tokens"]
+def added(random_directory: Path) -> list[dict[str, Any]]:
+    stored: list[dict[str, Any]] = json.loads((random_directory / "tokenizer.json").read_text())[
+        "added_tokens"
+    ]
+    return stored
 
 
-def configure(directory, name="tokenizer_config.json", **settings):
+def configure(directory: Path, name: str = "tokenizer_config.json", **settings: object) -> None:
     (directory / name).write_text(json.dumps(settings))
 
 
-def test_in_added_tokens_decoder(random_directory, directory, added):
+def test_in_added_tokens_decoder(
+    random_directory: Path, directory: Path, added: list[dict[str, Any]]
+) -> None:
     decoder = {str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in reversed(added)}
     configure(directory, added_tokens_decoder=decoder, eos_token={"content": "<|im_end|>"})
     tokenizer, whole = Tokenizer(directory), Tokenizer(random_directory)
@@ -48,7 +55,7 @@ def test_in_added_tokens_decoder(random_directory, directory, added):
     )
 
 
-def test_in_added_tokens_json(random_directory, directory, added):
+def test_in_added_tokens_json(random_directory: Path, directory: Path, added: list[dict[str, Any]]) -> None:
     configure(directory, "added_tokens.json", **{token["content"]: token["id"] for token in added})
     configure(
         directory,
@@ -63,7 +70,7 @@ def test_in_added_tokens_json(random_directory, directory, added):
     assert tokenizer.encode(written("<|not there|>")) == tokenizer.encode("<|not there|>")
 
 
-def test_a_token_of_the_vocabulary_that_is_only_named(random_directory, tmp_path):
+def test_a_token_of_the_vocabulary_that_is_only_named(random_directory: Path, tmp_path: Path) -> None:
     copied = tmp_path / "small"
     shutil.copytree(random_directory, copied)
     path = copied / "tokenizer.json"
@@ -90,7 +97,9 @@ def test_a_token_of_the_vocabulary_that_is_only_named(random_directory, tmp_path
         (["<|im_end|>"], "by their ids"),
     ],
 )
-def test_what_cannot_be_is_told_by_file_and_token(random_directory, tmp_path, decoder, word):
+def test_what_cannot_be_is_told_by_file_and_token(
+    random_directory: Path, tmp_path: Path, decoder: object, word: str
+) -> None:
     copied = tmp_path / "small"
     shutil.copytree(random_directory, copied)
     configure(copied, added_tokens_decoder=decoder)
@@ -100,7 +109,7 @@ def test_what_cannot_be_is_told_by_file_and_token(random_directory, tmp_path, de
     assert caught.value.kind == "checkpoint_damaged"
 
 
-def test_settings_of_both_files(random_directory, tmp_path):
+def test_settings_of_both_files(random_directory: Path, tmp_path: Path) -> None:
     copied = tmp_path / "small"
     shutil.copytree(random_directory, copied)
     configure(

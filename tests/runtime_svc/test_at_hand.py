@@ -1,6 +1,7 @@
 """What `treni-route models` lists: the bundled model, and whatever installed packages carry."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from tests.runtime_svc.gguf_files import write_gguf
 
 
 @pytest.fixture
-def carrier(tmp_path, monkeypatch):
+def carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed package with a GGUF file, and one whose file is damaged."""
     folder = tmp_path / "site"
     for name, content in (("carrier", None), ("broken", b"GGUF" + bytes(40))):
@@ -31,7 +32,7 @@ def carrier(tmp_path, monkeypatch):
     return folder
 
 
-def test_what_packages_carry_is_found(carrier):
+def test_what_packages_carry_is_found(carrier: Path) -> None:
     found = {(model.path.name, model.origin): model for model in models_at_hand()}
     tiny = found["treni-tiny", "bundled"]
     assert (tiny.architecture, tiny.stored_dtype) == ("Qwen3ForCausalLM", "bfloat16")
@@ -41,10 +42,11 @@ def test_what_packages_carry_is_found(carrier):
     assert carried.size_bytes == carried.path.stat().st_size
     broken = found["weights.gguf", "package broken 2.0"]
     assert broken.architecture is None
+    assert broken.problem is not None
     assert "version 0x0" in broken.problem
 
 
-def test_the_command_says_it_to_people_and_to_scripts(carrier):
+def test_the_command_says_it_to_people_and_to_scripts(carrier: Path) -> None:
     text = CliRunner().invoke(main, ["models"])
     assert text.exit_code == 0
     assert f"--model {carrier / 'carrier' / 'weights.gguf'}\n" in text.stdout

@@ -2,7 +2,10 @@
 
 import asyncio
 import random
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import grpc
 import pytest
@@ -16,29 +19,36 @@ from treni import metadata
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
+T = TypeVar("T")
+
 STREAMS, CANCELLATIONS = 16, 100
 
 
 @pytest.fixture(scope="module")
-def engine(random_directory):
+def engine(random_directory: Path) -> Engine:
     return Engine.load(random_directory, max_rows=STREAMS)
 
 
-async def collect(chunks):
+async def collect(chunks: AsyncIterable[T]) -> list[T]:
     return [chunk async for chunk in chunks]
 
 
-def request_of(index):
+def request_of(index: int) -> inference_pb2.GenerateRequest:
     return generate_request(f"{index} " + "word " * (index * 7 % 60), max_new_tokens=10 + index * 11 % 60)
 
 
 @pytest.mark.parametrize("over_sockets", [False, True])
-async def test_sixteen_streams_and_a_hundred_random_cancellations(engine, over_sockets):
+async def test_sixteen_streams_and_a_hundred_random_cancellations(engine: Engine, over_sockets: bool) -> None:
     expected = {i: list(engine.generate(request_of(i)))[-1].finish.tokens for i in range(40)}
     left = [CANCELLATIONS]
     answered = []
 
-    async def stream(generate, number):
+    async def stream(
+        generate: Callable[
+            [inference_pb2.GenerateRequest], AsyncGenerator[inference_pb2.GenerateChunk, None]
+        ],
+        number: int,
+    ) -> None:
         """Cancels, at a random chunk, three answers of four while there are cancellations left."""
         chance = random.Random(number)
         for _ in range(10):
@@ -59,7 +69,9 @@ async def test_sixteen_streams_and_a_hundred_random_cancellations(engine, over_s
         async with grpc.aio.insecure_channel(running.address, options=metadata.CHANNEL_OPTIONS) as channel:
             stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
-            async def over_grpc(request):
+            async def over_grpc(
+                request: inference_pb2.GenerateRequest,
+            ) -> AsyncGenerator[inference_pb2.GenerateChunk, None]:
                 call = stub.Generate(request)
                 try:
                     async for chunk in call:
@@ -75,7 +87,9 @@ async def test_sixteen_streams_and_a_hundred_random_cancellations(engine, over_s
     assert (engine.scheduler.slots.in_use, engine.scheduler.queued) == (0, 0)
 
 
-async def test_the_queue_is_bounded_beyond_the_rows(random_directory, endless, monkeypatch):
+async def test_the_queue_is_bounded_beyond_the_rows(
+    random_directory: Path, endless: inference_pb2.GenerateRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine.load(random_directory, max_rows=2)
     brake = Brake(engine, monkeypatch)
     brake.hold(after=50)
@@ -97,12 +111,14 @@ async def test_the_queue_is_bounded_beyond_the_rows(random_directory, endless, m
         brake.release()
 
 
-async def test_streams_go_on_while_texts_are_embedded(engine, monkeypatch):
+async def test_streams_go_on_while_texts_are_embedded(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     brake, done_by_step = Brake(engine, monkeypatch), []
     async with InferenceCore(engine, flush_interval_s=0.0) as core:
         embed_one = core._embed_one
 
-        def watched():
+        def watched() -> None:
             embed_one()
             done_by_step.append(brake.launches)
 
@@ -120,7 +136,7 @@ async def test_streams_go_on_while_texts_are_embedded(engine, monkeypatch):
     assert [done_by_step.count(step) for step in range(1, 7)] == [1] * 6
 
 
-async def test_a_cancelled_embedding_stops_before_its_next_text(engine):
+async def test_a_cancelled_embedding_stops_before_its_next_text(engine: Engine) -> None:
     async with InferenceCore(engine) as core:
         many = inference_pb2.EmbedRequest(texts=["word " * 100] * 120)
         embedding = asyncio.ensure_future(core.embed(many))
@@ -131,7 +147,9 @@ async def test_a_cancelled_embedding_stops_before_its_next_text(engine):
         assert len((await core.embed(inference_pb2.EmbedRequest(texts=["x"]))).embeddings) == 1
 
 
-async def test_the_engine_thread_outlives_a_failure_of_the_scheduler_itself(engine, endless, monkeypatch):
+async def test_the_engine_thread_outlives_a_failure_of_the_scheduler_itself(
+    engine: Engine, endless: inference_pb2.GenerateRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     brake = Brake(engine, monkeypatch)
     brake.hold(after=50)
     async with InferenceCore(engine, flush_interval_s=0.0) as core:
@@ -140,7 +158,7 @@ async def test_the_engine_thread_outlives_a_failure_of_the_scheduler_itself(engi
         await asyncio.wait(first)
         await brake.standing()
 
-        def broken(*arguments):
+        def broken(*arguments: object) -> NoReturn:
             raise RuntimeError("the sky fell")
 
         with monkeypatch.context() as patched:

@@ -2,6 +2,9 @@
 
 import asyncio
 import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import pytest
@@ -17,27 +20,27 @@ from tests.limits import HANG_S
 from tests.runtime_svc.requests import generate_request
 from treni.channels import open_channel
 from treni.errors import Code, TreniError, from_rpc_error
-from treni.limits import ANSWER_BYTES, MESSAGES, NEW_TOKENS, TOOL_CALLS, TOOLS
+from treni.limits import ANSWER_BYTES, MESSAGES, NEW_TOKENS, TOOL_CALLS, TOOLS, Limit
 from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 LONG = "long " * 100
 
 
 @pytest.fixture(scope="module")
-def engine(random_directory):
+def engine(random_directory: Path) -> Engine:
     return Engine.load(random_directory, max_rows=1)
 
 
 class Prompts:
     """On which threads prompts were tokenised; those beside the engine wait for the gate, which is open at first."""
 
-    def __init__(self, tokenize):
-        self.threads = []
+    def __init__(self, tokenize: Callable[[inference_pb2.GenerateRequest], list[int]]) -> None:
+        self.threads: list[str] = []
         self.asked, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         self._tokenize = tokenize
 
-    def __call__(self, request):
+    def __call__(self, request: inference_pb2.GenerateRequest) -> list[int]:
         thread = threading.current_thread().name.partition("_")[0]
         self.threads.append(thread)
         self.asked.set()
@@ -45,29 +48,29 @@ class Prompts:
             assert self.gate.wait(HANG_S)
         return self._tokenize(request)
 
-    async def hold(self):
+    async def hold(self) -> None:
         """Returns when a prompt waits for the gate."""
         assert await asyncio.to_thread(self.asked.wait, HANG_S)
 
 
 @pytest.fixture
-def prompts(engine, monkeypatch):
+def prompts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Prompts:
     watched = Prompts(engine.prompt)
     monkeypatch.setattr(engine, "prompt", watched)
     return watched
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything counts as long that is longer than a few words."""
     monkeypatch.setattr(core_module, "LARGE_BYTES", 100)
 
 
-def many(count, **more):
-    return inference_pb2.GenerateRequest(messages=[common_pb2.Message() for _ in range(count)], **more)
+def many(count: int, tools: Iterable[common_pb2.ToolSpec] = ()) -> inference_pb2.GenerateRequest:
+    return inference_pb2.GenerateRequest(messages=[common_pb2.Message() for _ in range(count)], tools=tools)
 
 
-def calls(messages, each):
+def calls(messages: int, each: int) -> inference_pb2.GenerateRequest:
     call = common_pb2.ToolCall()
     return inference_pb2.GenerateRequest(
         messages=[common_pb2.Message(role="assistant", tool_calls=[call] * each) for _ in range(messages)]
@@ -88,7 +91,9 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize(("request_", "limit"), TOO_MUCH.values(), ids=TOO_MUCH)
-async def test_what_is_too_much_is_refused_before_anything_is_done_for_it(engine, prompts, request_, limit):
+async def test_what_is_too_much_is_refused_before_anything_is_done_for_it(
+    engine: Engine, prompts: Prompts, request_: inference_pb2.GenerateRequest, limit: Limit
+) -> None:
     async with InferenceCore(engine) as core:
         running = await server.start(core)
         async with open_channel(running.address) as channel:
@@ -102,14 +107,14 @@ async def test_what_is_too_much_is_refused_before_anything_is_done_for_it(engine
     assert prompts.threads == []
 
 
-def test_what_is_just_not_too_much_is_counted_as_that():
+def test_what_is_just_not_too_much_is_counted_as_that() -> None:
     check_counts(many(MESSAGES.most, tools=[EMPTY_TOOL] * TOOLS.most))
     check_counts(calls(2, TOOL_CALLS.most // 2))
     check_counts(generate_request("x", max_new_tokens=NEW_TOKENS.most))
 
 
 @pytest.mark.parametrize("width", [32, 384, 1024, 4096, 5120])
-def test_the_texts_that_are_let_in_fit_one_answer(width):
+def test_the_texts_that_are_let_in_fit_one_answer(width: int) -> None:
     vector = inference_pb2.Embedding(values=[-0.1234567] * width)
     with pytest.raises(TreniError) as caught:
         check_vectors(ANSWER_BYTES, width)
@@ -121,7 +126,7 @@ def test_the_texts_that_are_let_in_fit_one_answer(width):
     assert most * one <= ANSWER_BYTES < (most * 1.2 + 1) * one
 
 
-async def test_texts_whose_vectors_would_not_fit_are_refused_before_any_is_computed(tmp_path):
+async def test_texts_whose_vectors_would_not_fit_are_refused_before_any_is_computed(tmp_path: Path) -> None:
     wide = Shape(
         layers=1, hidden=4096, heads=2, kv_heads=1, head_dim=8, ffn=8, vocabulary=288, context_length=64
     )
@@ -140,12 +145,14 @@ async def test_texts_whose_vectors_would_not_fit_are_refused_before_any_is_compu
         await running.stop(grace_s=0)
 
 
-async def answer(core, request):
+async def answer(core: InferenceCore, request: inference_pb2.GenerateRequest) -> inference_pb2.GenerateFinish:
     *_, last = [chunk async for chunk in core.generate(request)]
     return last.finish
 
 
-async def test_a_long_prompt_is_tokenised_beside_the_engine_and_answered_the_same(engine, prompts, small):
+async def test_a_long_prompt_is_tokenised_beside_the_engine_and_answered_the_same(
+    engine: Engine, prompts: Prompts, small: None
+) -> None:
     long = generate_request(LONG, temperature=1.0, seed=3, max_new_tokens=5)
     expected = list(engine.generate(long))[-1].finish
     prompts.threads.clear()
@@ -159,7 +166,9 @@ async def test_a_long_prompt_is_tokenised_beside_the_engine_and_answered_the_sam
     assert stages.queue_s + stages.tokenize_s + stages.prefill_s <= stages.total_s
 
 
-async def test_the_engine_goes_on_while_a_long_prompt_is_tokenised(engine, prompts, small):
+async def test_the_engine_goes_on_while_a_long_prompt_is_tokenised(
+    engine: Engine, prompts: Prompts, small: None
+) -> None:
     async with InferenceCore(engine) as core:
         prompts.gate.clear()
         long = asyncio.ensure_future(answer(core, generate_request(LONG, max_new_tokens=2)))
@@ -171,7 +180,9 @@ async def test_the_engine_goes_on_while_a_long_prompt_is_tokenised(engine, promp
     assert prompts.threads == ["tokenise", "engine"]
 
 
-async def test_who_leaves_before_his_prompt_is_tokenised_costs_nothing(engine, prompts, small):
+async def test_who_leaves_before_his_prompt_is_tokenised_costs_nothing(
+    engine: Engine, prompts: Prompts, small: None
+) -> None:
     long = generate_request(LONG, max_new_tokens=2)
     async with InferenceCore(engine, max_queue=3) as core:
         prompts.gate.clear()
@@ -189,7 +200,7 @@ async def test_who_leaves_before_his_prompt_is_tokenised_costs_nothing(engine, p
     assert prompts.threads == ["tokenise", "engine"]
 
 
-async def test_a_long_prompt_that_is_refused_is_refused_as_any(engine, small):
+async def test_a_long_prompt_that_is_refused_is_refused_as_any(engine: Engine, small: None) -> None:
     async with InferenceCore(engine) as core:
         for _ in range(2):
             with pytest.raises(TreniError) as caught:
@@ -201,9 +212,9 @@ async def test_a_long_prompt_that_is_refused_is_refused_as_any(engine, small):
 
 @pytest.mark.parametrize("work", ["prefill", "launch"])
 async def test_a_request_that_memory_is_too_little_for_is_told_so_and_the_engine_goes_on(
-    engine, monkeypatch, work
-):
-    def too_little(*_):
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    def too_little(*_: object) -> NoReturn:
         raise MemoryError("unable to allocate 9 TiB")
 
     async with InferenceCore(engine) as core:

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +21,11 @@ TENSOR = "model.layers.1.mlp.up_proj.weight"
 
 
 @pytest.fixture
-def directory(tmp_path, random_directory):
+def directory(tmp_path: Path, random_directory: Path) -> Path:
     return shutil.copytree(random_directory, tmp_path / "copy")
 
 
-def refused(directory, kind, *words):
+def refused(directory: Path, kind: str, *words: str) -> None:
     with pytest.raises(TreniError) as caught:
         Engine.load(directory)
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -31,7 +34,7 @@ def refused(directory, kind, *words):
         assert word in str(caught.value)
 
 
-def edit(path, **changes):
+def edit(path: Path, **changes: object) -> None:
     value = json.loads(path.read_text())
     for key, new in changes.items():
         if new is None:
@@ -44,22 +47,22 @@ def edit(path, **changes):
 @pytest.mark.parametrize(
     "name", ["config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"]
 )
-def test_a_missing_file(directory, name):
+def test_a_missing_file(directory: Path, name: str) -> None:
     (directory / name).unlink()
     refused(directory, "checkpoint_missing", name)
 
 
-def test_no_directory(tmp_path):
+def test_no_directory(tmp_path: Path) -> None:
     refused(tmp_path / "none", "checkpoint_missing", "none")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json"])
-def test_a_file_that_is_not_json(directory, name):
+def test_a_file_that_is_not_json(directory: Path, name: str) -> None:
     (directory / name).write_text("{")
     refused(directory, "checkpoint_damaged", name)
 
 
-def test_a_broken_template(directory):
+def test_a_broken_template(directory: Path) -> None:
     (directory / "chat_template.jinja").write_text("{% for %}")
     refused(directory, "checkpoint_damaged", "chat_template.jinja")
 
@@ -129,30 +132,30 @@ def test_a_broken_template(directory):
         ({"tie_word_embeddings": False}, "checkpoint_missing", "lm_head.weight"),
     ],
 )
-def test_a_config_that_does_not_fit(directory, changes, kind, word):
+def test_a_config_that_does_not_fit(directory: Path, changes: dict[str, Any], kind: str, word: str) -> None:
     edit(directory / "config.json", **changes)
     refused(directory, kind, word)
 
 
-def test_no_end_of_turn(directory):
+def test_no_end_of_turn(directory: Path) -> None:
     edit(directory / "generation_config.json", eos_token_id=None)
     refused(directory, "checkpoint_damaged", "eos_token_id")
 
 
 @pytest.mark.parametrize("ids", ["258", [], [258, None], [288], -1, True])
-def test_ends_of_turn_that_are_no_tokens(directory, ids):
+def test_ends_of_turn_that_are_no_tokens(directory: Path, ids: object) -> None:
     edit(directory / "generation_config.json", eos_token_id=ids)
     refused(directory, "checkpoint_damaged", "eos_token_id")
 
 
-def test_a_null_in_the_generation_config_leaves_it_to_the_config(directory):
+def test_a_null_in_the_generation_config_leaves_it_to_the_config(directory: Path) -> None:
     (directory / "generation_config.json").write_text('{"eos_token_id": null}')
     edit(directory / "config.json", eos_token_id=[256, 258])
     assert read_config(directory).eos_ids == {256, 258}
 
 
-def test_sampling_defaults_of_the_checkpoint_are_not_a_requests(directory):
-    def ids():
+def test_sampling_defaults_of_the_checkpoint_are_not_a_requests(directory: Path) -> None:
+    def ids() -> list[int]:
         return [token.id for token in last.finish.tokens]
 
     *_, last = Engine.load(directory).generate(generate_request("Hello", max_new_tokens=8))
@@ -162,37 +165,39 @@ def test_sampling_defaults_of_the_checkpoint_are_not_a_requests(directory):
     assert ids() == greedy
 
 
-def test_a_tokenizer_larger_than_the_model(tmp_path):
+def test_a_tokenizer_larger_than_the_model(tmp_path: Path) -> None:
     refused(write_random_checkpoint(tmp_path, Shape(vocabulary=260)), "checkpoint_damaged", "260")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -100, -1])
-def test_a_truncated_file(directory, keep):
+def test_a_truncated_file(directory: Path, keep: int) -> None:
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     refused(directory, "checkpoint_damaged", "model.safetensors")
 
 
-def test_a_file_of_noise(directory):
+def test_a_file_of_noise(directory: Path) -> None:
     (directory / "model.safetensors").write_bytes(bytes(range(256)) * 40)
     refused(directory, "checkpoint_damaged", "model.safetensors")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_weights_that_are_not_numbers(directory, bad):
+def test_weights_that_are_not_numbers(directory: Path, bad: float) -> None:
     tensors = random_tensors(Shape(), 0)
     tensors[TENSOR][3, 4] = bad
     write_file(directory / "model.safetensors", tensors, "float32")
     refused(directory, "checkpoint_damaged", "model.safetensors", TENSOR)
 
 
-def write_raw(path, header, data=bytes(64)):
+def write_raw(path: Path, header: str | dict[str, Any], data: bytes = bytes(64)) -> Path:
     text = header if isinstance(header, str) else json.dumps(header)
     path.write_bytes(len(text.encode()).to_bytes(8, "little") + text.encode() + data)
     return path
 
 
-def entry(begin, end, shape=(2, 2), dtype="F32"):
+def entry(
+    begin: float, end: float, shape: Sequence[float | str] = (2, 2), dtype: str = "F32"
+) -> dict[str, Any]:
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
@@ -211,7 +216,7 @@ def entry(begin, end, shape=(2, 2), dtype="F32"):
         7,
     ],
 )
-def test_a_header_that_lies(tmp_path, lie):
+def test_a_header_that_lies(tmp_path: Path, lie: object) -> None:
     with pytest.raises(TreniError, match="weight") as caught:
         read_file(write_raw(tmp_path / "model.safetensors", {"weight": lie}))
     assert caught.value.kind == "checkpoint_damaged"
@@ -232,7 +237,7 @@ def test_a_header_that_lies(tmp_path, lie):
         (b"\xff".decode("latin-1") + "{", ["JSON"]),
     ],
 )
-def test_a_layout_that_cannot_be(tmp_path, header, words):
+def test_a_layout_that_cannot_be(tmp_path: Path, header: str | dict[str, Any], words: list[str]) -> None:
     with pytest.raises(TreniError) as caught:
         read_file(write_raw(tmp_path / "model.safetensors", header))
     assert caught.value.kind == "checkpoint_damaged"
@@ -240,7 +245,7 @@ def test_a_layout_that_cannot_be(tmp_path, header, words):
         assert word in str(caught.value)
 
 
-def test_tensors_in_any_order_and_of_no_size(tmp_path):
+def test_tensors_in_any_order_and_of_no_size(tmp_path: Path) -> None:
     header = {
         "b": entry(16, 32),
         "empty": entry(16, 16, (0, 4)),
@@ -254,7 +259,7 @@ def test_tensors_in_any_order_and_of_no_size(tmp_path):
     assert tensors["empty"].widened().shape == (0, 4)
 
 
-def test_a_weight_of_whole_numbers(directory):
+def test_a_weight_of_whole_numbers(directory: Path) -> None:
     path = directory / "model.safetensors"
     header, data = parse(path)
     header[TENSOR] |= {"dtype": "I64", "shape": [48, 8]}
@@ -266,13 +271,13 @@ def test_a_weight_of_whole_numbers(directory):
     refused(directory, "checkpoint_damaged", "mlp")
 
 
-def parse(path):
+def parse(path: Path) -> tuple[dict[str, Any], bytes]:
     content = path.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), content[end:]
 
 
-def test_a_type_that_is_not_known(tmp_path):
+def test_a_type_that_is_not_known(tmp_path: Path) -> None:
     text = json.dumps({"weight": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}).encode()
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
@@ -281,7 +286,7 @@ def test_a_type_that_is_not_known(tmp_path):
     assert caught.value.kind == "checkpoint_unsupported"
 
 
-def test_a_missing_shard(tmp_path):
+def test_a_missing_shard(tmp_path: Path) -> None:
     write_random_checkpoint(tmp_path, Shape(), shards=3)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
     refused(tmp_path, "checkpoint_missing", "model-00002-of-00003.safetensors")
@@ -300,7 +305,7 @@ FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safete
         ("model.norm.weight", "", "checkpoint_damaged", ["model.norm.weight", "index"]),
     ],
 )
-def test_an_index_that_is_wrong(tmp_path, name, shard, kind, words):
+def test_an_index_that_is_wrong(tmp_path: Path, name: str, shard: str, kind: str, words: list[str]) -> None:
     write_random_checkpoint(tmp_path, Shape(), shards=2)
     index = tmp_path / "model.safetensors.index.json"
     value = json.loads(index.read_text())
@@ -309,7 +314,7 @@ def test_an_index_that_is_wrong(tmp_path, name, shard, kind, words):
     refused(tmp_path, kind, *words)
 
 
-def test_an_index_that_names_the_wrong_shard(tmp_path):
+def test_an_index_that_names_the_wrong_shard(tmp_path: Path) -> None:
     write_random_checkpoint(tmp_path, Shape(), shards=2)
     index = tmp_path / "model.safetensors.index.json"
     value = json.loads(index.read_text())
@@ -319,21 +324,21 @@ def test_an_index_that_names_the_wrong_shard(tmp_path):
     refused(tmp_path, "checkpoint_damaged", TENSOR, other)
 
 
-def test_a_tensor_in_two_shards(tmp_path):
+def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
     write_random_checkpoint(tmp_path, Shape(), shards=2)
     shutil.copy(tmp_path / FIRST, tmp_path / SECOND)
     refused(tmp_path, "checkpoint_damaged", FIRST, SECOND)
 
 
 @pytest.mark.parametrize("index", ["[]", '{"weight_map": 3}', "{"])
-def test_a_broken_index(directory, index):
+def test_a_broken_index(directory: Path, index: str) -> None:
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors.index.json").write_text(index)
     refused(directory, "checkpoint_damaged", "index.json")
 
 
-def test_theta_in_either_place(directory):
-    def frequencies(**changes):
+def test_theta_in_either_place(directory: Path) -> None:
+    def frequencies(**changes: object) -> tuple[float, ...]:
         edit(directory / "config.json", **changes)
         return read_config(directory).inverse_frequencies
 
@@ -343,20 +348,20 @@ def test_theta_in_either_place(directory):
     assert new[1] == pytest.approx(5e5 ** (-2 / 8))
 
 
-def test_eos_ids_from_the_config_where_there_is_no_generation_config(directory):
+def test_eos_ids_from_the_config_where_there_is_no_generation_config(directory: Path) -> None:
     (directory / "generation_config.json").unlink()
     edit(directory / "config.json", eos_token_id=258)
     assert read_config(directory).eos_ids == {258}
 
 
-def test_a_backend_that_is_not_there_is_an_error(random_directory):
+def test_a_backend_that_is_not_there_is_an_error(random_directory: Path) -> None:
     with pytest.raises(TreniError, match="numpy") as caught:
         Engine.load(random_directory, backend="cupy")
     assert caught.value.kind == "backend_unavailable"
     assert caught.value.code is Code.FAILED_PRECONDITION
 
 
-def test_digest_changes_with_any_weight(directory):
+def test_digest_changes_with_any_weight(directory: Path) -> None:
     before = sha256(directory)
     assert before == sha256(directory)
     path = directory / "model.safetensors"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_svc.completion import Completion
+from runtime_svc.completion import Completed, Completion
 from runtime_svc.generation import Generation
 from runtime_svc.ops import Sampled
 from runtime_svc.provenance import SPOKEN, Traced
@@ -24,12 +25,12 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
 
 
 @pytest.fixture(scope="module")
-def by_id(random_directory):
+def by_id(random_directory: Path) -> Tokenizer:
     return Tokenizer(random_directory)
 
 
 @pytest.fixture(scope="module")
-def by_spelling(random_directory, tmp_path_factory):
+def by_spelling(random_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """The same without tokens for the markers."""
     directory = tmp_path_factory.mktemp("spelled") / "small"
     shutil.copytree(random_directory, directory)
@@ -42,7 +43,7 @@ def by_spelling(random_directory, tmp_path_factory):
     return tokenizer
 
 
-def complete(tokenizer, text, *, thinking=False):
+def complete(tokenizer: Tokenizer, text: str, *, thinking: bool = False) -> Completed:
     """The completion of a model that writes each tag as a token, where there is one."""
     completion = Completion(tokenizer, thinking=thinking)
     pieces = [completion.feed(token) for token in tokenizer.encode(Traced(text, SPOKEN))]
@@ -52,8 +53,9 @@ def complete(tokenizer, text, *, thinking=False):
 
 
 @pytest.fixture(params=["by_id", "by_spelling"])
-def tokenizer(request):
-    return request.getfixturevalue(request.param)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    made: Tokenizer = request.getfixturevalue(request.param)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,9 @@ def tokenizer(request):
         (f"```\n<think>\n</think>\n{CALL}\n```", False, f"```\n<think>\n</think>\n{CALL}\n```", "", 0),
     ],
 )
-def test_thinking_is_not_speaking(tokenizer, text, thinking, said, thought, calls):
+def test_thinking_is_not_speaking(
+    tokenizer: Tokenizer, text: str, thinking: bool, said: str, thought: str, calls: int
+) -> None:
     completed = complete(tokenizer, text, thinking=thinking)
     assert completed.text == said
     assert completed.reading.thinking == thought
@@ -77,7 +81,7 @@ def test_thinking_is_not_speaking(tokenizer, text, thinking, said, thought, call
     assert parse_blocks(completed.reading.blocks).malformed == ""
 
 
-def test_what_a_model_spells_is_text_where_there_is_a_token_for_it(by_id):
+def test_what_a_model_spells_is_text_where_there_is_a_token_for_it(by_id: Tokenizer) -> None:
     text = f"<think>a</think>{CALL}"
     completion = Completion(by_id, thinking=False)
     said = "".join(map(completion.feed, by_id.encode(text)))
@@ -87,7 +91,7 @@ def test_what_a_model_spells_is_text_where_there_is_a_token_for_it(by_id):
 
 
 @given(ids=st.lists(st.integers(0, 287), max_size=40), thinking=st.booleans())
-def test_no_tokens_raise(by_id, by_spelling, ids, thinking):
+def test_no_tokens_raise(by_id: Tokenizer, by_spelling: Tokenizer, ids: list[int], thinking: bool) -> None:
     for tokenizer in (by_id, by_spelling):
         completion = Completion(tokenizer, thinking=thinking)
         pieces = [completion.feed(token) for token in ids]
@@ -111,7 +115,9 @@ OPENED = (
         ("<think>\nOkay, ", None),
     ],
 )
-def test_whether_a_prompt_opens_a_thought(random_directory, tmp_path, tokenizer, end, opened):
+def test_whether_a_prompt_opens_a_thought(
+    random_directory: Path, tmp_path: Path, tokenizer: Tokenizer, end: str, opened: bool | None
+) -> None:
     (tmp_path / "chat_template.jinja").write_text(OPENED + end.replace("\n", "{{ '\\n' }}"))
     template = ChatTemplate(tmp_path)
     for talk in (
@@ -124,14 +130,16 @@ def test_whether_a_prompt_opens_a_thought(random_directory, tmp_path, tokenizer,
         assert tokenizer.opens_thought(prompt) == expected
 
 
-def test_a_user_who_ends_with_the_tag_opens_nothing(random_directory, by_id, by_spelling):
+def test_a_user_who_ends_with_the_tag_opens_nothing(
+    random_directory: Path, by_id: Tokenizer, by_spelling: Tokenizer
+) -> None:
     template = ChatTemplate(random_directory)
     for tokenizer in (by_id, by_spelling):
         assert not tokenizer.opens_thought(tokenizer.encode(template.render([message("<think>")], [])))
         assert not tokenizer.opens_thought([])
 
 
-def test_a_generation_that_the_prompt_begins_with_a_thought(tmp_path, tokenizer):
+def test_a_generation_that_the_prompt_begins_with_a_thought(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """As Qwen3's thinking checkpoints have it: only the end of the thought is generated."""
     (tmp_path / "chat_template.jinja").write_text(OPENED + "<think>\n{{ '\n' }}")
     template = ChatTemplate(tmp_path)
@@ -150,14 +158,14 @@ def test_a_generation_that_the_prompt_begins_with_a_thought(tmp_path, tokenizer)
     for token in tokenizer.encode(Traced(f"It would be\n{CALL}\nbut no.\n</think>\n\nShall I?", SPOKEN)):
         generation.token(Sampled(id=token, logprob=0.0, entropy=0.0, margin=1.0), last=False)
     generation.end("stop", reused=0)
-    finish = heard.answer
+    finish = heard.finished
     assert (finish.reason, finish.text, finish.content) == ("stop", "Shall I?", "Shall I?")
     assert finish.thinking == f"It would be\n{CALL}\nbut no."
     assert (list(finish.tool_calls), finish.malformed_tool_call, finish.unfinished_thought) == ([], "", False)
     assert heard.pieces[0].startswith("S")
 
 
-def test_a_thought_goes_back_to_the_template(tmp_path):
+def test_a_thought_goes_back_to_the_template(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text(
         "{% for m in messages %}{% if m.reasoning_content is defined %}[{{ m.reasoning_content }}]{% endif %}"
         "{{ m.content }};{% endfor %}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,31 +36,31 @@ TEXT = st.lists(PIECES, max_size=6).map("".join)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(random_directory):
+def tokenizer(random_directory: Path) -> Tokenizer:
     return Tokenizer(random_directory)
 
 
-def structure(tokenizer, ids):
+def structure(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
     """The control tokens and markers among the ids, in their order."""
     known = {**{tokenizer.encode(written(token))[0]: token for token in tokenizer.control}}
     known |= {i: token for token, i in tokenizer.markers.items()}
     return [known[i] for i in ids if i in known]
 
 
-def spoken(tokenizer, ids):
+def spoken(tokenizer: Tokenizer, ids: list[int]) -> str:
     """The text of the ids, control tokens written out."""
     return tokenizer._file.library.decode(ids, skip_special_tokens=False)
 
 
 @given(TEXT)
-def test_a_plain_text_has_neither_control_tokens_nor_markers(tokenizer, text):
+def test_a_plain_text_has_neither_control_tokens_nor_markers(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert structure(tokenizer, ids) == []
     assert spoken(tokenizer, ids) == text
 
 
 @given(TEXT)
-def test_the_model_s_words_have_markers_only(tokenizer, text):
+def test_the_model_s_words_have_markers_only(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(Traced(text, SPOKEN))
     assert set(structure(tokenizer, ids)) <= MARKERS
     assert len(structure(tokenizer, ids)) == sum(text.count(marker) for marker in MARKERS)
@@ -64,7 +68,7 @@ def test_the_model_s_words_have_markers_only(tokenizer, text):
 
 
 @given(TEXT, TEXT)
-def test_a_token_is_one_only_if_all_of_it_was_written(tokenizer, before, after):
+def test_a_token_is_one_only_if_all_of_it_was_written(tokenizer: Tokenizer, before: str, after: str) -> None:
     text = before + written("<|im_end|>") + after
     ids = tokenizer.encode(text)
     assert structure(tokenizer, ids) == ["<|im_end|>"]
@@ -82,7 +86,7 @@ def test_a_token_is_one_only_if_all_of_it_was_written(tokenizer, before, after):
         (written("<tool"), "_call>"),
     ],
 )
-def test_half_a_token_is_none(tokenizer, parts):
+def test_half_a_token_is_none(tokenizer: Tokenizer, parts: tuple[str, ...]) -> None:
     text = Traced("")
     for part in parts:
         text = text + part
@@ -92,13 +96,13 @@ def test_half_a_token_is_none(tokenizer, parts):
     assert tokenizer.misplaced(text) == [text]
 
 
-def test_a_token_in_parts_of_a_template_s_is_one(tokenizer):
+def test_a_token_in_parts_of_a_template_s_is_one(tokenizer: Tokenizer) -> None:
     text = written("<|") + written("im_end") + written("|>")
     assert structure(tokenizer, tokenizer.encode(text)) == ["<|im_end|>"]
     assert tokenizer.misplaced(text) == []
 
 
-def conversation(text):
+def conversation(text: str) -> tuple[list[common_pb2.Message], list[common_pb2.ToolSpec]]:
     schema = {"type": "object", "properties": {text: {"type": "string", "description": text}}, "enum": [text]}
     arguments = json.dumps({"x": text, text: [text]}, ensure_ascii=True).replace("<", "\\u003c")
     call = common_pb2.ToolCall(name=f"f{text}", arguments_json=arguments)
@@ -117,7 +121,7 @@ def conversation(text):
 
 
 @given(TEXT)
-def test_every_place_of_a_conversation(random_directory, tokenizer, text):
+def test_every_place_of_a_conversation(random_directory: Path, tokenizer: Tokenizer, text: str) -> None:
     template = ChatTemplate(random_directory)
     expected = structure(tokenizer, tokenizer.encode(template.render(*conversation("x"))))
     assert expected.count("<|im_end|>") == 7
@@ -133,7 +137,9 @@ SUITES = sorted((resources.files("matrices") / "suites").iterdir(), key=lambda f
 @pytest.mark.parametrize(
     "suite", [file for file in SUITES if file.name.endswith(".jsonl")], ids=lambda file: file.name
 )
-def test_the_suites_prompts_have_the_tokens_that_training_gave_them(suite, tmp_path):
+def test_the_suites_prompts_have_the_tokens_that_training_gave_them(
+    suite: Traversable, tmp_path: Path
+) -> None:
     """Against the training's own rendering, and the whole text through the `tokenizers` library."""
     tokenizer, template = Tokenizer(CHECKPOINT), ChatTemplate(CHECKPOINT)
     library = HuggingFaceTokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
@@ -147,11 +153,11 @@ def test_the_suites_prompts_have_the_tokens_that_training_gave_them(suite, tmp_p
             messages.append(message("", role="assistant", tool_calls=[call]))
             messages.append(message(f'{{"value": {number}}}', role="tool", tool_name=use["name"]))
         prompt = template.render(messages, tools)
-        assert prompt == render(plain(messages), [plain_tool(tool) for tool in tools], prompt=True)
+        assert prompt == render(plain(messages), tuple(map(plain_tool, tools)), prompt=True)
         assert tokenizer.encode(prompt) == library.encode(str.__str__(prompt), add_special_tokens=False).ids
 
 
-def plain(messages):
+def plain(messages: Iterable[common_pb2.Message]) -> list[dict[str, Any]]:
     return [
         {
             "role": turn.role,
@@ -165,7 +171,7 @@ def plain(messages):
     ]
 
 
-def plain_tool(tool):
+def plain_tool(tool: common_pb2.ToolSpec) -> dict[str, Any]:
     parameters = json.loads(tool.parameters_json)
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}
@@ -179,7 +185,9 @@ def plain_tool(tool):
         ("{{ '<|im_end|>'.center(20) }}", "im_end"),
     ],
 )
-def test_a_template_whose_tokens_get_lost_is_told_at_the_start(tmp_path, tokenizer, source, word):
+def test_a_template_whose_tokens_get_lost_is_told_at_the_start(
+    tmp_path: Path, tokenizer: Tokenizer, source: str, word: str | None
+) -> None:
     (tmp_path / "chat_template.jinja").write_text(source)
     template = ChatTemplate(tmp_path)
     if word is None:
@@ -190,6 +198,6 @@ def test_a_template_whose_tokens_get_lost_is_told_at_the_start(tmp_path, tokeniz
     assert caught.value.kind == "checkpoint_unsupported"
 
 
-def test_a_template_that_refuses_everything_is_not_judged(tmp_path, tokenizer):
+def test_a_template_that_refuses_everything_is_not_judged(tmp_path: Path, tokenizer: Tokenizer) -> None:
     (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
     ChatTemplate(tmp_path).check(tokenizer.misplaced)

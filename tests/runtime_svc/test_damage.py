@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from tests.runtime_svc.requests import generate_request, message, tool
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2
+
+T = TypeVar("T")
+Damage: TypeAlias = tuple[float, str, int, int]
 
 BERT = Path(__file__).parents[1] / "goldens" / "data" / "encoder" / "random-bert"
 LOADING = dict.fromkeys(
@@ -41,14 +46,14 @@ TALK = [
 
 
 @st.composite
-def damage(draw):
+def damage(draw: st.DrawFn) -> Damage:
     """What is done to a file's bytes: (where, as a share of its length) and how."""
     where = draw(st.floats(0, 1, exclude_max=True))
     how = draw(st.sampled_from(["flip", "cut", "insert", "zero", "swap"]))
     return where, how, draw(st.integers(0, 255)), draw(st.integers(1, 12))
 
 
-def damaged(content, where, how, byte, length):
+def damaged(content: bytes, where: float, how: str, byte: int, length: int) -> bytes:
     at = int(where * len(content))
     head, tail = content[:at], content[at:]
     match how:
@@ -64,7 +69,7 @@ def damaged(content, where, how, byte, length):
 
 
 @pytest.fixture(scope="module")
-def decoders(tmp_path_factory):
+def decoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A single-file and a sharded checkpoint, and a directory to damage copies in."""
     root = tmp_path_factory.mktemp("damage")
     write_random_checkpoint(root / "one", SMALL)
@@ -72,7 +77,7 @@ def decoders(tmp_path_factory):
     return root
 
 
-def spoil(source, target, name, what):
+def spoil(source: Path, target: Path, name: str, what: Damage) -> None:
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(source, target)
@@ -80,7 +85,7 @@ def spoil(source, target, name, what):
     path.write_bytes(damaged(path.read_bytes(), *what))
 
 
-def outcome(call, refusals):
+def outcome(call: Callable[[], T], refusals: Mapping[str, Code]) -> T | None:
     """What the call returns, or None after one of the refusals; anything else is let through."""
     try:
         return call()
@@ -103,7 +108,7 @@ SHARDED = ["model.safetensors.index.json", "model-00001-of-00002.safetensors"]
 @pytest.mark.parametrize("name", SINGLE + SHARDED)
 @settings(max_examples=EXAMPLES)
 @given(what=damage())
-def test_a_damaged_decoder_is_refused_or_answers(decoders, name, what):
+def test_a_damaged_decoder_is_refused_or_answers(decoders: Path, name: str, what: Damage) -> None:
     source = decoders / ("one" if name in SINGLE else "two")
     target = decoders / "spoilt"
     spoil(source, target, name, what)
@@ -118,7 +123,7 @@ def test_a_damaged_decoder_is_refused_or_answers(decoders, name, what):
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 @settings(max_examples=EXAMPLES)
 @given(what=damage())
-def test_a_damaged_encoder_is_refused_or_answers(decoders, name, what):
+def test_a_damaged_encoder_is_refused_or_answers(decoders: Path, name: str, what: Damage) -> None:
     target = decoders / "spoilt-bert"
     spoil(BERT, target, name, what)
     encoder = outcome(lambda: Encoder.load(target), LOADING)
@@ -131,7 +136,7 @@ def test_a_damaged_encoder_is_refused_or_answers(decoders, name, what):
 
 @settings(max_examples=40)
 @given(at=st.integers(0, 2**31), bits=st.sampled_from([0x7F80, 0xFF80, 0x7FC0, 0xFFFF]))
-def test_one_weight_that_is_no_number_names_its_tensor(decoders, at, bits):
+def test_one_weight_that_is_no_number_names_its_tensor(decoders: Path, at: int, bits: int) -> None:
     target = decoders / "spoilt"
     if target.exists():
         shutil.rmtree(target)

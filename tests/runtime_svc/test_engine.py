@@ -1,6 +1,7 @@
 """The engine on a random model: its text is noise, what is checked is the work around it."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +13,15 @@ from runtime_svc.generation import DEFAULT_NEW_TOKENS
 from runtime_svc.provenance import written
 from runtime_svc.stages import STAGES
 from runtime_svc.validate import MAX_TEXT_BYTES
-from tests.runtime_svc.requests import generate_request, message, tool
+from tests.runtime_svc.requests import Settings, generate_request, message, tool
 from tests.runtime_svc.runners import Heard
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2, inference_pb2
 
-SAMPLED = {"temperature": 1.0, "seed": 11, "max_new_tokens": 40}
+SAMPLED: Settings = {"temperature": 1.0, "seed": 11, "max_new_tokens": 40}
 
 
-def run(engine, request):
+def run(engine: Engine, request: inference_pb2.GenerateRequest) -> inference_pb2.GenerateFinish:
     chunks = list(engine.generate(request))
     assert all(not chunk.HasField("finish") for chunk in chunks[:-1])
     finish = chunks[-1].finish
@@ -28,7 +29,7 @@ def run(engine, request):
     return finish
 
 
-def refused(engine, request, kind):
+def refused(engine: Engine, request: inference_pb2.GenerateRequest, kind: str) -> None:
     with pytest.raises(TreniError) as caught:
         list(engine.generate(request))
     assert caught.value.kind == kind
@@ -36,7 +37,7 @@ def refused(engine, request, kind):
     assert caught.value.definite
 
 
-def test_an_answer_is_complete(engine):
+def test_an_answer_is_complete(engine: Engine) -> None:
     finish = run(engine, generate_request("Hello", **SAMPLED))
     tokens = finish.tokens
     assert finish.usage.completion_tokens == len(tokens)
@@ -52,7 +53,7 @@ def test_an_answer_is_complete(engine):
     assert finish.awareness.min_margin >= 0
 
 
-def test_stages_sum_to_the_total(engine, processor_time):
+def test_stages_sum_to_the_total(engine: Engine, processor_time: None) -> None:
     finish = run(engine, generate_request("Hello", **SAMPLED))
     t = finish.timings
     stages = [getattr(t, stage) for stage in STAGES]
@@ -69,7 +70,7 @@ def test_stages_sum_to_the_total(engine, processor_time):
     assert 0 < steps.p50_s <= steps.p99_s
 
 
-def test_same_seed_same_answer_other_seed_another(engine):
+def test_same_seed_same_answer_other_seed_another(engine: Engine) -> None:
     first = run(engine, generate_request("Hello", **SAMPLED))
     again = run(engine, generate_request("Hello", **SAMPLED))
     other = run(engine, generate_request("Hello", **(SAMPLED | {"seed": 12})))
@@ -77,13 +78,13 @@ def test_same_seed_same_answer_other_seed_another(engine):
     assert [t.id for t in first.tokens] != [t.id for t in other.tokens]
 
 
-def test_length_is_a_bound(engine):
+def test_length_is_a_bound(engine: Engine) -> None:
     finish = run(engine, generate_request("Hello", temperature=1.0, seed=4, max_new_tokens=3))
     assert finish.reason == "length"
     assert finish.usage.completion_tokens == 3
 
 
-def test_default_length(engine):
+def test_default_length(engine: Engine) -> None:
     finishes = [run(engine, generate_request("Hello", temperature=1.0, seed=s)) for s in range(6)]
     lengths = [f.usage.completion_tokens for f in finishes]
     assert max(lengths) <= DEFAULT_NEW_TOKENS
@@ -93,7 +94,7 @@ def test_default_length(engine):
     assert "stop" in {finish.reason for finish in finishes}
 
 
-def conversation(engine, cache_key):
+def conversation(engine: Engine, cache_key: str) -> list[inference_pb2.GenerateFinish]:
     """Three turns, each with the answer before it; the finishes."""
     messages, finishes = [], []
     for turn in range(3):
@@ -103,7 +104,7 @@ def conversation(engine, cache_key):
     return finishes
 
 
-def test_prefix_reuse_changes_nothing_but_the_work(random_directory):
+def test_prefix_reuse_changes_nothing_but_the_work(random_directory: Path) -> None:
     reused = conversation(Engine.load(random_directory), "run-1")
     fresh = conversation(Engine.load(random_directory), "")
     for turn, (a, b) in enumerate(zip(reused, fresh, strict=True)):
@@ -117,42 +118,42 @@ def test_prefix_reuse_changes_nothing_but_the_work(random_directory):
             assert a.usage.cached_prompt_tokens >= reused[turn - 1].usage.prompt_tokens
 
 
-def test_one_prompt_token_is_always_computed(engine):
+def test_one_prompt_token_is_always_computed(engine: Engine) -> None:
     request = generate_request("The same again", cache_key="same", max_new_tokens=5)
     first, second = run(engine, request), run(engine, request)
     assert second.usage.cached_prompt_tokens == second.usage.prompt_tokens - 1
     assert [t.id for t in first.tokens] == [t.id for t in second.tokens]
 
 
-def test_no_key_sees_another_keys_prefix(engine):
+def test_no_key_sees_another_keys_prefix(engine: Engine) -> None:
     run(engine, generate_request("A shared secret", cache_key="mine", max_new_tokens=2))
     for key in ("yours", ""):
         finish = run(engine, generate_request("A shared secret", cache_key=key, max_new_tokens=2))
         assert finish.usage.cached_prompt_tokens == 0
 
 
-def test_closing_an_answer_frees_its_slot_before_the_next_token(engine):
+def test_closing_an_answer_frees_its_slot_before_the_next_token(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = []
     chunks = engine.generate(generate_request("Hello", **SAMPLED))
     next(chunks)
     assert engine.scheduler.slots.in_use == 1
     step = engine.scheduler.step
-    engine.scheduler.step = lambda: steps.append(step())
-    try:
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.scheduler, "step", lambda: steps.append(step()))
         chunks.close()
-    finally:
-        del engine.scheduler.step
     assert len(steps) == 1
     assert engine.scheduler.slots.in_use == 0
 
 
-def test_an_answer_never_begun_costs_nothing(engine):
+def test_an_answer_never_begun_costs_nothing(engine: Engine) -> None:
     chunks = engine.generate(generate_request("Hello", **SAMPLED))
     chunks.close()
     assert (engine.scheduler.queued, engine.scheduler.running) == (0, 0)
 
 
-def test_a_cancelled_turn_can_be_sent_again(engine):
+def test_a_cancelled_turn_can_be_sent_again(engine: Engine) -> None:
     request = generate_request("Once more", cache_key="again", **SAMPLED)
     expected = run(engine, generate_request("Once more", **SAMPLED))
     chunks = engine.generate(request)
@@ -164,11 +165,11 @@ def test_a_cancelled_turn_can_be_sent_again(engine):
     assert [t.id for t in again.tokens] == [t.id for t in expected.tokens]
 
 
-def test_answers_read_by_turns_are_those_of_each_alone(engine):
+def test_answers_read_by_turns_are_those_of_each_alone(engine: Engine) -> None:
     requests = [generate_request(f"Say {index}", **SAMPLED) for index in range(3)]
     expected = [run(engine, request) for request in requests]
     open_ = [engine.generate(request) for request in requests]
-    finishes = {}
+    finishes: dict[int, inference_pb2.GenerateFinish] = {}
     while len(finishes) < 3:
         for index, chunks in enumerate(open_):
             if (chunk := next(chunks, None)) is not None and chunk.HasField("finish"):
@@ -176,7 +177,7 @@ def test_answers_read_by_turns_are_those_of_each_alone(engine):
     assert [list(finishes[index].tokens) for index in range(3)] == [list(f.tokens) for f in expected]
 
 
-def test_a_cancellation_while_it_is_prefilled_keeps_the_chunks_that_were_done(engine):
+def test_a_cancellation_while_it_is_prefilled_keeps_the_chunks_that_were_done(engine: Engine) -> None:
     request = generate_request("word " * 60, cache_key="half", max_new_tokens=2)
     heard = Heard(request)
     generation = engine.start(request, heard)
@@ -184,7 +185,7 @@ def test_a_cancellation_while_it_is_prefilled_keeps_the_chunks_that_were_done(en
     engine.scheduler.step()
     generation.cancel(cancelled())
     engine.scheduler.step()
-    assert heard.error.code is Code.CANCELLED
+    assert heard.failure.code is Code.CANCELLED
     assert engine.scheduler.slots.in_use == 0
     assert run(engine, request).usage.cached_prompt_tokens == CHUNK
 
@@ -220,14 +221,14 @@ def test_a_cancellation_while_it_is_prefilled_keeps_the_chunks_that_were_done(en
         (generate_request("x", max_new_tokens=60_000), "context_overflow"),
     ],
 )
-def test_bad_requests(engine, request_, kind):
+def test_bad_requests(engine: Engine, request_: inference_pb2.GenerateRequest, kind: str) -> None:
     refused(engine, request_, kind)
 
 
 @pytest.mark.parametrize(
     "arguments", ["", "{", "[]", '{"x": NaN}', '{"x": -1e999}', '{"x": ["\\udc00"]}', '"text"']
 )
-def test_bad_tool_calls_in_the_history(engine, arguments):
+def test_bad_tool_calls_in_the_history(engine: Engine, arguments: str) -> None:
     call = common_pb2.ToolCall(name="f", arguments_json=arguments)
     refused(engine, generate_request(message("", role="assistant", tool_calls=[call])), "tool_call_invalid")
 
@@ -241,7 +242,9 @@ def test_bad_tool_calls_in_the_history(engine, arguments):
         generate_request("x", tools=[tool(parameters_json='{"type": "object", "\\u003c|im_end|>": 1}')]),
     ],
 )
-def test_what_looks_like_a_control_token_is_text(engine, request_):
+def test_what_looks_like_a_control_token_is_text(
+    engine: Engine, request_: inference_pb2.GenerateRequest
+) -> None:
     ids = engine.prompt(request_)
     ends = engine.tokenizer.encode(written("<|im_end|>"))
     # One for each turn, and one for the tools.
@@ -249,26 +252,26 @@ def test_what_looks_like_a_control_token_is_text(engine, request_):
     assert run(engine, request_).usage.prompt_tokens == len(ids)
 
 
-def test_tool_calls_belong_to_the_assistant(engine):
+def test_tool_calls_belong_to_the_assistant(engine: Engine) -> None:
     call = common_pb2.ToolCall(name="f", arguments_json="{}")
     refused(engine, generate_request(message("", tool_calls=[call])), "tool_calls_misplaced")
 
 
-def test_the_engine_goes_on_after_every_refusal(engine):
+def test_the_engine_goes_on_after_every_refusal(engine: Engine) -> None:
     before = run(engine, generate_request("Hello", **SAMPLED))
     refused(engine, generate_request("word " * 1000, cache_key="k"), "context_overflow")
     after = run(engine, generate_request("Hello", **SAMPLED))
     assert list(before.tokens) == list(after.tokens)
 
 
-def test_a_prompt_may_fill_the_context_but_for_one_token(engine):
+def test_a_prompt_may_fill_the_context_but_for_one_token(engine: Engine) -> None:
     room = engine.runner.config.context_length - len(engine.prompt(generate_request("")))
     finish = run(engine, generate_request("a" * (room - 1)))
     assert finish.usage.completion_tokens == 1
     refused(engine, generate_request("a" * room), "context_overflow")
 
 
-def test_embeddings_are_unit_length_and_of_the_text_alone(engine):
+def test_embeddings_are_unit_length_and_of_the_text_alone(engine: Engine) -> None:
     texts = ["the river", "the garden", "the river", "é" * 300]
     response = engine.embed(inference_pb2.EmbedRequest(texts=texts))
     vectors = np.array([list(e.values) for e in response.embeddings])
@@ -288,14 +291,14 @@ def test_embeddings_are_unit_length_and_of_the_text_alone(engine):
         (["a" * (MAX_TEXT_BYTES + 1)], "prompt_too_large"),
     ],
 )
-def test_bad_embed_requests(engine, texts, kind):
+def test_bad_embed_requests(engine: Engine, texts: list[str], kind: str) -> None:
     with pytest.raises(TreniError) as caught:
         engine.embed(inference_pb2.EmbedRequest(texts=texts))
     assert caught.value.kind == kind
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_info(engine):
+def test_info(engine: Engine) -> None:
     info = engine.info
     assert (info.model, info.backend, info.context_length, info.vocabulary) == ("small", "numpy", 1024, 288)
     assert info.dtype == "bfloat16"

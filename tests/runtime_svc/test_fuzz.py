@@ -4,6 +4,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime_svc.engine import Engine
 from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2, inference_pb2
@@ -39,7 +40,7 @@ REQUESTS = st.builds(
 PROBE = generate_request("Hello", temperature=1.0, seed=1, max_new_tokens=5)
 
 
-def check(engine, request):
+def check(engine: Engine, request: inference_pb2.GenerateRequest) -> None:
     """The answer is complete, or the refusal is of the request."""
     try:
         chunks = list(engine.generate(request))
@@ -56,7 +57,7 @@ def check(engine, request):
 
 @settings(max_examples=300)
 @given(request=REQUESTS)
-def test_every_request_is_answered_or_refused(engine, request):
+def test_every_request_is_answered_or_refused(engine: Engine, request: inference_pb2.GenerateRequest) -> None:
     expected = list(engine.generate(PROBE))[-1].finish.tokens
     check(engine, request)
     assert list(engine.generate(PROBE))[-1].finish.tokens == expected
@@ -64,7 +65,7 @@ def test_every_request_is_answered_or_refused(engine, request):
 
 @settings(max_examples=200)
 @given(data=st.binary(max_size=200))
-def test_bytes_that_parse_are_answered_or_refused(engine, data):
+def test_bytes_that_parse_are_answered_or_refused(engine: Engine, data: bytes) -> None:
     request = inference_pb2.GenerateRequest()
     try:
         request.ParseFromString(data)

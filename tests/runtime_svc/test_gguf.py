@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import struct
+from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -16,9 +18,9 @@ from runtime_svc.random_checkpoint import Shape
 from runtime_svc.weights.gguf_file import read_gguf
 from runtime_svc.weights.gguf_tensors import stored_tensors
 from runtime_svc.weights.opening import open_checkpoint
-from tests.runtime_svc.gguf_files import Q, write_gguf, write_twin
+from tests.runtime_svc.gguf_files import Entry, Q, write_gguf, write_twin
 from tests.runtime_svc.requests import generate_request, message, tool
-from tests.runtime_svc.test_damage import ANSWERING, LOADING, damage, damaged, outcome
+from tests.runtime_svc.test_damage import ANSWERING, LOADING, Damage, damage, damaged, outcome
 from treni.errors import Code, TreniError
 
 SMALL = Shape(model_type="llama", hidden=64, heads=4, kv_heads=2, head_dim=16, ffn=96)
@@ -31,10 +33,10 @@ U32, F32, TEXT, BOOL = (
 EXAMPLES = int(os.environ.get("TRENI_DAMAGE_EXAMPLES", "60"))
 
 
-def same_weights(first, second):
+def same_weights(first: Path, second: Path) -> None:
     mine, theirs = read_weights(open_checkpoint(first)), read_weights(open_checkpoint(second))
-    for field in ("embedding", "final_gain", "head"):
-        np.testing.assert_array_equal(getattr(mine, field), getattr(theirs, field), err_msg=field)
+    for name in ("embedding", "final_gain", "head"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
     for one, other in zip(mine.layers, theirs.layers, strict=True):
         for field in dataclasses.fields(one):
             a, b = getattr(one, field.name), getattr(other, field.name)
@@ -43,12 +45,12 @@ def same_weights(first, second):
                 np.testing.assert_array_equal(a, b, err_msg=field.name)
 
 
-def text(path, prompt="hello there"):
+def text(path: Path, prompt: str = "hello there") -> tuple[list[int], str]:
     *_, last = Engine.load(path, slots=8).generate(generate_request(prompt, max_new_tokens=16))
     return [token.id for token in last.finish.tokens], last.finish.text
 
 
-def refused(path, kind, *words):
+def refused(path: Path, kind: str, *words: str) -> None:
     with pytest.raises(TreniError) as caught:
         Engine.load(path, slots=8)
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -59,7 +61,9 @@ def refused(path, kind, *words):
 
 @pytest.mark.parametrize("kind", [Q.F32, Q.F16, Q.BF16, Q.Q8_0, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1])
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
-def test_it_is_the_model_of_the_directory_with_the_same_weights(tmp_path, model_type, kind):
+def test_it_is_the_model_of_the_directory_with_the_same_weights(
+    tmp_path: Path, model_type: str, kind: gguf.GGMLQuantizationType
+) -> None:
     shape = dataclasses.replace(SMALL, model_type=model_type, tied=kind is not Q.Q8_0)
     path = write_gguf(tmp_path / "model.gguf", shape, seed=3, kind=kind)
     twin = write_twin(tmp_path / "twin", shape, seed=3, kind=kind)
@@ -73,7 +77,7 @@ def test_it_is_the_model_of_the_directory_with_the_same_weights(tmp_path, model_
         assert text(path, prompt) == text(twin, prompt)
 
 
-def test_what_is_told_of_it(tmp_path):
+def test_what_is_told_of_it(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "small.Q4_1.gguf", SMALL, kind=Q.Q4_1)
     info = Engine.load(path, slots=8).info
     assert (info.model, info.dtype, info.context_length) == ("small.Q4_1.gguf", "float32+q4_1", 1024)
@@ -101,14 +105,16 @@ def test_what_is_told_of_it(tmp_path):
         ),
     ],
 )
-def test_stretched_contexts(tmp_path, changes, scaling):
+def test_stretched_contexts(
+    tmp_path: Path, changes: dict[str, Entry | None], scaling: dict[str, Any] | None
+) -> None:
     path = write_gguf(tmp_path / "model.gguf", SMALL, changes=changes)
     twin = write_twin(tmp_path / "twin", SMALL, rope_scaling=scaling)
     assert open_checkpoint(path).config == open_checkpoint(twin).config
     assert text(path) == text(twin)
 
 
-def test_factors_of_frequencies(tmp_path):
+def test_factors_of_frequencies(tmp_path: Path) -> None:
     factors = np.array([1, 1, 2, 4, 8, 8, 8, 8], np.float32)
     path = write_gguf(tmp_path / "model.gguf", SMALL, tensors={"rope_freqs.weight": factors})
     plain = open_checkpoint(write_gguf(tmp_path / "plain.gguf", SMALL)).config.inverse_frequencies
@@ -176,30 +182,32 @@ def test_factors_of_frequencies(tmp_path):
         ({"general.alignment": (24, U32)}, "checkpoint_damaged", ["general.alignment"]),
     ],
 )
-def test_metadata_that_does_not_fit_is_named(tmp_path, changes, kind, words):
+def test_metadata_that_does_not_fit_is_named(
+    tmp_path: Path, changes: dict[str, Entry | None], kind: str, words: list[str]
+) -> None:
     refused(write_gguf(tmp_path / "model.gguf", SMALL, changes=changes), kind, *words)
 
 
-def test_an_architecture_that_is_not_known(tmp_path):
+def test_an_architecture_that_is_not_known(tmp_path: Path) -> None:
     refused(write_gguf(tmp_path / "m.gguf", SMALL, architecture="gemma3"), "checkpoint_unsupported", "gemma3")
 
 
 @pytest.mark.parametrize(
     "name", ["blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.0.attn_sinks", "cls.weight"]
 )
-def test_a_tensor_that_nobody_asked_for_is_named(tmp_path, name):
+def test_a_tensor_that_nobody_asked_for_is_named(tmp_path: Path, name: str) -> None:
     path = write_gguf(tmp_path / "model.gguf", SMALL, tensors={name: np.ones(64, np.float32)})
     refused(path, "checkpoint_unsupported", name, "LlamaForCausalLM")
 
 
-def test_several_templates(tmp_path):
+def test_several_templates(tmp_path: Path) -> None:
     changes = {"tokenizer.chat_template.tool_use": ("TOOLS", TEXT)}
     engine = Engine.load(write_gguf(tmp_path / "model.gguf", SMALL, changes=changes), slots=8)
     assert engine.prompt(generate_request("hi", tools=[tool()])) == engine.tokenizer.encode("TOOLS")
     assert engine.prompt(generate_request("hi")) != engine.tokenizer.encode("TOOLS")
 
 
-def test_the_ids_that_end_a_turn(tmp_path):
+def test_the_ids_that_end_a_turn(tmp_path: Path) -> None:
     changes = {"tokenizer.ggml.eot_token_id": None, "tokenizer.ggml.eom_token_id": (257, U32)}
     assert open_checkpoint(write_gguf(tmp_path / "a.gguf", SMALL)).config.eos_ids == {256, 258}
     path = write_gguf(tmp_path / "b.gguf", SMALL, changes=changes)
@@ -207,7 +215,7 @@ def test_the_ids_that_end_a_turn(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small file to damage copies of; its rows take several quantised blocks."""
     path = tmp_path_factory.mktemp("gguf") / "whole.gguf"
     return write_gguf(path, dataclasses.replace(SMALL, layers=1), kind=Q.Q4_1)
@@ -216,7 +224,7 @@ def whole(tmp_path_factory):
 TALK = [message("What?"), message("fine", role="assistant"), message("Go on")]
 
 
-def load_and_talk(path):
+def load_and_talk(path: Path) -> Engine | None:
     engine = outcome(lambda: Engine.load(path, slots=8), LOADING)
     if engine is not None:
         request = generate_request(*TALK, tools=[tool()], max_new_tokens=2)
@@ -226,7 +234,7 @@ def load_and_talk(path):
 
 @settings(max_examples=4 * EXAMPLES)
 @given(what=damage())
-def test_damage_is_refused_or_answers(whole, what):
+def test_damage_is_refused_or_answers(whole: Path, what: Damage) -> None:
     path = whole.with_name("spoilt.gguf")
     path.write_bytes(damaged(whole.read_bytes(), *what))
     load_and_talk(path)
@@ -234,7 +242,7 @@ def test_damage_is_refused_or_answers(whole, what):
 
 @settings(max_examples=4 * EXAMPLES)
 @given(at=st.integers(0, 2**31), bit=st.integers(0, 7), length=st.sampled_from([1, 4, 8]))
-def test_a_damaged_header_is_refused_or_answers(whole, at, bit, length):
+def test_a_damaged_header_is_refused_or_answers(whole: Path, at: int, bit: int, length: int) -> None:
     """Counts, lengths, types and offsets lie in the header: one of its bytes, or the next ones set to their largest."""
     content = bytearray(whole.read_bytes())
     header = min(entry.offset for entry in read_gguf(whole).entries.values())
@@ -245,7 +253,7 @@ def test_a_damaged_header_is_refused_or_answers(whole, at, bit, length):
     load_and_talk(path)
 
 
-def test_cut_anywhere_it_is_told(whole):
+def test_cut_anywhere_it_is_told(whole: Path) -> None:
     content = whole.read_bytes()
     path = whole.with_name("cut.gguf")
     for keep in [*range(0, 200, 3), *range(200, len(content) - 31, 997), len(content) - 40]:
@@ -253,7 +261,7 @@ def test_cut_anywhere_it_is_told(whole):
         refused(path, "checkpoint_damaged")
 
 
-def test_bytes_that_are_nobodys(whole):
+def test_bytes_that_are_nobodys(whole: Path) -> None:
     path = whole.with_name("long.gguf")
     path.write_bytes(whole.read_bytes() + bytes(64))
     refused(path, "checkpoint_damaged", "the data")
@@ -280,13 +288,13 @@ def test_bytes_that_are_nobodys(whole):
         ),
     ],
 )
-def test_what_is_no_gguf_file(tmp_path, content, kind, words):
+def test_what_is_no_gguf_file(tmp_path: Path, content: bytes, kind: str, words: list[str]) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
     refused(path, kind, *words)
 
 
-def test_a_value_that_is_no_number_names_its_tensor(tmp_path, whole):
+def test_a_value_that_is_no_number_names_its_tensor(tmp_path: Path, whole: Path) -> None:
     entry = read_gguf(whole).entries["blk.0.ffn_up.weight"]
     content = bytearray(whole.read_bytes())
     content[entry.offset : entry.offset + 2] = np.array(
@@ -297,7 +305,7 @@ def test_a_value_that_is_no_number_names_its_tensor(tmp_path, whole):
     refused(path, "checkpoint_damaged", "blk.0.ffn_up.weight", "NaN")
 
 
-def test_types_that_only_others_can_write(tmp_path):
+def test_types_that_only_others_can_write(tmp_path: Path) -> None:
     """K-quants: `gguf` can undo them, and has no writer. Any bytes with finite scales are a tensor of them."""
     generator = np.random.default_rng(1)
     for kind in (Q.Q2_K, Q.Q3_K, Q.Q4_K, Q.Q5_K, Q.Q6_K, Q.IQ4_NL):

@@ -23,7 +23,7 @@ END = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2, LLAMA3 = BEGIN + r"\p{N}" + END, BEGIN + r"\p{N}{1,3}" + END
 
 
-def cut(pattern):
+def cut(pattern: str) -> pre_tokenizers.Sequence:
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
@@ -47,7 +47,7 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("pre", BY_HAND)
-def test_ten_thousand_lines_are_encoded_alike(tmp_path, pre):
+def test_ten_thousand_lines_are_encoded_alike(tmp_path: Path, pre: str) -> None:
     stored = json.loads(TINY.read_text(encoding="utf-8"))
     vocabulary, merges = stored["model"]["vocab"], [tuple(pair) for pair in stored["model"]["merges"]]
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)

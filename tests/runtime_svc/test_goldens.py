@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.npyio import NpzFile
 
 import runtime_svc
 from runtime_svc.backends.numpy.decoder import Decoder
 from runtime_svc.backends.numpy.ops import NumpyOps
+from runtime_svc.backends.numpy.runner import NumpyRunner
 from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.engine import Engine
-from runtime_svc.ops import SamplingParams
+from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.weights.opening import open_checkpoint
 from treni.v1 import common_pb2, inference_pb2
 
@@ -23,13 +27,15 @@ GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 CLEAR_GAP = 0.1
 
 
-def nmse(actual, expected):
+def nmse(actual: np.ndarray, expected: np.ndarray) -> float:
     """Normalised mean squared error, in float64; NaN in either makes it NaN, which no bound admits."""
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    return np.sum((actual - expected) ** 2) / np.sum((expected - expected.mean()) ** 2)
+    return float(np.sum((actual - expected) ** 2) / np.sum((expected - expected.mean()) ** 2))
 
 
-def follow(decoder, golden):
+def follow(
+    decoder: Decoder, golden: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, list[tuple[Sampled, int]]]:
     """Runs the golden prompt and its golden tokens; our logits and samples at each step."""
     cache = decoder.new_cache()
     logits = decoder.forward(golden["prompt"].tolist(), cache)
@@ -42,7 +48,9 @@ def follow(decoder, golden):
     return np.stack(rows), samples
 
 
-def check_samples(logits, samples, gaps, golden):
+def check_samples(
+    logits: np.ndarray, samples: list[tuple[Sampled, int]], gaps: np.ndarray, golden: Mapping[str, np.ndarray]
+) -> None:
     """Statistics at every step; the token wherever the reference's second choice is clearly behind."""
     chosen = np.take_along_axis(logits.astype(np.float64), golden["ids"][:, None].astype(int), axis=1)[:, 0]
     logprobs = chosen - np.logaddexp.reduce(logits.astype(np.float64), axis=1)
@@ -59,17 +67,18 @@ def check_samples(logits, samples, gaps, golden):
 class PoisonedOps(NumpyOps):
     """Every buffer is NaN until it is written: what is read before shows."""
 
-    def empty(self, shape):
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
         return np.full(shape, np.nan, np.float32)
 
 
 @pytest.fixture(scope="module")
-def random_goldens():
-    return np.load(DATA / "random.npz")
+def random_goldens() -> NpzFile:
+    goldens: NpzFile = np.load(DATA / "random.npz")
+    return goldens
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_random_checkpoint(case, random_goldens):
+def test_random_checkpoint(case: str, random_goldens: NpzFile) -> None:
     directory = DATA / "random" / case
     opened = open_checkpoint(directory)
     decoder = Decoder(opened.config, read_weights(opened), PoisonedOps())
@@ -88,7 +97,7 @@ def test_random_checkpoint(case, random_goldens):
     assert clear >= 8  # so that agreement is not of nothing
 
 
-def test_random_cases_cover_every_shape_option():
+def test_random_cases_cover_every_shape_option() -> None:
     configs = [json.loads((DATA / "random" / case / "config.json").read_text()) for case in CASES]
     options = {
         (c["model_type"], c["tie_word_embeddings"]) for c in configs
@@ -108,17 +117,17 @@ def test_random_cases_cover_every_shape_option():
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def tiny() -> Engine:
     return Engine.load(TRENI_TINY)
 
 
 @pytest.fixture(scope="module")
-def tiny_goldens():
+def tiny_goldens() -> tuple[dict[str, Any], NpzFile]:
     golden = json.loads((DATA / "checkpoint.json").read_text(encoding="utf-8"))
     return golden, np.load(DATA / "checkpoint.npz")
 
 
-def to_request(conversation):
+def to_request(conversation: dict[str, Any]) -> inference_pb2.GenerateRequest:
     messages = [
         common_pb2.Message(
             role=message["role"],
@@ -145,20 +154,25 @@ def to_request(conversation):
     return inference_pb2.GenerateRequest(messages=messages, tools=tools)
 
 
-def test_goldens_are_of_the_bundled_weights(tiny_goldens):
+def test_goldens_are_of_the_bundled_weights(tiny_goldens: tuple[dict[str, Any], NpzFile]) -> None:
     digest = hashlib.sha256((TRENI_TINY / "model.safetensors").read_bytes()).hexdigest()
     assert tiny_goldens[0]["weights_sha256"] == digest
 
 
-def test_bundled_checkpoint_renders_as_transformers(tiny, tiny_goldens):
+def test_bundled_checkpoint_renders_as_transformers(
+    tiny: Engine, tiny_goldens: tuple[dict[str, Any], NpzFile]
+) -> None:
     golden, arrays = tiny_goldens
     assert len(golden["conversations"]) >= 20
     for index, conversation in enumerate(golden["conversations"]):
         assert tiny.prompt(to_request(conversation)) == arrays[f"{index}/prompt"].tolist()
 
 
-def test_bundled_checkpoint_computes_as_transformers(tiny, tiny_goldens):
+def test_bundled_checkpoint_computes_as_transformers(
+    tiny: Engine, tiny_goldens: tuple[dict[str, Any], NpzFile]
+) -> None:
     golden, arrays = tiny_goldens
+    assert isinstance(tiny.runner, NumpyRunner)
     for index in range(len(golden["conversations"])):
         parts = ("prompt", "ids", "logits", "logprob", "entropy", "gap")
         expected = {part: arrays[f"{index}/{part}"] for part in parts}
@@ -168,7 +182,9 @@ def test_bundled_checkpoint_computes_as_transformers(tiny, tiny_goldens):
         check_samples(logits, samples, expected["gap"], expected)
 
 
-def test_bundled_checkpoint_says_what_transformers_says(tiny, tiny_goldens):
+def test_bundled_checkpoint_says_what_transformers_says(
+    tiny: Engine, tiny_goldens: tuple[dict[str, Any], NpzFile]
+) -> None:
     golden, arrays = tiny_goldens
     compared = 0
     for index, conversation in enumerate(golden["conversations"]):

@@ -3,15 +3,17 @@
 import asyncio
 import math
 import random
+from collections.abc import AsyncIterable, Iterable
+from pathlib import Path
 
 import grpc
 import psutil
 import pytest
 
 from tests.runtime_svc.processes import runtime
-from tests.runtime_svc.requests import generate_request, message, tool
+from tests.runtime_svc.requests import Settings, generate_request, message, tool
 from treni import metadata
-from treni.errors import Code, from_rpc_error
+from treni.errors import Code, TreniError, from_rpc_error
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
 CALLS, AT_ONCE = 2000, 16
@@ -23,48 +25,49 @@ BIG = {"x": "x" * 10_000_000, "too long": "word " * 500, "64 kB": "word " * 14_0
 class Client:
     """Hostile calls, each drawn from a seeded source; what became of them, by kind of call."""
 
-    def __init__(self, channel):
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        self._raw = channel.unary_stream(GENERATE)
-        self.outcomes = {}
+        self._raw: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(GENERATE)
+        self.outcomes: dict[str, list[TreniError | None]] = {}
 
-    async def call(self, number):
+    async def call(self, number: int) -> None:
         chance = random.Random(number)
         kinds = (self.noise, self.mutated, self.numbers, self.large, self.deserter, self.late, self.embed)
         kind = chance.choices(kinds, weights=(25, 25, 20, 3, 15, 5, 7))[0]
+        outcome = None
         try:
-            outcome = await kind(chance)
+            await kind(chance)
         except grpc.aio.AioRpcError as error:
             outcome = from_rpc_error(error, hop="model")
         self.outcomes.setdefault(kind.__name__, []).append(outcome)
 
-    async def noise(self, chance):
+    async def noise(self, chance: random.Random) -> None:
         """Bytes that are hardly ever a message."""
-        return await self._finish(self._raw(chance.randbytes(chance.randrange(1, 300))))
+        await self._finish(self._raw(chance.randbytes(chance.randrange(1, 300))))
 
-    async def mutated(self, chance):
+    async def mutated(self, chance: random.Random) -> None:
         """A good message with a few bytes changed."""
         good = generate_request("Hello there", message("{}", role="tool"), tools=[tool()], max_new_tokens=3)
         data = bytearray(good.SerializeToString())
         for _ in range(chance.randrange(1, 6)):
             data[chance.randrange(len(data))] = chance.randrange(256)
-        return await self._finish(self._raw(bytes(data)))
+        await self._finish(self._raw(bytes(data)))
 
-    async def numbers(self, chance):
+    async def numbers(self, chance: random.Random) -> None:
         """Sampling settings that are no settings, or are extreme."""
-        sampling = {
+        sampling: Settings = {
             "temperature": chance.choice((*BAD, 3e38)),
             "top_p": chance.choice((*BAD, 0.0, 1e-30)),
             "top_k": chance.choice((0, 2**32 - 1)),
             "max_new_tokens": chance.choice((3, 2**32 - 1)),
         }
-        return await self._finish(self._stub.Generate(generate_request("Hello", **sampling)))
+        await self._finish(self._stub.Generate(generate_request("Hello", **sampling)))
 
-    async def large(self, chance):
+    async def large(self, chance: random.Random) -> None:
         """Prompts past the message, the text or the context limit."""
-        return await self._finish(self._stub.Generate(generate_request(chance.choice(list(BIG.values())))))
+        await self._finish(self._stub.Generate(generate_request(chance.choice(list(BIG.values())))))
 
-    async def deserter(self, chance):
+    async def deserter(self, chance: random.Random) -> None:
         """Leaves in mid-stream, or before."""
         key = chance.choice(("", "a", f"{chance.random()}"))
         call = self._stub.Generate(generate_request("Go on", "word " * 40, cache_key=key, max_new_tokens=200))
@@ -72,28 +75,28 @@ class Client:
             await call.read()
         call.cancel()
 
-    async def late(self, chance):
+    async def late(self, chance: random.Random) -> None:
         """Comes with a deadline that is over, or will be at once."""
-        return await self._finish(
+        await self._finish(
             self._stub.Generate(
                 generate_request("Go on", max_new_tokens=200), timeout=chance.choice((0, 0.002))
             )
         )
 
-    async def embed(self, chance):
+    async def embed(self, chance: random.Random) -> None:
         """Texts that are none, or too many, or too long."""
         texts = chance.choice(([], [""], ["x"] * 300, ["word " * 500], ["y" * 70_000], ["fine", "\x00"]))
         await self._stub.Embed(inference_pb2.EmbedRequest(texts=texts))
 
-    async def _finish(self, call):
+    async def _finish(self, call: AsyncIterable[object]) -> None:
         async for _ in call:
             pass
 
 
-async def attack(client, numbers):
+async def attack(client: Client, numbers: Iterable[int]) -> None:
     numbers = iter(numbers)
 
-    async def worker():
+    async def worker() -> None:
         for number in numbers:
             await client.call(number)
 
@@ -103,7 +106,7 @@ async def attack(client, numbers):
 
 
 @pytest.mark.slow
-async def test_two_thousand_hostile_calls(random_directory):
+async def test_two_thousand_hostile_calls(random_directory: Path) -> None:
     async with (
         # Slots grow to what their sequences need: few enough that the first calls have used them all.
         runtime(random_directory, "--slots", "16") as (ready, process),
@@ -113,7 +116,7 @@ async def test_two_thousand_hostile_calls(random_directory):
         probe = generate_request("Hello", temperature=1.0, seed=1, max_new_tokens=20)
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
-        async def answer():
+        async def answer() -> inference_pb2.GenerateFinish:
             *_, last = [chunk async for chunk in stub.Generate(probe)]
             return last.finish
 

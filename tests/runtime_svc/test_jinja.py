@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+import jinja2
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -51,7 +52,7 @@ EXPRESSIONS = [
 ]  # fmt: skip
 
 
-def outcome(env, expression, text):
+def outcome(env: jinja2.Environment, expression: str, text: str) -> str:
     try:
         return env.from_string("{% set v = " + expression + " %}[{{ v }}]").render(x=text)
     except Exception as error:
@@ -59,7 +60,7 @@ def outcome(env, expression, text):
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_an_expression(expression):
+def test_an_expression(expression: str) -> None:
     for operand in OPERANDS:
         written = expression.replace("@", operand)
         expected = outcome(PLAIN, written, TEXT)
@@ -88,8 +89,8 @@ def test_an_expression(expression):
         "{% endfor %}",
     ],
 )
-def test_a_statement(source):
-    def rendered(env, text):
+def test_a_statement(source: str) -> None:
+    def rendered(env: jinja2.Environment, text: str) -> str:
         try:
             return env.from_string(source).render(x=text)
         except Exception as error:

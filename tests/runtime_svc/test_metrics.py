@@ -21,7 +21,7 @@ from treni.v1 import inference_pb2, inference_pb2_grpc
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def samples(text):
+def samples(text: str) -> dict[tuple[str, str], float]:
     """Value by sample name and outcome."""
     return {
         (sample.name.removeprefix("treni_runtime_"), sample.labels.get("outcome", "")): sample.value
@@ -31,13 +31,13 @@ def samples(text):
     }
 
 
-def test_the_table_in_the_docs_is_that_of_the_code():
+def test_the_table_in_the_docs_is_that_of_the_code() -> None:
     assert table() in (DOCS / "metrics.md").read_text(encoding="utf-8"), (
         "docs/metrics.md is out of date: put there what python -m runtime_svc.metrics prints"
     )
 
 
-async def test_a_process_is_scraped(random_directory):
+async def test_a_process_is_scraped(random_directory: Path) -> None:
     async with (
         runtime(random_directory, "--metrics-port", "0", "--slots", "12", "--max-rows", "3") as (ready, _),
         grpc.aio.insecure_channel(ready["address"], options=metadata.CHANNEL_OPTIONS) as channel,
@@ -73,13 +73,15 @@ async def test_a_process_is_scraped(random_directory):
     assert value["cold_start_ready_seconds", ""] == info.cold_start.ready_s > info.cold_start.import_s > 0
 
 
-async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_directory, endless, monkeypatch):
+async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(
+    random_directory: Path, endless: inference_pb2.GenerateRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine.load(random_directory, max_rows=1)
     brake = Brake(engine, monkeypatch)
     metrics = Metrics()
     metrics.watch(engine)
 
-    def value(name, **labels):
+    def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"treni_runtime_{name}", labels)
 
     async with InferenceCore(engine, max_queue=1) as core:
@@ -102,7 +104,7 @@ async def test_what_waits_what_runs_and_what_was_cancelled_is_seen(random_direct
     assert value("requests_total", outcome="refused") == 1
 
 
-def test_a_port_that_is_taken_is_a_typed_error():
+def test_a_port_that_is_taken_is_a_typed_error() -> None:
     server = Metrics().serve(port=0)
     try:
         with pytest.raises(TreniError) as caught:

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -48,10 +50,10 @@ MIXED = Architecture(
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], None]:
     """An installed package that adds an architecture, and what else its entry points say."""
 
-    def install(points, module=MODULE):
+    def install(points: Mapping[str, str], module: str = MODULE) -> None:
         folder = tmp_path / "site"
         (folder / "mixed-1.0.dist-info").mkdir(parents=True)
         (folder / "mixed_for_test.py").write_text(module)
@@ -66,7 +68,7 @@ def package(tmp_path, monkeypatch):
     return install
 
 
-def test_each_is_found_by_its_name_and_its_type():
+def test_each_is_found_by_its_name_and_its_type() -> None:
     for name, architecture in ARCHITECTURES.items():
         assert architecture.name == name
         assert of_type(architecture.model_type) is architecture
@@ -77,7 +79,7 @@ def test_each_is_found_by_its_name_and_its_type():
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_tensors_are_named_once_and_made_by_them(model_type, tied):
+def test_tensors_are_named_once_and_made_by_them(model_type: str, tied: bool) -> None:
     shape = Shape(model_type=model_type, tied=tied)
     tensors = config_of(shape).tensors
     names = [spec.name for spec in tensors]
@@ -92,7 +94,7 @@ def test_tensors_are_named_once_and_made_by_them(model_type, tied):
     assert has == {"bias": model_type == "qwen2", "norm": model_type == "qwen3"}
 
 
-def test_a_package_adds_one(package, tmp_path):
+def test_a_package_adds_one(package: Callable[[Mapping[str, str]], None], tmp_path: Path) -> None:
     package({"MixedForCausalLM": "mixed_for_test:MIXED"})
     assert isinstance(ARCHITECTURES["MixedForCausalLM"], Architecture)
     directory = write_random_checkpoint(tmp_path / "made", Shape(model_type="mixed"))
@@ -117,7 +119,9 @@ def test_a_package_adds_one(package, tmp_path):
         ("mixed_for_test:renamed", "function"),
     ],
 )
-def test_a_package_that_is_broken_is_named(package, tmp_path, value, words):
+def test_a_package_that_is_broken_is_named(
+    package: Callable[[Mapping[str, str]], None], tmp_path: Path, value: str, words: str
+) -> None:
     package({"MixedForCausalLM": value})
     directory = write_random_checkpoint(tmp_path / "made", Shape())
     config = json.loads((directory / "config.json").read_text())
@@ -128,13 +132,17 @@ def test_a_package_that_is_broken_is_named(package, tmp_path, value, words):
     assert "mixed" in str(caught.value)
 
 
-def test_a_broken_package_is_not_in_the_way_of_what_is_ours(package, random_directory):
+def test_a_broken_package_is_not_in_the_way_of_what_is_ours(
+    package: Callable[[Mapping[str, str]], None], random_directory: Path
+) -> None:
     package({"MixedForCausalLM": "nowhere_at_all:MIXED"})
     Engine.load(random_directory)
     assert "MixedForCausalLM" in list(ARCHITECTURES)
 
 
-def test_nobody_takes_the_name_of_one_of_ours(package, random_directory):
+def test_nobody_takes_the_name_of_one_of_ours(
+    package: Callable[[Mapping[str, str]], None], random_directory: Path
+) -> None:
     package({"Qwen3ForCausalLM": "mixed_for_test:MIXED"})
     with pytest.raises(TreniError) as caught:
         Engine.load(random_directory)

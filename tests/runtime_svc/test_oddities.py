@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime_svc.backends.numpy.weights import read_weights
@@ -24,20 +27,20 @@ BIAS = "model.layers.0.self_attn.q_proj.bias"
 
 
 @pytest.fixture
-def directory(tmp_path, random_directory):
+def directory(tmp_path: Path, random_directory: Path) -> Path:
     return shutil.copytree(random_directory, tmp_path / "copy")
 
 
-def edit(path, **changes):
+def edit(path: Path, **changes: object) -> None:
     value = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: new for key, new in value.items() if new is not None}))
 
 
-def store(directory, tensors, dtype="bfloat16"):
+def store(directory: Path, tensors: Mapping[str, np.ndarray], dtype: str = "bfloat16") -> None:
     write_file(directory / "model.safetensors", tensors, dtype)
 
 
-def refused(load, kind, *words):
+def refused(load: Callable[[], object], kind: str, *words: str) -> None:
     with pytest.raises(TreniError) as caught:
         load()
     assert caught.value.code is Code.FAILED_PRECONDITION
@@ -46,17 +49,17 @@ def refused(load, kind, *words):
         assert word in str(caught.value)
 
 
-def text(directory):
+def text(directory: Path) -> list[int]:
     *_, last = Engine.load(directory, slots=8).generate(generate_request("hello", max_new_tokens=12))
     return [token.id for token in last.finish.tokens]
 
 
-def with_own_head(seed=7):
-    head = np.random.default_rng(seed).standard_normal((288, 32)).astype(np.float32) / 6
+def with_own_head(seed: int = 7) -> dict[str, npt.NDArray[np.float32]]:
+    head = np.random.default_rng(seed).standard_normal((288, 32)).astype(np.float32) / np.float32(6)
     return {**random_tensors(Shape(), 5), HEAD: head}
 
 
-def test_a_head_of_its_own_beside_a_tied_embedding_is_used(directory):
+def test_a_head_of_its_own_beside_a_tied_embedding_is_used(directory: Path) -> None:
     tied = text(directory)
     store(directory, with_own_head())
     own = text(directory)
@@ -66,7 +69,7 @@ def test_a_head_of_its_own_beside_a_tied_embedding_is_used(directory):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_a_copy_of_the_embedding_as_head_counts_once(directory, dtype):
+def test_a_copy_of_the_embedding_as_head_counts_once(directory: Path, dtype: str) -> None:
     tensors = random_tensors(Shape(), 5)
     before = open_checkpoint(directory)
     store(directory, {**tensors, HEAD: tensors[EMBEDDING]}, dtype)
@@ -75,7 +78,7 @@ def test_a_copy_of_the_embedding_as_head_counts_once(directory, dtype):
     assert opened.parameters == before.parameters == Engine.load(directory).info.parameters
 
 
-def test_a_copy_of_the_embedding_in_another_type_is_a_copy(directory):
+def test_a_copy_of_the_embedding_in_another_type_is_a_copy(directory: Path) -> None:
     """Every bfloat16 is a float32: the two hold the same numbers."""
     rounded = open_checkpoint(directory).tensors[EMBEDDING].widened()
     tensors = {name: t.widened() for name, t in open_checkpoint(directory).tensors.items()}
@@ -87,19 +90,19 @@ def test_a_copy_of_the_embedding_in_another_type_is_a_copy(directory):
     assert open_checkpoint(directory).config.tied
 
 
-def test_a_head_of_another_shape_is_damage(directory):
+def test_a_head_of_another_shape_is_damage(directory: Path) -> None:
     store(directory, {**random_tensors(Shape(), 5), HEAD: np.ones((2, 2), np.float32)})
     refused(lambda: Engine.load(directory), "checkpoint_damaged", HEAD, "(2, 2)")
 
 
-def test_a_tied_model_stored_as_a_head_alone(directory):
+def test_a_tied_model_stored_as_a_head_alone(directory: Path) -> None:
     expected = text(directory)
     tensors = random_tensors(Shape(), 5)
     store(directory, {HEAD if name == EMBEDDING else name: value for name, value in tensors.items()})
     assert text(directory) == expected
 
 
-def test_names_without_the_prefix(directory):
+def test_names_without_the_prefix(directory: Path) -> None:
     expected = text(directory)
     tensors = random_tensors(Shape(), 5)
     store(directory, {name.removeprefix("model."): value for name, value in tensors.items()})
@@ -123,7 +126,7 @@ def test_names_without_the_prefix(directory):
         "",
     ],
 )
-def test_a_tensor_that_nobody_asked_for_is_refused_by_name(directory, name):
+def test_a_tensor_that_nobody_asked_for_is_refused_by_name(directory: Path, name: str) -> None:
     tensors = random_tensors(Shape(), 5)
     store(directory, {**tensors, name: np.ones(4, np.float32)})
     refused(
@@ -135,7 +138,7 @@ def test_a_tensor_that_nobody_asked_for_is_refused_by_name(directory, name):
     )
 
 
-def test_how_many_more_there_are_is_said(directory):
+def test_how_many_more_there_are_is_said(directory: Path) -> None:
     edit(directory / "config.json", num_hidden_layers=1)
     refused(
         lambda: Engine.load(directory), "checkpoint_unsupported", "model.layers.1.", "and 10 more", "1 layers"
@@ -145,14 +148,14 @@ def test_how_many_more_there_are_is_said(directory):
 @pytest.mark.parametrize(
     "name", ["model.layers.0.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"]
 )
-def test_buffers_that_follow_from_the_config_are_no_weights(directory, name):
+def test_buffers_that_follow_from_the_config_are_no_weights(directory: Path, name: str) -> None:
     expected, before = text(directory), open_checkpoint(directory).parameters
     store(directory, {**random_tensors(Shape(), 5), name: np.ones(4, np.float32)})
     assert text(directory) == expected
     assert open_checkpoint(directory).parameters == before
 
 
-def test_an_encoder_refuses_them_too(tmp_path):
+def test_an_encoder_refuses_them_too(tmp_path: Path) -> None:
     directory = shutil.copytree(BERT, tmp_path / "bert")
     opened = Encoder.load(directory)
     tensors = {}
@@ -172,12 +175,12 @@ def test_an_encoder_refuses_them_too(tmp_path):
     "name",
     ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"],
 )
-def test_a_git_lfs_pointer_is_told_as_such(directory, name):
+def test_a_git_lfs_pointer_is_told_as_such(directory: Path, name: str) -> None:
     (directory / name).write_text(POINTER)
     refused(lambda: Engine.load(directory), "checkpoint_missing", name, "Git LFS pointer", "git lfs pull")
 
 
-def test_a_git_lfs_pointer_in_place_of_a_shard_or_an_index(tmp_path):
+def test_a_git_lfs_pointer_in_place_of_a_shard_or_an_index(tmp_path: Path) -> None:
     write_random_checkpoint(tmp_path, Shape(), shards=2)
     shard = tmp_path / "model-00002-of-00002.safetensors"
     shard.write_text(POINTER)
@@ -187,23 +190,23 @@ def test_a_git_lfs_pointer_in_place_of_a_shard_or_an_index(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_git_lfs_pointer_in_an_encoder(tmp_path, name):
+def test_a_git_lfs_pointer_in_an_encoder(tmp_path: Path, name: str) -> None:
     directory = shutil.copytree(BERT, tmp_path / "bert")
     (directory / name).write_text(POINTER)
     refused(lambda: Encoder.load(directory), "checkpoint_missing", name, "Git LFS pointer")
 
 
-def test_what_merely_begins_like_a_pointer_is_none(directory):
+def test_what_merely_begins_like_a_pointer_is_none(directory: Path) -> None:
     (directory / "model.safetensors").write_text(POINTER + "x" * 2000)
     refused(lambda: Engine.load(directory), "checkpoint_damaged", "header")
 
 
-def frequencies(directory, **changes):
+def frequencies(directory: Path, **changes: object) -> tuple[float, ...]:
     edit(directory / "config.json", **{"rope_parameters": None, **changes})
     return read_config(directory).inverse_frequencies
 
 
-def test_every_place_of_the_rope_settings(directory):
+def test_every_place_of_the_rope_settings(directory: Path) -> None:
     plain = frequencies(directory, rope_theta=1e6)
     assert plain[1] == pytest.approx(1e6 ** (-2 / 8))
     nested = {"full_attention": {"rope_type": "default", "rope_theta": 1e6}}
@@ -217,7 +220,7 @@ def test_every_place_of_the_rope_settings(directory):
         assert frequencies(directory, **other) == plain, other
 
 
-def test_a_whole_number_of_turns_is_kept_and_long_waves_are_slowed_down(directory):
+def test_a_whole_number_of_turns_is_kept_and_long_waves_are_slowed_down(directory: Path) -> None:
     scaling = {
         "rope_type": "llama3",
         "factor": 8.0,
@@ -245,7 +248,7 @@ def test_a_whole_number_of_turns_is_kept_and_long_waves_are_slowed_down(director
         ({"mscale": 2.0, "mscale_all_dim": 0}, 0.1 * np.log(4) + 1),
     ],
 )
-def test_the_scale_of_stretched_attention(directory, more, expected):
+def test_the_scale_of_stretched_attention(directory: Path, more: dict[str, Any], expected: float) -> None:
     """As transformers' `_compute_yarn_parameters` has it."""
     scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256, **more}
     edit(directory / "config.json", rope_parameters=None, rope_scaling=scaling)
@@ -253,7 +256,7 @@ def test_the_scale_of_stretched_attention(directory, more, expected):
 
 
 @pytest.mark.parametrize(("model_type", "expected"), [("qwen3", 128), ("qwen2", 32), ("llama", 32)])
-def test_the_width_of_a_head_that_is_not_given(tmp_path, model_type, expected):
+def test_the_width_of_a_head_that_is_not_given(tmp_path: Path, model_type: str, expected: int) -> None:
     shape = Shape(model_type=model_type, hidden=64, heads=2, kv_heads=1, head_dim=expected)
     write_random_checkpoint(tmp_path, shape)
     before = text(tmp_path)
@@ -263,13 +266,13 @@ def test_the_width_of_a_head_that_is_not_given(tmp_path, model_type, expected):
 
 
 @pytest.mark.parametrize(("model_type", "expected"), [("qwen3", 32768), ("qwen2", 32768), ("llama", 2048)])
-def test_the_context_that_is_not_given(tmp_path, model_type, expected):
+def test_the_context_that_is_not_given(tmp_path: Path, model_type: str, expected: int) -> None:
     write_random_checkpoint(tmp_path, Shape(model_type=model_type))
     edit(tmp_path / "config.json", max_position_embeddings=None)
     assert read_config(tmp_path).context_length == expected
 
 
-def test_windows_that_no_layer_has(directory):
+def test_windows_that_no_layer_has(directory: Path) -> None:
     expected = text(directory)
     edit(directory / "config.json", use_sliding_window=True, sliding_window=4096, max_window_layers=2)
     assert text(directory) == expected
@@ -277,13 +280,13 @@ def test_windows_that_no_layer_has(directory):
     assert text(directory) == expected
 
 
-def test_a_config_without_architectures(directory):
+def test_a_config_without_architectures(directory: Path) -> None:
     edit(directory / "config.json", architectures=None)
     assert read_config(directory).architecture.name == "Qwen3ForCausalLM"
 
 
 @pytest.mark.parametrize("setting", ["attention_bias", "mlp_bias"])
-def test_biases_that_llama_may_have(tmp_path, setting):
+def test_biases_that_llama_may_have(tmp_path: Path, setting: str) -> None:
     write_random_checkpoint(tmp_path, Shape(model_type="llama"))
     edit(tmp_path / "config.json", **{setting: False})
     Engine.load(tmp_path)
@@ -292,20 +295,20 @@ def test_biases_that_llama_may_have(tmp_path, setting):
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
-def test_a_byte_order_mark(directory, name):
+def test_a_byte_order_mark(directory: Path, name: str) -> None:
     expected = text(directory)
     path = directory / name
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert text(directory) == expected
 
 
-def test_a_folder_in_place_of_a_file(directory):
+def test_a_folder_in_place_of_a_file(directory: Path) -> None:
     (directory / "generation_config.json").unlink()
     (directory / "generation_config.json").mkdir()
     refused(lambda: Engine.load(directory), "checkpoint_damaged", "generation_config.json", "a folder")
 
 
-def test_a_path_that_is_no_model(tmp_path):
+def test_a_path_that_is_no_model(tmp_path: Path) -> None:
     refused(lambda: Engine.load(tmp_path / "none.gguf"), "checkpoint_missing", "none.gguf")
     refused(lambda: Engine.load(tmp_path / ("long" * 100)), "checkpoint_missing", "too long")
     refused(lambda: Engine.load("/dev/null"), "checkpoint_missing", "at /dev/null")
@@ -313,15 +316,15 @@ def test_a_path_that_is_no_model(tmp_path):
     refused(lambda: Engine.load(tmp_path / "loop"), "checkpoint_missing", "loop")
 
 
-def test_what_may_not_be_read(directory, monkeypatch):
-    def refuse(path):
+def test_what_may_not_be_read(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("runtime_svc.weights.hugging_face.read_directory", refuse)
     refused(lambda: Engine.load(directory), "checkpoint_missing", str(directory), "Permission denied")
 
 
-def test_weights_are_read_once_they_are_asked_for(directory):
+def test_weights_are_read_once_they_are_asked_for(directory: Path) -> None:
     """What opens is whole by its headers; a value that is no number is found when it is read."""
     tensors = random_tensors(Shape(), 5)
     tensors["model.norm.weight"][3] = np.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +70,7 @@ def test_cutting(text: str, sep: str | None, most: int) -> None:
         assert made == plain
         assert all(map(right, made))
     if sep is not None:
-        for made, plain in (
+        for parts, plain_parts in (
             (whole.partition(sep), text.partition(sep)),
             (whole.rpartition(sep), text.rpartition(sep)),
             (
@@ -76,8 +78,8 @@ def test_cutting(text: str, sep: str | None, most: int) -> None:
                 [text.removeprefix(sep), text.removesuffix(sep)],
             ),
         ):
-            assert made == plain
-            assert all(map(right, made))
+            assert parts == plain_parts
+            assert all(map(right, parts))
 
 
 @given(LETTERS, SHORT, LETTERS, st.integers(-1, 4))
@@ -98,7 +100,7 @@ def test_a_separator_that_overlaps_itself_is_found_where_it_is() -> None:
 
 @pytest.mark.parametrize("change", [str.upper, str.lower, str.title, str.capitalize])
 @given(text=st.text())
-def test_cases(change, text: str) -> None:
+def test_cases(change: Callable[[str], str], text: str) -> None:
     made = getattr(written(text), change.__name__)()
     assert made == change(text)
     assert set(origin_of(made)) <= ({WRITTEN} if len(made) == len(text) else {FOREIGN})
@@ -120,15 +122,16 @@ def test_it_is_a_string_like_any_other() -> None:
     assert text in ("system", "user")
     assert "se" in text
     with pytest.raises(TypeError):
-        text["role"]
+        text["role"]  # type: ignore[index]
     with pytest.raises(TypeError):
-        text + 1
+        text + 1  # type: ignore[operator]
     with pytest.raises(TypeError):
-        1 + text
+        1 + text  # type: ignore[operator]
 
 
 def test_escaped_text_escapes_it_as_it_does_any_other() -> None:
-    assert written("<") + Markup("<b>") == Markup("&lt;<b>")
+    joined: str = written("<") + Markup("<b>")
+    assert joined == Markup("&lt;<b>")
     assert Markup("<b>") + written("<") == Markup("<b>&lt;")
 
 

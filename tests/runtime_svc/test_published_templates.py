@@ -1,6 +1,8 @@
 """What published chat templates use of Jinja, in templates of our own: each renders as transformers would."""
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +12,18 @@ from treni.errors import Code, TreniError
 from treni.v1 import common_pb2
 
 
-def render(tmp_path, source, messages, tools=(), **config):
+def render(
+    tmp_path: Path,
+    source: object,
+    messages: Iterable[common_pb2.Message],
+    tools: Iterable[common_pb2.ToolSpec] = (),
+    **config: object,
+) -> str:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": source, **config}))
     return ChatTemplate(tmp_path).render(messages, tools)
 
 
-def call(name, arguments_json):
+def call(name: str, arguments_json: str) -> common_pb2.ToolCall:
     return common_pb2.ToolCall(name=name, arguments_json=arguments_json)
 
 
@@ -77,7 +85,7 @@ TALK = [
         ("a\n  {% if true %}\nb\n  {% endif %}\nc", "a\nb\nc"),
     ],
 )  # fmt: skip
-def test_a_feature(tmp_path, source, expected):
+def test_a_feature(tmp_path: Path, source: str, expected: str) -> None:
     rendered = render(tmp_path, source, TALK, bos_token=None, eos_token={"content": "<end>"})
     assert rendered == expected
 
@@ -88,13 +96,13 @@ NAMED = [
 ]
 
 
-def test_a_list_of_templates(tmp_path):
+def test_a_list_of_templates(tmp_path: Path) -> None:
     assert render(tmp_path, NAMED, [message("x")]) == "plain x"
     assert render(tmp_path, NAMED, [message("x")], [tool(name="sum")]) == "with sum"
     assert render(tmp_path, NAMED[:1], [message("x")], [tool(name="sum")]) == "plain x"
 
 
-def test_files_of_their_own_go_first(tmp_path):
+def test_files_of_their_own_go_first(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("file")
     assert render(tmp_path, NAMED, [message("x")], [tool()]) == "file"
     (tmp_path / "additional_chat_templates").mkdir()
@@ -115,14 +123,14 @@ def test_files_of_their_own_go_first(tmp_path):
         ("{{ 'x' * }}", "Jinja"),
     ],
 )
-def test_what_is_no_template(tmp_path, given, word):
+def test_what_is_no_template(tmp_path: Path, given: object, word: str) -> None:
     with pytest.raises(TreniError, match=word) as caught:
         render(tmp_path, given, [message("x")])
     assert caught.value.kind == "checkpoint_damaged"
     assert "tokenizer_config.json" in str(caught.value)
 
 
-def test_a_template_that_is_not_text(tmp_path):
+def test_a_template_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
     with pytest.raises(TreniError, match=r"chat_template\.jinja") as caught:
         ChatTemplate(tmp_path)
@@ -130,7 +138,7 @@ def test_a_template_that_is_not_text(tmp_path):
 
 
 @pytest.mark.parametrize("settings", ["[]", "{", "7"])
-def test_settings_that_are_no_object(tmp_path, settings):
+def test_settings_that_are_no_object(tmp_path: Path, settings: str) -> None:
     (tmp_path / "chat_template.jinja").write_text("x")
     (tmp_path / "tokenizer_config.json").write_text(settings)
     with pytest.raises(TreniError, match=r"tokenizer_config\.json"):
@@ -148,7 +156,7 @@ def test_settings_that_are_no_object(tmp_path, settings):
         "{% for i in range(10000000) %}x{% endfor %}",
     ],
 )
-def test_whatever_a_template_raises_is_a_refusal(tmp_path, source):
+def test_whatever_a_template_raises_is_a_refusal(tmp_path: Path, source: str) -> None:
     with pytest.raises(TreniError) as caught:
         render(tmp_path, source, [message("x")])
     assert caught.value.code is Code.INVALID_ARGUMENT
@@ -164,7 +172,7 @@ IDS = (
 )
 
 
-def test_calls_get_ids_where_a_template_insists_on_them(tmp_path):
+def test_calls_get_ids_where_a_template_insists_on_them(tmp_path: Path) -> None:
     calls = [call("a", "{}"), call("b", "{}")]
     talk = [
         message("x"),
@@ -179,7 +187,7 @@ def test_calls_get_ids_where_a_template_insists_on_them(tmp_path):
     assert "call0" not in render(tmp_path, everything, talk)
 
 
-def test_what_a_template_refuses_with_ids_too_is_refused_as_it_was_without(tmp_path):
+def test_what_a_template_refuses_with_ids_too_is_refused_as_it_was_without(tmp_path: Path) -> None:
     source = "{{ raise_exception('with' if messages[1].tool_calls[0].id else 'without') }}"
     with pytest.raises(TreniError, match="got without"):
         render(tmp_path, source, [message("x"), message("", role="assistant", tool_calls=[call("a", "{}")])])

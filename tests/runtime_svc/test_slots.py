@@ -1,6 +1,7 @@
 """The slot table beside a model of it that compares every slot with every prompt, token by token."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,15 +24,15 @@ class ModelSlot:
 class Model:
     """What the table promises, in the plainest words."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.slots = [ModelSlot() for _ in range(SLOTS)]
         self.idle = list(range(SLOTS))  # least recently used first
 
-    def expect(self, key, prompt):
+    def expect(self, key: str, prompt: list[int]) -> tuple[int, set[int], set[int] | set[None]]:
         """(reused, slots it may be, sources it may have) for the next `take`."""
         usable = prompt[:-1]
 
-        def shared(slot):
+        def shared(slot: ModelSlot) -> int:
             return common_prefix(slot.tokens, usable) if key and slot.key == key else 0
 
         idle = [(shared(self.slots[i]), -len(self.slots[i].tokens), i) for i in self.idle]
@@ -44,11 +45,11 @@ class Model:
             return kept, {i for k, s, i in idle if (k, s) == (kept, spared)}, {None}
         return 0, {self.idle[0]}, {None}
 
-    def took(self, slot, key, prompt, reused):
+    def took(self, slot: int, key: str, prompt: list[int], reused: int) -> None:
         self.idle.remove(slot)
         self.slots[slot] = ModelSlot(key=key, tokens=list(prompt[:reused]), busy=True)
 
-    def release(self, slot, forget):
+    def release(self, slot: int, forget: bool) -> None:
         held = self.slots[slot]
         held.busy = False
         if forget or not held.key or not held.tokens:
@@ -74,7 +75,7 @@ OPERATIONS = st.lists(
 
 @settings(max_examples=300)
 @given(operations=OPERATIONS)
-def test_the_table_finds_what_comparing_every_slot_finds(operations):
+def test_the_table_finds_what_comparing_every_slot_finds(operations: list[tuple[Any, ...]]) -> None:
     table, model = SlotTable(SLOTS, KEYS_AND_VALUES), Model()
     for kind, *arguments in operations:
         if kind == "take" and model.idle:
@@ -103,10 +104,10 @@ def test_the_table_finds_what_comparing_every_slot_finds(operations):
             assert list(table.tokens(index)) == (slot.tokens if slot.key else [])
 
 
-def test_what_was_overwritten_is_not_found_again():
+def test_what_was_overwritten_is_not_found_again() -> None:
     table = SlotTable(1, KEYS_AND_VALUES)
 
-    def turn(prompt):
+    def turn(prompt: list[int]) -> int:
         place = table.take("a", prompt)
         table.append(place.slot, prompt[place.reused :])
         table.release(place.slot)
@@ -116,10 +117,10 @@ def test_what_was_overwritten_is_not_found_again():
     assert [turn(first), turn(second), turn(first), turn(first)] == [0, 20, 20, 79]
 
 
-def test_slots_are_taken_over_least_recently_used_first():
+def test_slots_are_taken_over_least_recently_used_first() -> None:
     table = SlotTable(3, KEYS_AND_VALUES)
 
-    def turn(key):
+    def turn(key: str) -> int:
         place = table.take(key, [1, 2, 3])
         table.append(place.slot, [1, 2, 3][place.reused :])
         table.release(place.slot)
@@ -132,7 +133,7 @@ def test_slots_are_taken_over_least_recently_used_first():
     assert turn("e") == a
 
 
-def test_a_slot_without_a_key_is_the_next_to_be_taken_and_remembers_nothing():
+def test_a_slot_without_a_key_is_the_next_to_be_taken_and_remembers_nothing() -> None:
     table = SlotTable(3, KEYS_AND_VALUES)
     first = table.take("", [1, 2, 3])
     table.append(first.slot, [1, 2, 3])
@@ -141,7 +142,7 @@ def test_a_slot_without_a_key_is_the_next_to_be_taken_and_remembers_nothing():
     assert table.tokens(first.slot) == ()
 
 
-def test_a_slot_is_released_once():
+def test_a_slot_is_released_once() -> None:
     table = SlotTable(1, KEYS_AND_VALUES)
     place = table.take("a", [1])
     table.release(place.slot)
@@ -149,7 +150,7 @@ def test_a_slot_is_released_once():
         table.release(place.slot)
 
 
-def test_common_prefix():
+def test_common_prefix() -> None:
     assert common_prefix([1, 2, 3], [1, 2, 4, 5]) == 2
     assert common_prefix([1, 2], [1, 2, 3]) == 2
     assert common_prefix([], [1]) == 0

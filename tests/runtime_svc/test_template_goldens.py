@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from treni.v1 import common_pb2
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 GOLDEN = json.loads((GOLDENS / "data" / "templates.json").read_text(encoding="utf-8"))
+Parts: TypeAlias = tuple[ChatTemplate, Tokenizer, list[str]]
 NAMES = sorted(path.stem for path in (GOLDENS / "templates").iterdir())
 SOURCES = {name: (GOLDENS / "templates" / f"{name}.jinja").read_text(encoding="utf-8") for name in NAMES}
 
@@ -28,11 +31,13 @@ TOKEN = re.compile(r"<\|[^|<>\s]+\|>|<\uff5c[^<>\s]+\uff5c>|\[/?[A-Z]+(?:_[A-Z]+
 ROLES = ["<|user|>", "<|assistant|>", "<|system|>", "<|tool|>"]
 
 
-def text_json(value):
+def text_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def conversation(messages, tools):
+def conversation(
+    messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None
+) -> tuple[list[common_pb2.Message], list[common_pb2.ToolSpec]]:
     """A conversation in Hugging Face's form as the contract has it."""
     turns = [
         common_pb2.Message(
@@ -61,11 +66,11 @@ def conversation(messages, tools):
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Parts]:
     """Template and tokenizer by name; the tokenizer has every control token that the template writes."""
 
     @cache
-    def load(name):
+    def load(name: str) -> Parts:
         directory = tmp_path_factory.mktemp(name)
         (directory / "chat_template.jinja").write_text(SOURCES[name], encoding="utf-8")
         (directory / "tokenizer_config.json").write_text(json.dumps(GOLDEN["tokens"]))
@@ -83,7 +88,7 @@ def checkpoints(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_rendered_as_transformers_does(checkpoints, name):
+def test_rendered_as_transformers_does(checkpoints: Callable[[str], Parts], name: str) -> None:
     template, tokenizer, _ = checkpoints(name)
     assert GOLDEN["rendered"][name].keys() == GOLDEN["conversations"].keys()
     for key, expected in GOLDEN["rendered"][name].items():
@@ -97,7 +102,7 @@ def test_rendered_as_transformers_does(checkpoints, name):
         assert tokenizer.misplaced(prompt) == [], key
 
 
-def structure(tokenizer, control, ids):
+def structure(tokenizer: Tokenizer, control: list[str], ids: list[int]) -> list[str]:
     """The control tokens and markers among the ids, in their order."""
     known = {tokenizer.encode(written(token))[0]: token for token in control} | {
         i: token for token, i in tokenizer.markers.items()
@@ -105,7 +110,7 @@ def structure(tokenizer, control, ids):
     return [known[i] for i in ids if i in known]
 
 
-def hostile(text):
+def hostile(text: str) -> tuple[list[common_pb2.Message], list[common_pb2.ToolSpec]]:
     """A conversation with the text in every place that a user, a tool or its author can fill."""
     schema = {
         "type": "object",
@@ -118,7 +123,7 @@ def hostile(text):
     }
     arguments = {"expression": text, f"k{text}": {text: [text]}}
     call = {"type": "function", "function": {"name": f"f{text}", "arguments": arguments}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": f"s{text}"},
         {"role": "user", "content": f"u{text}"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
@@ -153,7 +158,9 @@ FRAGMENTS = [
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=60)
 @given(data=st.data())
-def test_no_text_of_a_conversation_changes_its_control_tokens(checkpoints, name, data):
+def test_no_text_of_a_conversation_changes_its_control_tokens(
+    checkpoints: Callable[[str], Parts], name: str, data: st.DataObject
+) -> None:
     template, tokenizer, control = checkpoints(name)
     pieces = st.sampled_from([*control, *tokenizer.markers, "<|im_start|>system\n", *FRAGMENTS]) | st.text(
         max_size=3
@@ -168,7 +175,9 @@ def test_no_text_of_a_conversation_changes_its_control_tokens(checkpoints, name,
     "escaped", ["\\u003c|im_end|>", "<\\u007cim_end|>", "\\u003c\\u007cim_end\\u007c\\u003e"]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_escapes_in_json_make_none_either(checkpoints, name, escaped):
+def test_escapes_in_json_make_none_either(
+    checkpoints: Callable[[str], Parts], name: str, escaped: str
+) -> None:
     template, tokenizer, control = checkpoints(name)
     tool = common_pb2.ToolSpec(
         name="f",

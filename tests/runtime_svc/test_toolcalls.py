@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,12 +17,14 @@ ARGUMENTS = st.dictionaries(WORDS, JSON | WORDS, max_size=4)
 NAMES = WORDS.filter(bool)
 
 
-def block(text):
+def block(text: str) -> str:
     return f"<tool_call>{text}</tool_call>"
 
 
 @given(st.lists(st.tuples(NAMES, ARGUMENTS), max_size=3), st.booleans(), st.sampled_from([None, 2]))
-def test_what_was_written_is_what_is_parsed(calls, arguments_first, indent):
+def test_what_was_written_is_what_is_parsed(
+    calls: list[tuple[str, dict[str, Any]]], arguments_first: bool, indent: int | None
+) -> None:
     text = "Let me see.\n"
     written = []
     for name, arguments in calls:
@@ -33,20 +36,20 @@ def test_what_was_written_is_what_is_parsed(calls, arguments_first, indent):
     parsed = parse_tool_calls(text)
     assert parsed.malformed == ""
     assert [call.name for call in parsed.calls] == [name for name, _ in calls]
-    for call, (_, arguments), compact in zip(parsed.calls, calls, written, strict=True):
-        assert json.loads(call.arguments_json) == arguments
-        assert call.arguments_json in text
-        assert indent is not None or call.arguments_json == compact
+    for got, (_, arguments), compact in zip(parsed.calls, calls, written, strict=True):
+        assert json.loads(got.arguments_json) == arguments
+        assert got.arguments_json in text
+        assert indent is not None or got.arguments_json == compact
 
 
 @given(st.text(alphabet='<>/_{}":,[]\\ \n019.-eEtoolcallnamearguments\x00é', max_size=200))
-def test_no_text_raises(text):
+def test_no_text_raises(text: str) -> None:
     parsed = parse_tool_calls(text)
     assert len(parsed.calls) <= text.count("<tool_call>")
 
 
 @given(st.text(max_size=60))
-def test_no_block_raises(text):
+def test_no_block_raises(text: str) -> None:
     parsed = parse_tool_calls(block(text))
     assert parsed.calls or parsed.malformed
 
@@ -79,26 +82,26 @@ def test_no_block_raises(text):
         ('{"name": "f", "arguments": {"x": ' + "[" * 100_000 + "}}", "nested too deeply"),
     ],
 )
-def test_malformed_calls_say_why(inside, reason):
+def test_malformed_calls_say_why(inside: str, reason: str) -> None:
     parsed = parse_tool_calls(block(inside))
     assert parsed.calls == ()
     assert parsed.malformed.startswith("tool call 1: ")
     assert reason in parsed.malformed
 
 
-def test_a_block_that_is_not_closed():
+def test_a_block_that_is_not_closed() -> None:
     parsed = parse_tool_calls('<tool_call>\n{"name": "f", "arguments": {}}\n')
     assert parsed.calls == ()
     assert parsed.malformed == "tool call 1: no </tool_call> follows"
 
 
-def test_sound_calls_beside_a_broken_one_still_count():
+def test_sound_calls_beside_a_broken_one_still_count() -> None:
     good = block('{"name": "f", "arguments": {"x": 1}}')
     parsed = parse_tool_calls(good + block("{") + good)
     assert [call.arguments_json for call in parsed.calls] == ['{"x": 1}'] * 2
     assert parsed.malformed.startswith("tool call 2: ")
 
 
-def test_text_without_calls():
+def test_text_without_calls() -> None:
     assert parse_tool_calls("The answer is 42.") == parse_tool_calls("")
     assert parse_tool_calls("").calls == ()

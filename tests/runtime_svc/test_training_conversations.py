@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -21,7 +22,7 @@ INDEXES = st.integers(0, 10**6)
 
 @given(seed=SEEDS, index=INDEXES)
 @settings(max_examples=300)
-def test_every_call_is_of_an_offered_tool_and_fits_its_schema(seed, index):
+def test_every_call_is_of_an_offered_tool_and_fits_its_schema(seed: int, index: int) -> None:
     read = conversation(seed, index)
     offered = {tool_name(spec): spec["function"]["parameters"] for spec in read.tools}
     assert len(offered) == len(read.tools) <= MAX_TOOLS
@@ -32,7 +33,7 @@ def test_every_call_is_of_an_offered_tool_and_fits_its_schema(seed, index):
             assert set(schema["required"]) <= set(step.arguments) <= set(schema["properties"])
 
 
-def test_conversations_are_a_function_of_their_number_and_never_an_evaluated_dialogue():
+def test_conversations_are_a_function_of_their_number_and_never_an_evaluated_dialogue() -> None:
     assert conversation(3, 7) == conversation(3, 7)
     asked = {prompt for index in range(2000) for prompt, _, _ in conversation(1, index).exchanges}
     held = [generate(1, index, "values") for index in range(2000)]
@@ -42,7 +43,7 @@ def test_conversations_are_a_function_of_their_number_and_never_an_evaluated_dia
     assert len(both) < 10
 
 
-def test_a_request_that_no_tool_fits_is_refused_and_its_tool_is_not_offered_for_the_others():
+def test_a_request_that_no_tool_fits_is_refused_and_its_tool_is_not_offered_for_the_others() -> None:
     refused = [read for read in (conversation(5, index) for index in range(1500))
                if any(answer == NO_TOOL for _, _, answer in read.exchanges)]  # fmt: skip
     assert len(refused) > 100
@@ -50,7 +51,7 @@ def test_a_request_that_no_tool_fits_is_refused_and_its_tool_is_not_offered_for_
         assert all(not steps for _, steps, answer in read.exchanges if answer == NO_TOOL)
 
 
-def test_batches_have_one_of_the_lengths_and_lose_no_token(monkeypatch):
+def test_batches_have_one_of_the_lengths_and_lose_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "CHUNK", 96)
     encoder = Encoder(Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")))
     rows = [encoder.encode(conversation(2, index)) for index in range(96)]
@@ -64,7 +65,7 @@ def test_batches_have_one_of_the_lengths_and_lose_no_token(monkeypatch):
     assert sum(int((ids != 0).sum()) for ids, _ in made) == sum(int((ids != 0).sum()) for ids, _ in kept)
 
 
-def test_the_assistants_tokens_are_the_calls_and_the_answers():
+def test_the_assistants_tokens_are_the_calls_and_the_answers() -> None:
     encoder = Encoder(Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json")))
     tokenizer = Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
     read = conversation(8, 3)

@@ -54,11 +54,11 @@ def _families() -> list[Phrasings]:
 
 @given(seed=SEEDS, index=INDEXES, split=SPLIT_NAMES)
 @settings(max_examples=150)
-def test_the_same_seed_index_and_split_give_the_same_dialogue(seed, index, split):
+def test_the_same_seed_index_and_split_give_the_same_dialogue(seed: int, index: int, split: str) -> None:
     assert generate(seed, index, split) == generate(seed, index, split)
 
 
-def test_other_seeds_indexes_and_splits_give_other_dialogues():
+def test_other_seeds_indexes_and_splits_give_other_dialogues() -> None:
     prompts = {
         generate(seed, index, split).prompt for seed in (1, 2) for index in range(50) for split in SPLITS
     }
@@ -67,7 +67,7 @@ def test_other_seeds_indexes_and_splits_give_other_dialogues():
 
 @given(seed=SEEDS, held=st.booleans())
 @settings(max_examples=200)
-def test_values_come_from_their_own_part(seed, held):
+def test_values_come_from_their_own_part(seed: int, held: bool) -> None:
     draw = Draw(rng=random.Random(seed), part=Part(values=held, tools=held))
     drawn = [draw.code(), draw.clock(), draw.date(), draw.decimal(), str(draw.integer(10, 99999))]
     assert [is_held_out(text) for text in drawn] == [held] * len(drawn)
@@ -75,14 +75,14 @@ def test_values_come_from_their_own_part(seed, held):
     assert [is_held_out(text) for text in made] == [held] * len(made)
 
 
-def test_names_come_from_their_own_part():
+def test_names_come_from_their_own_part() -> None:
     for held in (False, True):
         draw = Draw(rng=random.Random(5), part=Part(values=held))
         plain = [name for name in (draw.name() for _ in range(500)) if name.isascii()]
         assert {is_held_out(name) for name in plain} == {held}
 
 
-def test_held_out_phrasings_are_other_templates_of_known_words():
+def test_held_out_phrasings_are_other_templates_of_known_words() -> None:
     families = _families()
     assert len(families) > 60
     for family in families:
@@ -91,14 +91,16 @@ def test_held_out_phrasings_are_other_templates_of_known_words():
         assert {word for template in family.held for word in words(template)} <= known
 
 
-def test_a_held_out_template_with_a_new_word_is_refused():
+def test_a_held_out_template_with_a_new_word_is_refused() -> None:
     with pytest.raises(ValueError, match="banish"):
         phrasings("test", "send {x}\n~ banish {x}")
 
 
 @given(seed=SEEDS, index=INDEXES, split=SPLIT_NAMES)
 @settings(max_examples=300)
-def test_every_right_call_is_of_an_offered_tool_and_fits_its_schema(seed, index, split):
+def test_every_right_call_is_of_an_offered_tool_and_fits_its_schema(
+    seed: int, index: int, split: str
+) -> None:
     dialogue = generate(seed, index, split)
     offered = {tool_name(spec): spec["function"]["parameters"] for spec in dialogue.tools}
     assert len(offered) == len(dialogue.tools) <= MAX_TOOLS
@@ -111,7 +113,7 @@ def test_every_right_call_is_of_an_offered_tool_and_fits_its_schema(seed, index,
         assert dialogue.respond(step.name, step.arguments) == step.result
 
 
-def test_made_up_tools_of_unseen_dialogues_are_never_those_of_training():
+def test_made_up_tools_of_unseen_dialogues_are_never_those_of_training() -> None:
     def names(split: str) -> set[str]:
         tools = [spec for index in range(2000) for spec in generate(9, index, split).tools]
         return {tool_name(spec) for spec in tools} - set(real_tools.SPECS)
@@ -121,14 +123,14 @@ def test_made_up_tools_of_unseen_dialogues_are_never_those_of_training():
     assert {name for name in shared if not name.startswith("tool_")} == set()
 
 
-def test_no_tool_is_the_answer_only_when_none_is_needed_or_fits():
+def test_no_tool_is_the_answer_only_when_none_is_needed_or_fits() -> None:
     dialogues = [generate(4, index, "values") for index in range(1500)]
     assert {d.family for d in dialogues if d.answer == NO_TOOL} == {"no_fit"}
     assert all(not d.steps for d in dialogues if d.family in ("no_fit", "direct"))
     assert all(d.steps for d in dialogues if d.family not in ("no_fit", "direct"))
 
 
-def test_the_real_tools_are_described_as_the_tool_service_describes_them():
+def test_the_real_tools_are_described_as_the_tool_service_describes_them() -> None:
     theirs = {spec.name: (spec.description, json.loads(spec.parameters_json)) for spec in tool_specs()}
     ours = {
         name: (spec["function"]["description"], spec["function"]["parameters"])
@@ -139,7 +141,7 @@ def test_the_real_tools_are_described_as_the_tool_service_describes_them():
 
 @given(seed=SEEDS)
 @settings(max_examples=300)
-def test_expressions_have_the_calculators_own_value(seed):
+def test_expressions_have_the_calculators_own_value(seed: int) -> None:
     text, value = expression(Draw(rng=random.Random(seed)))
     assert evaluate(text) == value
     assert float(to_number(value)) == as_number(value)

@@ -1,12 +1,13 @@
 """The bundled suites: expected answers are what the real tools give, and the bundled model gets them right."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from matrices.spec.make_suites import CANDIDATES, SUITES, TOOLS, Candidate, RealTools, candidate, is_right
-from matrices.spec.suites import load_suite
+from matrices.spec.suites import Task, load_suite
 from runtime_svc.engine import Engine
 from runtime_svc.training.evaluate import CHECKPOINT
 from runtime_svc.training.vocabulary import Draw, Part
@@ -15,13 +16,13 @@ from tools_svc.registry import build_registry
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory):
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTools]:
     config = ToolsConfig(ledger_path=tmp_path_factory.mktemp("ledger") / "ledger.sqlite")
     with build_registry(config) as registry:
         yield RealTools(registry)
 
 
-def _candidate(task):
+def _candidate(task: Task) -> Candidate:
     calls = tuple((call.name, call.arguments) for call in task.expect.calls)
     return Candidate(
         family=task.family,
@@ -33,7 +34,7 @@ def _candidate(task):
     )
 
 
-def test_core_has_one_tool_task_a_run_with_the_tool_rotating():
+def test_core_has_one_tool_task_a_run_with_the_tool_rotating() -> None:
     suite = load_suite("core")
     assert [len(run) for run in suite.runs] == [4] * 12
     assert len({task.prompt for task in suite.tasks}) == 48
@@ -46,14 +47,14 @@ def test_core_has_one_tool_task_a_run_with_the_tool_rotating():
     assert places == {0, 1, 2, 3}
 
 
-def test_tool_only_has_each_tool_once_a_run():
+def test_tool_only_has_each_tool_once_a_run() -> None:
     suite = load_suite("tool_only")
     assert len(suite.tasks) == 48
     for run in suite.runs:
         assert sorted(call.name for task in run for call in task.expect.calls) == sorted(TOOLS)
 
 
-def test_chains_have_two_to_four_calls_and_some_repairs():
+def test_chains_have_two_to_four_calls_and_some_repairs() -> None:
     tasks = load_suite("chains").tasks
     assert len(tasks) == 24
     assert {len(task.expect.calls) for task in tasks} == {2, 3, 4}
@@ -61,7 +62,7 @@ def test_chains_have_two_to_four_calls_and_some_repairs():
 
 
 @pytest.mark.parametrize("name", sorted(SUITES))
-def test_expected_answers_and_effects_are_the_real_tools_own(name, tools):
+def test_expected_answers_and_effects_are_the_real_tools_own(name: str, tools: RealTools) -> None:
     for task in load_suite(name).tasks:
         recorded = 0
         for call in task.expect.calls:
@@ -84,13 +85,13 @@ def test_expected_answers_and_effects_are_the_real_tools_own(name, tools):
 
 
 @pytest.mark.soak
-def test_the_bundled_model_gets_the_core_suite_right(tools):
+def test_the_bundled_model_gets_the_core_suite_right(tools: RealTools) -> None:
     engine = Engine.load(CHECKPOINT, backend="numpy")
     wrong = [task.id for task in load_suite("core").tasks if not is_right(engine, tools, _candidate(task))]
     assert wrong == []
 
 
-def test_a_wrong_answer_is_not_right(tools):
+def test_a_wrong_answer_is_not_right(tools: RealTools) -> None:
     engine = Engine.load(CHECKPOINT, backend="numpy")
     task = _candidate(load_suite("core").tasks[0])
     assert is_right(engine, tools, task)
@@ -98,10 +99,10 @@ def test_a_wrong_answer_is_not_right(tools):
 
 
 @pytest.mark.parametrize("name", sorted(SUITES))
-def test_candidates_are_a_function_of_the_seed(name, tools):
+def test_candidates_are_a_function_of_the_seed(name: str, tools: RealTools) -> None:
     import random
 
-    def pool():
+    def pool() -> list[Candidate]:
         rng = random.Random("x")
         draw = Draw(rng=rng, part=Part(values=True))
         families = [family for run in SUITES[name](rng) for family in run]

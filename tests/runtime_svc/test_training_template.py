@@ -9,6 +9,7 @@ from runtime_svc.provenance import written
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from runtime_svc.training.corpus import TEMPLATE, Encoder, render, text_of
+from runtime_svc.training.dialogue import Dialogue
 from runtime_svc.training.evaluate import CHECKPOINT
 from runtime_svc.training.generator import SPLITS, generate
 from treni.v1 import common_pb2
@@ -16,7 +17,7 @@ from treni.v1 import common_pb2
 DIALOGUES = [generate(31, index, split) for split in SPLITS for index in range(60)]
 
 
-def _protobuf(dialogue):
+def _protobuf(dialogue: Dialogue) -> tuple[list[common_pb2.Message], list[common_pb2.ToolSpec]]:
     tools = [
         common_pb2.ToolSpec(
             name=spec["function"]["name"],
@@ -35,11 +36,11 @@ def _protobuf(dialogue):
     return messages, tools
 
 
-def test_the_checkpoint_has_the_template_it_was_trained_with():
+def test_the_checkpoint_has_the_template_it_was_trained_with() -> None:
     assert (CHECKPOINT / "chat_template.jinja").read_bytes() == TEMPLATE.read_bytes()
 
 
-def test_the_engine_renders_what_training_rendered():
+def test_the_engine_renders_what_training_rendered() -> None:
     template = ChatTemplate(CHECKPOINT)
     for dialogue in DIALOGUES:
         messages, tools = _protobuf(dialogue)
@@ -48,7 +49,7 @@ def test_the_engine_renders_what_training_rendered():
         )
 
 
-def test_every_prompt_continues_the_text_before_it():
+def test_every_prompt_continues_the_text_before_it() -> None:
     for dialogue in DIALOGUES:
         turns, whole = dialogue.messages(), text_of(dialogue)
         for at, turn in enumerate(turns):
@@ -56,7 +57,7 @@ def test_every_prompt_continues_the_text_before_it():
                 assert whole.startswith(render(turns[:at], dialogue.tools, prompt=True))
 
 
-def test_tokens_of_a_prompt_continue_the_tokens_before_it():
+def test_tokens_of_a_prompt_continue_the_tokens_before_it() -> None:
     tokenizer = Tokenizer(CHECKPOINT)
     for dialogue in DIALOGUES:
         turns, whole = dialogue.messages(), tokenizer.encode(written(text_of(dialogue)))
@@ -66,7 +67,7 @@ def test_tokens_of_a_prompt_continue_the_tokens_before_it():
                 assert whole[: len(prompt)] == prompt
 
 
-def test_the_learnt_tokens_are_the_assistants_words():
+def test_the_learnt_tokens_are_the_assistants_words() -> None:
     tokenizer = HuggingFaceTokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
     encoder = Encoder(tokenizer)
     for dialogue in DIALOGUES[:40]:
@@ -76,6 +77,6 @@ def test_the_learnt_tokens_are_the_assistants_words():
         assert text.endswith(f"{dialogue.answer}<|im_end|>")
 
 
-def test_an_unknown_role_is_refused():
+def test_an_unknown_role_is_refused() -> None:
     with pytest.raises(Exception, match="expected a role among"):
         render([{"role": "wizard", "content": "x"}], (), prompt=True)

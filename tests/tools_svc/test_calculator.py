@@ -37,19 +37,19 @@ def number() -> st.SearchStrategy[Tree]:
 def combine(children: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
     spaces = st.sampled_from(["", " ", "  "])
 
-    def binary(left: Tree, right: Tree, operator: str, space: str) -> Tree | None:
+    def binary(left: Tree, right: Tree, operator: str, space: str) -> list[Tree]:
         binds = 1 if operator in "+-" else 2
         text = f"{left.inside(binds)}{space}{operator}{space}{right.inside(binds + 1)}"
         if operator == "/":
-            return None if right.value == 0 else Tree(text, left.value / right.value, binds)
+            return [] if right.value == 0 else [Tree(text, left.value / right.value, binds)]
         value = {"+": left.value + right.value, "-": left.value - right.value, "*": left.value * right.value}
-        return Tree(text, value[operator], binds)
+        return [Tree(text, value[operator], binds)]
 
     # A sign on the left operand too: "-3 + 5" is where it can swallow too much.
     signed = children | children.map(lambda tree: Tree(f"-{tree.inside(3)}", -tree.value, 3))
     pairs = st.builds(binary, signed, signed, st.sampled_from("+-*/"), spaces)
     bracketed = signed.map(lambda tree: Tree(f"({tree.text})", tree.value, 9))
-    return pairs.filter(lambda tree: tree is not None) | bracketed
+    return pairs.filter(bool).map(lambda trees: trees[0]) | bracketed
 
 
 @settings(max_examples=300)

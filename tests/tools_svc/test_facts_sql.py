@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -192,7 +192,9 @@ def test_any_text_is_answered_or_refused(query: str) -> None:
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
 @pytest.mark.parametrize("asked", ["NFC", "NFD"])
-def test_names_are_compared_however_they_are_encoded(tmp_path: Path, stored: str, asked: str) -> None:
+def test_names_are_compared_however_they_are_encoded(
+    tmp_path: Path, stored: Literal["NFC", "NFD"], asked: Literal["NFC", "NFD"]
+) -> None:
     name = "São Paulo"
     path = tmp_path / "cities.csv"
     row = unicodedata.normalize(stored, f"{name},Brazil,12300000,1554,Tietê")

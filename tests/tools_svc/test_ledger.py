@@ -12,6 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -222,7 +223,9 @@ def test_kill_9_loses_no_acknowledged_row_and_doubles_no_key(tmp_path: Path, syn
 
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
-def test_accounts_are_compared_however_they_are_encoded(tmp_path: Path, stored: str) -> None:
+def test_accounts_are_compared_however_they_are_encoded(
+    tmp_path: Path, stored: Literal["NFC", "NFD"]
+) -> None:
     accounts = [unicodedata.normalize(stored, "impôt")]
     ledger = LedgerAppend(path=tmp_path / "ledger", accounts=accounts)
     info = CallInfo(run_id="r", task_id="t", attempt=0, idempotency_key="k")

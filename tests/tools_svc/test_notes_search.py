@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -146,6 +146,6 @@ def foreign(tmp_path: Path) -> Callable[[str], list[str]]:
     ],
 )
 def test_words_of_any_script_in_either_form(
-    foreign: Callable[[str], list[str]], query: str, notes: list[str], form: str
+    foreign: Callable[[str], list[str]], query: str, notes: list[str], form: Literal["NFC", "NFD"]
 ) -> None:
     assert foreign(unicodedata.normalize(form, query)) == notes

@@ -19,8 +19,11 @@ from treni.v1.tools_pb2 import CallToolRequest
 
 
 def error_of(registry: Registry, name: str, arguments_json: str, **ids: str) -> TreniError:
+    request = CallToolRequest(name=name, arguments_json=arguments_json)
+    for field, value in ids.items():
+        setattr(request, field, value)
     with pytest.raises(TreniError) as caught:
-        registry.call(CallToolRequest(name=name, arguments_json=arguments_json, **ids))
+        registry.call(request)
     assert caught.value.definite
     assert len(str(caught.value)) < 1000
     return caught.value

@@ -27,6 +27,7 @@ from tools_svc.registry import tool_specs
 from tools_svc.server import start
 from treni import metadata
 from treni.errors import Code, TreniError, abort, from_rpc_error
+from treni.guard import Handler
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse, ListToolsRequest
 from treni.v1.tools_pb2_grpc import ToolServiceStub
 
@@ -136,7 +137,9 @@ async def test_bytes_that_are_no_message_do_not_kill_the_server(client: Client) 
         ("List", b"\x0a\xff", Code.INVALID_ARGUMENT, "request_malformed"),
         ("Gone", b"", Code.UNIMPLEMENTED, "method_unknown"),
     ):
-        raw = client.channel.unary_unary(f"/treni.v1.ToolService/{method}")
+        raw: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = client.channel.unary_unary(
+            f"/treni.v1.ToolService/{method}"
+        )
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await raw(payload, timeout=HANG_S)
         error = from_rpc_error(caught.value, hop="tool")
@@ -148,7 +151,8 @@ async def test_expired_deadlines_never_run_the_tool_when_they_say_so(
     client: Client, config: ToolsConfig
 ) -> None:
     await client.is_alive()
-    ran, refused = set(), set()
+    ran: set[str] = set()
+    refused: set[str] = set()
     for number in itertools.count():
         if number >= 200 and refused:
             break
@@ -265,11 +269,11 @@ class Refuse(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        handler = await continuation(details)
-        if not details.method.endswith("/Call"):
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.endswith("/Call"):
             return handler
         error = TreniError(
             Code.UNAVAILABLE, "injected", expected="e", got="g", todo="t", definite=True, fault_id="f1"

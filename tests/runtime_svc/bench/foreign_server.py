@@ -3,11 +3,15 @@
 It has no model: its text is as many words as were asked for, and its counts follow a rule that a test can know.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 TOKENS_PER_WORD = 3
 TOKENS_AROUND = 7
@@ -18,8 +22,9 @@ TEXTS = {"line separator": "a\u2028b", "next line": "a\u0085b", "form feed": "a\
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: ForeignServer
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         if self.server.fault == "loading":
             self._answer(503, {"error": "loading"})
         elif self.server.fault == "models":
@@ -27,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, {"object": "list", "data": [{"id": "foreign-1"}]})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(request)
         if self.server.fault == "refuses":
@@ -45,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk("")
         self.close_connection = True
 
-    def _lines(self, request):
+    def _lines(self, request: dict[str, Any]) -> Iterator[str]:
         fault, tokens = self.server.fault, request["max_tokens"]
         prompt = TOKENS_AROUND + TOKENS_PER_WORD * len(request["messages"][0]["content"].split())
         yield ": a comment\n\n"
@@ -80,41 +85,42 @@ class Handler(BaseHTTPRequestHandler):
             yield _event({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": tokens}})
         yield "data: [DONE]\n\n"
 
-    def _answer(self, status, value):
+    def _answer(self, status: int, value: dict[str, Any]) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def _chunk(self, text):
+    def _chunk(self, text: str) -> None:
         with contextlib.suppress(ConnectionError):
             self.wfile.write(f"{len(text.encode()):x}\r\n{text}\r\n".encode())
             self.wfile.flush()
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
 class ForeignServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, port=0, fault=""):
+    def __init__(self, port: int = 0, fault: str = "") -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.fault, self.requests = fault, []
+        self.fault = fault
+        self.requests: list[dict[str, Any]] = []
         self.release = threading.Event()
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
 
-def _event(value):
+def _event(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
 @contextlib.contextmanager
-def running(fault=""):
+def running(fault: str = "") -> Iterator[ForeignServer]:
     server = ForeignServer(fault=fault)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

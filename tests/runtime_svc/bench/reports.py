@@ -96,7 +96,7 @@ MACHINE = Machine(
 )
 
 
-def report(model=QWEN3_06B):
+def report(model: Model = QWEN3_06B) -> Report:
     """One of every state, with figures that are easy to recompute."""
     ours = Contender(
         name="treni",

@@ -20,7 +20,7 @@ ROOT = Path(runtime_svc.__file__ or next(iter(runtime_svc.__path__))).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
 
 
-def bench(*arguments):
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "runtime_svc.bench", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=HANG_S, cwd=ROOT)
 
@@ -55,7 +55,9 @@ ABSENT = (
 
 
 @pytest.fixture(scope="module")
-def measured(random_directory, tmp_path_factory):
+def measured(
+    random_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[subprocess.CompletedProcess[str], Path]:
     """A run with a peer that is there and one that is not."""
     path = tmp_path_factory.mktemp("bench") / "out.json"
     with running() as server:
@@ -66,7 +68,9 @@ def measured(random_directory, tmp_path_factory):
     return ended, path
 
 
-def test_every_figure_is_there_with_every_repeat(measured):
+def test_every_figure_is_there_with_every_repeat(
+    measured: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     (run,) = Report.read(measured[1]).runs
     ours, absent, peer = run.contenders
     assert (run.model.name, run.model.family, run.settings.backend) == ("small", "qwen3", "numpy")
@@ -87,7 +91,9 @@ def test_every_figure_is_there_with_every_repeat(measured):
     assert [(d.batch, len(d.seconds)) for d in peer.decode] == [(1, 2), (2, 2)]
 
 
-def test_data_is_on_stdout_and_progress_on_stderr(measured):
+def test_data_is_on_stdout_and_progress_on_stderr(
+    measured: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     ended, path = measured
     assert "Decode at batch 1 from a context of 8" in ended.stdout
     assert "vllm: absent: " in ended.stdout
@@ -98,7 +104,9 @@ def test_data_is_on_stdout_and_progress_on_stderr(measured):
     assert "| treni |" in bench("--show", path, "--format=markdown").stdout
 
 
-def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(random_directory, tmp_path):
+def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(
+    random_directory: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "out.json"
     options = ["--model", str(random_directory), *QUICK, "--repeats=100000", "--json", str(path)]
     with subprocess.Popen(
@@ -109,6 +117,7 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(random_direc
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("round 3 "):
                 break
@@ -136,14 +145,18 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_no_process(random_direc
         (["--model", "no-such-directory"], 1, "no-such-directory"),
     ],
 )
-def test_wrong_use_and_errors_have_their_exit_status(random_directory, arguments, status, message):
+def test_wrong_use_and_errors_have_their_exit_status(
+    random_directory: Path, arguments: list[str], status: int, message: str
+) -> None:
     given = arguments if "--model" in arguments else ["--model", random_directory, *arguments]
     ended = bench(*given)
     assert (ended.returncode, ended.stdout) == (status, "")
     assert message in ended.stderr
 
 
-def test_a_backend_that_is_not_there_is_an_error_and_no_other_takes_its_place(random_directory, monkeypatch):
+def test_a_backend_that_is_not_there_is_an_error_and_no_other_takes_its_place(
+    random_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     ended = bench("--model", random_directory, "--backend=cupy", *QUICK)
     assert ended.returncode == 1
@@ -151,7 +164,7 @@ def test_a_backend_that_is_not_there_is_an_error_and_no_other_takes_its_place(ra
     assert ended.stdout == ""
 
 
-def test_the_group_hands_its_options_on():
+def test_the_group_hands_its_options_on() -> None:
     command = [sys.executable, "-m", "matrices", "bench", "runtime", "--help"]
     ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=HANG_S, cwd=ROOT)
     assert ended.returncode == 0
@@ -159,7 +172,7 @@ def test_the_group_hands_its_options_on():
     assert "Usage: treni-route bench runtime" in ended.stdout
 
 
-def test_it_runs_where_only_the_engines_own_packages_are(random_directory):
+def test_it_runs_where_only_the_engines_own_packages_are(random_directory: Path) -> None:
     """A GPU machine lent for an hour has no gRPC extras, no validator and no table library."""
     script = f"""
 import sys

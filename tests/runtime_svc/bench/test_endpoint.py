@@ -15,17 +15,20 @@ from treni.errors import TreniError
 SERVER = Path(foreign_server.__file__)
 
 
-def contender(url, command=None, *, limit_s=HANG_S, model=None):
+def contender(
+    url: str, command: str | None = None, *, limit_s: float = HANG_S, model: str | None = None
+) -> EndpointContender:
     return EndpointContender(url, command, model=model, batches=[1, 2], cold_tokens=6, limit_s=limit_s)
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+        port: int = found.getsockname()[1]
+        return port
 
 
-async def test_prompts_have_the_asked_tokens_as_the_server_counts_them():
+async def test_prompts_have_the_asked_tokens_as_the_server_counts_them() -> None:
     with running() as server:
         endpoint = contender(server.url)
         started = await endpoint.start()
@@ -37,7 +40,7 @@ async def test_prompts_have_the_asked_tokens_as_the_server_counts_them():
         await endpoint.aclose()
 
 
-async def test_the_model_asked_for_is_the_named_one_or_the_first_listed():
+async def test_the_model_asked_for_is_the_named_one_or_the_first_listed() -> None:
     for model, wanted in ((None, "foreign-1"), ("another", "another")):
         with running() as server:
             endpoint = contender(server.url, model=model)
@@ -47,7 +50,7 @@ async def test_the_model_asked_for_is_the_named_one_or_the_first_listed():
         assert {request["model"] for request in server.requests} == {wanted}
 
 
-async def test_a_batch_is_so_many_requests_with_prompts_of_their_own():
+async def test_a_batch_is_so_many_requests_with_prompts_of_their_own() -> None:
     with running() as server:
         endpoint = contender(server.url)
         await endpoint.start()
@@ -61,19 +64,21 @@ async def test_a_batch_is_so_many_requests_with_prompts_of_their_own():
     assert {request["max_tokens"] for request in server.requests} == {10}
 
 
-async def test_a_start_command_is_timed_from_its_process_and_ended():
+async def test_a_start_command_is_timed_from_its_process_and_ended() -> None:
     port = free_port()
     command = shlex.join([sys.executable, str(SERVER), str(port)])
     endpoint = contender(f"http://127.0.0.1:{port}/v1", command)
-    started = await endpoint.start()
-    assert 0 < started.cold.ready_s < started.cold.first_token_s <= started.cold.total_s
-    assert started.cold.tokens == 6
+    cold = (await endpoint.start()).cold
+    assert cold is not None
+    assert 0 < cold.ready_s < cold.first_token_s <= cold.total_s
+    assert cold.tokens == 6
     process = endpoint._process
+    assert process is not None
     await endpoint.aclose()
     assert process.returncode is not None
 
 
-async def test_what_cannot_be_started_is_absent_or_failed_with_the_reason():
+async def test_what_cannot_be_started_is_absent_or_failed_with_the_reason() -> None:
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
     dies = shlex.join([sys.executable, "-c", "import sys; sys.exit('no such model')"])
     for command, kind, message in (
@@ -88,7 +93,7 @@ async def test_what_cannot_be_started_is_absent_or_failed_with_the_reason():
         await endpoint.aclose()
 
 
-async def test_a_server_that_hangs_is_cut_at_the_limit():
+async def test_a_server_that_hangs_is_cut_at_the_limit() -> None:
     with running("hangs") as server:
         endpoint = contender(server.url, limit_s=0.3)
         with pytest.raises(Failed, match=r"cut at its limit of 0\.3 s, while starting"):
@@ -96,7 +101,7 @@ async def test_a_server_that_hangs_is_cut_at_the_limit():
         await endpoint.aclose()
 
 
-async def test_answers_of_one_token_cannot_be_timed():
+async def test_answers_of_one_token_cannot_be_timed() -> None:
     with running() as server:
         endpoint = contender(server.url)
         await endpoint.start()
@@ -105,13 +110,13 @@ async def test_answers_of_one_token_cannot_be_timed():
         await endpoint.aclose()
 
 
-def test_texts_are_the_seeds():
+def test_texts_are_the_seeds() -> None:
     assert prompt_text(9, 1) == prompt_text(9, 1)
     assert prompt_text(9, 1).split()[0] != prompt_text(9, 2).split()[0]
     assert len(prompt_text(9, 1).split()) == 9
 
 
-async def test_a_first_token_without_text_is_waited_past_and_told():
+async def test_a_first_token_without_text_is_waited_past_and_told() -> None:
     with running("silent first") as server:
         endpoint = contender(server.url)
         await endpoint.start()
@@ -123,7 +128,7 @@ async def test_a_first_token_without_text_is_waited_past_and_told():
     assert "first 2 tokens" in endpoint.limits
 
 
-async def test_answers_without_any_text_fail_with_the_reason():
+async def test_answers_without_any_text_fail_with_the_reason() -> None:
     with running("no text") as server:
         endpoint = contender(server.url)
         with pytest.raises(Failed, match="no text in its first 16 tokens"):
@@ -132,12 +137,12 @@ async def test_answers_without_any_text_fail_with_the_reason():
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:999999/v1", "http:///v1", "http://\x00/"])
-def test_what_is_no_url_is_told_before_anything_runs(url):
+def test_what_is_no_url_is_told_before_anything_runs(url: str) -> None:
     with pytest.raises(TreniError, match="the URL of a server"):
         contender(url)
 
 
-def test_a_proxy_of_the_environment_is_not_between_us_and_the_server(monkeypatch):
+def test_a_proxy_of_the_environment_is_not_between_us_and_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for url in ("http://127.0.0.1:8000/v1", "http://[::1]:8000/v1", "http://models.example/v1"):

@@ -1,7 +1,9 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from runtime_svc.bench import gpu
@@ -10,7 +12,7 @@ from tests.limits import HANG_S
 from tests.runtime_svc.bench.reports import MACHINE, QWEN3_4B, QWEN25_3B, report
 
 
-def test_runs_are_merged_by_model_in_the_order_of_the_shapes(tmp_path):
+def test_runs_are_merged_by_model_in_the_order_of_the_shapes(tmp_path: Path) -> None:
     target, part = tmp_path / "card.json", tmp_path / "part.json"
     for model in (QWEN3_4B, QWEN25_3B):
         report(model).write(part)
@@ -26,7 +28,7 @@ def test_runs_are_merged_by_model_in_the_order_of_the_shapes(tmp_path):
     assert "qwen3-4b" in target.with_suffix(".md").read_text()
 
 
-def test_a_part_is_cut_at_its_limit_and_failures_are_told(capfd):
+def test_a_part_is_cut_at_its_limit_and_failures_are_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert gpu.run_part(
         [sys.executable, "-c", "import sys; print('lost'); print('kept', file=sys.stderr)"],
         HANG_S,
@@ -42,7 +44,7 @@ def test_a_part_is_cut_at_its_limit_and_failures_are_told(capfd):
         assert line in err
 
 
-def test_without_a_card_nothing_is_written(tmp_path, monkeypatch):
+def test_without_a_card_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime_svc.bench.machine.gpu", lambda: None)
     ended = CliRunner().invoke(gpu.main, ["--out", str(tmp_path / "out")])
     assert ended.exit_code == 1
@@ -51,8 +53,10 @@ def test_without_a_card_nothing_is_written(tmp_path, monkeypatch):
 
 
 def test_parts_are_benched_one_by_one_and_a_broken_one_costs_its_own_figures(
-    tmp_path, monkeypatch, random_directory
-):
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    random_directory: Path,
+) -> None:
     """With small checkpoints in place of the real ones, on the CPU: all else is as on a card."""
     monkeypatch.setattr("runtime_svc.bench.machine.gpu", lambda: MACHINE.gpu)
     scratch, out = tmp_path / "scratch", tmp_path / "out"

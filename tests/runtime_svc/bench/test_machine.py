@@ -5,7 +5,7 @@ import socket
 from runtime_svc.bench.machine import machine, parse_gpu
 
 
-def test_a_card_is_read_from_what_the_driver_answers():
+def test_a_card_is_read_from_what_the_driver_answers() -> None:
     card = parse_gpu("NVIDIA H200, 580.95.05, 143771, 4, 1980, 3201, 700.00, Enabled")
     assert (card.name, card.driver, card.memory_mib, card.memory_used_mib) == (
         "NVIDIA H200",
@@ -18,7 +18,7 @@ def test_a_card_is_read_from_what_the_driver_answers():
     assert card.persistence_mode
 
 
-def test_a_machine_is_described_without_its_name():
+def test_a_machine_is_described_without_its_name() -> None:
     found = machine()
     assert found.cores >= 1
     assert found.packages["numpy"]

@@ -1,4 +1,6 @@
 import builtins
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -7,7 +9,7 @@ from tests.runtime_svc.bench.reports import QWEN25_3B, report
 from treni.errors import TreniError
 
 
-def test_a_figure_names_every_contender_that_was_measured_and_is_the_same_twice(tmp_path):
+def test_a_figure_names_every_contender_that_was_measured_and_is_the_same_twice(tmp_path: Path) -> None:
     both = report()
     both.runs += report(QWEN25_3B).runs
     for name in ("a.svg", "b.svg"):
@@ -26,15 +28,15 @@ def test_a_figure_names_every_contender_that_was_measured_and_is_the_same_twice(
     assert "vllm" not in text
 
 
-def test_a_bitmap(tmp_path):
+def test_a_bitmap(tmp_path: Path) -> None:
     plot.draw(report(), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_the_library_the_error_says_what_to_install(monkeypatch):
+def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
-    def without(name, *arguments, **named):
+    def without(name: str, *arguments: Any, **named: Any) -> Any:
         if name == "matplotlib":
             raise ImportError(name)
         return real(name, *arguments, **named)

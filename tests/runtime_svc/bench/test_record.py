@@ -1,6 +1,8 @@
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,12 +17,14 @@ PARTS = (Machine, Model, Settings, Floors, Ttft, Decode, Cold)
 
 
 @given(st.sampled_from(PARTS).flatmap(st.from_type))
-def test_any_value_comes_back_from_json(value):
+def test_any_value_comes_back_from_json(
+    value: Machine | Model | Settings | Floors | Ttft | Decode | Cold,
+) -> None:
     text = json.dumps(dataclasses.asdict(value))
     assert repr(parse(type(value), json.loads(text), "part")) == repr(value)  # repr: NaN is not itself
 
 
-def test_a_report_comes_back_from_its_file(tmp_path):
+def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     report().write(path)
     report().write(path)
@@ -45,7 +49,9 @@ def test_a_report_comes_back_from_its_file(tmp_path):
         (lambda v: v["runs"][0]["machine"].update(gpu=[]), r"type dict at .*machine\.gpu"),
     ],
 )
-def test_what_is_not_as_documented_is_named(change, message, tmp_path):
+def test_what_is_not_as_documented_is_named(
+    change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
     value = json.loads(report().to_json())
     change(value)
     path = tmp_path / "r.json"
@@ -55,7 +61,7 @@ def test_what_is_not_as_documented_is_named(change, message, tmp_path):
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def test_what_is_no_report_is_refused(tmp_path):
+def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     for text in ("", "[]", "{}", "nonsense"):
         path.write_text(text)
@@ -65,11 +71,11 @@ def test_what_is_no_report_is_refused(tmp_path):
         Report.read(tmp_path / "none.json")
 
 
-def test_the_first_request_of_a_cold_start():
+def test_the_first_request_of_a_cold_start() -> None:
     cold = Cold(ready_s=2.0, first_token_s=2.5, total_s=4.0, outside_s=2.6, tokens=48, stages={})
     assert (cold.ttft_s, cold.full_s) == (0.5, 2.0)
 
 
-def test_the_schema_is_documented():
+def test_the_schema_is_documented() -> None:
     text = (Path(record.__file__).parents[2] / "docs" / "bench-runtime.md").read_text()
     assert record.SCHEMA in text

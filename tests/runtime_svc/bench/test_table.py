@@ -1,4 +1,4 @@
-from runtime_svc.bench.record import Floors
+from runtime_svc.bench.record import Floors, Run
 from runtime_svc.bench.table import (
     bound_ms,
     markdown,
@@ -11,15 +11,16 @@ from runtime_svc.bench.table import (
 from tests.runtime_svc.bench.reports import report
 
 
-def rows_of(run, start):
+def rows_of(run: Run, start: str) -> dict[str, dict[str, str]]:
     (table,) = [t for t in tables(run) if t.title.startswith(start)]
     return {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
 
 
-def test_decode_stands_beside_its_bound():
+def test_decode_stands_beside_its_bound() -> None:
     (run,) = report().runs
     rows = rows_of(run, "Decode at batch 1")
     bound = bound_ms(run, 1, 256)
+    assert bound is not None
     # 596 M parameters of two bytes and 255.5 positions of KV over the median rate.
     assert round(bound, 4) == round(1e3 * (2 * 596_049_920 + 255.5 * 28 * 2 * 8 * 128 * 2) / 4.3e12, 4)
     assert rows["treni"]["ms/token"] == "0.500"
@@ -30,7 +31,7 @@ def test_decode_stands_beside_its_bound():
     assert rows["bound: copying its bytes"]["ms/token"] == f"{bound:.3f}"
 
 
-def test_what_was_not_measured_is_a_dash_and_has_a_reason():
+def test_what_was_not_measured_is_a_dash_and_has_a_reason() -> None:
     (run,) = report().runs
     ttft = rows_of(run, "Time to the first token")
     assert ttft["treni"]["128 tokens, ms"] == "2.00 [1.20, 2.80]"
@@ -50,20 +51,20 @@ def test_what_was_not_measured_is_a_dash_and_has_a_reason():
     assert all("vllm" not in row for table in tables(run) for row in table.rows)
 
 
-def test_rates():
+def test_rates() -> None:
     (run,) = report().runs
     one, eight = run.contenders[0].decode
     assert ms_per_token(one) == [0.5, 0.5]
     assert tokens_per_s(eight) == [8000.0]
 
 
-def test_cold_starts_by_stage():
+def test_cold_starts_by_stage() -> None:
     (run,) = report().runs
     assert rows_of(run, "Cold start")["treni"]["cold total s"] == "0.530"
     assert rows_of(run, "Our cold start")["treni"]["import"] == "200.0"
 
 
-def test_numpys_bound_is_its_products_and_only_for_one_sequence():
+def test_numpys_bound_is_its_products_and_only_for_one_sequence() -> None:
     (run,) = report().runs
     run.floors = Floors(product_s=[0.0001, 0.0002, 0.0003], read_s=[0.0002])
     assert (bound_ms(run, 1, 9), bound_ms(run, 8, 9)) == (0.2, None)
@@ -72,7 +73,7 @@ def test_numpys_bound_is_its_products_and_only_for_one_sequence():
     assert rows_of(run, "Decode at batch 1")["treni"]["of the bound"] == "-"
 
 
-def test_both_renderings_hold_every_figure():
+def test_both_renderings_hold_every_figure() -> None:
     (run,) = report().runs
     for text in (markdown(report()), terminal(report())):
         for table in tables(run):

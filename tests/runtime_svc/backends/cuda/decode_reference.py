@@ -38,7 +38,10 @@ class Model:
         self.layers = []
         for i in range(shape.layers):
             at = f"model.layers.{i}."
-            take = lambda name, at=at: t[at + name]  # noqa: E731
+
+            def take(name: str, at: str = at) -> np.ndarray:
+                return t[at + name]
+
             layer = {
                 "qkv": bf16(np.concatenate([take(f"self_attn.{n}_proj.weight") for n in "qkv"])),
                 "output": bf16(take("self_attn.o_proj.weight")),
@@ -66,7 +69,8 @@ class Model:
         group = s.heads // s.kv_heads
 
         def rms(x: np.ndarray, gain: np.ndarray) -> np.ndarray:
-            return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.eps) * gain.astype(np.float64)
+            normed: np.ndarray = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.eps)
+            return normed * gain.astype(np.float64)
 
         cos, sin = self.rope[row.position, :, 0].astype(float), self.rope[row.position, :, 1].astype(float)
 
@@ -92,7 +96,8 @@ class Model:
             x = x + widened(layer["output"]) @ np.einsum("kgp,kpd->kgd", weights, values).ravel()
             gate, up = np.split(widened(layer["gate_up"]) @ rms(x, layer["ffn_gain"]), 2)
             x = x + widened(layer["down"]) @ (gate / (1 + np.exp(-gate)) * up)
-        return widened(self.head) @ rms(x, self.final_gain)
+        logits: np.ndarray = widened(self.head) @ rms(x, self.final_gain)
+        return logits
 
 
 class Shim:

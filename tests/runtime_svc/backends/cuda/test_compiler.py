@@ -1,5 +1,8 @@
 """Where the CPU build's compiler comes from."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from runtime_svc.backends.cuda.shim.compiler import ZIG, compiler
@@ -7,7 +10,7 @@ from treni.errors import Code, TreniError
 
 
 @pytest.fixture
-def bare(tmp_path, monkeypatch):
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A PATH with nothing on it, an empty cache, and a package index that cannot be reached."""
     tools = tmp_path / "bin"
     tools.mkdir()
@@ -21,13 +24,13 @@ def bare(tmp_path, monkeypatch):
     compiler.cache_clear()
 
 
-def program(path):
+def program(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)
 
 
-def test_what_is_named_comes_before_what_is_on_the_path(bare, monkeypatch):
+def test_what_is_named_comes_before_what_is_on_the_path(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(bare / "clang++")
     assert compiler() == (str(bare / "clang++"),)
     program(bare / "g++")
@@ -38,13 +41,13 @@ def test_what_is_named_comes_before_what_is_on_the_path(bare, monkeypatch):
     assert compiler() == ("ccache", "my g++")
 
 
-def test_one_that_was_fetched_is_used_again(bare, tmp_path):
+def test_one_that_was_fetched_is_used_again(bare: Path, tmp_path: Path) -> None:
     fetched = tmp_path / "cache" / "treni-route" / ZIG.replace("==", "-") / "ziglang" / "zig"
     program(fetched)
     assert compiler() == (str(fetched), "c++")
 
 
-def test_without_a_compiler_and_without_an_index_it_says_what_to_install(bare, tmp_path):
+def test_without_a_compiler_and_without_an_index_it_says_what_to_install(bare: Path, tmp_path: Path) -> None:
     with pytest.raises(TreniError, match=r"install g\+\+, or go online") as caught:
         compiler()
     assert (caught.value.code, caught.value.kind) == (Code.FAILED_PRECONDITION, "compiler_missing")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ assert context.begin() is context.begin()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("driver")
     (folder / "driver.c").write_text(DRIVER)
     command = [*compiler(), "-x", "c", "-shared", "-fPIC", "driver.c", "-o", "libcuda.so.1"]
@@ -40,7 +41,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def calls(folder, tmp_path, arguments, status):
+def calls(folder: Path, tmp_path: Path, arguments: list[str], status: int) -> tuple[list[str], int, str]:
     """What the process asked of the driver, in order; its exit status, and its stderr."""
     told = tmp_path / "calls"
     environment = os.environ | {
@@ -52,19 +53,21 @@ def calls(folder, tmp_path, arguments, status):
     return told.read_text().split() if told.exists() else [], done.returncode, done.stderr
 
 
-def test_once_and_to_the_end(folder, tmp_path):
+def test_once_and_to_the_end(folder: Path, tmp_path: Path) -> None:
     found, exit_status, stderr = calls(folder, tmp_path, ["-c", BEGIN_TWICE], 0)
     assert (exit_status, stderr) == (0, "")
     assert found == ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain"]
 
 
-def test_without_a_device_it_is_left(folder, tmp_path):
+def test_without_a_device_it_is_left(folder: Path, tmp_path: Path) -> None:
     found, exit_status, stderr = calls(folder, tmp_path, ["-c", BEGIN_TWICE], 100)
     assert (found, exit_status, stderr) == (["cuInit"], 0, "")
 
 
 @pytest.mark.parametrize(("backend", "begun"), [("--backend=cupy", True), ("--backend=numpy", False)])
-def test_the_runtime_begins_it_for_a_gpu_only(folder, tmp_path, backend, begun):
+def test_the_runtime_begins_it_for_a_gpu_only(
+    folder: Path, tmp_path: Path, backend: str, begun: bool
+) -> None:
     arguments = ["-m", "runtime_svc", "--model", str(tmp_path / "nothing"), backend]
     found, exit_status, stderr = calls(folder, tmp_path, arguments, 0)
     assert exit_status == 1

@@ -1,11 +1,13 @@
 """Every kernel file compiles for the GPU without one, spills nothing, and is found in the cache."""
 
+import ctypes
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import runtime_svc
-from runtime_svc.backends.cuda import cubins
+from runtime_svc.backends.cuda import cubins, libraries
 from runtime_svc.backends.cuda.decode_layout import DecodeShape
 from runtime_svc.backends.cuda.prefill_bench import MODELS
 from runtime_svc.weights.hugging_face import read_config
@@ -14,7 +16,7 @@ from treni.errors import TreniError
 BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 SHAPES = {**MODELS, "treni-tiny": read_config(BUNDLED)}
 FILES = sorted(path.stem for path in cubins.KERNELS.glob("*.cu"))
-COMPILED = [(name, {}) for name in FILES if name != "decode"] + [
+COMPILED: list[tuple[str, dict[str, int]]] = [(name, {}) for name in FILES if name != "decode"] + [
     ("decode", {**DecodeShape.of(config).defines, "SINGLE": single})
     for config in SHAPES.values()
     for single in (0, 1)
@@ -23,7 +25,7 @@ COMPILED = [(name, {}) for name in FILES if name != "decode"] + [
 
 
 @pytest.mark.parametrize(("name", "defines"), COMPILED)
-def test_every_kernel_keeps_its_values_in_registers(name, defines):
+def test_every_kernel_keeps_its_values_in_registers(name: str, defines: dict[str, int]) -> None:
     cubin = cubins.compiled(name, defines)
     assert cubin.code[:4] == b"\x7fELF"
     assert cubin.usage
@@ -33,7 +35,7 @@ def test_every_kernel_keeps_its_values_in_registers(name, defines):
 
 
 @pytest.fixture
-def kernels(tmp_path, monkeypatch):
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kernel of its own in a folder of its own, and an empty cache."""
     monkeypatch.setattr(cubins, "KERNELS", tmp_path / "kernels")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -45,7 +47,7 @@ def kernels(tmp_path, monkeypatch):
     return tmp_path / "kernels"
 
 
-def test_the_cache_answers_until_something_changes(kernels, monkeypatch):
+def test_the_cache_answers_until_something_changes(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = cubins.cached("twice")
     written = first.stat().st_mtime_ns
     assert cubins.cached("twice") == first
@@ -63,14 +65,14 @@ def test_the_cache_answers_until_something_changes(kernels, monkeypatch):
     assert {path.name for path in first.parent.iterdir()} == {path.name for path in found}
 
 
-def test_a_kernel_that_does_not_compile(kernels):
+def test_a_kernel_that_does_not_compile(kernels: Path) -> None:
     (kernels / "factor.cuh").write_text("#define FACTOR nothing\n")
     with pytest.raises(TreniError, match="nothing") as raised:
         cubins.cached("twice")
     assert raised.value.kind == "kernel_broken"
 
 
-def test_a_kernel_that_spills_is_seen(kernels):
+def test_a_kernel_that_spills_is_seen(kernels: Path) -> None:
     (kernels / "twice.cu").write_text(
         'extern "C" __global__ void twice(float* x, int n) {\n'
         "  float kept[64];\n#pragma unroll 1\n  for (int i = 0; i < 64; i++) kept[i] = x[i * n];\n"
@@ -79,13 +81,13 @@ def test_a_kernel_that_spills_is_seen(kernels):
     assert cubins.compiled("twice").usage["twice"].stack_bytes >= 256
 
 
-def test_without_nvrtc(monkeypatch):
-    monkeypatch.setattr(cubins.libraries, "_folders", lambda: iter(()))
-    monkeypatch.setattr(cubins.libraries.ctypes, "CDLL", _not_found)
+def test_without_nvrtc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "_folders", lambda: iter(()))
+    monkeypatch.setattr(ctypes, "CDLL", _not_found)
     with pytest.raises(TreniError) as raised:
         cubins.cached("twice")
     assert raised.value.kind == "backend_unavailable"
 
 
-def _not_found(name, *_):
+def _not_found(name: str, *_: object) -> NoReturn:
     raise OSError(f"{name}: cannot open shared object file")

@@ -15,17 +15,18 @@ from runtime_svc.backends.numpy import sampler
 from runtime_svc.ops import SamplingParams
 from runtime_svc.runner import Row
 from tests.runtime_svc.backends.cuda.decode_reference import PROBE, TINY
+from tests.runtime_svc.backends.cuda.host_device import HostDevice
 
 UNSIGNED = st.integers(0, 2**64 - 1)
 
 
 @pytest.fixture(scope="module")
-def library(host_device) -> Library:
+def library(host_device: HostDevice) -> Library:
     return Library(KERNELS / "sample.cu", {}, host_device.directory)
 
 
 @pytest.fixture(scope="module")
-def probe(host_device) -> Library:
+def probe(host_device: HostDevice) -> Library:
     return Library(PROBE, TINY.defines, host_device.directory)
 
 
@@ -65,7 +66,7 @@ def drawn(library: Library, logits: np.ndarray, params: SamplingParams, draw: in
 
 @settings(max_examples=200)
 @given(seed=UNSIGNED, draw=UNSIGNED)
-def test_random_bits_are_numpys(probe, seed, draw):
+def test_random_bits_are_numpys(probe: Library, seed: int, draw: int) -> None:
     out = np.zeros(1, np.uint32)
     probe.launch("philox_probe", (1,), (1,), [ctypes.c_uint64(seed), ctypes.c_uint64(draw), out])
     assert int(out[0]) == int(np.random.Philox(key=seed, counter=draw).random_raw()) >> 40
@@ -75,7 +76,7 @@ def test_random_bits_are_numpys(probe, seed, draw):
     ("top_k", "top_p"),
     [(0, 1.0), (1, 1.0), (7, 1.0), (0, 0.9), (0, 0.05), (50, 0.7), (5000, 0.99), (0, 1e-9)],
 )
-def test_draws_what_the_reference_draws(library, top_k, top_p):
+def test_draws_what_the_reference_draws(library: Library, top_k: int, top_p: float) -> None:
     generator = np.random.default_rng(5)
     for draw in range(6):
         logits = generator.standard_normal(1777).astype(np.float32) * 3
@@ -89,7 +90,7 @@ def test_draws_what_the_reference_draws(library, top_k, top_p):
 
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (5, 1.0), (0, 0.5), (13, 0.5)])
-def test_ties_go_by_index(library, top_k, top_p):
+def test_ties_go_by_index(library: Library, top_k: int, top_p: float) -> None:
     logits = np.zeros(1024, np.float32)
     logits[::2] = 1.0
     seen = set()
@@ -101,13 +102,13 @@ def test_ties_go_by_index(library, top_k, top_p):
     assert len(seen) > 3
 
 
-def test_a_tiny_temperature_is_greedy(library):
+def test_a_tiny_temperature_is_greedy(library: Library) -> None:
     logits = np.random.default_rng(1).standard_normal(300).astype(np.float32)
     params = SamplingParams(temperature=1e-30, top_p=1.0, top_k=0, seed=8)
     assert drawn(library, logits, params, 4).id == int(logits.argmax())
 
 
-def test_leaves_greedy_rows_and_bad_rows_alone(library):
+def test_leaves_greedy_rows_and_bad_rows_alone(library: Library) -> None:
     logits = np.arange(64, dtype=np.float32)
     params = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=8)
     assert drawn(library, logits, params, 0).id == 63

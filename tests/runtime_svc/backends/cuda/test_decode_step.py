@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from runtime_svc.backends.cuda.shim.build import Library
 from runtime_svc.random_checkpoint import Shape
 from runtime_svc.runner import Row
 from tests.runtime_svc.backends.cuda.decode_reference import GREEDY, PROBE, TINY, Model, Shim
+from tests.runtime_svc.backends.cuda.host_device import HostDevice
 
 TINY_MODEL = Shape(
     layers=2, hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=640, vocabulary=1024, context_length=256
@@ -35,7 +37,7 @@ WIDE_GROUP = Shape(
 """More than 8 query heads to a key-value head: two tasks for each."""
 
 
-def shim(shape: Shape, directory, *, blocks: int = 3, **defines: int) -> Shim:
+def shim(shape: Shape, directory: Path, *, blocks: int = 3, **defines: int) -> Shim:
     model = Model(shape, seed=3)
     return Shim(model, directory, blocks=blocks, slots=9, capacity=256, shared_bytes=232448, **defines)
 
@@ -72,7 +74,9 @@ def rows_at(positions: list[int], tokens: list[int] | None = None) -> list[Row]:
         (WIDE_GROUP, [64], 1),
     ],
 )
-def test_logits_statistics_and_cache_are_those_of_the_formulas(host_device, shape, positions, single):
+def test_logits_statistics_and_cache_are_those_of_the_formulas(
+    host_device: HostDevice, shape: Shape, positions: list[int], single: int
+) -> None:
     device = shim(shape, host_device.directory, SINGLE=single)
     filled(device, positions)
     cache = device.cache.copy()
@@ -82,6 +86,7 @@ def test_logits_statistics_and_cache_are_those_of_the_formulas(host_device, shap
         results = device.run(rows)
         for index, row in enumerate(rows):
             token = row.token if tokens is None else tokens[index]
+            assert token is not None
             expected = device.model.step(cache, row, token)
             # A key or value that lies between two halves can go either way, which moves everything after.
             error = np.linalg.norm(device.logits[index] - expected) / np.linalg.norm(expected)
@@ -106,7 +111,7 @@ def test_logits_statistics_and_cache_are_those_of_the_formulas(host_device, shap
 
 
 @pytest.mark.parametrize("shape", [TINY_MODEL, UNEVEN])
-def test_a_rows_bits_do_not_depend_on_other_rows(host_device, shape):
+def test_a_rows_bits_do_not_depend_on_other_rows(host_device: HostDevice, shape: Shape) -> None:
     positions = [0, 130, 33, 7, 8, 200, 63, 64]
     several, one = (shim(shape, host_device.directory, SINGLE=single) for single in (0, 1))
     filled(several, positions)
@@ -124,7 +129,9 @@ def test_a_rows_bits_do_not_depend_on_other_rows(host_device, shape):
 
 @pytest.mark.parametrize("releases", [1, 32])
 @pytest.mark.parametrize(("positions", "single"), [([70], 1), ([70, 5, 33], 0)])
-def test_bits_do_not_depend_on_which_warp_is_faster(host_device, positions, single, releases):
+def test_bits_do_not_depend_on_which_warp_is_faster(
+    host_device: HostDevice, positions: list[int], single: int, releases: int
+) -> None:
     device = shim(TINY_MODEL, host_device.directory, SINGLE=single, RELEASES=releases)
     filled(device, positions)
     rows = rows_at(positions)
@@ -144,8 +151,8 @@ def test_bits_do_not_depend_on_which_warp_is_faster(host_device, positions, sing
     ],
 )
 def test_who_has_nothing_to_do_neither_runs_ahead_nor_changes_bits(
-    host_device, single, schedule, hidden, heads, ffn, blocks
-):
+    host_device: HostDevice, single: int, schedule: int, hidden: int, heads: int, ffn: int, blocks: int
+) -> None:
     narrow = Shape(
         layers=4,
         hidden=hidden,
@@ -166,7 +173,7 @@ def test_who_has_nothing_to_do_neither_runs_ahead_nor_changes_bits(
     np.testing.assert_array_equal(logits[0], logits[1])
 
 
-def test_logits_that_are_not_finite_are_flagged(host_device):
+def test_logits_that_are_not_finite_are_flagged(host_device: HostDevice) -> None:
     device = shim(TINY_MODEL, host_device.directory)
     device.model.final_gain[3] = np.inf
     filled(device, [4, 9])
@@ -184,7 +191,7 @@ def test_logits_that_are_not_finite_are_flagged(host_device):
         DecodeShape(hidden=512, heads=12, kv_heads=1, head_dim=128, ffn=512),
     ],
 )
-def test_host_and_device_agree_on_structures_and_sizes(host_device, shape):
+def test_host_and_device_agree_on_structures_and_sizes(host_device: HostDevice, shape: DecodeShape) -> None:
     probe = Library(PROBE, shape.defines, host_device.directory)
     out = np.zeros(8, np.uint64)
     probe.launch("layout_probe", (5,), (1,), [out])
@@ -198,7 +205,7 @@ def test_host_and_device_agree_on_structures_and_sizes(host_device, shape):
     ]
 
 
-def test_halves_are_the_nearest_ones(host_device):
+def test_halves_are_the_nearest_ones(host_device: HostDevice) -> None:
     """Every half, what lies midway to the next, and a float32 to either side of that, against NumPy."""
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     midway = (halves[:-1] + halves[1:]) / 2
@@ -215,7 +222,7 @@ def test_halves_are_the_nearest_ones(host_device):
     np.testing.assert_array_equal(or_nan, np.where(np.isinf(expected), np.nan, expected))
 
 
-def test_splits_cover_the_positions():
+def test_splits_cover_the_positions() -> None:
     shape = DecodeShape(hidden=1024, heads=16, kv_heads=8, head_dim=128, ffn=3072)
     for positions in (*range(1, 300), 1023, 1024, 1025, 4096, 40000):
         length, count = split(shape, positions)
@@ -225,7 +232,7 @@ def test_splits_cover_the_positions():
 
 
 @pytest.mark.parametrize("blocks", [1, 7, 132])
-def test_tasks_cover_a_rows_splits(blocks):
+def test_tasks_cover_a_rows_splits(blocks: int) -> None:
     shape = DecodeShape(hidden=1024, heads=16, kv_heads=8, head_dim=128, ffn=3072)
     rows = rows_at([0, 63, 64, 300, 4000])
     controls = layout.row_controls(shape, rows, blocks)
@@ -236,13 +243,13 @@ def test_tasks_cover_a_rows_splits(blocks):
         assert (groups - 1) * control.span < control.splits <= groups * control.span
 
 
-def test_tiles_are_dealt_out_evenly():
+def test_tiles_are_dealt_out_evenly() -> None:
     shape = DecodeShape(hidden=1024, heads=16, kv_heads=8, head_dim=128, ffn=3072)
     assert shape.whole_tiles(151936, 132) == (0, 3, 5, 143)
     assert shape.whole_tiles(1003, 1) == (128, 512, 768, 126)
 
 
-def test_words_are_zeroed_when_the_number_of_rows_changes():
+def test_words_are_zeroed_when_the_number_of_rows_changes() -> None:
     arguments = layout.StepArguments(layer_count=3)
     fresh = [layout.next_launch(arguments, rows) for rows in (2, 2, 1, 2)]
     assert fresh == [True, False, True, True]

@@ -1,38 +1,43 @@
 """The engine and its scheduler over the device's runner: steps launched ahead, slots shared, prefixes reused."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import pytest
 
+from runtime_svc.backends.cuda.device import Device
 from runtime_svc.engine import Engine
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokenizer import Tokenizer
 from tests.runtime_svc.backends.cuda.test_runner import made
 from tests.runtime_svc.requests import generate_request
+from treni.v1 import inference_pb2
 
 CLEAR_GAP = 0.1
 QUESTIONS = ("Which is larger?", "Hello")
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = Shape(hidden=128, head_dim=32, ffn=192)
     return write_random_checkpoint(tmp_path_factory.mktemp("engine") / "small", shape, seed=9)
 
 
 @pytest.fixture
-def engine(device, directory):
+def engine(device: Device, directory: Path) -> Engine:
     runner = made(device, directory, slots=3, capacity=200)
     return Engine(
         directory=directory, runner=runner, tokenizer=Tokenizer(directory), template=ChatTemplate(directory)
     )
 
 
-def finish_of(chunks):
+def finish_of(chunks: Iterable[inference_pb2.GenerateChunk]) -> inference_pb2.GenerateFinish:
     *_, last = chunks
     return last.finish
 
 
-def test_answers_are_the_numpy_engines_wherever_the_choice_is_clear(engine, directory):
+def test_answers_are_the_numpy_engines_wherever_the_choice_is_clear(engine: Engine, directory: Path) -> None:
     reference = Engine.load(directory)
     for question in QUESTIONS:
         request = generate_request(question, max_new_tokens=6)
@@ -47,7 +52,7 @@ def test_answers_are_the_numpy_engines_wherever_the_choice_is_clear(engine, dire
             assert ours.entropy == pytest.approx(theirs.entropy, abs=0.02)
 
 
-def test_side_by_side_gives_the_bits_of_one_after_the_other(engine):
+def test_side_by_side_gives_the_bits_of_one_after_the_other(engine: Engine) -> None:
     requests = [generate_request(question, max_new_tokens=4) for question in QUESTIONS]
     alone = [finish_of(engine.generate(request)).tokens for request in requests]
     # Driven by whoever iterates: the first chunk of one stream advances the other's sequence too.
@@ -57,7 +62,7 @@ def test_side_by_side_gives_the_bits_of_one_after_the_other(engine):
     assert [list(each[-1].finish.tokens) for each in chunks] == [list(tokens) for tokens in alone]
 
 
-def test_a_second_turn_prefills_only_what_is_new(engine):
+def test_a_second_turn_prefills_only_what_is_new(engine: Engine) -> None:
     first = finish_of(engine.generate(generate_request("Hello", cache_key="a", max_new_tokens=2)))
     again = finish_of(engine.generate(generate_request("Hello", cache_key="a", max_new_tokens=2)))
     assert first.usage.cached_prompt_tokens == 0

@@ -1,14 +1,18 @@
 """Each step of the GPU's prefill against float64, into outputs poisoned with NaN."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime_svc.backends.cuda import product
 from runtime_svc.backends.cuda.cache import KvCache
 from runtime_svc.backends.cuda.decode_layout import RowResult
+from runtime_svc.backends.cuda.device import Device
 from runtime_svc.backends.cuda.ops import CudaOps
+from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.rope import turns
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.weights.hugging_face import read_config
@@ -31,14 +35,23 @@ HEADS, KV, CAPACITY, SLOTS, SLOT = 4, 2, 160, 3, 1
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
     return read_config(write_random_checkpoint(tmp_path_factory.mktemp("shape"), Shape(hidden=72, ffn=88)))
 
 
 class Bench:
     """Ops over one layer of poisoned slots, and the control block that says which rows there are."""
 
-    def __init__(self, device, config, *, head_dim=32, rows=1, start=0, tokens=()):
+    def __init__(
+        self,
+        device: Device,
+        config: ModelConfig,
+        *,
+        head_dim: int = 32,
+        rows: int = 1,
+        start: int = 0,
+        tokens: Iterable[int] = (),
+    ) -> None:
         self.config = replace(config, head_dim=head_dim, heads=HEADS, kv_heads=KV, norm_eps=EPS)
         self.device = device
         self.shape = (2, SLOTS, KV, CAPACITY, head_dim)
@@ -49,15 +62,15 @@ class Bench:
         self.ops = CudaOps(device, self.config, self.cache)
         self.control = put(device, np.array([rows, start, SLOT, 0, *tokens], np.int32))
 
-    def cached(self):
+    def cached(self) -> npt.NDArray[np.float32]:
         return take(self.device, self.layer, self.shape, np.float16)
 
-    def take(self, address, *shape, dtype=np.uint16):
+    def take(self, address: int, *shape: int, dtype: npt.DTypeLike = np.uint16) -> npt.NDArray[np.float32]:
         return take(self.device, address, shape, dtype)
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_embed_writes_its_rows_and_zeros_after_them(device, config, rows):
+def test_embed_writes_its_rows_and_zeros_after_them(device: Device, config: ModelConfig, rows: int) -> None:
     table = narrowed(values(50, 72))
     tokens = np.arange(rows) * 7 % 50
     bench = Bench(device, config, rows=rows, tokens=tokens)
@@ -70,7 +83,7 @@ def test_embed_writes_its_rows_and_zeros_after_them(device, config, rows):
 
 @pytest.mark.parametrize("rows", [1, 6])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
-def test_rms(device, config, rows, scale):
+def test_rms(device: Device, config: ModelConfig, rows: int, scale: float) -> None:
     x, gain = values(8, 72) * np.float32(scale), values(72, seed=1)
     bench = Bench(device, config, rows=rows)
     out = poisoned(device, (8, 72), np.uint16)
@@ -81,7 +94,7 @@ def test_rms(device, config, rows, scale):
 
 
 @pytest.mark.parametrize("splits", [1, 6, 10])
-def test_rms_of_a_residual_with_parts_still_to_add(device, config, splits):
+def test_rms_of_a_residual_with_parts_still_to_add(device: Device, config: ModelConfig, splits: int) -> None:
     x, parts, gain = values(8, 72), values(splits, 8, 72, seed=2), values(72, seed=1)
     bench = Bench(device, config, rows=6)
     out, residual = poisoned(device, (8, 72), np.uint16), put(device, x)
@@ -96,24 +109,26 @@ def test_rms_of_a_residual_with_parts_still_to_add(device, config, splits):
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
 @pytest.mark.parametrize(("rows", "start", "splits"), [(1, 0, 1), (5, 0, 2), (7, 150, 7)])
-def test_rope_kv_write(device, config, head_dim, kind, rows, start, splits):
+def test_rope_kv_write(
+    device: Device, config: ModelConfig, head_dim: int, kind: str, rows: int, start: int, splits: int
+) -> None:
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     width = (HEADS + 2 * KV) * head_dim
     parts = values(splits, 8, width)
     qkv = parts.sum(axis=0)
     bias = values(width, seed=1) if kind == "qwen2" else None
-    gains = [values(head_dim, seed=2), values(head_dim, seed=3)] if kind == "qwen3" else [None, None]
+    q_gain, k_gain = (values(head_dim, seed=n) if kind == "qwen3" else None for n in (2, 3))
     table = turns([10000.0 ** (-2 * i / head_dim) for i in range(head_dim // 2)], 1.0, CAPACITY)
     queries = poisoned(device, (8, HEADS, head_dim), np.float16)
-    given = [None if a is None else put(device, a) for a in (bias, *gains)]
-    addresses = (put(device, parts), splits, *given, put(device, table), bench.layer, queries)
-    bench.ops.rope_kv_write(bench.control, *addresses, 8)
+    at_bias, at_q, at_k = (None if a is None else put(device, a) for a in (bias, q_gain, k_gain))
+    places = (put(device, table), bench.layer, queries, 8)
+    bench.ops.rope_kv_write(bench.control, put(device, parts), splits, at_bias, at_q, at_k, *places)
 
     heads = qkv[:rows].astype(float)
     heads = (heads if bias is None else heads + bias).reshape(rows, -1, head_dim).transpose(1, 0, 2)
-    if kind == "qwen3":
-        heads[:HEADS] = reference.rms(heads[:HEADS], gains[0].astype(float), EPS)
-        heads[HEADS : HEADS + KV] = reference.rms(heads[HEADS : HEADS + KV], gains[1].astype(float), EPS)
+    if q_gain is not None and k_gain is not None:
+        heads[:HEADS] = reference.rms(heads[:HEADS], q_gain.astype(float), EPS)
+        heads[HEADS : HEADS + KV] = reference.rms(heads[HEADS : HEADS + KV], k_gain.astype(float), EPS)
     positions = np.arange(start, start + rows)
     for head in heads[: HEADS + KV]:
         head[:] = reference.rotate(head, positions, 10000.0)
@@ -129,7 +144,17 @@ def test_rope_kv_write(device, config, head_dim, kind, rows, start, splits):
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
 @pytest.mark.parametrize("columns", [128, 256])
 @pytest.mark.parametrize(("rows", "start", "heads", "kv_heads"), [(131, 7, 4, 2), (260, 0, 3, 1)])
-def test_qkv_of_many_rows(device, config, kind, columns, rows, start, heads, kv_heads, monkeypatch):
+def test_qkv_of_many_rows(
+    device: Device,
+    config: ModelConfig,
+    kind: str,
+    columns: int,
+    rows: int,
+    start: int,
+    heads: int,
+    kv_heads: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plans = product.plans(rows + 2, (heads + 2 * kv_heads) * 128, 72, kind="heads")
     (plan,) = (p for p in plans if p.columns == columns)
     monkeypatch.setattr(product, "plan", lambda *_, kind="product": plan)
@@ -140,19 +165,19 @@ def test_qkv_of_many_rows(device, config, kind, columns, rows, start, heads, kv_
     ops = CudaOps(device, replace(bench.config, heads=heads, kv_heads=kv_heads, hidden=72), cache)
     x, weight = narrowed(values(384, 72)), narrowed(values(plan.outputs, 72, seed=1))
     bias = values(plan.outputs, seed=2) if kind == "qwen2" else None
-    gains = [values(128, seed=3), values(128, seed=4)] if kind == "qwen3" else [None, None]
+    q_gain, k_gain = (values(128, seed=n) if kind == "qwen3" else None for n in (3, 4))
     table = turns([10000.0 ** (-2 * i / 128) for i in range(64)], 1.0, 300)
     queries = poisoned(device, (rows + 2, heads, 128), np.float16)
-    given = [None if a is None else put(device, a) for a in (bias, *gains)]
-    places = (put(device, table), layer, queries, 0)
-    ops.qkv(bench.control, put(device, x), put(device, weight), *given, *places, rows + 2)
+    at_bias, at_q, at_k = (None if a is None else put(device, a) for a in (bias, q_gain, k_gain))
+    places = (put(device, table), layer, queries, 0, rows + 2)
+    ops.qkv(bench.control, put(device, x), put(device, weight), at_bias, at_q, at_k, *places)
 
     product_ = widened(x[:rows]).astype(float) @ widened(weight).astype(float).T
     expected = (product_ if bias is None else product_ + bias).reshape(rows, -1, 128).transpose(1, 0, 2)
     turned = heads + kv_heads
-    if kind == "qwen3":
-        expected[:heads] = reference.rms(expected[:heads], gains[0].astype(float), EPS)
-        expected[heads:turned] = reference.rms(expected[heads:turned], gains[1].astype(float), EPS)
+    if q_gain is not None and k_gain is not None:
+        expected[:heads] = reference.rms(expected[:heads], q_gain.astype(float), EPS)
+        expected[heads:turned] = reference.rms(expected[heads:turned], k_gain.astype(float), EPS)
     positions = np.arange(start, start + rows)
     for head in expected[:turned]:
         head[:] = reference.rotate(head, positions, 10000.0)
@@ -170,7 +195,15 @@ def test_qkv_of_many_rows(device, config, kind, columns, rows, start, heads, kv_
 @pytest.mark.parametrize("head_dim", [8, 16, 32, 64, 128])
 @pytest.mark.parametrize(("rows", "start"), [(1, 0), (16, 0), (70, 0), (3, 61), (65, 70)])
 @pytest.mark.parametrize("multiprocessors", [2, 132])
-def test_attend(device, config, head_dim, rows, start, multiprocessors, monkeypatch):
+def test_attend(
+    device: Device,
+    config: ModelConfig,
+    head_dim: int,
+    rows: int,
+    start: int,
+    multiprocessors: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(device, "multiprocessors", multiprocessors)  # few: a block takes several heads
     bench = Bench(device, config, head_dim=head_dim, rows=rows, start=start)
     padded = rows + 3
@@ -193,7 +226,7 @@ def test_attend(device, config, head_dim, rows, start, multiprocessors, monkeypa
     assert np.isnan(actual[rows:]).all()
 
 
-def gated(device, config, x, weight):
+def gated(device: Device, config: ModelConfig, x: np.ndarray, weight: np.ndarray) -> npt.NDArray[np.float32]:
     """Out (rows, ffn) of x (rows, inputs) and weight (2 ffn, inputs), both bf16 bits."""
     rows, (outputs, inputs) = len(x), weight.shape
     x = np.resize(x, (-(-rows // product.ROWS) * product.ROWS, inputs))
@@ -206,14 +239,14 @@ def gated(device, config, x, weight):
 @pytest.mark.parametrize(
     ("rows", "ffn", "inputs"), [(1, 88, 72), (16, 24, 64), (130, 104, 200), (300, 40, 8)]
 )
-def test_gated(device, config, rows, ffn, inputs):
+def test_gated(device: Device, config: ModelConfig, rows: int, ffn: int, inputs: int) -> None:
     x, weight = narrowed(values(rows, inputs)), narrowed(values(2 * ffn, inputs, seed=1))
     both = widened(x).astype(float) @ widened(weight).astype(float).T
     gate, up = both[:, :ffn], both[:, ffn:]
     check(gated(device, config, x, weight), gate / (1 + np.exp(-gate)) * up, BF16_BOUND)
 
 
-def test_gated_of_large_gates(device, config):
+def test_gated_of_large_gates(device: Device, config: ModelConfig) -> None:
     gates = np.array([-1e4, -200, -90, 90, 200, 1e4, 0, 3e38], np.float32)
     weight = np.zeros((16, 8), np.float32)
     weight[:8, 0], weight[8:, 1] = gates, 1
@@ -223,7 +256,9 @@ def test_gated_of_large_gates(device, config):
     np.testing.assert_allclose(actual[0], expected, rtol=2**-8, atol=1e-30)
 
 
-def head(bench, x, gain, weight):
+def head(
+    bench: Bench, x: np.ndarray, gain: np.ndarray, weight: np.ndarray
+) -> tuple[npt.NDArray[np.float32], RowResult]:
     """Logits and result of two launches, the second of which must give what the first gave."""
     device, vocabulary = bench.device, len(weight)
     ops = CudaOps(device, replace(bench.config, vocabulary=vocabulary), bench.cache)
@@ -242,7 +277,9 @@ def head(bench, x, gain, weight):
 
 
 @pytest.mark.parametrize("vocabulary", [8, 293])
-def test_lm_head_takes_the_last_row_and_says_what_is_most_likely(device, config, vocabulary):
+def test_lm_head_takes_the_last_row_and_says_what_is_most_likely(
+    device: Device, config: ModelConfig, vocabulary: int
+) -> None:
     bench = Bench(device, config, rows=3)
     x, gain, weight = values(5, 72), values(72, seed=1), values(vocabulary, 72, seed=2)
     logits, result = head(bench, x, gain, weight)
@@ -258,7 +295,7 @@ def test_lm_head_takes_the_last_row_and_says_what_is_most_likely(device, config,
     assert result.peak == pytest.approx(ranked[-1], abs=1e-4)
 
 
-def test_lm_head_takes_the_first_of_equal_tokens(device, config):
+def test_lm_head_takes_the_first_of_equal_tokens(device: Device, config: ModelConfig) -> None:
     weight = np.repeat(values(1, 72, seed=2), 200, axis=0)
     _, result = head(Bench(device, config), values(1, 72), values(72, seed=1), weight)
     assert (result.id, result.margin) == (0, 0.0)
@@ -266,7 +303,7 @@ def test_lm_head_takes_the_first_of_equal_tokens(device, config):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_lm_head_says_that_logits_are_not_finite(device, config, bad):
+def test_lm_head_says_that_logits_are_not_finite(device: Device, config: ModelConfig, bad: float) -> None:
     weight = values(293, 72, seed=2)
     weight[290, 3] = bad
     _, result = head(Bench(device, config), values(1, 72), values(72, seed=1), weight)
@@ -283,7 +320,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize("key", PLANS, ids=str)
-def test_every_way_to_multiply(device, config, key):
+def test_every_way_to_multiply(device: Device, config: ModelConfig, key: tuple[str, int, bool]) -> None:
     plan = replace(PLANS[key], slots=3)
     x, weight = (
         narrowed(values(plan.rows, plan.inputs)),
@@ -309,7 +346,7 @@ def test_every_way_to_multiply(device, config, key):
 
 
 @pytest.mark.parametrize("length", [1, 77, CAPACITY])
-def test_copy_prefix(device, config, length):
+def test_copy_prefix(device: Device, config: ModelConfig, length: int) -> None:
     bench = Bench(device, config)
     before = values(*bench.shape).astype(np.float16)
     device.upload(bench.layer, before)

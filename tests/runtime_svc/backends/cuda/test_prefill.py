@@ -1,16 +1,19 @@
 """The whole prefill: against the NumPy decoder and against what Hugging Face transformers gave."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import runtime_svc
 from runtime_svc.backends.cuda import weights
 from runtime_svc.backends.cuda.cache import KvCache
+from runtime_svc.backends.cuda.device import Device
 from runtime_svc.backends.cuda.prefill import Prefill
-from runtime_svc.backends.numpy.decoder import Decoder
+from runtime_svc.backends.numpy.decoder import Cache, Decoder
 from runtime_svc.backends.numpy.ops import NumpyOps
 from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.models.rope import turns
@@ -35,7 +38,7 @@ BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 class Model:
     """A checkpoint's prefill over three slots of a device."""
 
-    def __init__(self, device, directory, *, rows=2048):
+    def __init__(self, device: Device, directory: Path, *, rows: int = 2048) -> None:
         opened = open_checkpoint(directory)
         self.config = opened.config
         capacity = min(self.config.context_length, 2048)
@@ -45,12 +48,12 @@ class Model:
         self.prefill = Prefill(device, self.config, loaded, cache, put(device, table), rows=rows)
         self.device = device
 
-    def logits(self, slot, tokens, start=0):
+    def logits(self, slot: int, tokens: Sequence[int], start: int = 0) -> npt.NDArray[np.float32]:
         self.prefill.run(slot, tokens, start, logits=True)
         return take(self.device, self.prefill.logits, (self.config.vocabulary,), np.float32)
 
 
-def close(actual, expected, bound=NMSE):
+def close(actual: np.ndarray, expected: np.ndarray, bound: float = NMSE) -> None:
     """Both (T, vocabulary): the error over all of them, and the greedy token wherever it is clear."""
     actual, expected = np.atleast_2d(actual).astype(float), np.atleast_2d(expected).astype(float)
     assert np.sum((actual - expected) ** 2) / np.sum((expected - expected.mean()) ** 2) <= bound
@@ -59,7 +62,9 @@ def close(actual, expected, bound=NMSE):
     np.testing.assert_array_equal(actual.argmax(axis=1)[clear], expected.argmax(axis=1)[clear])
 
 
-def forced(logits, prompt, ids, count):
+def forced(
+    logits: Callable[[Sequence[int], int], np.ndarray], prompt: Sequence[int], ids: Sequence[int], count: int
+) -> np.ndarray:
     """The first `count` logits of the golden answer: the prompt's, then after one token more at a time.
 
     `logits` gives those after tokens and their position.
@@ -74,7 +79,7 @@ CASES = sorted(path.name for path in (DATA / "random").iterdir())
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_random_checkpoints_as_transformers_computes_them(device, tmp_path, case):
+def test_random_checkpoints_as_transformers_computes_them(device: Device, tmp_path: Path, case: str) -> None:
     golden = np.load(DATA / "random.npz")
     model = Model(device, DATA / "random" / case)
     dtype, decoder = rounded(DATA / "random" / case, tmp_path)
@@ -83,15 +88,19 @@ def test_random_checkpoints_as_transformers_computes_them(device, tmp_path, case
         prompt, ids, logits = (golden[f"{case}/{index}/{part}"] for part in ("prompt", "ids", "logits"))
         cache = decoder.new_cache()
         actual.append(forced(partial(model.logits, 1), prompt, ids, len(logits)))
-        computed.append(
-            forced(lambda tokens, _, to=cache: decoder.forward(tokens, to).copy(), prompt, ids, len(logits))
-        )
+        computed.append(forced(partial(next_logits, decoder, cache), prompt, ids, len(logits)))
         expected.append(logits)
     close(np.concatenate(actual), np.concatenate(expected), NMSE if dtype == "bfloat16" else ROUNDED_NMSE)
     close(np.concatenate(actual), np.concatenate(computed))
 
 
-def rounded(directory, target):
+def next_logits(decoder: Decoder, cache: Cache, tokens: Sequence[int], _: int) -> np.ndarray:
+    """The NumPy decoder's, of tokens that follow those of the cache."""
+    logits: np.ndarray = decoder.forward(tokens, cache).copy()
+    return logits
+
+
+def rounded(directory: Path, target: Path) -> tuple[str, Decoder]:
     """How a checkpoint is stored, and the NumPy decoder of the same with its matrices in bfloat16."""
     opened = open_checkpoint(directory)
     tensors = {name: tensor.widened() for name, tensor in opened.tensors.items()}
@@ -105,7 +114,9 @@ def rounded(directory, target):
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama"])
 @pytest.mark.parametrize("head_dim", [32, 64, 128])
-def test_random_checkpoints_as_numpy_computes_them(device, tmp_path, family, head_dim):
+def test_random_checkpoints_as_numpy_computes_them(
+    device: Device, tmp_path: Path, family: str, head_dim: int
+) -> None:
     shape = Shape(model_type=family, hidden=256, head_dim=head_dim, ffn=384, tied=head_dim == 64)
     directory = write_random_checkpoint(tmp_path, shape, seed=head_dim)
     model = Model(device, directory)
@@ -117,10 +128,10 @@ def test_random_checkpoints_as_numpy_computes_them(device, tmp_path, family, hea
         close(model.logits(2, tokens[start:end], start), expected)
 
 
-def test_chunks_and_copied_prefixes_give_what_one_pass_gives(device, tmp_path):
+def test_chunks_and_copied_prefixes_give_what_one_pass_gives(device: Device, tmp_path: Path) -> None:
     directory = write_random_checkpoint(tmp_path, Shape(hidden=64, head_dim=32, ffn=96))
     model = Model(device, directory, rows=40)
-    tokens = np.random.default_rng(3).integers(0, 288, 100)
+    tokens = np.random.default_rng(3).integers(0, 288, 100).tolist()
     for start in (0, 40):
         model.prefill.run(0, tokens[start : start + 40], start, logits=False)
     whole = model.logits(0, tokens[80:], 80)
@@ -128,7 +139,7 @@ def test_chunks_and_copied_prefixes_give_what_one_pass_gives(device, tmp_path):
     close(model.logits(2, tokens[63:], 63), whole)
 
 
-def test_the_bundled_checkpoint_answers_as_transformers_does(device):
+def test_the_bundled_checkpoint_answers_as_transformers_does(device: Device) -> None:
     golden = np.load(DATA / "checkpoint.npz")
     model = Model(device, BUNDLED)
     shortest = sorted((len(golden[f"{i}/prompt"]), i) for i in range(len({k.split("/")[0] for k in golden})))

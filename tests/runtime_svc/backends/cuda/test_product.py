@@ -1,6 +1,7 @@
 """How products are cut up: every plan can be launched, and the rule picks one not far from the best there is."""
 
 import csv
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime_svc.backends.cuda import cubins, product
+from runtime_svc.backends.cuda.cubins import Usage
 from runtime_svc.backends.cuda.prefill_bench import MODELS
 
 MEASURED = Path(__file__).parents[4] / "docs" / "measurements" / "products-h200.csv"
@@ -16,7 +18,7 @@ KINDS = ("product", "gated", "heads")
 
 
 @pytest.fixture(scope="module")
-def compiled():
+def compiled() -> Mapping[str, Usage]:
     return cubins.compiled("product").usage
 
 
@@ -26,7 +28,9 @@ def compiled():
     inputs=st.integers(1, 2000).map(lambda n: 8 * n),
     kind=st.sampled_from(KINDS),
 )
-def test_every_plan_fits_a_multiprocessor_and_gives_each_split_work(rows, outputs, inputs, kind):
+def test_every_plan_fits_a_multiprocessor_and_gives_each_split_work(
+    rows: int, outputs: int, inputs: int, kind: str
+) -> None:
     chosen = product.plan(rows, outputs, inputs, 132, kind=kind)
     plans = list(product.plans(rows, outputs, inputs, kind=kind))
     assert chosen in plans
@@ -39,14 +43,14 @@ def test_every_plan_fits_a_multiprocessor_and_gives_each_split_work(rows, output
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_plan_has_its_kernel(compiled, kind):
+def test_every_plan_has_its_kernel(compiled: Mapping[str, Usage], kind: str) -> None:
     for plan in product.plans(300, 1024, 1024, kind=kind):
         assert plan.kernel in compiled
         warpgroups = -(-plan.threads // 128)
         assert compiled[plan.kernel].registers * warpgroups * 128 <= 65536
 
 
-def _measured():
+def _measured() -> Iterator[tuple[Iterator[product.Plan], dict[tuple[int, int], float]]]:
     """The plans of each shape with what they took, in the run which the rule's numbers were fitted to.
 
     That run also tried rings of three slots, which no plan has.
@@ -65,7 +69,7 @@ def _measured():
         yield product.plans(rows, outputs, inputs, kind="gated" if kind == "gu" else "product"), times
 
 
-def test_the_rule_chooses_what_measured_well():
+def test_the_rule_chooses_what_measured_well() -> None:
     taken = best = 0.0
     for plans, times in _measured():
         known = [plan for plan in plans if (plan.columns, plan.splits) in times]

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime_svc.backends.cuda import product
 from runtime_svc.backends.cuda.cache import KvCache
 from runtime_svc.backends.cuda.decode_layout import RowResult
+from runtime_svc.backends.cuda.device import CudaDevice
 from runtime_svc.backends.cuda.ops import CudaOps
 from runtime_svc.backends.cuda.prefill_bench import MODELS
 from tests.runtime_svc import reference
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(("rows", "start"), [(16, 0), (128, 0), (2048, 0), (300, 1500)])
-def test_attend(gpu, model, rows, start):
+def test_attend(gpu: CudaDevice, model: str, rows: int, start: int) -> None:
     capacity = 2048
     config = replace(MODELS[model], layers=1)
     cache = KvCache.allocate(gpu, config, slots=2, capacity=capacity)
@@ -51,7 +53,7 @@ def test_attend(gpu, model, rows, start):
 BASE, OTHER = (narrowed(values(1_000_003, seed=seed)) for seed in (0, 1))
 
 
-def many(*shape, base=BASE):
+def many(*shape: int, base: npt.NDArray[np.uint16] = BASE) -> npt.NDArray[np.uint16]:
     """Random bfloat16 bits: a prime number of different ones, again and again, so that no two rows are alike.
 
     Of one base: rows of weights. Activations are of another, or some of their rows were weights, and those products
@@ -60,28 +62,30 @@ def many(*shape, base=BASE):
     return np.resize(base, shape)
 
 
-def activations(rows, inputs):
+def activations(rows: int, inputs: int) -> npt.NDArray[np.uint16]:
     """(whole tiles of rows, inputs) bfloat16 bits."""
     return many(-(-rows // product.ROWS) * product.ROWS, inputs, base=OTHER)
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rows", [16, 128, 512, 2048])
-def test_products(gpu, model, rows):
+def test_products(gpu: CudaDevice, model: str, rows: int) -> None:
     c = MODELS[model]
     ops = CudaOps(gpu, c, KvCache.allocate(gpu, replace(c, layers=1), slots=1, capacity=16))
     width = c.heads * c.head_dim
     parts, residual = gpu.allocate(ops.parts_size(rows)), np.resize(widened(BASE), (rows, c.hidden))
 
-    def projected(x, weight, inputs):
+    def projected(x: int, weight: int, inputs: int) -> np.ndarray:
         out = put(gpu, residual)
         splits = ops.project_residual(x, weight, out, parts, rows, inputs)
-        added = take(gpu, parts, (splits, rows, c.hidden), np.float32).astype(float).sum(axis=0)
-        return take(gpu, out, (rows, c.hidden), np.float32) + added
+        added: np.ndarray = take(gpu, parts, (splits, rows, c.hidden), np.float32).astype(float).sum(axis=0)
+        moved: np.ndarray = take(gpu, out, (rows, c.hidden), np.float32) + added
+        return moved
 
-    def qkv(x, weight, _):
+    def qkv(x: int, weight: int, _: int) -> np.ndarray:
         splits = ops.project_qkv(x, weight, parts, rows)
-        return take(gpu, parts, (splits, rows, c.qkv_width), np.float32).astype(float).sum(axis=0)
+        out: np.ndarray = take(gpu, parts, (splits, rows, c.qkv_width), np.float32).astype(float).sum(axis=0)
+        return out
 
     for outputs, inputs, step in (
         (c.qkv_width, c.hidden, qkv),
@@ -99,7 +103,7 @@ def test_products(gpu, model, rows):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("rows", [16, 128, 512, 2048])
-def test_gated(gpu, model, rows):
+def test_gated(gpu: CudaDevice, model: str, rows: int) -> None:
     c = MODELS[model]
     ops = CudaOps(gpu, c, KvCache.allocate(gpu, replace(c, layers=1), slots=1, capacity=16))
     # Sums of about 1, as a norm leaves them: a gate of a hundred times that is either open or shut.
@@ -117,7 +121,7 @@ def test_gated(gpu, model, rows):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_lm_head(gpu, model):
+def test_lm_head(gpu: CudaDevice, model: str) -> None:
     config = MODELS[model]
     cache = KvCache.allocate(gpu, replace(config, layers=1), slots=1, capacity=16)
     x, gain, weight = (

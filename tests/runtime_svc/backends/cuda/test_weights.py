@@ -1,11 +1,16 @@
 """The slab of weights: every tensor where the layout says, converted bit for bit, or an error that names it."""
 
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import gguf
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime_svc.backends.cuda import weights
+from runtime_svc.backends.cuda.device import Device
 from runtime_svc.backends.cuda.layout import layout
 from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_checkpoint
 from runtime_svc.safetensor import read_directory, read_file, write_file
@@ -22,7 +27,7 @@ SHAPES = [
 ]
 
 
-def loaded(device, directory):
+def loaded(device: Device, directory: Path) -> tuple[weights.DeviceWeights, npt.NDArray[np.uint8]]:
     result = weights.load(open_checkpoint(directory), device)
     slab = np.empty(result.layout.size, np.uint8)
     device.download(result.address, slab)
@@ -32,7 +37,9 @@ def loaded(device, directory):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_tensor_is_where_the_layout_says(device, tmp_path, monkeypatch, shape, shards, dtype):
+def test_every_tensor_is_where_the_layout_says(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Shape, shards: int, dtype: str
+) -> None:
     monkeypatch.setattr(weights, "CHUNK", 4096)  # so that tensors are cut, and the threads take turns
     directory = write_random_checkpoint(tmp_path, Shape(**{**_fields(shape), "dtype": dtype}), shards=shards)
     result, slab = loaded(device, directory)
@@ -49,8 +56,12 @@ def test_every_tensor_is_where_the_layout_says(device, tmp_path, monkeypatch, sh
 @pytest.mark.parametrize("kind", [Q.F32, Q.F16, Q.BF16, Q.Q8_0, Q.Q4_1])
 @pytest.mark.parametrize("model_type", ["llama", "qwen2"])
 def test_a_gguf_file_gives_the_slab_of_the_directory_with_the_same_weights(
-    device, tmp_path, monkeypatch, model_type, kind
-):
+    device: Device,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model_type: str,
+    kind: gguf.GGMLQuantizationType,
+) -> None:
     monkeypatch.setattr(weights, "CHUNK", 4096)
     shape = Shape(model_type=model_type, hidden=64, head_dim=16, ffn=96, tied=kind is not Q.Q4_1)
     mine, slab = loaded(device, write_gguf(tmp_path / "model.gguf", shape, kind=kind))
@@ -61,7 +72,7 @@ def test_a_gguf_file_gives_the_slab_of_the_directory_with_the_same_weights(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_fused_matrices_lie_side_by_side_and_the_rest_is_aligned(tmp_path, shape):
+def test_fused_matrices_lie_side_by_side_and_the_rest_is_aligned(tmp_path: Path, shape: Shape) -> None:
     config = read_config(write_random_checkpoint(tmp_path, shape))
     places = layout(config)
     by_name = {placed.name: placed for placed in places.tensors}
@@ -79,7 +90,7 @@ def test_fused_matrices_lie_side_by_side_and_the_rest_is_aligned(tmp_path, shape
             assert offset % 256 == 0
 
 
-def test_half_precision_corner_cases(device):
+def test_half_precision_corner_cases(device: Device) -> None:
     """Every one of the 65,536 halves, against NumPy."""
     halves = np.arange(1 << 16, dtype=np.uint16)
     source, target = device.allocate(halves.nbytes), device.allocate(4 * halves.size)
@@ -95,7 +106,9 @@ def test_half_precision_corner_cases(device):
 @pytest.mark.parametrize(
     "name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.layers.0.self_attn.k_proj.bias"]
 )
-def test_weights_that_are_not_numbers(device, tmp_path, name, dtype, bad):
+def test_weights_that_are_not_numbers(
+    device: Device, tmp_path: Path, name: str, dtype: str, bad: float
+) -> None:
     directory = write_random_checkpoint(tmp_path, Shape(model_type="qwen2", dtype=dtype))
     path = directory / "model.safetensors"
     tensors = {key: tensor.widened() for key, tensor in read_file(path).items()}
@@ -109,7 +122,7 @@ def test_weights_that_are_not_numbers(device, tmp_path, name, dtype, bad):
     assert str(path) in str(raised.value)
 
 
-def test_a_missing_tensor_and_a_wrong_shape_are_named(device, tmp_path):
+def test_a_missing_tensor_and_a_wrong_shape_are_named(device: Device, tmp_path: Path) -> None:
     directory = write_random_checkpoint(tmp_path, Shape())
     path = directory / "model.safetensors"
     tensors = {key: tensor.widened() for key, tensor in read_file(path).items()}
@@ -124,7 +137,7 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(device, tmp_path):
     assert raised.value.kind == "checkpoint_damaged"
 
 
-def test_a_file_that_shrinks_while_it_is_read(device, tmp_path):
+def test_a_file_that_shrinks_while_it_is_read(device: Device, tmp_path: Path) -> None:
     directory = write_random_checkpoint(tmp_path, Shape())
     opened = open_checkpoint(directory)
     places = layout(opened.config)
@@ -137,13 +150,13 @@ def test_a_file_that_shrinks_while_it_is_read(device, tmp_path):
     assert raised.value.kind == "checkpoint_damaged"
 
 
-@pytest.mark.parametrize("changes", [{"head_dim": 24}, {"hidden": 36}, {"ffn": 44}, {"hidden": 5128}])
-def test_shapes_that_the_kernels_cannot_do(device, tmp_path, changes):
-    directory = write_random_checkpoint(tmp_path, Shape(**changes))
+@pytest.mark.parametrize("shape", [Shape(head_dim=24), Shape(hidden=36), Shape(ffn=44), Shape(hidden=5128)])
+def test_shapes_that_the_kernels_cannot_do(device: Device, tmp_path: Path, shape: Shape) -> None:
+    directory = write_random_checkpoint(tmp_path, shape)
     with pytest.raises(TreniError) as raised:
         loaded(device, directory)
     assert raised.value.kind == "checkpoint_unsupported"
 
 
-def _fields(shape):
+def _fields(shape: Shape) -> dict[str, Any]:
     return {name: getattr(shape, name) for name in shape.__dataclass_fields__}

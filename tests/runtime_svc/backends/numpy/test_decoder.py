@@ -1,6 +1,10 @@
 """The decoder against a float64 derivation of its own, and the cache against no cache."""
 
+from pathlib import Path
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime_svc.backends.numpy.decoder import CHUNK, Decoder
@@ -21,23 +25,27 @@ SHAPES = {
 }
 
 
-def load(directory):
+Made: TypeAlias = tuple[Shape, dict[str, npt.NDArray[np.float32]], Decoder]
+
+
+def load(directory: Path) -> Decoder:
     opened = open_checkpoint(directory)
     return Decoder(opened.config, read_weights(opened), NumpyOps())
 
 
 @pytest.fixture(scope="module", params=SHAPES)
-def model(request, tmp_path_factory):
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     shape = SHAPES[request.param]
     directory = write_random_checkpoint(tmp_path_factory.mktemp(request.param), shape, seed=1)
     return shape, random_tensors(shape, 1), load(directory)
 
 
-def tokens_of(length, seed=0):
-    return np.random.default_rng(seed).integers(0, 288, length).tolist()
+def tokens_of(length: int, seed: int = 0) -> list[int]:
+    tokens: list[int] = np.random.default_rng(seed).integers(0, 288, length).tolist()
+    return tokens
 
 
-def test_prefill_and_decode_match_float64(model):
+def test_prefill_and_decode_match_float64(model: Made) -> None:
     shape, tensors, decoder = model
     tokens = tokens_of(24)
     expected = reference.logits(shape, tensors, tokens)
@@ -47,14 +55,14 @@ def test_prefill_and_decode_match_float64(model):
     np.testing.assert_allclose(np.stack(actual), expected[10:], rtol=0, atol=2e-5)
 
 
-def test_prompt_longer_than_a_chunk_matches_float64(model):
+def test_prompt_longer_than_a_chunk_matches_float64(model: Made) -> None:
     shape, tensors, decoder = model
     tokens = tokens_of(2 * CHUNK + 3)
     actual = decoder.forward(tokens, decoder.new_cache())
     np.testing.assert_allclose(actual, reference.logits(shape, tensors, tokens)[-1], rtol=0, atol=2e-5)
 
 
-def test_cache_cut_back_and_continued_matches_a_fresh_one(model):
+def test_cache_cut_back_and_continued_matches_a_fresh_one(model: Made) -> None:
     _, _, decoder = model
     first, second = tokens_of(300, 1), tokens_of(40, 2)
     cache = decoder.new_cache()
@@ -66,7 +74,7 @@ def test_cache_cut_back_and_continued_matches_a_fresh_one(model):
     assert cache.tokens == first[:150] + second
 
 
-def test_growing_the_cache_keeps_what_it_holds(model):
+def test_growing_the_cache_keeps_what_it_holds(model: Made) -> None:
     _, _, decoder = model
     tokens = tokens_of(600)
     grown, roomy = decoder.new_cache(), decoder.new_cache()
@@ -77,11 +85,11 @@ def test_growing_the_cache_keeps_what_it_holds(model):
         np.testing.assert_array_equal(a, b)
 
 
-def test_same_calls_give_the_same_bits(model):
+def test_same_calls_give_the_same_bits(model: Made) -> None:
     _, _, decoder = model
     tokens = tokens_of(200)
 
-    def run():
+    def run() -> list[np.ndarray]:
         cache = decoder.new_cache()
         return [decoder.forward(tokens[:190], cache).copy()] + [
             decoder.forward([t], cache).copy() for t in tokens[190:]
@@ -90,12 +98,12 @@ def test_same_calls_give_the_same_bits(model):
     np.testing.assert_array_equal(run(), run())
 
 
-def test_a_check_that_raises_stops_between_chunks(model):
+def test_a_check_that_raises_stops_between_chunks(model: Made) -> None:
     _, _, decoder = model
     cache = decoder.new_cache()
     calls = []
 
-    def check():
+    def check() -> None:
         calls.append(len(cache.tokens))
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -107,7 +115,7 @@ def test_a_check_that_raises_stops_between_chunks(model):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_narrow_weights_are_widened_exactly(tmp_path, dtype):
+def test_narrow_weights_are_widened_exactly(tmp_path: Path, dtype: str) -> None:
     shape = Shape(dtype=dtype)
     directory = write_random_checkpoint(tmp_path, shape, seed=3)
     tensors = random_tensors(shape, 3)
@@ -122,7 +130,7 @@ def test_narrow_weights_are_widened_exactly(tmp_path, dtype):
     np.testing.assert_allclose(actual, reference.logits(shape, tensors, tokens)[-1], rtol=0, atol=2e-5)
 
 
-def test_shards_give_the_same_weights_as_one_file(tmp_path):
+def test_shards_give_the_same_weights_as_one_file(tmp_path: Path) -> None:
     one = load(write_random_checkpoint(tmp_path / "one", Shape(), seed=2))
     many = load(write_random_checkpoint(tmp_path / "many", Shape(), seed=2, shards=3))
     tokens = tokens_of(30)

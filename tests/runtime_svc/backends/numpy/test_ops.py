@@ -1,6 +1,7 @@
 """Each operation of the reference backend against float64, into outputs poisoned with NaN."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runtime_svc.backends.numpy.ops import NumpyOps
@@ -13,15 +14,15 @@ QKV = (HEADS + 2 * KV) * DIM
 ROWS = [1, 2, 37, 128]
 
 
-def values(*shape, seed=0):
+def values(*shape: int, seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(np.float32)
 
 
-def poisoned(*shape):
+def poisoned(*shape: int) -> npt.NDArray[np.float32]:
     return np.full(shape, np.nan, np.float32)
 
 
-def check(actual, expected, bound=1e-5):
+def check(actual: np.ndarray, expected: np.ndarray, bound: float = 1e-5) -> None:
     """Relative L2 error in float64."""
     expected = np.asarray(expected, np.float64)
     error = np.linalg.norm(actual.astype(np.float64) - expected) / np.linalg.norm(expected)
@@ -29,7 +30,7 @@ def check(actual, expected, bound=1e-5):
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_embed(rows):
+def test_embed(rows: int) -> None:
     table, tokens = values(50, HIDDEN), np.arange(rows, dtype=np.int32) % 50
     out = poisoned(rows, HIDDEN)
     OPS.embed(tokens, table, out)
@@ -38,7 +39,7 @@ def test_embed(rows):
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("biased", [True, False])
-def test_rms_qkv(rows, biased):
+def test_rms_qkv(rows: int, biased: bool) -> None:
     x, gain, weight = values(rows, HIDDEN), values(HIDDEN), values(HIDDEN, QKV)
     bias = values(QKV, seed=1) if biased else None
     out = poisoned(rows, QKV)
@@ -48,7 +49,7 @@ def test_rms_qkv(rows, biased):
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_rms(rows):
+def test_rms(rows: int) -> None:
     x, gain, out = 1e-3 * values(rows, HIDDEN), values(HIDDEN), poisoned(rows, HIDDEN)
     OPS.rms(x, gain, EPS, out)
     check(out, reference.rms(x.astype(float), gain.astype(float), EPS))
@@ -56,7 +57,7 @@ def test_rms(rows):
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("normed", [True, False])
-def test_rope_kv_write(rows, normed):
+def test_rope_kv_write(rows: int, normed: bool) -> None:
     start, capacity = 5, 5 + rows + 3
     qkv = values(rows, QKV)
     gain = values(HEADS + KV, DIM, seed=2) if normed else None
@@ -89,7 +90,7 @@ def test_rope_kv_write(rows, normed):
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("start", [0, 70])
-def test_attend_reads_nothing_after_itself(rows, start):
+def test_attend_reads_nothing_after_itself(rows: int, start: int) -> None:
     q = 3 * values(KV, HEADS // KV, rows, DIM)
     keys, cached = poisoned(KV, DIM, start + rows + 9), poisoned(KV, start + rows + 9, DIM)
     keys[:, :, : start + rows] = values(KV, DIM, start + rows, seed=3)
@@ -106,7 +107,7 @@ def test_attend_reads_nothing_after_itself(rows, start):
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_project_residual(rows):
+def test_project_residual(rows: int) -> None:
     x, weight, residual = values(rows, FFN), values(FFN, HIDDEN), values(rows, HIDDEN, seed=1)
     expected = residual + x.astype(float) @ weight.astype(float)
     OPS.project_residual(x, weight, poisoned(rows, HIDDEN), residual)
@@ -115,7 +116,7 @@ def test_project_residual(rows):
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("scale", [1.0, 100.0])  # at 100, exp overflows where silu is 0
-def test_rms_swiglu(rows, scale):
+def test_rms_swiglu(rows: int, scale: float) -> None:
     x, gain, weight = values(rows, HIDDEN), values(HIDDEN), np.float32(scale) * values(HIDDEN, 2 * FFN)
     out = poisoned(rows, FFN)
     OPS.rms_swiglu(x, gain, weight, EPS, poisoned(rows, HIDDEN), poisoned(rows, 2 * FFN), out)
@@ -125,7 +126,7 @@ def test_rms_swiglu(rows, scale):
         check(out, gate / (1 + np.exp(-gate)) * up)
 
 
-def test_lm_head():
+def test_lm_head() -> None:
     x, gain, weight, out = values(1, HIDDEN), values(HIDDEN), values(HIDDEN, 50), poisoned(1, 50)
     OPS.lm_head(x, gain, weight, EPS, poisoned(1, HIDDEN), out)
     check(out, reference.rms(x.astype(float), gain.astype(float), EPS) @ weight.astype(float))

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ LOGITS = hnp.arrays(np.float32, st.integers(1, 40), elements=st.integers(-40, 40
 SEEDS = st.integers(0, 2**64 - 1)
 
 
-def params(temperature=1.0, top_p=1.0, top_k=0, seed=0):
+def params(temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0, seed: int = 0) -> SamplingParams:
     return SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed)
 
 
@@ -28,19 +29,20 @@ PARAMS = st.builds(
 )
 
 
-def probabilities(logits):
+def probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     wide = logits.astype(np.float64)
     e = np.exp(wide - wide.max())
-    return e / e.sum()
+    shares: npt.NDArray[np.float64] = e / e.sum()
+    return shares
 
 
 @given(LOGITS)
-def test_greedy_is_the_first_of_the_largest(logits):
+def test_greedy_is_the_first_of_the_largest(logits: npt.NDArray[np.float32]) -> None:
     assert sample(logits, params(temperature=0.0), 0).id == int(np.flatnonzero(logits == logits.max())[0])
 
 
 @given(LOGITS, PARAMS, st.integers(0, 10_000))
-def test_statistics_match_float64(logits, how, step):
+def test_statistics_match_float64(logits: npt.NDArray[np.float32], how: SamplingParams, step: int) -> None:
     before = logits.copy()
     chosen = sample(logits, how, step)
     np.testing.assert_array_equal(logits, before)
@@ -54,24 +56,26 @@ def test_statistics_match_float64(logits, how, step):
 
 
 @given(LOGITS, PARAMS, st.integers(0, 10_000))
-def test_same_seed_and_step_give_the_same_bits(logits, how, step):
+def test_same_seed_and_step_give_the_same_bits(
+    logits: npt.NDArray[np.float32], how: SamplingParams, step: int
+) -> None:
     assert sample(logits, how, step) == sample(logits.copy(), how, step)
 
 
 @given(LOGITS, PARAMS, st.integers(0, 100))
-def test_only_kept_tokens_are_drawn(logits, how, step):
+def test_only_kept_tokens_are_drawn(logits: npt.NDArray[np.float32], how: SamplingParams, step: int) -> None:
     scaled = (logits - logits.max()) / np.float32(how.temperature)
     assert sample(logits, how, step).id in kept(scaled, how)
 
 
 @given(LOGITS, st.integers(1, 50))
-def test_top_k_keeps_the_largest_and_of_equals_the_first(logits, top_k):
+def test_top_k_keeps_the_largest_and_of_equals_the_first(logits: npt.NDArray[np.float32], top_k: int) -> None:
     tokens = kept(logits, params(top_k=top_k)).tolist()
     assert tokens == sorted(range(len(logits)), key=lambda i: (-logits[i], i))[:top_k]
 
 
 @given(LOGITS, st.floats(0.01, 0.99))
-def test_top_p_keeps_the_shortest_run_that_reaches_it(logits, top_p):
+def test_top_p_keeps_the_shortest_run_that_reaches_it(logits: npt.NDArray[np.float32], top_p: float) -> None:
     tokens = kept(logits, params(top_p=top_p))
     p = probabilities(logits)
     assert p[tokens].sum() >= top_p - 1e-6
@@ -79,14 +83,14 @@ def test_top_p_keeps_the_shortest_run_that_reaches_it(logits, top_p):
 
 
 @given(SEEDS, st.integers(0, 2**32))
-def test_uniforms_have_24_bits(seed, step):
+def test_uniforms_have_24_bits(seed: int, step: int) -> None:
     u = uniform(seed, step)
     assert 0 <= u < 1
     assert (u * 2**24).is_integer()
     assert float(np.float32(u)) == u
 
 
-def test_uniforms_are_uniform_and_differ_by_seed_and_step():
+def test_uniforms_are_uniform_and_differ_by_seed_and_step() -> None:
     by_step = np.array([uniform(7, step) for step in range(4000)])
     by_seed = np.array([uniform(seed, 7) for seed in range(4000)])
     for us in (by_step, by_seed):
@@ -96,7 +100,7 @@ def test_uniforms_are_uniform_and_differ_by_seed_and_step():
     assert len(np.intersect1d(by_step, by_seed)) < 5
 
 
-def test_draws_follow_the_distribution():
+def test_draws_follow_the_distribution() -> None:
     logits = np.array([2.0, 0.0, 1.0, -1.0, 1.0], np.float32)
     draws = [sample(logits, params(temperature=0.7, seed=3), step).id for step in range(6000)]
     expected = 6000 * probabilities(logits / np.float32(0.7))
@@ -104,14 +108,14 @@ def test_draws_follow_the_distribution():
     assert np.sum((counts - expected) ** 2 / expected) < 23.5  # four degrees of freedom, once in ten thousand
 
 
-def test_a_token_without_probability_is_never_drawn():
+def test_a_token_without_probability_is_never_drawn() -> None:
     logits = np.array([-1e30, 0.0, -1e30], np.float32)
     assert {sample(logits, params(temperature=5.0), step).id for step in range(500)} == {1}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_not_numbers_are_an_error(bad, temperature):
+def test_logits_that_are_not_numbers_are_an_error(bad: float, temperature: float) -> None:
     logits = np.array([0.0, bad, 1.0], np.float32)
     with pytest.raises(TreniError) as caught, np.errstate(invalid="ignore"):
         sample(logits, params(temperature=temperature), 0)
