@@ -48,7 +48,7 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices $(wildcard proto/treni/*.py)
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices tests $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate

@@ -12,8 +12,9 @@ _LIMIT = 10**12
 
 def as_number(value: Fraction) -> int | float:
     """An int when integral after rounding half-even to 6 places, else that decimal."""
-    scaled = round(value * 10**_PLACES)
-    return scaled // 10**_PLACES if scaled % 10**_PLACES == 0 else scaled / 10**_PLACES
+    unit: int = 10**_PLACES
+    scaled = round(value * unit)
+    return scaled // unit if scaled % unit == 0 else scaled / unit
 
 
 def is_plain(value: Fraction) -> bool:

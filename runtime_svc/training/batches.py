@@ -59,8 +59,8 @@ def chunk(encoder: Encoder, seed: int, number: int, tokens: int) -> list[Batch]:
 
 
 def _work(
-    tokenizer: str, seed: int, tokens: int, worker: int, workers: int, out: multiprocessing.Queue
-) -> None:  # type: ignore[type-arg]
+    tokenizer: str, seed: int, tokens: int, worker: int, workers: int, out: multiprocessing.Queue[list[Batch]]
+) -> None:
     encoder = Encoder(Tokenizer.from_file(tokenizer))
     number = worker
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,9 +140,11 @@ def identifier(draw: Draw, words: str) -> str:
 
 
 def _opaque(draw: Draw) -> str:
-    return draw.pick(
-        (lambda: f"{draw.pick('abcpqxyz')}{draw.below(1, 9)}", lambda: f"arg{draw.below(1, 9)}")
-    )()
+    makes: tuple[Callable[[], str], ...] = (
+        lambda: f"{draw.pick('abcpqxyz')}{draw.below(1, 9)}",
+        lambda: f"arg{draw.below(1, 9)}",
+    )
+    return draw.pick(makes)()
 
 
 def parameter(draw: Draw, words: str, noun: str, kind: str | None = None) -> Parameter:
@@ -300,11 +303,8 @@ class Request:
 def request(draw: Draw, used: RandomTool) -> Request:
     """A clause that asks for one call of `used`; optional parameters are left out half of the time."""
     if used.key:
-        name = (
-            draw.name()
-            if draw.chance(0.6)
-            else draw.pick((draw.code, draw.word, lambda: " ".join(draw.names(2))))()
-        )
+        others: tuple[Callable[[], str], ...] = (draw.code, draw.word, lambda: " ".join(draw.names(2)))
+        name = draw.name() if draw.chance(0.6) else draw.pick(others)()
         clause = _LOOK.clause(draw, key=used.key, noun=used.noun, name=name)
         return Request(clause=clause, arguments={used.parameters[0].name: name})
     given = [p for p in used.parameters if p.required or draw.chance(0.5)]

@@ -217,6 +217,8 @@ def _judge(model: Decoder, tokenizer: Tokenizer, log: Log, event: str, share: fl
 def save(model: Decoder, tokenizer: Tokenizer, out: Path) -> None:
     """Everything that a Hugging Face directory has, beside tokenizer.json."""
     end, stop = tokenizer.token_to_id(tokenizing.END), tokenizer.token_to_id(tokenizing.STOP)
+    assert end is not None
+    assert stop is not None
     save_file(model.checkpoint(), out / "model.safetensors", metadata={"format": "pt"})
     _write(out / "config.json", model.shape.config(end_id=end, stop_id=stop))
     _write(out / "generation_config.json",
@@ -240,7 +242,7 @@ def evaluate(model: Decoder, tokenizer: Tokenizer, split: str, count: int, devic
     dialogues = [generate(EVALUATION_SEED, index, split) for index in range(count)]
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
-    missed = []
+    missed: list[dict[str, str]] = []
     for at in range(0, count, 64):
         part = dialogues[at : at + 64]
         rows = [encoder.encode(d) for d in part]
