@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from runtime_svc.runner import Runner
+from runtime_svc.decoding.runner import Runner
 from treni.v1 import inference_pb2
 
 

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from runtime_svc.decoding.generation import Generation
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled, unexpected
-from runtime_svc.generation import Generation
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2
 

@@ -16,16 +16,16 @@ from runtime_svc.backends.numpy import decoder
 from runtime_svc.backends.numpy.runner import NumpyRunner
 from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.coldstart import ColdStart
+from runtime_svc.decoding.generation import Generation, Listener
+from runtime_svc.decoding.observer import Observer
+from runtime_svc.decoding.runner import Runner
+from runtime_svc.decoding.scheduler import Scheduler
 from runtime_svc.errors import cancelled
-from runtime_svc.generation import Generation, Listener
 from runtime_svc.model import open_model
 from runtime_svc.models.architecture import ModelConfig
-from runtime_svc.observer import Observer
 from runtime_svc.route import RouteStage
-from runtime_svc.runner import Runner
-from runtime_svc.scheduler import Scheduler
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.tokenizer import Tokenizer
 from runtime_svc.validate import check_embed, check_generate
 from runtime_svc.weights.digest import sha256
 from treni.errors import Code, TreniError, invalid_argument

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from runtime_svc.stages import STAGES
+from runtime_svc.decoding.stages import STAGES
 from treni.errors import Code, TreniError
 from treni.serving import not_bound
 from treni.v1 import inference_pb2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.tokenizer import Tokenizer
 from runtime_svc.weights.checkpoint import Checkpoint
 from runtime_svc.weights.opening import open_checkpoint
 from treni.errors import Code, TreniError

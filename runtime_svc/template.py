@@ -10,11 +10,11 @@ from typing import Any
 
 import jinja2
 
-from runtime_svc.added_tokens import NAMED, content_of, listed, read_settings
 from runtime_svc.directory import refuse_pointer
 from runtime_svc.errors import damaged, missing, unsupported
-from runtime_svc.jinja import Arguments, environment
-from runtime_svc.provenance import SPOKEN, Traced, written
+from runtime_svc.tokens.added_tokens import NAMED, content_of, listed, read_settings
+from runtime_svc.tokens.jinja import Arguments, environment
+from runtime_svc.tokens.provenance import SPOKEN, Traced, written
 from runtime_svc.toolcalls import parse_object
 from treni.errors import TreniError, invalid_argument
 from treni.v1 import common_pb2

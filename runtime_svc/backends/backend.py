@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from runtime_svc.runner import Runner
+    from runtime_svc.decoding.runner import Runner
     from runtime_svc.weights.checkpoint import Checkpoint
 
 

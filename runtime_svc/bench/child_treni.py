@@ -12,7 +12,7 @@ from runtime_svc.backends import BACKENDS
 from runtime_svc.bench.child import ChildSettings, Stages, serve
 
 if TYPE_CHECKING:
-    from runtime_svc.runner import Pending, Runner
+    from runtime_svc.decoding.runner import Pending, Runner
 
 
 def imports(settings: ChildSettings) -> Mapping[str, str]:
@@ -65,7 +65,7 @@ class Treni:
 
     def decode(self, tokens: int, limit_s: float) -> int:
         """All rows in every step; a step's tokens are read while the next ones run, where the runner allows it."""
-        from runtime_svc.runner import Row
+        from runtime_svc.decoding.runner import Row
 
         until_s, made = perf_counter() + limit_s, 0
         running: deque[Pending] = deque()

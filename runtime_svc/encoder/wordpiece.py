@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runtime_svc.encoder.checkpoint import ADVICE
 from runtime_svc.errors import damaged, unsupported
-from runtime_svc.tokenizer_file import TokenizerFile
+from runtime_svc.tokens.tokenizer_file import TokenizerFile
 
 
 class WordPiece:

@@ -460,7 +460,7 @@ RECORDS = (
 ENGINE = (
     Bug(
         name="cache-shared-by-runs",
-        file="runtime_svc/slots.py",
+        file="runtime_svc/decoding/slots.py",
         old="blake2b(key.encode(), digest_size=_DIGEST_BYTES)",
         new='blake2b(b"", digest_size=_DIGEST_BYTES)',
         breaks="the second arm finds the first one's prefix",
@@ -543,7 +543,7 @@ GRADES = (
 TEXT = (
     Bug(
         name="anyone-writes-control-tokens",
-        file="runtime_svc/tokenizer.py",
+        file="runtime_svc/tokens/tokenizer.py",
         old="return SPOKEN if token in MARKERS else WRITTEN",
         new="return 0",
         breaks="a user or a tool ends the turn and writes the system's",
@@ -551,7 +551,7 @@ TEXT = (
     ),
     Bug(
         name="literals-untraced",
-        file="runtime_svc/jinja.py",
+        file="runtime_svc/tokens/jinja.py",
         old="literal = staticmethod(lru_cache(maxsize=4096)(written))",
         new="literal = staticmethod(str)",
         breaks="the template's own control tokens are encoded as text",

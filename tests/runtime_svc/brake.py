@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from runtime_svc.core import InferenceCore
+from runtime_svc.decoding.runner import Pending, Row
 from runtime_svc.engine import Engine
-from runtime_svc.runner import Pending, Row
 from tests.limits import HANG_S
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
+from runtime_svc.decoding.runner import Row
+from runtime_svc.decoding.scheduler import Prompt
+from runtime_svc.decoding.stages import Stages
 from runtime_svc.errors import cancelled
 from runtime_svc.models.architecture import ModelConfig, State
 from runtime_svc.ops import Sampled, SamplingParams
-from runtime_svc.runner import Row
-from runtime_svc.scheduler import Prompt
-from runtime_svc.stages import Stages
 from treni.errors import TreniError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime_svc.decoding.runner import Row, Runner
 from runtime_svc.ops import Sampled, SamplingParams
-from runtime_svc.runner import Row, Runner
 from treni.errors import TreniError
 from treni.v1 import inference_pb2
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from runtime_svc.provenance import written
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.provenance import written
+from runtime_svc.tokens.tokenizer import Tokenizer
 from tests.runtime_svc.requests import message
 from treni.errors import TreniError
 

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_svc.alternatives import any_of
+from runtime_svc.tokens.alternatives import any_of
 
 WORDS = st.lists(st.text(alphabet="ab<|.", min_size=1, max_size=5), max_size=8)
 

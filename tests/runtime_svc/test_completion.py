@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_svc.completion import Completed, Completion
-from runtime_svc.generation import Generation
+from runtime_svc.decoding.completion import Completed, Completion
+from runtime_svc.decoding.generation import Generation
 from runtime_svc.ops import Sampled
-from runtime_svc.provenance import SPOKEN, Traced
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.provenance import SPOKEN, Traced
+from runtime_svc.tokens.tokenizer import Tokenizer
 from runtime_svc.toolcalls import parse_blocks
 from tests.runtime_svc.requests import generate_request, message
 from tests.runtime_svc.runners import Heard

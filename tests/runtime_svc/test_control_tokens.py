@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from runtime_svc.provenance import SPOKEN, Traced, written
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import MARKERS, Tokenizer
+from runtime_svc.tokens.provenance import SPOKEN, Traced, written
+from runtime_svc.tokens.tokenizer import MARKERS, Tokenizer
 from runtime_svc.training.corpus import render
 from runtime_svc.training.evaluate import CHECKPOINT
 from tests.runtime_svc.requests import message

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from runtime_svc.backends.numpy.decoder import CHUNK
+from runtime_svc.decoding.generation import DEFAULT_NEW_TOKENS
+from runtime_svc.decoding.stages import STAGES
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled
-from runtime_svc.generation import DEFAULT_NEW_TOKENS
-from runtime_svc.provenance import written
-from runtime_svc.stages import STAGES
+from runtime_svc.tokens.provenance import written
 from runtime_svc.validate import MAX_TEXT_BYTES
 from tests.runtime_svc.requests import Settings, generate_request, message, tool
 from tests.runtime_svc.runners import Heard

@@ -8,9 +8,9 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 import runtime_svc
-from runtime_svc.provenance import written
 from runtime_svc.random_checkpoint import Shape
-from runtime_svc.tokenizer import Tokenizer as OurTokenizer
+from runtime_svc.tokens.provenance import written
+from runtime_svc.tokens.tokenizer import Tokenizer as OurTokenizer
 from runtime_svc.weights.opening import open_checkpoint
 from tests.runtime_svc.gguf_files import write_gguf
 from tests.runtime_svc.mixed_text import lines

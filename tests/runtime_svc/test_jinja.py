@@ -10,8 +10,8 @@ import jinja2
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runtime_svc.jinja import environment
-from runtime_svc.provenance import SPOKEN, Traced
+from runtime_svc.tokens.jinja import environment
+from runtime_svc.tokens.provenance import SPOKEN, Traced
 
 TEXT = " <a> Ünder\n the 'Bridge', 42 times & once "
 

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from runtime_svc.provenance import FOREIGN, SPOKEN, WRITTEN, Safe, Traced, concat, join, origin_of, written
+from runtime_svc.tokens.provenance import (
+    FOREIGN,
+    SPOKEN,
+    WRITTEN,
+    Safe,
+    Traced,
+    concat,
+    join,
+    origin_of,
+    written,
+)
 
 # In these texts the origin can be read off the letter, so that what an operation made can be judged alone:
 # a letter of "abc, \n" is foreign, one of "xyz;\t" the template's, one of "mno" the model's.

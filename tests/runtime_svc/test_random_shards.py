@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from matrices.cli.main import main
 from runtime_svc.engine import Engine
-from runtime_svc.provenance import written
 from runtime_svc.safetensor import read_directory, to_bfloat16
+from runtime_svc.tokens.provenance import written
 from runtime_svc.weights import random_shards
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.published_shapes import SHAPES, config_of

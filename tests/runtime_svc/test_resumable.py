@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime_svc.decoding.scheduler import Scheduler
+from runtime_svc.decoding.slots import BLOCK, SlotTable
+from runtime_svc.decoding.stages import Stages
 from runtime_svc.models.architecture import State
 from runtime_svc.models.state import KEYS_AND_VALUES
 from runtime_svc.ops import SamplingParams
 from runtime_svc.random_checkpoint import Shape, config_of
-from runtime_svc.scheduler import Scheduler
-from runtime_svc.slots import BLOCK, SlotTable
-from runtime_svc.stages import Stages
 from tests.runtime_svc.recurrent import AtItsEnd, AtMultiples, RecurrentRunner, Talk, drawn
 
 CONFIG = config_of(Shape())

@@ -11,11 +11,11 @@ import pytest
 
 from runtime_svc.backends.numpy.decoder import CHUNK, Decoder
 from runtime_svc.backends.numpy.runner import NumpyRunner
+from runtime_svc.decoding.slots import BLOCK
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled
-from runtime_svc.slots import BLOCK
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.tokenizer import Tokenizer
 from tests.runtime_svc.requests import Settings, generate_request
 from tests.runtime_svc.runners import Heard, Watched
 from treni.errors import Code

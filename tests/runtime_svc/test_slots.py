@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime_svc.decoding.slots import BLOCK, SlotTable, common_prefix
 from runtime_svc.models.state import KEYS_AND_VALUES
-from runtime_svc.slots import BLOCK, SlotTable, common_prefix
 
 SLOTS = 4
 STEMS = [[7] * 100, [7] * 20 + [8] * 80, list(range(100))]

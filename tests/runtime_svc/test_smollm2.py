@@ -16,9 +16,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from runtime_svc.engine import Engine
-from runtime_svc.provenance import written
 from runtime_svc.safetensor import write_file
-from runtime_svc.tokenizer import Tokenizer as OurTokenizer
+from runtime_svc.tokens.provenance import written
+from runtime_svc.tokens.tokenizer import Tokenizer as OurTokenizer
 from runtime_svc.weights.opening import open_checkpoint
 from tests.runtime_svc.gguf_files import renamed
 from tests.runtime_svc.mixed_text import lines

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from runtime_svc.provenance import written
 from runtime_svc.random_checkpoint import byte_tokenizer
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.provenance import written
+from runtime_svc.tokens.tokenizer import Tokenizer
 from treni.errors import TreniError
 from treni.v1 import common_pb2
 

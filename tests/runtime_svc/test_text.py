@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_svc.provenance import written
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.provenance import written
+from runtime_svc.tokens.tokenizer import Tokenizer
 from tests.runtime_svc.requests import message, tool
 from treni.errors import TreniError
 from treni.v1 import common_pb2

@@ -5,9 +5,9 @@ import json
 import pytest
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from runtime_svc.provenance import written
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.provenance import written
+from runtime_svc.tokens.tokenizer import Tokenizer
 from runtime_svc.training.corpus import TEMPLATE, Encoder, render, text_of
 from runtime_svc.training.dialogue import Dialogue
 from runtime_svc.training.evaluate import CHECKPOINT

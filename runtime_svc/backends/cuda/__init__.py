@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from runtime_svc.backends.backend import Backend
 
 if TYPE_CHECKING:
-    from runtime_svc.runner import Runner
+    from runtime_svc.decoding.runner import Runner
     from runtime_svc.weights.checkpoint import Checkpoint
 
 

@@ -24,9 +24,9 @@ from runtime_svc.backends.cuda.decode_layout import (
 from runtime_svc.backends.cuda.device import Defines, Device
 from runtime_svc.backends.cuda.layout import Layout
 from runtime_svc.backends.cuda.weights import DeviceWeights
+from runtime_svc.decoding.runner import Row
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Sampled
-from runtime_svc.runner import Row
 from treni.errors import Code, TreniError
 
 IN_FLIGHT = 4
@@ -153,7 +153,7 @@ class Decode:
 
 
 class Landed:
-    """A launched step; implements `runtime_svc.runner.Pending`."""
+    """A launched step; implements `runtime_svc.decoding.runner.Pending`."""
 
     def __init__(self, landing: _Landing, rows: int) -> None:
         self._landing, self._rows = landing, rows

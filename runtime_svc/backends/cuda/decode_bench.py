@@ -24,12 +24,12 @@ from runtime_svc.backends.cuda.decode import Decode
 from runtime_svc.backends.cuda.device import CudaDevice
 from runtime_svc.backends.cuda.layout import layout
 from runtime_svc.backends.cuda.weights import DeviceWeights
+from runtime_svc.decoding.runner import Row
 from runtime_svc.models.architecture import Architecture, ModelConfig
 from runtime_svc.models.qwen2 import QWEN2
 from runtime_svc.models.qwen3 import QWEN3
 from runtime_svc.models.rope import turns
 from runtime_svc.ops import SamplingParams
-from runtime_svc.runner import Row
 from treni import entry
 
 HANG_S = 30.0

@@ -6,9 +6,9 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runtime_svc.decoding.runner import Row
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Sampled
-from runtime_svc.runner import Row
 from treni.errors import Code, TreniError
 
 MAX_ROWS = 8

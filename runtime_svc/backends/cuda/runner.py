@@ -16,11 +16,11 @@ from runtime_svc.backends.cuda.decode_layout import SAMPLE_SHARED_BYTES, SHARED_
 from runtime_svc.backends.cuda.device import CudaDevice, Device
 from runtime_svc.backends.cuda.prefill import Prefill
 from runtime_svc.backends.cuda.weights import DeviceWeights
+from runtime_svc.decoding.runner import Pending, Row
 from runtime_svc.errors import logits_not_finite
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.rope import turns
 from runtime_svc.ops import Sampled, SamplingParams
-from runtime_svc.runner import Pending, Row
 from runtime_svc.weights.checkpoint import Checkpoint
 from treni.errors import Code, TreniError
 
@@ -38,7 +38,7 @@ class Steps(Protocol):
 
 
 class CudaRunner:
-    """Implements `runtime_svc.runner.Runner` on one GPU. Not thread-safe; close it to give the memory back.
+    """Implements `runtime_svc.decoding.runner.Runner` on one GPU. Not thread-safe; close it to give the memory back.
 
     The same prompt gives the same bits whatever else runs. A prompt continued from a prefix, or cut into other
     chunks, is computed in other groupings and differs in the last bits.

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from runtime_svc.backends.numpy.decoder import Decoder
 from runtime_svc.backends.numpy.ops import NumpyOps
 from runtime_svc.backends.numpy.weights import read_weights
+from runtime_svc.decoding.runner import Pending, Row
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.ops import Array, Sampled, SamplingParams
-from runtime_svc.runner import Pending, Row
 from runtime_svc.weights.checkpoint import Checkpoint
 from treni.errors import TreniError
 
@@ -28,7 +28,7 @@ class _Done:
 
 
 class NumpyRunner:
-    """Implements `runtime_svc.runner.Runner` on the CPU.
+    """Implements `runtime_svc.decoding.runner.Runner` on the CPU.
 
     Every row is a decode step of its own, whatever rows come with it, so a sequence's bits never depend on other
     sequences. `ahead` is 0, since a launch computes at once. A slot's memory grows with what it holds.

@@ -9,9 +9,9 @@ import numpy as np
 
 from runtime_svc.backends.cuda import decode_layout as layout
 from runtime_svc.backends.cuda.shim.build import KERNELS, Library
+from runtime_svc.decoding.runner import Row
 from runtime_svc.ops import SamplingParams
 from runtime_svc.random_checkpoint import Shape, random_tensors
-from runtime_svc.runner import Row
 
 PROBE = Path(__file__).parent / "decode_probe.cu"
 TINY = layout.DecodeShape(hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=640)

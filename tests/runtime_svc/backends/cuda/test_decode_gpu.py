@@ -8,8 +8,8 @@ import pytest
 from runtime_svc.backends.cuda.decode import IN_FLIGHT, Decode
 from runtime_svc.backends.cuda.decode_bench import MODELS, VARIANTS, Bench
 from runtime_svc.backends.numpy import sampler
+from runtime_svc.decoding.runner import Row
 from runtime_svc.ops import SamplingParams
-from runtime_svc.runner import Row
 from tests.runtime_svc.backends.cuda.tokens import sure
 from treni.errors import TreniError
 

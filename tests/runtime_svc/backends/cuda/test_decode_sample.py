@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from runtime_svc.backends.cuda import decode_layout as layout
 from runtime_svc.backends.cuda.shim.build import KERNELS, Library
 from runtime_svc.backends.numpy import sampler
+from runtime_svc.decoding.runner import Row
 from runtime_svc.ops import SamplingParams
-from runtime_svc.runner import Row
 from tests.runtime_svc.backends.cuda.decode_reference import PROBE, TINY
 from tests.runtime_svc.backends.cuda.host_device import HostDevice
 

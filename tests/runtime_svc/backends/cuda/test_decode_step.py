@@ -11,8 +11,8 @@ import pytest
 from runtime_svc.backends.cuda import decode_layout as layout
 from runtime_svc.backends.cuda.decode_layout import DecodeShape, split
 from runtime_svc.backends.cuda.shim.build import Library
+from runtime_svc.decoding.runner import Row
 from runtime_svc.random_checkpoint import Shape
-from runtime_svc.runner import Row
 from tests.runtime_svc.backends.cuda.decode_reference import GREEDY, PROBE, TINY, Model, Shim
 from tests.runtime_svc.backends.cuda.host_device import HostDevice
 

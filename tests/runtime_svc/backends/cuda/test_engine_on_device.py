@@ -9,7 +9,7 @@ from runtime_svc.backends.cuda.device import Device
 from runtime_svc.engine import Engine
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.template import ChatTemplate
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.tokenizer import Tokenizer
 from tests.runtime_svc.backends.cuda.test_runner import made
 from tests.runtime_svc.requests import generate_request
 from treni.v1 import inference_pb2

@@ -18,9 +18,9 @@ from runtime_svc.backends.cuda.runner import CudaRunner
 from runtime_svc.backends.numpy.decoder import Decoder
 from runtime_svc.backends.numpy.ops import NumpyOps
 from runtime_svc.backends.numpy.weights import read_weights
+from runtime_svc.decoding.runner import Row
 from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
-from runtime_svc.runner import Row
 from runtime_svc.safetensor import read_file, write_file
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint

@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from runtime_svc.decoding.observer import Observer
+from runtime_svc.decoding.runner import Pending, Row, Runner
+from runtime_svc.decoding.slots import SlotTable
+from runtime_svc.decoding.stages import Stages
 from runtime_svc.errors import logits_not_finite, unexpected
-from runtime_svc.observer import Observer
 from runtime_svc.ops import Sampled, SamplingParams
-from runtime_svc.runner import Pending, Row, Runner
-from runtime_svc.slots import SlotTable
-from runtime_svc.stages import Stages
 from treni.errors import TreniError
 
 

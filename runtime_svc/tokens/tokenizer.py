@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from runtime_svc.added_tokens import declare
-from runtime_svc.alternatives import any_of
 from runtime_svc.errors import unsupported
-from runtime_svc.provenance import SPOKEN, WRITTEN, origin_of
-from runtime_svc.tokenizer_file import TokenizerFile
+from runtime_svc.tokens.added_tokens import declare
+from runtime_svc.tokens.alternatives import any_of
+from runtime_svc.tokens.provenance import SPOKEN, WRITTEN, origin_of
+from runtime_svc.tokens.tokenizer_file import TokenizerFile
 from treni.errors import invalid_argument
 from treni.markup import CALL, END_CALL, END_THINK, THINK
 

@@ -16,7 +16,7 @@ from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runtime_svc.provenance import Safe, Traced, concat, join, origin_of, written
+from runtime_svc.tokens.provenance import Safe, Traced, concat, join, origin_of, written
 
 
 class Arguments(dict[str, object]):

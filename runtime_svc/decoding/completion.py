@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.tokenizer import Tokenizer
 from treni.markup import END_THINK, TAGS, THINK, Reading, Speech, Spelling, Tag, read, spelled
 
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from runtime_svc.awareness import awareness
-from runtime_svc.completion import Completion
-from runtime_svc.observer import Observer
+from runtime_svc.decoding.awareness import awareness
+from runtime_svc.decoding.completion import Completion
+from runtime_svc.decoding.observer import Observer
+from runtime_svc.decoding.scheduler import Prompt
+from runtime_svc.decoding.stages import Stages
 from runtime_svc.ops import Sampled
-from runtime_svc.scheduler import Prompt
-from runtime_svc.stages import Stages
-from runtime_svc.tokenizer import Tokenizer
+from runtime_svc.tokens.tokenizer import Tokenizer
 from runtime_svc.toolcalls import parse_blocks
 from runtime_svc.validate import sampling_params
 from treni.errors import TreniError
