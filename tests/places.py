@@ -6,3 +6,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 """The checkout."""
+
+GOLDENS = Path(__file__).parent / "goldens"
+"""What transformers gave, and the scripts that asked it."""

@@ -12,7 +12,7 @@ _ORDER = "tests/matrices/planning/test_order.py::"
 _LANES = "tests/chaos/test_lanes.py::"
 _ERRORS = "tests/proto/test_errors.py::"
 _STORAGE = "tests/proto/test_storage.py::"
-_TOKENS = "tests/runtime_svc/test_control_tokens.py::"
+_TOKENS = "tests/runtime_svc/tokens/test_control_tokens.py::"
 
 _WITHOUT_KEYS = ("--no-idempotency",)
 

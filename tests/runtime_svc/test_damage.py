@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from runtime_svc.encoder.encoder import Encoder
 from runtime_svc.engine import Engine
 from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
+from tests.places import GOLDENS
 from tests.runtime_svc.requests import generate_request, message, tool
 from treni.errors import Code, TreniError
 from treni.v1 import common_pb2
@@ -21,7 +22,7 @@ from treni.v1 import common_pb2
 T = TypeVar("T")
 Damage: TypeAlias = tuple[float, str, int, int]
 
-BERT = Path(__file__).parents[1] / "goldens" / "data" / "encoder" / "random-bert"
+BERT = GOLDENS / "data" / "encoder" / "random-bert"
 LOADING = dict.fromkeys(
     ("checkpoint_missing", "checkpoint_damaged", "checkpoint_unsupported"), Code.FAILED_PRECONDITION
 )

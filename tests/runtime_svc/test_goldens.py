@@ -18,9 +18,10 @@ from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.engine import Engine
 from runtime_svc.ops import Sampled, SamplingParams
 from runtime_svc.weights.opening import open_checkpoint
+from tests.places import GOLDENS
 from treni.v1 import common_pb2, inference_pb2
 
-DATA = Path(__file__).parents[1] / "goldens" / "data"
+DATA = GOLDENS / "data"
 CASES = sorted(path.name for path in (DATA / "random").iterdir())
 TRENI_TINY = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)

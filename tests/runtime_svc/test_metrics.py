@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
 from runtime_svc.metrics import Metrics, table
+from tests.places import ROOT
 from tests.runtime_svc.brake import Brake
 from tests.runtime_svc.processes import runtime
 from tests.runtime_svc.requests import generate_request
@@ -18,7 +19,7 @@ from treni import metadata
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:

@@ -17,10 +17,11 @@ from runtime_svc.random_checkpoint import Shape, random_tensors, write_random_ch
 from runtime_svc.safetensor import write_file
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint
+from tests.places import GOLDENS
 from tests.runtime_svc.requests import generate_request
 from treni.errors import Code, TreniError
 
-BERT = Path(__file__).parents[1] / "goldens" / "data" / "encoder" / "random-bert"
+BERT = GOLDENS / "data" / "encoder" / "random-bert"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1503300328\n"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 BIAS = "model.layers.0.self_attn.q_proj.bias"

@@ -21,6 +21,7 @@ from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.safetensor import read_directory, write_file
 from runtime_svc.weights.checkpoint import checked
 from runtime_svc.weights.opening import open_checkpoint
+from tests.places import GOLDENS
 from tests.runtime_svc import reference
 from tests.runtime_svc.backends.cuda.arrays import put, take
 
@@ -31,7 +32,7 @@ ROUNDED_NMSE = 3e-4
 CLEAR_GAP = 0.1
 """Top-2 difference of the reference's logits from which on the greedy token must be the same."""
 
-DATA = Path(__file__).parents[3] / "goldens" / "data"
+DATA = GOLDENS / "data"
 BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 
 

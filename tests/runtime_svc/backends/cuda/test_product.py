@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 from runtime_svc.backends.cuda import cubins, product
 from runtime_svc.backends.cuda.cubins import Usage
 from runtime_svc.backends.cuda.prefill_bench import MODELS
+from tests.places import ROOT
 
-MEASURED = Path(__file__).parents[4] / "docs" / "measurements" / "products-h200.csv"
+MEASURED = ROOT / "docs" / "measurements" / "products-h200.csv"
 KINDS = ("product", "gated", "heads")
 
 

@@ -24,13 +24,14 @@ from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.safetensor import read_file, write_file
 from runtime_svc.weights.hugging_face import read_config
 from runtime_svc.weights.opening import open_checkpoint
+from tests.places import GOLDENS
 from tests.runtime_svc.backends.cuda.host_device import HostDevice
 from tests.runtime_svc.backends.cuda.tokens import sure
 from treni.errors import Code, TreniError
 
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 DRAWN = SamplingParams(temperature=0.8, top_p=0.9, top_k=40, seed=7)
-DATA = Path(__file__).parents[3] / "goldens" / "data"
+DATA = GOLDENS / "data"
 BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 PROMPT = np.random.default_rng(5).integers(0, 288, 60).tolist()
 

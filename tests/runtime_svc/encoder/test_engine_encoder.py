@@ -16,13 +16,14 @@ from runtime_svc.engine import Engine
 from runtime_svc.route import NO_TOOL
 from runtime_svc.weights.digest import sha256
 from tests.limits import HANG_S
+from tests.places import GOLDENS
+from tests.runtime_svc.encoder.test_encoder import minilm_directory
 from tests.runtime_svc.requests import generate_request, message, tool
-from tests.runtime_svc.test_encoder import minilm_directory
 from treni import metadata
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
-BERT = Path(__file__).parents[1] / "goldens" / "data" / "encoder" / "random-bert"
+BERT = GOLDENS / "data" / "encoder" / "random-bert"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -18,10 +17,10 @@ from runtime_svc.random_checkpoint import byte_tokenizer
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokens.provenance import written
 from runtime_svc.tokens.tokenizer import Tokenizer
+from tests.places import GOLDENS
 from treni.errors import TreniError
 from treni.v1 import common_pb2
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
 GOLDEN = json.loads((GOLDENS / "data" / "templates.json").read_text(encoding="utf-8"))
 Parts: TypeAlias = tuple[ChatTemplate, Tokenizer, list[str]]
 NAMES = sorted(path.stem for path in (GOLDENS / "templates").iterdir())

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from runtime_svc.encoder.bert import gelu
 from runtime_svc.encoder.encoder import BATCH, Encoder
 from runtime_svc.safetensor import read_file, write_file
+from tests.places import GOLDENS
 from treni.errors import Code, TreniError
 
-DATA = Path(__file__).parents[1] / "goldens" / "data" / "encoder"
+DATA = GOLDENS / "data" / "encoder"
 TEXTS = json.loads((DATA / "texts.json").read_text(encoding="utf-8"))
 
 
