@@ -1,1 +1,1 @@
-"""From a prompt's tokens to those generated: who waits, who decodes, what is kept of it, and what it cost."""
+"""What happens between a prompt and its answer: who waits, who decodes, what is kept of it, and what it cost."""
