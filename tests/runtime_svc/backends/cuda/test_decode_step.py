@@ -147,7 +147,8 @@ def test_bits_do_not_depend_on_which_warp_is_faster(
     ("hidden", "heads", "ffn", "blocks"),
     [
         (64, 2, 64, 26),  # a layer has 8 to 16 tiles a stage
-        (32, 1, 512, 40),  # 128 tiles of the ffn, of whose input one warp has all
+        # 128 tiles of the ffn, of whose input one warp has all; for `make soak`, as it takes longest.
+        pytest.param(32, 1, 512, 40, marks=pytest.mark.soak),
     ],
 )
 def test_who_has_nothing_to_do_neither_runs_ahead_nor_changes_bits(
