@@ -1,0 +1,1 @@
+"""Files for running on several hosts: the templates of `treni-route cluster init`."""
