@@ -38,7 +38,7 @@ class RayHost:
         """What runs of the host: its session, in which all of Ray's processes stay."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):
                 if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
