@@ -96,6 +96,7 @@ def test_hosts_reach_each_other_by_name_and_nothing_else(hosts: Hosts) -> None:
         "while len(data) < 100_000: data += peer.recv(65536)\n"
         "print(address[0], len(data))\n"
     )
+    hosts.switch.count(7000, 7001)
     before = hosts.switch.traffic()
     serving = hosts["gpu"].start(sys.executable, "-c", script, stdout=subprocess.PIPE)
     assert serving.stdout is not None
@@ -108,6 +109,11 @@ def test_hosts_reach_each_other_by_name_and_nothing_else(hosts: Hosts) -> None:
     assert after["cpu"].sent_bytes - before["cpu"].sent_bytes > 100_000
     assert after["gpu"].received_bytes - before["gpu"].received_bytes > 100_000
     assert after["gpu"].received_packets > before["gpu"].received_packets
+    (flow,) = hosts.switch.flows()
+    assert (flow.caller, flow.server, flow.port) == (hosts["cpu"].address, hosts["gpu"].address, 7000)
+    assert flow.bytes_to > 100_000 > flow.bytes_back > 0
+    assert flow.packets_to > 3
+    assert flow.packets_back > 2
     assert said(hosts["cpu"], "ip", "route").splitlines() == [
         f"10.77.0.0/24 dev eth0 proto kernel scope link src {hosts['cpu'].address}"
     ]
@@ -145,7 +151,9 @@ def test_an_orphan_is_taken_note_of_when_it_ends(hosts: Hosts) -> None:
 @pytest.mark.namespaces
 def test_a_host_that_is_killed_is_gone_and_the_others_stay() -> None:
     with made(["one", "two"]) as hosts:
-        running = hosts["one"].start("sleep", "1000")
+        running = hosts["one"].start("sh", "-c", "echo here; exec sleep 1000", stdout=subprocess.PIPE)
+        assert running.stdout is not None
+        running.stdout.readline()
         of_one = namespaces_of(hosts["one"])
         hosts["one"].kill()
         hosts["one"].kill()
