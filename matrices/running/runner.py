@@ -140,7 +140,10 @@ class Runner:
                 )
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
             self._model = self._model or model_of(services.info)
-            clients = {arm: AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms}
+            clients = {
+                arm: AgentClient(services.address(arm), lanes.get(arm), fence=services.fence)
+                for arm in plan.arms
+            }
             segment = Segment(plan=plan, number=number, services=services, clients=clients, epoch=epoch)
             self._append(
                 ev.CellStarted(
