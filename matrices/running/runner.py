@@ -155,6 +155,7 @@ class Runner:
                     start_counter=counters,
                     pids=services.pids,
                     epochs=services.epochs,
+                    clocks=await services.clocks(),
                 )
             )
             try:
@@ -307,7 +308,7 @@ class Runner:
         for arm in plan.arms:
             self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=evidence.deliveries[arm]))
             self._append(ev.Effects(cell=plan.name, arm=arm, rows=evidence.effects[arm]))
-        self._append(ev.CellEnded(cell=plan.name, status="complete", detail=""))
+        self._append(ev.CellEnded(cell=plan.name, status="complete", detail="", clocks=dict(evidence.clocks)))
 
 
 def _outcome(segment: Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:

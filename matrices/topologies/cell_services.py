@@ -36,10 +36,14 @@ PROXY = "toxiproxy"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the roles of a cell hold at its end, by arm: over all sessions of the cell."""
+    """What the roles of a cell hold at its end, by arm: over all sessions of the cell.
+
+    `clocks` are how the clocks of the roles lay then.
+    """
 
     deliveries: Mapping[str, tuple[ev.Delivery, ...]]
     effects: Mapping[str, tuple[ev.EffectRow, ...]]
+    clocks: Mapping[str, ev.Clock]
 
 
 class CellServices:
@@ -323,8 +327,17 @@ class CellServices:
                 raise one
         return readings
 
+    async def clocks(self) -> dict[str, ev.Clock]:
+        """How the clocks of each role that answers lie to ours: all asked at once, while nothing is measured."""
+        told = await asyncio.gather(*(one.clock() for one in self._clients.values()), return_exceptions=True)
+        for one in told:
+            if isinstance(one, BaseException) and not isinstance(one, TreniError):
+                raise one
+        return {role: one for role, one in zip(self._clients, told, strict=True) if isinstance(one, ev.Clock)}
+
     async def evidence(self) -> Evidence:
         """Ends the cell at every role, the controller first, and gives what they hold. Raises `TreniError`."""
+        clocks = await self.clocks()
         self._sessions.add("")
         for role in reversed(list(self._clients)):
             await self._clients[role].end(self._session)
@@ -336,6 +349,7 @@ class CellServices:
         hosts = {arm.name: self._clients[arm.tools] for arm in self._cell.comparison}
         effects = await gathered([client.effects(self._placed.scope) for client in hosts.values()])
         return Evidence(
+            clocks=clocks,
             deliveries={
                 arm: tuple(row for log, row in logged if self._is_of(row.run_id, arm, log)) for arm in hosts
             },
