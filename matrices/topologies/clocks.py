@@ -46,7 +46,7 @@ class Exchange:
 async def exchange(
     ask: Callable[[], Awaitable[evidence_pb2.ClockResponse]], *, times: int = EXCHANGES
 ) -> list[Exchange]:
-    """So many exchanges, one after the other. Raises whatever `ask` raises."""
+    """Asks so many times, one after the other; each with its moments. Raises whatever `ask` raises."""
     made = []
     ours_s = time.time() - time.monotonic()
     for _ in range(times):
