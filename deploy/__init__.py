@@ -1,1 +1,1 @@
-"""Files for running on several hosts: the templates of `treni-route cluster init`."""
+"""Ways to get hosts to run on: clusters of Ray by templates, and namespaces of one Linux machine to try everything on."""

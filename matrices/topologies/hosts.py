@@ -36,6 +36,7 @@ def _address(value: str) -> str:
 
 
 Address = Annotated[str, pydantic.AfterValidator(_address)]
+FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_-]+\.json$")]
 
 
 class _Strict(pydantic.BaseModel):
@@ -74,6 +75,10 @@ class HostsFile(_Strict):
     toxiproxy: Proxies | None = pydantic.Field(
         default=None,
         description="Without it a server is started beside the harness, which the controller's host must reach.",
+    )
+    link: FileName | None = pydantic.Field(
+        default=None,
+        description="A file beside the manifest: what crossed the link, as whoever made the hosts counted it.",
     )
 
     @pydantic.model_validator(mode="after")
