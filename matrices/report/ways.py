@@ -59,7 +59,7 @@ class Ways:
 
 
 NO_WAYS = Ways()
-"""Of a cell whose roles ran on the harness's machine, with nothing declared of its hops."""
+"""The ways of a cell whose roles ran on the harness's machine, with nothing declared of its hops."""
 
 
 def ways_of(manifest: Manifest, events: Iterable[Event], cell: str) -> Ways:
