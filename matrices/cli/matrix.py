@@ -77,7 +77,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     default="local",
     show_default=True,
     metavar="NAME|FILE.toml",
-    help="Where the services run: local, or a file of hosts (docs/topologies.md).",
+    help="Where the services run: local, ray[:ADDRESS], or a file of hosts (docs/topologies.md).",
 )
 @click.option(
     "--compare",
