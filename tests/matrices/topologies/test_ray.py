@@ -96,6 +96,11 @@ async def test_an_actor_that_ray_restarts_serves_where_it_did_as_another_epoch(
         try:
             before = (await client.read()).status
             assert before.pid == begun.pid
+            # Ray's own niceness for workers is 15.
+            threads = [int(path.name) for path in Path(f"/proc/{begun.pid}/task").iterdir()]
+            assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {
+                os.getpriority(os.PRIO_PROCESS, 0)
+            }
             h.kill(begun.pid)
             deadline_s = time.monotonic() + HANG_S
             while True:
