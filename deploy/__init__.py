@@ -1,1 +1,1 @@
-"""Ways to get hosts to run on: those made of namespaces on one Linux machine, to try everything between hosts."""
+"""Several hosts: the templates of `treni-route cluster init`, and hosts made of namespaces to try everything on."""

@@ -9,6 +9,7 @@ from treni import entry
 VERBS = {
     "bench": "matrices.cli.bench:bench",
     "check": "matrices.cli.judge:check",
+    "cluster": "matrices.cli.cluster:cluster",
     "compare": "matrices.cli.compare:compare",
     "doctor": "matrices.cli.doctor:doctor",
     "make-checkpoint": "matrices.cli.make_checkpoint:make_checkpoint",

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.topologies.evidence_service import make_state
-from matrices.topologies.ray_protocol import PORT_VARIABLE, STATE_VARIABLE, Begun, Failure
+from matrices.topologies.ray_protocol import FIRST_PORT, PORT_VARIABLE, STATE_VARIABLE, Begun, Failure
 from matrices.topologies.role_server import RoleServer, RoleSettings, evidence_servicer, start_role
 from treni import logs
 from treni.errors import TreniError, invalid_argument
 
-FIRST_PORT = 7100
 KINDS = ("agent", "runtime", "controller", "tools")
 MOST_OF_A_KIND = 10
 

@@ -81,8 +81,9 @@ async def _run(asked: Asked) -> int:
         return entry.Exit.ERROR
     proxies = begun.pop(_PROXIES, None)
     ready = Ready(roles=begun, toxiproxy=proxies).model_dump()
-    watching = [asyncio.ensure_future(_watch(name, actor)) for name, actor in actors.items()]
-    lost = asyncio.ensure_future(_until_lost(head))
+    suspicion = asyncio.Event()
+    watching = [asyncio.ensure_future(_watch(name, actor, suspicion)) for name, actor in actors.items()]
+    lost = asyncio.ensure_future(_until_lost(head, suspicion))
     told_to_stop = asyncio.ensure_future(serving.until_told_to_stop(ready))
     await asyncio.wait({lost, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
     for one in watching:
@@ -227,31 +228,35 @@ async def _begun(actors: Mapping[str, Any]) -> dict[str, Begun]:
     return {name: Begun.model_validate_json(one) for name, one in zip(actors, answers, strict=True)}
 
 
-async def _watch(name: str, actor: Any) -> None:
+async def _watch(name: str, actor: Any, suspicion: asyncio.Event) -> None:
     """Logs each end of the actor's process, with Ray's reason; those who call it find out by its epoch."""
     while True:
         try:
             await actor.watch.remote()
         except ray.exceptions.RayError as error:
-            _log.warning("an actor ended", extra={"role": name, "why": str(error).strip().replace("\n", " ")})
+            suspicion.set()
+            _log.warning("an actor ended", extra={"role": name, "why": " ".join(str(error).split())})
         await asyncio.sleep(LOOK_INTERVAL_S)
 
 
-async def _until_lost(head: str) -> str:
+async def _until_lost(head: str, suspicion: asyncio.Event) -> str:
     """Waits until the head does not answer any more; why it counts as lost."""
     while True:
-        await asyncio.sleep(LOOK_INTERVAL_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(suspicion.wait(), LOOK_INTERVAL_S)
+        suspicion.clear()
         asking = asyncio.ensure_future(asyncio.to_thread(ray.nodes))
         began_s = time.monotonic()
-        while not (await asyncio.wait({asking}, timeout=LOOK_INTERVAL_S))[0]:
-            if time.monotonic() - began_s > HEAD_LIMIT_S:
-                return f"no answer in {HEAD_LIMIT_S:.0f} s"
+        while not asking.done():
             try:
                 await _listens(head)
             except ConnectionRefusedError as error:
                 return str(error)
             except (OSError, TimeoutError):
-                continue
+                pass
+            if time.monotonic() - began_s > HEAD_LIMIT_S:
+                return f"no answer in {HEAD_LIMIT_S:.0f} s"
+            await asyncio.wait({asking}, timeout=LOOK_INTERVAL_S)
         try:
             asking.result()
         except Exception as error:

@@ -20,6 +20,9 @@ STATE_VARIABLE = "TRENI_RAY_STATE"
 PORT_VARIABLE = "TRENI_RAY_PORT"
 """Names, on each host, the first of the ports that roles listen on."""
 
+FIRST_PORT = 7100
+"""The first port on a host that names none."""
+
 HEAD_LOST = 4
 """The exit status of a driver whose cluster's head stopped answering."""
 
