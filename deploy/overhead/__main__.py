@@ -18,8 +18,9 @@ from chaos.toxiproxy_build import ensure_server
 from deploy.namespaces.host import Host
 from deploy.namespaces.making import Hosts, made, refuse_here
 from deploy.overhead.calls import ACROSS, HOP, PAYLOAD_BYTES, PROXIED, RAY, WITHIN
-from deploy.overhead.ray_cluster import has_ray, start_cluster
+from deploy.overhead.ray_hosts import start_cluster
 from deploy.split_host.debian import HOSTS_NEED, install_missing
+from deploy.split_host.ray_cluster import has_ray
 from deploy.split_host.services import CPU, GPU, PROXIES_PORT, start_proxies, start_serving
 from matrices.cli import output
 from matrices.topologies.processes import die_with_parent

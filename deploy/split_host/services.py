@@ -14,6 +14,7 @@ from typing import Any
 
 from deploy.namespaces.host import Host, HostProcess
 from deploy.namespaces.making import Hosts
+from deploy.split_host.link import LINK_FILE
 from matrices.topologies.processes import START_TIMEOUT_S
 from treni.errors import Code, TreniError
 
@@ -31,7 +32,6 @@ SERVICE_PORTS = {"agent": 7101, "controller": 7102, "tools": 7103}
 """The port of each role's own service, which the switch counts; evidence has another."""
 
 PROXIES_PORT = 8474
-LINK_FILE = "link.json"
 
 _POLL_S = 0.02
 

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.overhead.__main__ import costs_of
 from deploy.overhead.calls import ACROSS, HOP, PROXIED, RAY, WITHIN
-from deploy.overhead.ray_cluster import has_ray
+from deploy.split_host.ray_cluster import has_ray
 from tests.limits import HANG_S
 
 

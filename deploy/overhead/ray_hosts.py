@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import secrets
 import sys
@@ -14,11 +13,6 @@ from matrices.topologies.ray_protocol import CPU_HOST, GPU_HOST
 PORT = 6379
 _LIMIT_S = 600.0
 _OBJECTS_BYTES = 100_000_000
-
-
-def has_ray() -> bool:
-    """Whether the extra ray is installed."""
-    return importlib.util.find_spec("ray") is not None
 
 
 def start_cluster(head: Host, worker: Host) -> tuple[str, dict[str, str]]:

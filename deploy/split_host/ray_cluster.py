@@ -1,0 +1,93 @@
+"""A Ray cluster of hosts made of namespaces by the commands that a user types: `cluster init`, `ray up`, `ray down`."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from deploy.namespaces.host import Host
+from deploy.namespaces.making import Hosts
+from deploy.split_host.campaigns import FOLDER, Done, done
+from deploy.split_host.commands import typed
+from deploy.split_host.services import CLIENT, CPU, GPU
+from deploy.split_host.ssh import KEY, logged_in_to
+from treni.errors import Code, TreniError
+
+GONE_LIMIT_S = 600.0
+"""The limit for Ray's processes to go: those of a worker end a minute or so after its head."""
+
+_FILE = "cluster.yaml"
+_OF_RAY = ("/ray/core/src/ray/", "/ray/_private/", "/ray/dashboard/", "/ray/autoscaler/", "ray::")
+_POLL_S = 0.5
+
+
+def has_ray() -> bool:
+    """Whether the extra ray is installed."""
+    return importlib.util.find_spec("ray") is not None
+
+
+@contextmanager
+def ray_cluster(hosts: Hosts) -> Iterator[None]:
+    """A cluster of `cpu`, its head, and `gpu` while the block runs, launched from the client's host over ssh.
+
+    When the block has ended well, `ray down` has been run and no process of Ray's is left on either host. Raises
+    FAILED_PRECONDITION for a command that failed, and for what is left.
+    """
+    client, both = hosts[CLIENT], (hosts[CPU], hosts[GPU])
+    with logged_in_to(both, client):
+        typed(
+            client,
+            f"treni-route cluster init --provider local --head-ip {hosts[CPU].address}"
+            f" --worker-ip {hosts[GPU].address} --ssh-user root --ssh-key {KEY} --installed {sys.prefix}"
+            f" --state /tmp/state > {_FILE}",
+        )
+        typed(client, "ray get-auth-token --generate > /dev/null")
+        typed(client, f"ray up --yes {_FILE}")
+        yield
+        typed(client, f"ray down --yes {_FILE}")
+        _wait_gone(both)
+
+
+def run_on_head(client: Host, name: str, arguments: str) -> Done:
+    """`treni-route matrix ARGUMENTS --topology ray` on the cluster's head, and its folder at the client.
+
+    Raises FAILED_PRECONDITION where the checker finds anything.
+    """
+    # Of a command's status `ray exec` keeps whether it is 0, and 3 is as good.
+    matrix = f"treni-route matrix {arguments} --topology ray --out {FOLDER}/{name} || test $? -eq 3"
+    typed(client, f"ray exec {_FILE} '{matrix}'")
+    client.path(f"{FOLDER}/{name}").mkdir()
+    typed(client, f"ray rsync-down {_FILE} {FOLDER}/{name}/ {FOLDER}/{name}/")
+    return done(client, name)
+
+
+def _wait_gone(hosts: tuple[Host, ...]) -> None:
+    deadline_s = time.monotonic() + GONE_LIMIT_S
+    while left := [f"{name} on {host.name}" for host in hosts for name in _of_ray(host)]:
+        if time.monotonic() > deadline_s:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "ray_left",
+                expected=f"every process of Ray's to be gone {GONE_LIMIT_S:.0f} s after `ray down`",
+                got=", ".join(left),
+                todo="report this",
+            )
+        time.sleep(_POLL_S)
+
+
+def _of_ray(host: Host) -> list[str]:
+    """The processes of Ray's on the host: they descend from its first one, as all do whose own parents ended."""
+    found = []
+    for process in psutil.Process(host.pid).children(recursive=True):
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if any(part in command for part in _OF_RAY):
+            found.append(f"process {process.pid} ({command[:80]})")
+    return found
