@@ -142,7 +142,7 @@ def cluster_file(
         tls=tls,
         environment=[f"{name}={_in_shell(value)}" for name, value in environment.items()],
         ports=[f"{option}={number}" for option, number in PORTS.items()],
-        path_line=f'export PATH={_in_shell(installed or VENV)}/bin:"$PATH"  # treni-route',
+        shell_line=f'export RAY_AUTH_MODE=token PATH={_in_shell(installed or VENV)}/bin:"$PATH"  # treni-route',
     )
 
 
