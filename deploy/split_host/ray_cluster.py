@@ -16,6 +16,8 @@ from deploy.split_host.campaigns import FOLDER, Done, done
 from deploy.split_host.commands import typed
 from deploy.split_host.services import CLIENT, CPU, GPU
 from deploy.split_host.ssh import KEY, logged_in_to
+from matrices.topologies.ray_protocol import WAIT_VARIABLE
+from matrices.topologies.ray_topology import MOST_WAIT_S
 from treni.errors import Code, TreniError
 
 GONE_LIMIT_S = 600.0
@@ -58,10 +60,12 @@ def run_on_head(client: Host, name: str, arguments: str) -> Done:
 
     Raises FAILED_PRECONDITION where the checker finds anything.
     """
+    # A worker that takes more than half a minute to start, as on a busy machine, Ray ends and starts again.
+    matrix = f"{WAIT_VARIABLE}={MOST_WAIT_S:g} treni-route matrix {arguments} --topology ray --out {FOLDER}/{name}"
     # Of a command's status `ray exec` keeps whether it is 0, and 3 is as good.
-    matrix = f"treni-route matrix {arguments} --topology ray --out {FOLDER}/{name} || test $? -eq 3"
+    matrix += " || test $? -eq 3"
     typed(client, f"ray exec {_FILE} '{matrix}'")
-    client.path(f"{FOLDER}/{name}").mkdir()
+    client.path(f"{FOLDER}/{name}").mkdir(parents=True)
     typed(client, f"ray rsync-down {_FILE} {FOLDER}/{name}/ {FOLDER}/{name}/")
     return done(client, name)
 
