@@ -64,12 +64,11 @@ check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, 
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-PLAIN = not gpu and not soak and not ray and not namespaces
-test: $(STAMP) ## sets everything up and runs the tests, those that need a GPU, Ray, root or much time aside
-	$(BIN)/python -m pytest -m "$(PLAIN)" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray` and `make test-split-host` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "$(PLAIN)" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
 
 .PHONY: split-host
 split-host: $(RAY_STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)

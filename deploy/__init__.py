@@ -1,1 +1,1 @@
-"""Several hosts: the templates of `treni-route cluster init`, and hosts made of namespaces to try everything on."""
+"""Ways to get hosts to run on: clusters of Ray by templates, and namespaces of one Linux machine to try things on."""

@@ -23,7 +23,8 @@ class CellConfig(pydantic.BaseModel):
     in the records of the agent that answers here, None where none does; `faultable` are the hops of that agent that go
     through proxies. `model` and `tools` say whether an arm's are here, and `caller` which arm's calls at the model are
     logged here. `starts` has the number of the next attempt on each hop of the arm that a schedule acts on. `port` is
-    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops.
+    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops. `fence` is
+    the session that the role's calls are for and its service takes calls of (`treni.fence`), "" for any.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class CellConfig(pydantic.BaseModel):
     concurrency: int
     starts: dict[Hop, int]
     port: int = 0
+    fence: str = ""
     model_address: str = ""
     tools_address: str = ""
     toxiproxy_address: str = ""
@@ -72,10 +74,13 @@ class CellConfig(pydantic.BaseModel):
         return annotate if schedulers else None
 
 
-def config_of(cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapping[str, int]) -> CellConfig:
+def config_of(
+    cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapping[str, int], fence: str = ""
+) -> CellConfig:
     """The configuration of a planned cell for one role, its addresses yet to be known.
 
-    `counters` gives, for each of the cell's counts of attempts, the number to start from.
+    `counters` gives, for each of the cell's counts of attempts, the number to start from; `fence` is the session by
+    which its calls are told from others', "" for none.
     """
     arm = part.arm.name
     return CellConfig(
@@ -92,6 +97,7 @@ def config_of(cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapp
         cycle=cell.cycle,
         seed=cell.seed,
         concurrency=concurrency,
+        fence=fence,
         starts={counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
     )
 

@@ -265,6 +265,7 @@ PRINTING = [
     ("matrix", "p00", "--dry-run"),
     ("compare", str(EXAMPLE), str(EXAMPLE)),
     ("doctor",),
+    ("cluster", "init", "--provider", "local", "--head-ip", "one", "--worker-ip", "two"),
     ("--help",),
     ("serve", "runtime", "--help"),
     ("bench", "runtime", "--help"),

@@ -120,7 +120,7 @@ def test_an_actor_that_is_killed_breaks_its_cell(cluster: RayTestCluster, tmp_pa
     arguments = (h.patient(tmp_path, "p00"), "--suite", "tool_only", "--runs", "12", "--topology", "ray")
     process = h.start(*arguments, "--out", str(out))
     h.wait_for(lambda: _completed(out, "p00") >= 2, process)
-    h.kill(h.pids_of(out, "p00_baseline")["tools"])
+    h.kill(h.pids_of(out, "p00")["tools"])
     result = h.finish(process, out)
     assert result.status == 1
     assert "Traceback" not in result.stderr
@@ -232,9 +232,7 @@ def _starts(out: Path) -> list[ev.CellStarted]:
 
 
 def _completed(out: Path, profile: str) -> int:
-    return sum(
-        event["type"] == "pair_complete" and event["cell"].split("_")[0] == profile for event in h.events(out)
-    )
+    return sum(event["type"] == "pair_complete" and event["cell"] == profile for event in h.events(out))
 
 
 def _addresses(cluster: RayTestCluster, out: Path) -> dict[str, str]:
