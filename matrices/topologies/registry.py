@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from matrices.topologies import hosts, local, ray_topology
+from matrices.topologies import hosts, local, pilot, ray_topology
 from matrices.topologies.topology import Topology, TopologyEntry
 from treni.errors import invalid_argument
 from treni.plugins import Plugins
@@ -14,7 +14,7 @@ TOPOLOGIES: Plugins[TopologyEntry] = Plugins(
     "treni_route.topologies",
     TopologyEntry,
     lambda entry: entry.name,
-    (local.ENTRY, hosts.ENTRY, ray_topology.ENTRY),
+    (local.ENTRY, hosts.ENTRY, pilot.ENTRY, ray_topology.ENTRY),
 )
 
 

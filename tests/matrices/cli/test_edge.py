@@ -260,6 +260,7 @@ def test_arguments_that_are_no_text_are_refused(arguments: tuple[bytes, ...]) ->
 
 PRINTING = [
     ("profiles",),
+    ("networks",),
     ("profiles", "--show", "p03"),
     ("schema", "profile"),
     ("matrix", "p00", "--dry-run"),
