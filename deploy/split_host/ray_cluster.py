@@ -16,8 +16,10 @@ from deploy.split_host.campaigns import FOLDER, Done, done
 from deploy.split_host.commands import typed
 from deploy.split_host.services import CLIENT, CPU, GPU
 from deploy.split_host.ssh import KEY, logged_in_to
+from matrices.report.files import ExitStatus
 from matrices.topologies.ray_protocol import WAIT_VARIABLE
 from matrices.topologies.ray_topology import MOST_WAIT_S
+from treni import entry
 from treni.errors import Code, TreniError
 
 GONE_LIMIT_S = 600.0
@@ -26,6 +28,7 @@ GONE_LIMIT_S = 600.0
 _FILE = "cluster.yaml"
 _OF_RAY = ("/ray/core/src/ray/", "/ray/_private/", "/ray/dashboard/", "/ray/autoscaler/", "ray::")
 _POLL_S = 0.5
+_TRIES = 3
 
 
 def has_ray() -> bool:
@@ -49,10 +52,22 @@ def ray_cluster(hosts: Hosts) -> Iterator[None]:
             f" --state /tmp/state > {_FILE}",
         )
         typed(client, "ray get-auth-token --generate > /dev/null")
-        typed(client, f"ray up --yes {_FILE}")
+        _up(client)
         yield
         typed(client, f"ray down --yes {_FILE}")
         _wait_gone(both)
+
+
+def _up(client: Host) -> None:
+    # Ray gives its head half a minute to start, which a busy machine may not: a user types it again.
+    for left in reversed(range(_TRIES)):
+        try:
+            typed(client, f"ray up --yes {_FILE}")
+            return
+        except TreniError as error:
+            if not left:
+                raise
+            entry.note(f"{error}: once more")
 
 
 def run_on_head(client: Host, name: str, arguments: str) -> Done:
@@ -61,10 +76,11 @@ def run_on_head(client: Host, name: str, arguments: str) -> Done:
     Raises FAILED_PRECONDITION where the checker finds anything.
     """
     # A worker that takes more than half a minute to start, as on a busy machine, Ray ends and starts again.
-    matrix = f"{WAIT_VARIABLE}={MOST_WAIT_S:g} treni-route matrix {arguments} --topology ray --out {FOLDER}/{name}"
+    matrix = (
+        f"{WAIT_VARIABLE}={MOST_WAIT_S:g} treni-route matrix {arguments} --topology ray --out {FOLDER}/{name}"
+    )
     # Of a command's status `ray exec` keeps whether it is 0, and 3 is as good.
-    matrix += " || test $? -eq 3"
-    typed(client, f"ray exec {_FILE} '{matrix}'")
+    typed(client, f"ray exec {_FILE} '{matrix} || test $? -eq {ExitStatus.INCONCLUSIVE:d}'")
     client.path(f"{FOLDER}/{name}").mkdir(parents=True)
     typed(client, f"ray rsync-down {_FILE} {FOLDER}/{name}/ {FOLDER}/{name}/")
     return done(client, name)

@@ -136,8 +136,9 @@ class SplitHost:
 
 
 def _first_of(profiles: str) -> str:
-    """The first profile of a selection."""
-    return profiles.split(",")[0].partition("..")[0]
+    """The first profile of a selection, which may be a range of names or a path."""
+    first = profiles.split(",")[0]
+    return first if ".toml" in first else first.partition("..")[0]
 
 
 def keep(campaigns: Iterable[Done], out: Path, name: str) -> Path:
