@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -23,7 +24,7 @@ from treni import entry
 from treni.errors import Code, TreniError
 
 GONE_LIMIT_S = 600.0
-"""The limit for Ray's processes to go: those of a worker end a minute or so after its head."""
+"""The limit for Ray's processes to go once they were told to."""
 
 _FILE = "cluster.yaml"
 _OF_RAY = ("/ray/core/src/ray/", "/ray/_private/", "/ray/dashboard/", "/ray/autoscaler/", "ray::")
@@ -55,6 +56,9 @@ def ray_cluster(hosts: Hosts) -> Iterator[None]:
         _up(client)
         yield
         typed(client, f"ray down --yes {_FILE}")
+        # Of hosts that nobody can end, `ray down` ends Ray on the head alone; a worker's agents would stay for good.
+        stop = f"{Path(sys.executable).parent}/ray stop --force"
+        typed(client, f"ssh -i {KEY} -o StrictHostKeyChecking=accept-new root@{GPU} {stop}")
         _wait_gone(both)
 
 
@@ -93,7 +97,7 @@ def _wait_gone(hosts: tuple[Host, ...]) -> None:
             raise TreniError(
                 Code.FAILED_PRECONDITION,
                 "ray_left",
-                expected=f"every process of Ray's to be gone {GONE_LIMIT_S:.0f} s after `ray down`",
+                expected=f"every process of Ray's to be gone {GONE_LIMIT_S:.0f} s after `ray stop`",
                 got=", ".join(left),
                 todo="report this",
             )
