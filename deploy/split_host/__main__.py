@@ -10,11 +10,10 @@ import click
 
 from chaos.toxiproxy_build import ensure_server
 from deploy.namespaces.making import Hosts, made, refuse_here
-from deploy.split_host.debian import HOSTS_NEED, install_missing
+from deploy.split_host.debian import HOSTS_NEED, SSH_NEEDS, install_missing
 from deploy.split_host.ray_cluster import has_ray
 from deploy.split_host.run import Part, SplitHost, keep
 from deploy.split_host.services import CLIENT, CPU, GPU, TOOLS
-from deploy.split_host.ssh import SSH_NEEDS
 from deploy.split_host.table import CROSSING_HEADINGS, HEADINGS, crossing_lines, lines_of, rows_of
 from matrices.cli import output
 from matrices.topologies.processes import die_with_parent

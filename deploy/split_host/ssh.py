@@ -14,8 +14,6 @@ KEY = f"{HOME}/.ssh/id_ed25519"
 """The client's private key, where it is."""
 
 PORT = 22
-SSH_NEEDS = {"sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync"}
-"""Programs of hosts that are logged in to, and the packages that have them."""
 
 _HOST_KEY = "/run/sshd/host_key"
 _CONFIG = """\
