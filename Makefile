@@ -48,7 +48,7 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices tests $(wildcard proto/treni/*.py)
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices deploy tests $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
@@ -104,6 +104,11 @@ bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes besid
 	  $(foreach shape,$(SHAPE),--shape $(shape)) $(if $(SCRATCH),--scratch $(SCRATCH)) \
 	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(OUT),--out $(OUT)) $(if $(LIMIT_S),--limit-s $(LIMIT_S)) \
 	  $(if $(EXTRA),-- $(EXTRA))
+
+.PHONY: gpu-split
+gpu-split: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## this machine's GPU as one host, the rest as another, and the matrix across (root; PROFILES= MODEL= OUT= GPU_PYTHON=)
+	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m deploy.gpu_split $(or $(PROFILES),p00..p05) \
+	  $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT))
 
 eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=... N=...)
 	$(BIN)/python -m runtime_svc.training.evaluate --seed $(or $(SEED),1) --dialogues $(or $(N),2000)
