@@ -13,6 +13,7 @@ from typing import Any
 import pydantic
 
 from matrices.arms.arm import Comparison
+from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.registry import DEFAULT, comparison_written
 from matrices.evidence import chain, provenance
 from matrices.evidence import events as ev
@@ -32,6 +33,7 @@ from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
+from matrices.planning.scale_rules import refuse_several
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
@@ -76,6 +78,8 @@ class Options:
     """Which cells are variants of a profile, and what was set in them."""
     placement: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the topology says of where the services are; empty for one that needs to say nothing."""
+    replicas: Replicas = ONE_OF_EACH
+    """How many controllers and tool services the requests are spread over."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +126,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     cells = _cells(profiles, suite, options)
     for cell in cells:
         refuse_uncertain(cell, concurrency=options.concurrency)
+        refuse_several(cell)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -140,6 +145,7 @@ def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple
         "seed": options.seed,
         "restarts": options.restarts,
         "idempotency": options.idempotency,
+        "replicas": options.replicas,
     }
     aa = plan.plan_aa(suite, **shape)
     cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
@@ -197,6 +203,7 @@ def write_campaign(
         },
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
+        replicas=options.replicas,
     )
     written = dump_manifest(manifest)
     partial = campaign.folder / f"{MANIFEST}.partial"
@@ -240,6 +247,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
         placement=manifest.details.get("placement", {}),
+        replicas=manifest.replicas,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)

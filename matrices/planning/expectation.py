@@ -7,14 +7,15 @@ idempotency keys) is left to whoever knows the id.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from chaos.faults import Ending, FaultKind, Hop, Site
 from controller.policy import Policy
 from matrices.arms.arm import Comparison
 from matrices.spec.suites import ExpectedCall, Task
+from treni.balance import chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,7 +200,8 @@ class Expectation:
     `roles` names the processes that it runs with, proxies aside. `counters` are the counts of attempts by which the
     schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
     its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
-    reader of the error rates must know of the schedule, "" for nothing.
+    reader of the error rates must know of the schedule, "" for nothing. `answering` has the roles that answer for each
+    arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
     `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
     """
 
@@ -215,6 +217,12 @@ class Expectation:
     in_flight: int = 1
     remark: str = ""
     must_pass: bool = True
+    answering: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def agent(self, arm: str, pair: int) -> str:
+        """The role that answers the arm's request of a pair."""
+        roles = self.answering.get(arm, (self.comparison.arm(arm).agent,))
+        return roles[chosen(pair, len(roles))]
 
     @property
     def arms(self) -> tuple[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 
+from treni.balance import chosen
 from treni.channels import open_channel
 from treni.errors import TreniError, from_rpc_error
 from treni.limits import AGENT_REQUEST
@@ -87,6 +88,25 @@ class AgentClient:
     async def close(self) -> None:
         """Closes the channel."""
         await self._channel.close()
+
+
+class AgentClients:
+    """The agents of one arm, alike, as one: a request goes to the one that its index chooses."""
+
+    def __init__(self, clients: Sequence[AgentClient]) -> None:
+        self.every = tuple(clients)
+
+    async def run(
+        self, request: agent_pb2.RunRequest, *, timeout_s: float, marks: Mapping[str, str] | None = None
+    ) -> Invocation:
+        """Runs the task at its agent; see `AgentClient.run`."""
+        client = self.every[chosen(request.request_index, len(self.every))]
+        return await client.run(request, timeout_s=timeout_s, marks=marks)
+
+    async def close(self) -> None:
+        """Closes the channels."""
+        for client in self.every:
+            await client.close()
 
 
 def message_dict(message: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from matrices.evidence.history import CellState, HistoryWriter, read_history, st
 from matrices.evidence.manifest import ManifestModel
 from matrices.evidence.provenance import model_of, refuse_other_model
 from matrices.planning.plan import PlannedCell, PlannedPair
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import AgentClient, AgentClients, Invocation
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.running.segment import CellBroken, Segment, cause_of
@@ -140,7 +140,12 @@ class Runner:
                 )
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
             self._model = self._model or model_of(services.info)
-            clients = {arm: AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms}
+            clients = {
+                arm: AgentClients(
+                    [AgentClient(address, lanes.get(role)) for role, address in services.agents(arm).items()]
+                )
+                for arm in plan.arms
+            }
             segment = Segment(plan=plan, number=number, services=services, clients=clients, epoch=epoch)
             self._append(
                 ev.CellStarted(
@@ -186,7 +191,7 @@ class Runner:
             yield
 
     async def _warm_up(self, segment: Segment) -> bool:
-        """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted.
+        """A task without a tool, and one with for each tool service, on each agent: neither faulted nor counted.
 
         Whether all were answered.
         """
@@ -194,8 +199,11 @@ class Runner:
         tasks = [pair.task for pair in segment.plan.pairs if pair.task.side_effects == 0]
         plain = next((task for task in tasks if not task.expect.calls), None)
         calling = next((task for task in tasks if task.expect.calls), None)
-        for arm, client in segment.clients.items():
-            for number, task in enumerate(task for task in (plain, calling) if task is not None):
+        wanted = [
+            task for task in (plain, *[calling] * segment.plan.replicas.tool_services) if task is not None
+        ]
+        for arm, clients in segment.clients.items():
+            for number, (client, task) in enumerate(itertools.product(clients.every, wanted)):
                 run_id = f"{segment.plan.name}/warmup/{arm}/{segment.epoch}-{segment.number}-{number}"
                 request = agent_pb2.RunRequest(
                     run_id=run_id,

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from chaos.schedule import Schedule
 from matrices.planning.plan import PlannedCell
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import AgentClients, Invocation
 from matrices.running.host_watch import HOLD_LIMIT_S, HostWatch
 from matrices.topologies.cell_services import CellServices, Evidence
 from treni import metadata
@@ -34,7 +34,7 @@ class Segment:
     plan: PlannedCell
     number: int
     services: CellServices
-    clients: dict[str, AgentClient]
+    clients: dict[str, AgentClients]
     epoch: int
     watch: HostWatch | None = None
 

@@ -23,7 +23,8 @@ class CellConfig(pydantic.BaseModel):
     in the records of the agent that answers here, None where none does; `faultable` are the hops of that agent that go
     through proxies. `model` and `tools` say whether an arm's are here, and `caller` which arm's calls at the model are
     logged here. `starts` has the number of the next attempt on each hop of the arm that a schedule acts on. `port` is
-    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops.
+    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops, one of
+    `controllers`: those of the tools are several where calls are spread.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +44,8 @@ class CellConfig(pydantic.BaseModel):
     starts: dict[Hop, int]
     port: int = 0
     model_address: str = ""
-    tools_address: str = ""
+    tools_addresses: tuple[str, ...] = ()
+    controllers: int = 1
     toxiproxy_address: str = ""
 
     @property
@@ -92,6 +94,7 @@ def config_of(cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapp
         cycle=cell.cycle,
         seed=cell.seed,
         concurrency=concurrency,
+        controllers=cell.replicas.controllers,
         starts={counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
     )
 

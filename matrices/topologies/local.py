@@ -19,7 +19,7 @@ from matrices.planning.plan import PlannedCell
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.roles import deliveries_path
 from matrices.topologies.supervisor import Ward
-from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
+from matrices.topologies.topology import TopologyEntry, scope_of
 from treni.errors import TreniError, invalid_argument
 
 PROXY = "toxiproxy"
@@ -96,7 +96,12 @@ def _settings(argument: str | None) -> dict[str, Any]:
     return {}
 
 
-ENTRY = TopologyEntry(name="local", settings=_settings, build=lambda settings: Local())
+ENTRY = TopologyEntry(
+    name="local",
+    settings=_settings,
+    build=lambda settings: Local(),
+    replicas=lambda settings, asked: asked,
+)
 
 
 def _crashes(deliveries: Path) -> int:
@@ -111,7 +116,7 @@ async def _toxiproxy(options: Options, folder: Path) -> ToxiproxyServer:
 
 
 def _arguments(part: Part, options: Options, folder: Path) -> list[str]:
-    kind = kind_of(part)
+    kind = part.kind
     arguments = [
         *("-m", "matrices.topologies.serve", kind),
         *("--state", str(folder), "--parent-pid", str(os.getpid())),

@@ -398,8 +398,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms",
-        new="AgentClient(services.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
+        old="for role, address in services.agents(arm).items()",
+        new="for role, address in services.agents(plan.arms[arm == plan.arms[0]]).items()",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -583,6 +583,36 @@ TEXT = (
     ),
 )
 
+SEVERAL = (
+    Bug(
+        name="retry-at-another-tool-service",
+        file="matrices/topologies/roles.py",
+        old="chosen(key.request_index // config.controllers, count)",
+        new="(chosen(key.request_index // config.controllers, count) + key.attempt) % count",
+        breaks="a repeated key reaches a ledger that does not know it",
+        seen_by=Campaign(suite="ledger", rules=LOST_ANSWER, arguments=("--tool-services", "2")),
+        kinds=("effect_duplicate",),
+    ),
+    Bug(
+        name="request-to-another-controller",
+        file="matrices/running/client.py",
+        old="chosen(request.request_index, len(self.every))",
+        new="chosen(request.request_index + 1, len(self.every))",
+        breaks="nobody knows which controller answers a request",
+        seen_by=Campaign(suite="mixed", arguments=("--controllers", "2")),
+        kinds=("arm_swapped",),
+    ),
+    Bug(
+        name="ledger-of-one-tool-service",
+        file="matrices/topologies/cell_services.py",
+        old="self._effects(roles) for roles in",
+        new="self._effects(roles[:1]) for roles in",
+        breaks="the effects of all other tool services are lost",
+        seen_by=Campaign(suite="ledger", arguments=("--tool-services", "2")),
+        kinds=("effect_lost",),
+    ),
+)
+
 BUGS: tuple[Bug, ...] = (
     *KEYS,
     *RETRIES,
@@ -594,4 +624,5 @@ BUGS: tuple[Bug, ...] = (
     *ENGINE,
     *GRADES,
     *TEXT,
+    *SEVERAL,
 )
