@@ -44,13 +44,6 @@ class Part:
     original: str
 
     @property
-    def kind(self) -> str:
-        """What the process is started as: by what is in it."""
-        if self.modelled:
-            return "runtime" if self.agent is None else "agent"
-        return "tools" if self.agent is None else "controller"
-
-    @property
     def callers(self) -> tuple[Arm, ...]:
         """The arms that reach the model here over a hop."""
         return tuple(arm for arm in self.modelled if "model" in arm.hops)
@@ -59,6 +52,13 @@ class Part:
     def arm(self) -> Arm:
         """The arm that the process works for: that of its agent or tools, else the first whose model is there."""
         return self.agent or self.tooled or self.modelled[0]
+
+
+def kind_of(part: Part) -> str:
+    """What the process of a part is started as: by what is in it."""
+    if part.modelled:
+        return "runtime" if part.agent is None else "agent"
+    return "tools" if part.agent is None else "controller"
 
 
 def parts(arms: Iterable[Arm], replicas: Replicas = ONE_OF_EACH) -> dict[str, Part]:
@@ -83,7 +83,7 @@ def parts(arms: Iterable[Arm], replicas: Replicas = ONE_OF_EACH) -> dict[str, Pa
     every_part = [
         replace(part, role=_numbered(part.role, number))
         for part in found
-        for number in range(counts.get(part.kind, 1))
+        for number in range(counts.get(kind_of(part), 1))
     ]
     by_role = {part.role: part for part in every_part}
     if len(by_role) < len(every_part):

@@ -36,6 +36,23 @@ class Sealed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Clock:
+    """How a role's clocks lie to the harness's, by the quickest of so many `exchanges`.
+
+    `offset_s` has to be added to the harness's wall clock to get the role's, `steady_offset_s` to its monotonic one;
+    both are known to `error_s`, half of that exchange's way. `at_s` is when, by the harness's monotonic clock.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    offset_s: float
+    steady_offset_s: float
+    error_s: float
+    at_s: float
+    exchanges: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CellStarted:
     """A cell's processes are up: written at the start of each segment of the cell, and when it is resumed.
 
@@ -43,7 +60,7 @@ class CellStarted:
     processes of their own. `start_counter` is the number that the next attempt will have by the schedules' counts: by
     arm, or by arm and hop ("external/model") where several of its hops are faulted; `pids` are the process ids by role,
     as each role's host counts them. `epochs` has what each role drew when its process started (none in histories before
-    there were epochs).
+    there were epochs), `clocks` how their clocks lay (none in histories before they were compared).
     """
 
     __pydantic_config__ = strict.STRICT
@@ -56,6 +73,7 @@ class CellStarted:
     start_counter: dict[str, int]
     pids: dict[str, int]
     epochs: dict[str, str] = field(default_factory=dict)
+    clocks: dict[str, Clock] = field(default_factory=dict)
     type: Literal["cell"] = "cell"
 
 
@@ -282,7 +300,8 @@ class Restarted:
 class CellEnded:
     """The cell is over: every pair ran ("complete"), or a service was lost ("broken", and `detail` says which and how).
 
-    A broken cell ends wherever it is, and is run again when the campaign is resumed.
+    A broken cell ends wherever it is, and is run again when the campaign is resumed. `clocks` are how the roles' clocks
+    lay at the end of a complete one.
     """
 
     __pydantic_config__ = strict.STRICT
@@ -290,6 +309,7 @@ class CellEnded:
     cell: str
     status: Literal["complete", "broken"]
     detail: str
+    clocks: dict[str, Clock] = field(default_factory=dict)
     type: Literal["cell_end"] = "cell_end"
 
 

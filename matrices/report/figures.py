@@ -18,6 +18,7 @@ from matrices.evidence.ledger import EffectCounts, Work, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Counter, Expectation
+from matrices.report.clocks import RoleClock, clocks_of
 from matrices.report.comparison import (
     AA,
     CellSamples,
@@ -117,7 +118,8 @@ class CellFigures:
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts pairs that an interruption cut off, `discarded` how the cell broke each time that
     it ran again. `harm` has a row for each arm where faults break hosts, `counters` are the counts of attempts by which
-    schedules act. `remark` is what a reader of the error rates must know of the schedule.
+    schedules act. `remark` is what a reader of the error rates must know of the schedule, `clocks` are those of roles
+    that run elsewhere.
     """
 
     config: ManifestCell
@@ -140,6 +142,7 @@ class CellFigures:
     gates: tuple[Gate, ...]
     counters: tuple[Counter, ...]
     remark: str
+    clocks: tuple[RoleClock, ...] = ()
 
     @property
     def claim_safe(self) -> bool:
@@ -274,6 +277,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 ),
                 counters=expected[name].counters,
                 remark=expected[name].remark,
+                clocks=clocks_of(manifest, events, name),
             )
         )
     return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)

@@ -129,7 +129,9 @@ async def _up(
     cell = campaign.cells[-1]
     async with CellServices.open(topology(options.topology, {}), cell, campaign, counters={}) as services:
         clients = {
-            arm: AgentClients([AgentClient(address) for address in services.agents(arm).values()])
+            arm: AgentClients(
+                [AgentClient(address, fence=services.fence) for address in services.agents(arm).values()]
+            )
             for arm in cell.arms
         }
         try:

@@ -142,7 +142,10 @@ class Runner:
             self._model = self._model or model_of(services.info)
             clients = {
                 arm: AgentClients(
-                    [AgentClient(address, lanes.get(role)) for role, address in services.agents(arm).items()]
+                    [
+                        AgentClient(address, lanes.get(role), fence=services.fence)
+                        for role, address in services.agents(arm).items()
+                    ]
                 )
                 for arm in plan.arms
             }
@@ -157,6 +160,7 @@ class Runner:
                     start_counter=counters,
                     pids=services.pids,
                     epochs=services.epochs,
+                    clocks=await services.clocks(),
                 )
             )
             try:
@@ -312,7 +316,7 @@ class Runner:
         for arm in plan.arms:
             self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=evidence.deliveries[arm]))
             self._append(ev.Effects(cell=plan.name, arm=arm, rows=evidence.effects[arm]))
-        self._append(ev.CellEnded(cell=plan.name, status="complete", detail=""))
+        self._append(ev.CellEnded(cell=plan.name, status="complete", detail="", clocks=dict(evidence.clocks)))
 
 
 def _outcome(segment: Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:

@@ -18,19 +18,15 @@ from chaos.lanes import open_lanes
 from chaos.toxiproxy import ToxiproxyClient
 from matrices.arms.parts import replicas_of
 from matrices.evidence import events as ev
-from matrices.evidence import provenance
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.cell_config import CellConfig, config_of
 from matrices.topologies.role_client import Reading, RoleClient, gathered, reading
+from matrices.topologies.roles_asked import check_backend, check_kind, check_version, identity, info_of
 from matrices.topologies.supervisor import Ward
-from matrices.topologies.topology import Placed, Topology, scope_of
-from treni.channels import open_channel
-from treni.errors import Code, TreniError, from_rpc_error
-from treni.v1 import evidence_pb2, inference_pb2, inference_pb2_grpc
-
-INFO_TIMEOUT_S = 600.0
-"""The limit of a runtime's answer to who it is, for one that hangs: its first one reads the whole checkpoint."""
+from matrices.topologies.topology import Placed, Topology, kind_of, scope_of
+from treni.errors import Code, TreniError
+from treni.v1 import inference_pb2
 
 REFUSED_LIMIT_S = 3.0
 """How long nobody may listen at a role's address before the role counts as dead; one that is restarted takes longer."""
@@ -41,14 +37,21 @@ PROXY = "toxiproxy"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the roles of a cell hold at its end, by arm: over all sessions of the cell."""
+    """What the roles of a cell hold at its end, by arm: over all sessions of the cell.
+
+    `clocks` are how the clocks of the roles lay then.
+    """
 
     deliveries: Mapping[str, tuple[ev.Delivery, ...]]
     effects: Mapping[str, tuple[ev.EffectRow, ...]]
+    clocks: Mapping[str, ev.Clock]
 
 
 class CellServices:
-    """A segment's services; both arms by address. Use `CellServices.open`."""
+    """A segment's services; both arms by address. Use `CellServices.open`.
+
+    `fence` is the session that their callers have to name (`treni.fence`), "" where nobody asks for it.
+    """
 
     def __init__(
         self,
@@ -59,8 +62,10 @@ class CellServices:
         clients: Mapping[str, RoleClient],
         configs: dict[str, CellConfig],
         folder: Path,
+        fence: str,
         toxiproxy_version: str,
     ) -> None:
+        self.fence = fence
         self._cell = cell
         self._placed = placed
         self._session = session
@@ -93,6 +98,7 @@ class CellServices:
         if a role does not come up, FAILED_PRECONDITION if one is not what the campaign needs.
         """
         session = secrets.token_hex(8)
+        fence = session if campaign.options.fencing else ""
         async with AsyncExitStack() as stack:
             placed = await stack.enter_async_context(
                 topology.place(cell, campaign, session=session, take=take)
@@ -101,7 +107,13 @@ class CellServices:
             for client in clients.values():
                 stack.push_async_callback(client.close)
             configs = {
-                role: config_of(cell, part, concurrency=campaign.options.concurrency, counters=counters)
+                role: config_of(
+                    cell,
+                    part,
+                    concurrency=campaign.options.concurrency,
+                    counters=counters,
+                    fence=fence,
+                )
                 for role, part in cell.parts.items()
             }
             version = await asyncio.to_thread(ToxiproxyClient(placed.toxiproxy_address).version)
@@ -112,11 +124,12 @@ class CellServices:
                 clients=clients,
                 configs=configs,
                 folder=campaign.folder / "cells" / scope_of(cell, take),
+                fence=fence,
                 toxiproxy_version=version,
             )
             try:
                 await services._begin(continues=continues)
-                _check_backend(campaign.options.backend, services.info)
+                check_backend(campaign.options.backend, services.info)
                 yield services
             finally:
                 services.note_deaths()
@@ -129,9 +142,9 @@ class CellServices:
         clients = tuple(self._clients.values())
         await gathered([client.hold(self._session) for client in clients])
         for client, told in zip(clients, await gathered([client.read() for client in clients]), strict=True):
-            _check_kind(client, self._cell.parts[client.role].kind, told.status)
+            check_kind(client, kind_of(self._cell.parts[client.role]), told.status)
             if self._placed.foreign:
-                _check_version(client, told.status)
+                check_version(client, told.status)
                 self.hosts[client.role] = {
                     "machine": told.status.machine.name,
                     "processors": told.status.machine.processors,
@@ -164,14 +177,14 @@ class CellServices:
     async def _same_model(self) -> inference_pb2.InfoResponse:
         """What every runtime of the cell says of itself. Raises FAILED_PRECONDITION unless all serve the same."""
         roles = [role for role, part in self._cell.parts.items() if part.modelled]
-        infos = await gathered([_info(self._clients[role]) for role in roles])
+        infos = await gathered([info_of(self._clients[role], self.fence) for role in roles])
         for role, info in zip(roles, infos, strict=True):
-            if _identity(info) != _identity(infos[0]):
+            if identity(info) != identity(infos[0]):
                 raise TreniError(
                     Code.FAILED_PRECONDITION,
                     "models_differ",
-                    expected=f"the {role} to serve what the {roles[0]} serves, {_identity(infos[0])}",
-                    got=str(_identity(info)),
+                    expected=f"the {role} to serve what the {roles[0]} serves, {identity(infos[0])}",
+                    got=str(identity(info)),
                     todo="start both with the same --model and --backend, on the same kind of device",
                 )
         return infos[roles.index(self._cell.comparison.baseline.model)]
@@ -318,8 +331,17 @@ class CellServices:
                 raise one
         return readings
 
+    async def clocks(self) -> dict[str, ev.Clock]:
+        """How the clocks of each role that answers lie to ours: all asked at once, while nothing is measured."""
+        told = await asyncio.gather(*(one.clock() for one in self._clients.values()), return_exceptions=True)
+        for one in told:
+            if isinstance(one, BaseException) and not isinstance(one, TreniError):
+                raise one
+        return {role: one for role, one in zip(self._clients, told, strict=True) if isinstance(one, ev.Clock)}
+
     async def evidence(self) -> Evidence:
         """Ends the cell at every role, the controller first, and gives what they hold. Raises `TreniError`."""
+        clocks = await self.clocks()
         self._sessions.add("")
         for role in reversed(list(self._clients)):
             await self._clients[role].end(self._session)
@@ -331,6 +353,7 @@ class CellServices:
         hosts = {arm.name: replicas_of(arm.tools, self._cell.parts) for arm in self._cell.comparison}
         effects = await gathered([self._effects(roles) for roles in hosts.values()])
         return Evidence(
+            clocks=clocks,
             deliveries={
                 arm: tuple(row for log, row in logged if self._is_of(row.run_id, arm, log)) for arm in hosts
             },
@@ -352,55 +375,3 @@ class CellServices:
         """
         _, pair, named, *_ = [*run_id.split("/"), "", "", ""]
         return pair != "warmup" and (named if named in self._cell.arms else log) == arm
-
-
-def _identity(info: inference_pb2.InfoResponse) -> dict[str, Any]:
-    return {
-        name: getattr(info, name)
-        for name in ("model", "backend", "device", "dtype", "parameters", "checkpoint_sha256")
-    }
-
-
-def _check_version(client: RoleClient, status: evidence_pb2.StatusResponse) -> None:
-    mine = {**provenance.versions(), "code": provenance.code()}
-    for name in ("treni-route", "code"):
-        if (got := status.versions.get(name, "none")) != mine[name]:
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "versions_differ",
-                expected=f"the {client.role} at {client.address} to run the harness's {name}, {mine[name][:12]}",
-                got=got[:12],
-                todo="install the same treni-route on every host",
-            )
-
-
-def _check_backend(asked: str, info: inference_pb2.InfoResponse) -> None:
-    if info.backend != asked:
-        raise TreniError(
-            Code.FAILED_PRECONDITION,
-            "backend_differs",
-            expected=f"the backend {asked}, which was asked for",
-            got=f"{info.backend} on {info.device}",
-            todo=f"ask for --backend {info.backend}, or start the service with --backend {asked}",
-        )
-
-
-def _check_kind(client: RoleClient, kind: str, status: evidence_pb2.StatusResponse) -> None:
-    # An agent can be a mere runtime too: it serves what a cell asks for.
-    if status.role != kind and (kind, status.role) != ("runtime", "agent"):
-        raise TreniError(
-            Code.FAILED_PRECONDITION,
-            "role_differs",
-            expected=f"`treni-route serve {kind} --testbed` at {client.address}",
-            got=f"a process that serves {status.role}",
-            todo="correct the address",
-        )
-
-
-async def _info(client: RoleClient) -> inference_pb2.InfoResponse:
-    async with open_channel(client.service) as channel:
-        stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        try:
-            return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, hop="model") from None

@@ -19,7 +19,7 @@ from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.role_client import RoleClient
 from matrices.topologies.supervisor import Ward
-from matrices.topologies.topology import TopologyEntry, scope_of
+from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
 from treni.errors import invalid_argument
 from treni.text_files import read_text
 
@@ -40,6 +40,7 @@ def _address(value: str) -> str:
 
 
 Address = Annotated[str, pydantic.AfterValidator(_address)]
+FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_-]+\.json$")]
 
 
 class _Strict(pydantic.BaseModel):
@@ -78,6 +79,10 @@ class HostsFile(_Strict):
     toxiproxy: Proxies | None = pydantic.Field(
         default=None,
         description="Without it a server is started beside the harness, which the controller's host must reach.",
+    )
+    link: FileName | None = pydantic.Field(
+        default=None,
+        description="A file beside the manifest: what crossed the link, as whoever made the hosts counted it.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -213,7 +218,7 @@ class Hosts:
 
     def _able(self, part: Part) -> list[Service]:
         """The services that can be the part, those of its very kind first."""
-        kind = part.kind
+        kind = kind_of(part)
         return [*self._file.of(kind), *(self._file.of("agent") if kind == "runtime" else [])]
 
 

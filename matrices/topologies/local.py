@@ -19,7 +19,7 @@ from matrices.planning.plan import PlannedCell
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.roles import deliveries_path
 from matrices.topologies.supervisor import Ward
-from matrices.topologies.topology import TopologyEntry, scope_of
+from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
 from treni.errors import TreniError, invalid_argument
 
 PROXY = "toxiproxy"
@@ -116,7 +116,7 @@ async def _toxiproxy(options: Options, folder: Path) -> ToxiproxyServer:
 
 
 def _arguments(part: Part, options: Options, folder: Path) -> list[str]:
-    kind = part.kind
+    kind = kind_of(part)
     arguments = [
         *("-m", "matrices.topologies.serve", kind),
         *("--state", str(folder), "--parent-pid", str(os.getpid())),

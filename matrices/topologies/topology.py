@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from matrices.arms.parts import ONE_OF_EACH, Replicas
+from matrices.arms.parts import kind_of as kind_of
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.supervisor import Ward

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Campaign, Tests
 from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
+from tests.planted.fencing_bugs import FENCING
 
 _ATTEMPTS = "tests/controller/test_attempts.py::"
 _POLICY = "tests/controller/test_policy.py::"
@@ -625,4 +626,5 @@ BUGS: tuple[Bug, ...] = (
     *GRADES,
     *TEXT,
     *SEVERAL,
+    *FENCING,
 )

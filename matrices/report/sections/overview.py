@@ -22,7 +22,8 @@ def parts(figures: Figures) -> Iterator[Part]:
         f" with {several.controllers} controllers and {several.tool_services} tool services"
         if several.several
         else "",
-        f", idempotency keys {'on' if m.idempotency else 'off'}. Model ",
+        f", idempotency keys {'on' if m.idempotency else 'off'}"
+        f"{'' if m.details.get('fencing', True) else ', fencing off'}. Model ",
         code(m.model.name),
         f" on {m.model.backend} ({m.model.device}), checkpoint ",
         code(m.model.checkpoint_sha256[:12]),
