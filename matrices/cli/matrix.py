@@ -110,6 +110,13 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     help="Tool services that each controller spreads its calls over; a file of hosts lists its own.",
 )
 @click.option(
+    "--workers",
+    type=entry.WholeRange(1, MOST_REPLICAS),
+    default=1,
+    show_default=True,
+    help="Client processes that send the requests, at most --concurrency; the history has one writer all the same.",
+)
+@click.option(
     "--fault-seeds",
     type=entry.WholeRange(1, 1000),
     default=1,
@@ -231,6 +238,7 @@ def _planned(
     concurrency: int,
     controllers: int,
     tool_services: int,
+    workers: int,
     fault_seeds: int,
     settings: tuple[str, ...],
     backend: str,
@@ -264,6 +272,7 @@ def _planned(
         comparison=parse_comparison(compare),
         fault_seeds=fault_seeds,
         sweep=sweep,
+        workers=workers,
         replicas=replicas(name, placement, Replicas(controllers=controllers, tool_services=tool_services)),
     )
     return plan_campaign(out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), options, cells)

@@ -82,6 +82,8 @@ class Options:
     """What the topology says of where the services are; empty for one that needs to say nothing."""
     replicas: Replicas = ONE_OF_EACH
     """How many controllers and tool services the requests are spread over."""
+    workers: int = 1
+    """How many client processes send the requests; one is the harness itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +130,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     cells = _cells(profiles, suite, options)
     for cell in cells:
         refuse_uncertain(cell, concurrency=options.concurrency)
-        refuse_several(cell)
+        refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -207,6 +209,7 @@ def write_campaign(
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
         replicas=options.replicas,
+        workers=options.workers,
     )
     written = dump_manifest(manifest)
     partial = campaign.folder / f"{MANIFEST}.partial"
@@ -252,6 +255,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         fencing=bool(manifest.details.get("fencing", True)),
         placement=manifest.details.get("placement", {}),
         replicas=manifest.replicas,
+        workers=manifest.workers,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)

@@ -90,7 +90,7 @@ class Manifest:
     many groups of blocks have processes of their own. Each cell but the A/A one has `runs` blocks for each of
     `fault_seeds` schedules, whose seeds count up from the profile's. `sweep` says which cells are variants of a
     profile, and what was set in them. `replicas` says how many controllers and tool services the requests were spread
-    over.
+    over, `workers` how many client processes sent them.
     `contamination` maps the name of a block condition to the value above which the block is contaminated;
     `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
     """
@@ -119,6 +119,7 @@ class Manifest:
     sweep: tuple[SweptCell, ...] = ()
     arms: tuple[Arm, Arm] = (DEFAULT.baseline, DEFAULT.compared)
     replicas: Replicas = ONE_OF_EACH
+    workers: int = 1
 
 
 _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)

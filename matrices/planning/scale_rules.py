@@ -6,8 +6,22 @@ from matrices.planning.plan import PlannedCell
 from treni.errors import invalid_argument
 
 
-def refuse_several(cell: PlannedCell) -> None:
+def refuse_several(cell: PlannedCell, *, concurrency: int, workers: int) -> None:
     """Raises INVALID_ARGUMENT for a cell whose schedule could not be kept by as many processes as it is to have."""
+    if workers > concurrency:
+        raise invalid_argument(
+            "workers_idle",
+            expected=f"at most as many workers as requests at once, {concurrency}",
+            got=str(workers),
+            todo="use more --concurrency, or fewer --workers",
+        )
+    if workers > 1 and "agent" in cell.profile.faults.hops:
+        raise invalid_argument(
+            "workers_without_lanes",
+            expected=f"one worker for {cell.profile.name}, which faults the client's call",
+            got=f"{workers} workers",
+            todo="use --workers 1: the harness alone has proxies before the agents",
+        )
     faults, replicas = cell.profile.faults, cell.replicas
     if replicas.controllers > 1 and faults.rules and faults.by == "attempt":
         raise invalid_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -95,17 +95,38 @@ class AgentClient:
         await self._channel.close()
 
 
-class AgentClients:
-    """The agents of one arm, alike, as one: a request goes to the one that its index chooses."""
+class Client(Protocol):
+    """Whoever sends requests to one agent."""
 
-    def __init__(self, clients: Sequence[AgentClient]) -> None:
+    async def run(
+        self, request: agent_pb2.RunRequest, *, timeout_s: float, marks: Mapping[str, str] | None = None
+    ) -> Invocation:
+        """Runs the task; what it came to."""
+        ...
+
+    async def close(self) -> None:
+        """Closes what it opened."""
+        ...
+
+
+class AgentClients:
+    """The agents of one arm, alike, as one: a request goes to the one that its index chooses.
+
+    `clients` are those of one process after those of the other, for each of the `workers` that share the requests.
+    """
+
+    def __init__(self, clients: Sequence[Client], *, workers: int = 1) -> None:
         self.every = tuple(clients)
+        self._agents = len(clients) // workers
+        self._workers = workers
 
     async def run(
         self, request: agent_pb2.RunRequest, *, timeout_s: float, marks: Mapping[str, str] | None = None
     ) -> Invocation:
         """Runs the task at its agent; see `AgentClient.run`."""
-        client = self.every[chosen(request.request_index, len(self.every))]
+        agent = chosen(request.request_index, self._agents)
+        worker = chosen(request.request_index // self._agents, self._workers)
+        client = self.every[worker * self._agents + agent]
         return await client.run(request, timeout_s=timeout_s, marks=marks)
 
     async def close(self) -> None:

@@ -36,6 +36,7 @@ class Segment:
     services: CellServices
     clients: dict[str, AgentClients]
     epoch: int
+    worker_pids: tuple[int, ...] = ()
     watch: HostWatch | None = None
 
     def marks(self, arm: str, pair: int, run_id: str) -> dict[str, str]:

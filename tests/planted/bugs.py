@@ -399,8 +399,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="for role, address in services.agents(arm).items()",
-        new="for role, address in services.agents(plan.arms[arm == plan.arms[0]]).items()",
+        old="services.agents(arm), lanes",
+        new="services.agents(plan.arms[arm == plan.arms[0]]), {}",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -597,8 +597,8 @@ SEVERAL = (
     Bug(
         name="request-to-another-controller",
         file="matrices/running/client.py",
-        old="chosen(request.request_index, len(self.every))",
-        new="chosen(request.request_index + 1, len(self.every))",
+        old="chosen(request.request_index, self._agents)",
+        new="chosen(request.request_index + 1, self._agents)",
         breaks="nobody knows which controller answers a request",
         seen_by=Campaign(suite="mixed", arguments=("--controllers", "2")),
         kinds=("arm_swapped",),

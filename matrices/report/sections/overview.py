@@ -22,6 +22,7 @@ def parts(figures: Figures) -> Iterator[Part]:
         f" with {several.controllers} controllers and {several.tool_services} tool services"
         if several.several
         else "",
+        f", sent by {m.workers} processes" if m.workers > 1 else "",
         f", idempotency keys {'on' if m.idempotency else 'off'}"
         f"{'' if m.details.get('fencing', True) else ', fencing off'}. Model ",
         code(m.model.name),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from matrices.arms.parts import Replicas
@@ -53,9 +55,9 @@ rate = 0.1
 SEVERAL = ("--controllers", "3", "--tool-services", "2")
 
 
-def asked(folder: Path) -> tuple[str, ...]:
+def asked(folder: Path, profile: str = PROFILE) -> tuple[str, ...]:
     """A suite of ledger entries under the profile, eight pairs at once."""
-    (folder / "spread.toml").write_text(PROFILE, encoding="utf-8")
+    (folder / "spread.toml").write_text(profile, encoding="utf-8")
     suite = h.write_suite(folder / "suite.jsonl", h.tool_tasks("ledger_append")[:8] * 3, per_run=8)
     return (str(folder / "spread.toml"), "--suite", str(suite), "--runs", "3", "--concurrency", "8")
 
@@ -112,6 +114,51 @@ def test_a_harness_that_is_killed_goes_on_with_as_many(tmp_path: Path) -> None:
     assert result.comparison("spread")["effects_duplicate"] == "0"
 
 
+WITHOUT_CLIENTS = PROFILE[: PROFILE.index('[[faults.rules]]\nhop = "agent"')]
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The client processes that it has by now."""
+    below = psutil.Process(process.pid).children()
+    return [child for child in below if "matrices.running.worker" in child.cmdline()]
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+def test_workers_share_the_requests_and_do_what_one_does(tmp_path: Path) -> None:
+    arguments = (*asked(tmp_path, WITHOUT_CLIENTS), *SEVERAL)
+    one = h.matrix(tmp_path / "one", *arguments)
+    process = h.start(*arguments, "--workers", "3", "--out", str(tmp_path / "workers"))
+    h.wait_for(lambda: completed(tmp_path / "workers") >= 1, process)
+    seen = workers_of(process)
+    # Each has a connection to each of the three controllers, and to the internal arm's agent.
+    assert [len(one.net_connections("tcp")) for one in seen] == [4, 4, 4]
+    result = h.finish(process, tmp_path / "workers")
+    h.wait_gone(one.pid for one in seen)
+    assert result.status in (0, 3), result.stderr
+    assert h.verb("check", result.folder).returncode == 0
+    assert h.compared(one.folder, result.folder).returncode == 0
+    assert load_campaign(result.folder)[1].workers == 3
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+def test_a_campaign_that_loses_a_worker_says_so_and_goes_on_with_each_pair_once(tmp_path: Path) -> None:
+    process = h.start(*asked(tmp_path, WITHOUT_CLIENTS), "--workers", "2", "--out", str(tmp_path / "out"))
+    h.wait_for(lambda: completed(tmp_path / "out") >= 3, process)
+    workers_of(process)[1].kill()
+    _, stderr = process.communicate(timeout=h.WAIT_S)
+    assert process.returncode == 1
+    assert "client process" in stderr
+    assert "--resume" in stderr
+    assert "Traceback" not in stderr
+    result = h.resume(h.folder_in(tmp_path / "out"))
+    assert result.status in (0, 3), result.stderr
+    assert h.verb("check", result.folder).returncode == 0
+    assert completed(tmp_path / "out") == 24
+    assert result.comparison("spread")["effects_duplicate"] == "0"
+
+
 def completed(out: Path) -> int:
     return sum(event["type"] == "pair_complete" and event["cell"] == "spread" for event in h.events(out))
 
@@ -145,6 +192,7 @@ def test_a_file_of_hosts_lists_as_many_as_there_are(tmp_path: Path) -> None:
         ("b01", ("--tool-services", "2"), "break hosts"),
         ("p00", ("--controllers", "0"), "--controllers"),
         ("p00", ("--controllers", "65"), "--controllers"),
+        ("p00", ("--workers", "2"), "at most as many workers"),
         ("p01", ("--tool-services", "2"), ""),
         ("r02", SEVERAL, ""),
     ],
