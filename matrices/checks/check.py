@@ -279,9 +279,9 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
         return Finding(kind=kind, cell=of_cell.cell, arm=run.arm, pair=run.pair.pair, detail=detail)
 
     start = cell.walked.starts.get((of_cell.cell, run.pair.pair))
-    agent = of_cell.comparison.arm(run.arm).agent
+    agent = of_cell.agent(run.arm, run.pair.pair)
     pids = cell.walked.pids(of_cell.cell, run.pair.pair, agent)
-    yield from identity.of_identity(run, start, pids, cell.manifest.model, of_cell, say)
+    yield from identity.of_identity(run, start, agent, pids, cell.manifest.model, of_cell, say)
     if run.outcome.run_id in cell.hurt:
         return  # it ended by a fault that is not its own, at any point
     yield from answers.of_answer(run, planned.task, expected, must_pass=of_cell.must_pass, say=say)

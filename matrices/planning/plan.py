@@ -11,7 +11,7 @@ from chaos.prediction import PlannedCall, Prediction, predict
 from chaos.schedule import Rule, Schedule
 from controller.policy import Policy
 from matrices.arms.arm import Arm, Comparison
-from matrices.arms.parts import Part, parts
+from matrices.arms.parts import ONE_OF_EACH, Part, Replicas, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter
 from matrices.planning.order import Place, baseline_first
@@ -46,7 +46,7 @@ class PlannedCell:
     """One profile to be run, the arms that it compares and its pairs in order; `seed` is the campaign's.
 
     The pairs are `fault_seeds` groups of the same tasks, one after the other, each under a fault seed of its own.
-    `beside` are arms whose processes are up too, and are asked nothing.
+    `beside` are arms whose processes are up too, and are asked nothing. `replicas` says how many share a role.
     """
 
     name: str
@@ -57,6 +57,7 @@ class PlannedCell:
     idempotency: bool
     fault_seeds: int = 1
     beside: tuple[Arm, ...] = ()
+    replicas: Replicas = ONE_OF_EACH
 
     @property
     def arms(self) -> tuple[str, str]:
@@ -66,7 +67,7 @@ class PlannedCell:
     @property
     def parts(self) -> dict[str, Part]:
         """The processes that it runs with, proxies aside, by role: those that call no other first."""
-        return parts((*self.comparison, *self.beside))
+        return parts((*self.comparison, *self.beside), self.replicas)
 
     @property
     def cycle(self) -> int | None:
@@ -176,6 +177,7 @@ def plan_cell(
     restarts: int = 1,
     idempotency: bool = True,
     fault_seeds: int = 1,
+    replicas: Replicas = ONE_OF_EACH,
 ) -> PlannedCell:
     """Two arms under a profile: `runs` blocks for each fault seed.
 
@@ -206,6 +208,7 @@ def plan_cell(
         seed=seed,
         idempotency=idempotency,
         fault_seeds=fault_seeds,
+        replicas=replicas,
     )
     if faults.rules and not any(map(cell.faulted, cell.arms)):
         raise invalid_argument(
@@ -225,6 +228,7 @@ def plan_aa(
     seed: int = 0,
     restarts: int = 1,
     idempotency: bool = True,
+    replicas: Replicas = ONE_OF_EACH,
 ) -> PlannedCell:
     """The baseline against its second instance, without faults: what makes a difference that is none.
 
@@ -242,6 +246,7 @@ def plan_aa(
         seed=seed,
         idempotency=idempotency,
         beside=(comparison.compared,),
+        replicas=replicas,
     )
     return _drawn(cell)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from chaos.schedule import Schedule
 from matrices.planning.plan import PlannedCell
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import AgentClients, Invocation
 from matrices.running.host_watch import HOLD_LIMIT_S, HostWatch
 from matrices.topologies.cell_services import CellServices, Evidence
 from treni import metadata
@@ -34,8 +34,9 @@ class Segment:
     plan: PlannedCell
     number: int
     services: CellServices
-    clients: dict[str, AgentClient]
+    clients: dict[str, AgentClients]
     epoch: int
+    worker_pids: tuple[int, ...] = ()
     watch: HostWatch | None = None
 
     def marks(self, arm: str, pair: int, run_id: str) -> dict[str, str]:

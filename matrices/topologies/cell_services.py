@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import grpc
 from chaos.deliveries import DeliveryLog, read_deliveries
 from chaos.lanes import open_lanes
 from chaos.toxiproxy import ToxiproxyClient
+from matrices.arms.parts import replicas_of
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
@@ -156,11 +157,12 @@ class CellServices:
         callers = {role: part.agent for role, part in parts.items() if part.agent and part.agent.hops}
         await gathered([self._begin_at(role, continues=continues) for role in parts if role not in callers])
         for role, arm in callers.items():
-            addresses = {"toxiproxy_address": self._placed.toxiproxy_address}
+            addresses: dict[str, Any] = {"toxiproxy_address": self._placed.toxiproxy_address}
             if "model" in arm.hops:
                 addresses["model_address"] = self._clients[arm.model].service
             if "tool" in arm.hops:
-                addresses["tools_address"] = self._clients[arm.tools].service
+                hosts = replicas_of(arm.tools, parts)
+                addresses["tools_addresses"] = tuple(self._clients[host].service for host in hosts)
             self._configs[role] = self._configs[role].model_copy(update=addresses)
         await gathered([self._begin_at(role, continues=continues) for role in callers])
         self.info = await self._same_model()
@@ -190,27 +192,29 @@ class CellServices:
                 )
         return infos[roles.index(self._cell.comparison.baseline.model)]
 
-    def address(self, arm: str) -> str:
-        """Where the arm's AgentService answers."""
-        return self._clients[self._cell.comparison.arm(arm).agent].service
+    def agents(self, arm: str) -> dict[str, str]:
+        """Where the arm's AgentService answers, by role: several for one whose requests are spread."""
+        roles = replicas_of(self._cell.comparison.arm(arm).agent, self._cell.parts)
+        return {role: self._clients[role].service for role in roles}
 
     @asynccontextmanager
     async def lanes(self) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
-        """Channels to the agents with a lane for each fault of the client's calls, by arm; none where there is none."""
+        """Channels to the agents with a lane for each fault of the client's calls, by role; {} without."""
         schedule = next((one for one in self._cell.schedules if one.hop == "agent" and one.rules), None)
         channels: dict[str, grpc.aio.Channel] = {}
         async with AsyncExitStack() as stack:
             for arm in self._cell.arms if schedule is not None else ():
                 self._folder.mkdir(parents=True, exist_ok=True)
                 log = stack.enter_context(DeliveryLog(self._client_log(arm)))
-                opening = open_lanes(
-                    self._placed.toxiproxy_address,
-                    hop="agent",
-                    upstream=self.address(arm),
-                    schedule=schedule,
-                    deliveries=log,
-                )
-                channels[arm] = await stack.enter_async_context(opening)
+                for role, address in self.agents(arm).items():
+                    opening = open_lanes(
+                        self._placed.toxiproxy_address,
+                        hop="agent",
+                        upstream=address,
+                        schedule=schedule,
+                        deliveries=log,
+                    )
+                    channels[role] = await stack.enter_async_context(opening)
             yield channels
 
     def _client_log(self, arm: str) -> Path:
@@ -349,8 +353,8 @@ class CellServices:
         for arm in self._cell.arms:
             mine = read_deliveries(self._client_log(arm))
             logged += [(arm, ev.Delivery(**asdict(delivery))) for delivery in mine]
-        hosts = {arm.name: self._clients[arm.tools] for arm in self._cell.comparison}
-        effects = await gathered([client.effects(self._placed.scope) for client in hosts.values()])
+        hosts = {arm.name: replicas_of(arm.tools, self._cell.parts) for arm in self._cell.comparison}
+        effects = await gathered([self._effects(roles) for roles in hosts.values()])
         return Evidence(
             clocks=clocks,
             deliveries={
@@ -361,6 +365,11 @@ class CellServices:
                 for arm, of_arm in zip(hosts, effects, strict=True)
             },
         )
+
+    async def _effects(self, roles: Iterable[str]) -> list[ev.EffectRow]:
+        """The entries of all these ledgers, one ledger after the other."""
+        of_roles = await gathered([self._clients[role].effects(self._placed.scope) for role in roles])
+        return [row for of_role in of_roles for row in of_role]
 
     def _is_of(self, run_id: str, arm: str, log: str) -> bool:
         """Whether a row in the log of the arm `log` is of that arm: the run's id says it, or else the log.

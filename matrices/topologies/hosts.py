@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import tomllib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from chaos.toxiproxy import ToxiproxyServer
-from matrices.arms.parts import Part
+from matrices.arms.parts import ONE_OF_EACH, Part, Replicas
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.spec.regions import Way, refuse_undeclared
@@ -26,6 +27,9 @@ from treni.text_files import read_text
 
 Kind = Literal["agent", "runtime", "controller", "tools"]
 Site = Literal["hop", "tool", "host"]
+
+MOST_REPLICAS = 64
+"""How many controllers, or tool services, a file may list."""
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
 
@@ -90,7 +94,12 @@ class HostsFile(_Strict):
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> HostsFile:
-        for kind, least, most in (("agent", 1, 2), ("runtime", 0, 1), ("controller", 1, 1), ("tools", 1, 1)):
+        for kind, least, most in (
+            ("agent", 1, 2),
+            ("runtime", 0, 1),
+            ("controller", 1, MOST_REPLICAS),
+            ("tools", 1, MOST_REPLICAS),
+        ):
             count = sum(one.role == kind for one in self.service)
             if not least <= count <= most:
                 raise ValueError(
@@ -214,13 +223,13 @@ class Hosts:
 
     async def _addresses(self, cell: PlannedCell, session: str) -> dict[str, str]:
         """The address of every role of the cell, in the order in which they begin."""
-        taken: set[str] = set()
+        taken: Counter[str] = Counter()
         addresses: dict[str, str] = {}
         for role, part in cell.parts.items():
-            able = self._able(part)
-            free = [one.address for one in able if one.address not in taken]
-            addresses[role] = free[0] if free else await _twin(able[0], session)
-            taken.add(addresses[role])
+            # The first that has least to do: none before all have something, and then second processes evenly.
+            service = min(self._able(part), key=lambda one: taken[one.address])
+            addresses[role] = await _twin(service, session) if taken[service.address] else service.address
+            taken[service.address] += 1
         return addresses
 
     def _regions(self, addresses: Mapping[str, str]) -> dict[str, str]:
@@ -262,7 +271,21 @@ def _build(settings: Mapping[str, Any]) -> Hosts:
     return Hosts(validated(settings.get("hosts"), "the manifest's hosts"), str(settings.get("campaign", "")))
 
 
-ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build)
+def listed_replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
+    """As many as the file lists. Raises INVALID_ARGUMENT where others were asked for."""
+    file = validated(settings.get("hosts"), "the manifest's hosts")
+    listed = Replicas(controllers=len(file.of("controller")), tool_services=len(file.of("tools")))
+    if asked not in (ONE_OF_EACH, listed):
+        raise invalid_argument(
+            "replicas_not_here",
+            expected=f"{listed.controllers} controllers and {listed.tool_services} tool services, as the file lists",
+            got=f"--controllers {asked.controllers} --tool-services {asked.tool_services}",
+            todo="leave the options out, or correct the file",
+        )
+    return listed
+
+
+ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build, replicas=listed_replicas)
 
 
 def read_hosts(path: Path) -> HostsFile:

@@ -96,7 +96,12 @@ def _settings(argument: str | None) -> dict[str, Any]:
     return {}
 
 
-ENTRY = TopologyEntry(name="local", settings=_settings, build=lambda settings: Local())
+ENTRY = TopologyEntry(
+    name="local",
+    settings=_settings,
+    build=lambda settings: Local(),
+    replicas=lambda settings, asked: asked,
+)
 
 
 def _crashes(deliveries: Path) -> int:

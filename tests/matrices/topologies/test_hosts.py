@@ -48,7 +48,7 @@ def test_a_file_of_hosts_with_a_byte_order_mark_and_windows_line_ends_is_read(tm
         ("", "service"),
         ("service = 3", "service"),
         (AGENT + CONTROLLER, "tools"),
-        (WHOLE + TOOLS.replace("127.0.0.4", "127.0.0.5"), "tools"),
+        (WHOLE + "".join(TOOLS.replace("7001", str(7100 + n)) for n in range(64)), "1 to 64 tools"),
         (WHOLE + AGENT.replace("7001", "7002") + AGENT.replace("7001", "7003"), "agent"),
         (WHOLE + TOOLS.replace("tools", "runtime", 1), "127.0.0.4:7001"),
         (WHOLE.replace('"agent"', '"agnet"'), "service.0.role"),
