@@ -279,6 +279,50 @@ class Restarted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Struck:
+    """A scheduled fault struck a host, or the link to it, as the run `run_id` made its call there.
+
+    `roles` are the services that it harms. `struck_s` is when the harm was done, by the harness's monotonic clock, known
+    to `error_s`: the host told how long ago it was.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    cell: str
+    fault_id: str
+    run_id: str
+    host: str
+    roles: tuple[str, ...]
+    struck_s: float
+    error_s: float
+    type: Literal["struck"] = "struck"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Healed:
+    """The host that a fault struck is whole again.
+
+    `lasted_s` is for how long the harm was done, by the host's own clock. `healed_s` is when it was undone and `back_s`
+    when every service served the cell again, by the harness's monotonic clock, known to `error_s`. `packets` met the
+    fault on the link; `pids` are the processes that came back, by role.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    cell: str
+    fault_id: str
+    run_id: str
+    host: str
+    lasted_s: float
+    healed_s: float
+    back_s: float
+    error_s: float
+    packets: int
+    pids: dict[str, int]
+    type: Literal["healed"] = "healed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CellEnded:
     """The cell is over: every pair ran ("complete"), or a service was lost ("broken", and `detail` says which and how).
 
@@ -319,6 +363,8 @@ Event = Annotated[
     | Effects
     | Outage
     | Restarted
+    | Struck
+    | Healed
     | CellEnded
     | Resumed,
     pydantic.Field(discriminator="type"),

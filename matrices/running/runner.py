@@ -169,6 +169,8 @@ class Runner:
     @asynccontextmanager
     async def _watched(self, segment: Segment) -> AsyncIterator[None]:
         """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
+        if segment.services.agents is not None:
+            segment.services.agents.told = self._append
         if not segment.plan.breaks_hosts:
             yield
             return

@@ -62,7 +62,9 @@ class Segment:
         """Waits until whatever a fault broke is back, where faults break processes."""
         if self.watch is not None:
             await self.watch.hold()
-            self.check()
+        # What struck a host is in the history before a pair that it hurt counts; nobody is held back by it.
+        await self.services.hear()
+        self.check()
 
     def check(self) -> None:
         """Raises `CellBroken` where a service is known to be lost."""

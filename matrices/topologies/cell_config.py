@@ -16,6 +16,18 @@ from matrices.spec.profiles import Profile
 from treni.errors import TreniError, invalid_argument
 
 
+class Striker(pydantic.BaseModel):
+    """Who strikes the host behind a hop: the address of its HostService, and the role behind the hop."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    address: str
+    role: str
+
+
+NO_STRIKER = Striker(address="", role="")
+
+
 class CellConfig(pydantic.BaseModel):
     """One cell as one role sees it.
 
@@ -23,7 +35,8 @@ class CellConfig(pydantic.BaseModel):
     in the records of the agent that answers here, None where none does; `faultable` are the hops of that agent that go
     through proxies. `model` and `tools` say whether an arm's are here, and `caller` which arm's calls at the model are
     logged here. `starts` has the number of the next attempt on each hop of the arm that a schedule acts on. `port` is
-    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops.
+    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops, and so are
+    the `strikers` of those that lead to a host which a schedule strikes.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +58,7 @@ class CellConfig(pydantic.BaseModel):
     model_address: str = ""
     tools_address: str = ""
     toxiproxy_address: str = ""
+    strikers: dict[Hop, Striker] = {}
 
     @property
     def schedules(self) -> dict[Hop, Schedule]:

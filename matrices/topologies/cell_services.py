@@ -15,12 +15,14 @@ import grpc
 
 from chaos.deliveries import DeliveryLog, read_deliveries
 from chaos.lanes import open_lanes
+from chaos.striking import striking
 from chaos.toxiproxy import ToxiproxyClient
 from matrices.evidence import events as ev
 from matrices.evidence import provenance
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
-from matrices.topologies.cell_config import CellConfig, config_of
+from matrices.topologies.cell_config import NO_STRIKER, CellConfig, config_of
+from matrices.topologies.host_agents import HostAgents
 from matrices.topologies.role_client import Reading, RoleClient, gathered, reading
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import Placed, Topology, kind_of, scope_of
@@ -59,6 +61,7 @@ class CellServices:
         configs: dict[str, CellConfig],
         folder: Path,
         toxiproxy_version: str,
+        agents: HostAgents | None,
     ) -> None:
         self._cell = cell
         self._placed = placed
@@ -68,6 +71,7 @@ class CellServices:
         self._configs = configs
         self._folder = folder
         self._deaths: dict[str, str] = {}
+        self.agents = agents
         self.info = inference_pb2.InfoResponse()
         self.hosts: dict[str, Any] = {}
         self.toxiproxy_version = toxiproxy_version
@@ -112,6 +116,7 @@ class CellServices:
                 configs=configs,
                 folder=campaign.folder / "cells" / scope_of(cell, take),
                 toxiproxy_version=version,
+                agents=HostAgents.of(cell, placed),
             )
             try:
                 await services._begin(continues=continues)
@@ -119,6 +124,8 @@ class CellServices:
                 yield services
             finally:
                 services.note_deaths()
+                if services.agents is not None:
+                    await services.agents.release()  # first: what is stopped could not answer
                 for role in reversed(list(clients)):
                     if role not in services._deaths:
                         await clients[role].release(session)
@@ -136,16 +143,22 @@ class CellServices:
                     "processors": told.status.machine.processors,
                     "versions": dict(sorted(told.status.versions.items())),
                 }
+        if self.agents is not None:
+            config = next(iter(self._configs.values()))
+            await self.agents.begin(self._session, self._placed.scope, config, continues=continues)
+            for client in self.agents.clients if self._placed.foreign else ():
+                _check_version(client, (await client.read()).status)
         parts = self._cell.parts
         callers = {role: part.agent for role, part in parts.items() if part.agent and part.agent.hops}
         await gathered([self._begin_at(role, continues=continues) for role in parts if role not in callers])
         for role, arm in callers.items():
-            addresses = {"toxiproxy_address": self._placed.toxiproxy_address}
+            addresses: dict[str, Any] = {"toxiproxy_address": self._placed.toxiproxy_address}
             if "model" in arm.hops:
                 addresses["model_address"] = self._clients[arm.model].service
             if "tool" in arm.hops:
                 addresses["tools_address"] = self._clients[arm.tools].service
-            self._configs[role] = self._configs[role].model_copy(update=addresses)
+            strikers = {} if self.agents is None else self.agents.strikers(arm)
+            self._configs[role] = self._configs[role].model_copy(update=addresses | {"strikers": strikers})
         await gathered([self._begin_at(role, continues=continues) for role in callers])
         self.info = await self._same_model()
         for role in parts:
@@ -153,6 +166,8 @@ class CellServices:
             port = int(self._clients[role].service.rpartition(":")[2])
             self._configs[role] = self._configs[role].model_copy(update={"port": port})
         self.wards = self._placed.wards(lambda role: self._begin_at(role, continues=True))
+        if self.agents is not None:
+            await self.agents.prepare(self._clients, self._configs, self._placed.scope)
 
     async def _begin_at(self, role: str, *, continues: bool) -> None:
         await self._clients[role].begin(
@@ -185,6 +200,12 @@ class CellServices:
         channels: dict[str, grpc.aio.Channel] = {}
         async with AsyncExitStack() as stack:
             for arm in self._cell.arms if schedule is not None else ():
+                if self.agents is not None:
+                    striker = self.agents.strikers(self._cell.comparison.arm(arm)).get("agent", NO_STRIKER)
+                    interceptors = await stack.enter_async_context(striking(striker.address, striker.role))
+                    channel = open_channel(self.address(arm), interceptors=interceptors)
+                    channels[arm] = await stack.enter_async_context(channel)
+                    continue
                 self._folder.mkdir(parents=True, exist_ok=True)
                 log = stack.enter_context(DeliveryLog(self._client_log(arm)))
                 opening = open_lanes(
@@ -227,10 +248,23 @@ class CellServices:
         A role that died of a planned fault and is to come back is no such process.
         """
         for role, death in self._placed.deaths().items():
+            if self.agents is not None and role in self._clients:
+                continue  # whoever is struck may die as planned: `look` knows who comes back
             ward = self.wards.get(role)
             if ward is None or not ward.excused:
                 self._deaths.setdefault(role, death)
         return self.deaths
+
+    async def hear(self) -> None:
+        """Hears what faults between hosts did by now, where there are any; a host that can't be healed is given up."""
+        if self.agents is not None:
+            try:
+                await self.agents.poll()
+            except TreniError as error:
+                self.give_up("host", f"does not say what struck it: {error}")
+
+    def _excuses(self, role: str) -> bool:
+        return self.agents is not None and self.agents.excuses(role)
 
     def give_up(self, role: str, why: str) -> None:
         """Notes that a role is as good as dead."""
@@ -252,6 +286,7 @@ class CellServices:
         One that does not answer within `limit_s`, or at whose address nobody listens, is given up, and so is one that
         was started again behind our back, which its epoch tells.
         """
+        await self.hear()
         roles = [role for role in self._clients if role not in self.wards and not self.is_gone(role)]
         await asyncio.gather(
             *(self._look_at(role, limit_s) for role in roles), self._look_at_proxies(limit_s)
@@ -260,13 +295,16 @@ class CellServices:
 
     async def _look_at(self, role: str, limit_s: float) -> None:
         client, began_s = self._clients[role], time.monotonic()
-        while not self.is_gone(role):
+        while not self.is_gone(role) and not self._excuses(role):
             left_s = began_s + limit_s - time.monotonic()
             try:
-                self._same_epoch(client, await client.read(timeout_s=max(left_s, RETRY_S)))
+                await self._same_epoch(client, await client.read(timeout_s=max(left_s, RETRY_S)))
                 return
             except TreniError as error:
+                await self.hear()
                 waited_s = time.monotonic() - began_s
+                if self._excuses(role):
+                    return
                 if error.code is Code.DEADLINE_EXCEEDED or waited_s >= limit_s:
                     self.give_up(role, f"did not answer for {limit_s:.0f} s")
                 elif waited_s < REFUSED_LIMIT_S:
@@ -288,7 +326,11 @@ class CellServices:
                 else:
                     self.give_up(PROXY, f"did not answer: {error}")
 
-    def _same_epoch(self, client: RoleClient, told: Reading) -> None:
+    async def _same_epoch(self, client: RoleClient, told: Reading) -> None:
+        if self.agents is not None and told.status.epoch != client.epoch:
+            await self.hear()
+            if self.agents.accepts(client, told.status.epoch):
+                return
         if told.status.epoch != client.epoch:
             self.give_up(
                 client.role,
@@ -301,25 +343,28 @@ class CellServices:
 
     async def readings(self) -> dict[str, Reading]:
         """What each role that answers says of itself and its machine; restarts behind our back are noted."""
-        told = await asyncio.gather(
-            *(reading(client) for client in self._clients.values()), return_exceptions=True
-        )
+        await self.hear()
+        clients = [client for client in self._clients.values() if not self._excuses(client.role)]
+        told = await asyncio.gather(*(reading(client) for client in clients), return_exceptions=True)
         readings: dict[str, Reading] = {}
-        for client, one in zip(self._clients.values(), told, strict=True):
+        for client, one in zip(clients, told, strict=True):
             if isinstance(one, Reading):
                 readings[client.role] = one
                 if client.role not in self.wards:
-                    self._same_epoch(client, one)
+                    await self._same_epoch(client, one)
             elif not isinstance(one, TreniError):
                 raise one
         return readings
 
     async def evidence(self) -> Evidence:
         """Ends the cell at every role, the controller first, and gives what they hold. Raises `TreniError`."""
+        if self.agents is not None:
+            await self.agents.settle()
         self._sessions.add("")
         for role in reversed(list(self._clients)):
             await self._clients[role].end(self._session)
-        rows = await gathered([client.deliveries(self._placed.scope) for client in self._clients.values()])
+        tellers = [*self._clients.values(), *(() if self.agents is None else self.agents.clients)]
+        rows = await gathered([client.deliveries(self._placed.scope) for client in tellers])
         logged = [row for of_role in rows for row in of_role]
         for arm in self._cell.arms:
             mine = read_deliveries(self._client_log(arm))

@@ -16,7 +16,7 @@ import grpc
 from chaos.deliveries import DeliveryLog
 from chaos.faults import Hop
 from controller.ports import ToolPort
-from matrices.topologies.cell_config import CellConfig
+from matrices.topologies.cell_config import NO_STRIKER, CellConfig
 from tools_svc.protocol import ToolsConfig
 from treni.channels import open_channel
 from treni.v1 import inference_pb2
@@ -173,14 +173,22 @@ async def _way(
     config: CellConfig, hop: Hop, upstream: str, log: DeliveryLog
 ) -> AsyncIterator[grpc.aio.Channel]:
     """The channel of the agent's hop: through proxies where faults can be put on it, straight where not."""
-    if hop not in config.faultable:
-        async with open_channel(upstream) as channel:
-            yield channel
-        return
-    from chaos.lanes import open_lanes
+    from chaos.striking import striking
 
-    schedule = config.schedules.get(hop)
-    async with open_lanes(
-        config.toxiproxy_address, hop=hop, upstream=upstream, schedule=schedule, deliveries=log
-    ) as lanes:
-        yield lanes
+    striker = config.strikers.get(hop, NO_STRIKER)
+    async with striking(striker.address, striker.role) as interceptors:
+        if hop not in config.faultable:
+            async with open_channel(upstream, interceptors=interceptors) as channel:
+                yield channel
+            return
+        from chaos.lanes import open_lanes
+
+        async with open_lanes(
+            config.toxiproxy_address,
+            hop=hop,
+            upstream=upstream,
+            schedule=config.schedules.get(hop),
+            deliveries=log,
+            interceptors=interceptors,
+        ) as lanes:
+            yield lanes

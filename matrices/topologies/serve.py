@@ -22,7 +22,7 @@ MODULE = "matrices.topologies.serve"
 
 
 @entry.command()
-@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools"]), metavar="")
+@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools", "host"]), metavar="")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -82,7 +82,8 @@ def main(
     """Serve the EvidenceService of one ROLE for a testbed, and for each cell the role's own service.
 
     agent: the internal arm (loop, engine and tools in one process) and inference. runtime: inference alone.
-    controller: the external arm. tools: the tools. Whoever reaches the address can begin cells and read evidence:
+    controller: the external arm. tools: the tools. host: who harms this host as profiles with site = "host" say, for
+    links as root. Whoever reaches the address can begin cells and read evidence:
     listen where only the harness can.
     Prints one line of JSON with the address when it is ready.
     """
@@ -106,6 +107,10 @@ def _opener(role: str, model_dir: Path | None, **engine: Any) -> roles.OpenCell:
         return roles.open_tools
     if role == "controller":
         return roles.open_controller
+    if role == "host":
+        from matrices.topologies.host_role import open_host
+
+        return open_host
     from runtime_svc.threads import limit_blas_threads
 
     limit_blas_threads()  # before NumPy is imported

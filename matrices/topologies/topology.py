@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from matrices.arms.parts import Part
 from matrices.evidence.campaign import Campaign
@@ -51,6 +51,21 @@ class Placed(Protocol):
 
     def wards(self, again: Callable[[str], Awaitable[None]]) -> dict[str, Ward]:
         """Who brings a role back that a planned fault killed; `again` then begins the cell at it once more."""
+        ...
+
+
+@runtime_checkable
+class Struckable(Protocol):
+    """A `Placed` whose hosts can be struck: whoever places the cell elsewhere refuses its faults between hosts."""
+
+    @property
+    def host_of(self) -> Mapping[str, str]:
+        """The name of each role's host."""
+        ...
+
+    @property
+    def host_agents(self) -> Mapping[str, str]:
+        """The address of each host's own EvidenceService, that of the role "host", by the host's name."""
         ...
 
 
