@@ -18,20 +18,17 @@ from chaos.lanes import open_lanes
 from chaos.striking import striking
 from chaos.toxiproxy import ToxiproxyClient
 from matrices.evidence import events as ev
-from matrices.evidence import provenance
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.cell_config import NO_STRIKER, CellConfig, config_of
 from matrices.topologies.host_agents import HostAgents
 from matrices.topologies.role_client import Reading, RoleClient, gathered, reading
+from matrices.topologies.same_services import check_backend, check_kind, check_version, identity_of, info_of
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import Placed, Topology, kind_of, scope_of
 from treni.channels import open_channel
-from treni.errors import Code, TreniError, from_rpc_error
-from treni.v1 import evidence_pb2, inference_pb2, inference_pb2_grpc
-
-INFO_TIMEOUT_S = 600.0
-"""The limit of a runtime's answer to who it is, for one that hangs: its first one reads the whole checkpoint."""
+from treni.errors import Code, TreniError
+from treni.v1 import inference_pb2
 
 REFUSED_LIMIT_S = 3.0
 """How long nobody may listen at a role's address before the role counts as dead; one that is restarted takes longer."""
@@ -120,7 +117,7 @@ class CellServices:
             )
             try:
                 await services._begin(continues=continues)
-                _check_backend(campaign.options.backend, services.info)
+                check_backend(campaign.options.backend, services.info)
                 yield services
             finally:
                 services.note_deaths()
@@ -135,9 +132,9 @@ class CellServices:
         clients = tuple(self._clients.values())
         await gathered([client.hold(self._session) for client in clients])
         for client, told in zip(clients, await gathered([client.read() for client in clients]), strict=True):
-            _check_kind(client, kind_of(self._cell.parts[client.role]), told.status)
+            check_kind(client, kind_of(self._cell.parts[client.role]), told.status)
             if self._placed.foreign:
-                _check_version(client, told.status)
+                check_version(client, told.status)
                 self.hosts[client.role] = {
                     "machine": told.status.machine.name,
                     "processors": told.status.machine.processors,
@@ -147,7 +144,7 @@ class CellServices:
             config = next(iter(self._configs.values()))
             await self.agents.begin(self._session, self._placed.scope, config, continues=continues)
             for client in self.agents.clients if self._placed.foreign else ():
-                _check_version(client, (await client.read()).status)
+                check_version(client, (await client.read()).status)
         parts = self._cell.parts
         callers = {role: part.agent for role, part in parts.items() if part.agent and part.agent.hops}
         await gathered([self._begin_at(role, continues=continues) for role in parts if role not in callers])
@@ -177,14 +174,14 @@ class CellServices:
     async def _same_model(self) -> inference_pb2.InfoResponse:
         """What every runtime of the cell says of itself. Raises FAILED_PRECONDITION unless all serve the same."""
         roles = [role for role, part in self._cell.parts.items() if part.modelled]
-        infos = await gathered([_info(self._clients[role]) for role in roles])
+        infos = await gathered([info_of(self._clients[role]) for role in roles])
         for role, info in zip(roles, infos, strict=True):
-            if _identity(info) != _identity(infos[0]):
+            if identity_of(info) != identity_of(infos[0]):
                 raise TreniError(
                     Code.FAILED_PRECONDITION,
                     "models_differ",
-                    expected=f"the {role} to serve what the {roles[0]} serves, {_identity(infos[0])}",
-                    got=str(_identity(info)),
+                    expected=f"the {role} to serve what the {roles[0]} serves, {identity_of(infos[0])}",
+                    got=str(identity_of(info)),
                     todo="start both with the same --model and --backend, on the same kind of device",
                 )
         return infos[roles.index(self._cell.comparison.baseline.model)]
@@ -388,55 +385,3 @@ class CellServices:
         """
         _, pair, named, *_ = [*run_id.split("/"), "", "", ""]
         return pair != "warmup" and (named if named in self._cell.arms else log) == arm
-
-
-def _identity(info: inference_pb2.InfoResponse) -> dict[str, Any]:
-    return {
-        name: getattr(info, name)
-        for name in ("model", "backend", "device", "dtype", "parameters", "checkpoint_sha256")
-    }
-
-
-def _check_version(client: RoleClient, status: evidence_pb2.StatusResponse) -> None:
-    mine = {**provenance.versions(), "code": provenance.code()}
-    for name in ("treni-route", "code"):
-        if (got := status.versions.get(name, "none")) != mine[name]:
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "versions_differ",
-                expected=f"the {client.role} at {client.address} to run the harness's {name}, {mine[name][:12]}",
-                got=got[:12],
-                todo="install the same treni-route on every host",
-            )
-
-
-def _check_backend(asked: str, info: inference_pb2.InfoResponse) -> None:
-    if info.backend != asked:
-        raise TreniError(
-            Code.FAILED_PRECONDITION,
-            "backend_differs",
-            expected=f"the backend {asked}, which was asked for",
-            got=f"{info.backend} on {info.device}",
-            todo=f"ask for --backend {info.backend}, or start the service with --backend {asked}",
-        )
-
-
-def _check_kind(client: RoleClient, kind: str, status: evidence_pb2.StatusResponse) -> None:
-    # An agent can be a mere runtime too: it serves what a cell asks for.
-    if status.role != kind and (kind, status.role) != ("runtime", "agent"):
-        raise TreniError(
-            Code.FAILED_PRECONDITION,
-            "role_differs",
-            expected=f"`treni-route serve {kind} --testbed` at {client.address}",
-            got=f"a process that serves {status.role}",
-            todo="correct the address",
-        )
-
-
-async def _info(client: RoleClient) -> inference_pb2.InfoResponse:
-    async with open_channel(client.service) as channel:
-        stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        try:
-            return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, hop="model") from None
