@@ -48,16 +48,20 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices tests $(wildcard proto/treni/*.py)
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices deploy tests $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu` and `make soak` aside
-	$(BIN)/python -m pytest -m "not gpu and not soak" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak` and `make test-split-host` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak and not namespaces" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu and not soak" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not namespaces" $(PARALLEL)
+
+.PHONY: test-split-host
+test-split-host: $(STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
+	$(BIN)/python -m pytest -m namespaces -p no:xdist
 
 planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
 	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))
