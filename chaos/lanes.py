@@ -157,9 +157,10 @@ async def open_lanes(
 ) -> AsyncIterator[LaneChannel]:
     """One channel to `upstream` ("host:port", a gRPC server) with a lane for each fault the schedule can put there.
 
-    Without a schedule, or with one for another hop or for site "tool", there is the clean lane alone, through a
-    proxy too, with the `interceptors`. On leaving, the proxies go first, and with them all that a stall holds: it never reaches anyone.
-    Raises `TreniError` if the toxiproxy server or the upstream does not answer, or a toxic does not read back.
+    Without a schedule, or with one for another hop or for another site, there is the clean lane alone, through a proxy
+    too; the `interceptors` are its. On leaving, the proxies go first, and with them all that a stall holds: it never
+    reaches anyone. Raises `TreniError` if the toxiproxy server or the upstream does not answer, or a toxic does not
+    read back.
     """
     client = ToxiproxyClient(toxiproxy_address)
     on_this_hop = schedule is not None and schedule.hop == hop and schedule.site == "hop"

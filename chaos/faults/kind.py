@@ -165,13 +165,13 @@ class StruckHost(Protocol):
     def dropped(
         self, roles: Collection[str], *, requests: float, answers: float
     ) -> AbstractAsyncContextManager[None]:
-        """These shares of the packets to the services, and from them, lost on the link."""
+        """Loses these shares of the packets to the services, and from them, on the link."""
         ...
 
     def delayed(
         self, roles: Collection[str], *, delay_s: float, jitter_s: float
     ) -> AbstractAsyncContextManager[None]:
-        """The packets from the services held on the link for `delay_s`, give or take up to `jitter_s`, in their order."""
+        """The packets from the services held on the link for `delay_s`, give or take `jitter_s`, in their order."""
         ...
 
 
@@ -179,10 +179,10 @@ class FaultKind(BaseModel, ABC):
     """One kind of fault. Its fields are the keys of its rule in a profile, with their bounds and descriptions.
 
     `name` is its `kind` in a profile, and the docstring what the documentation says of it. `letter` names it in strata.
-    `sites` says where it can stand: "hop" is the connection, "tool" the tool itself, "host" the host behind the hop. `codes` are the statuses that an
-    attempt can end with because of it. A kind that `breaks_host` harms the process that hosts the tool and with it
-    whatever else is served there; one that `kills_host` ends it. One that `disturbs` strikes a host for everybody, for
-    `outage_s`; one `on_link` needs a link between two hosts.
+    `sites` says where it can stand: "hop" is the connection, "tool" the tool itself, "host" the host behind the hop.
+    `codes` are the statuses that an attempt can end with because of it. A kind that `breaks_host` harms the process
+    that hosts the tool and with it whatever else is served there; one that `kills_host` ends it. One that `disturbs`
+    strikes a host for everybody, for `outage_s`; one `on_link` needs a link between two hosts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

@@ -28,5 +28,5 @@ class PacketLoss(Disturbance):
         return answered(least_s=0.0, struck=struck)
 
     def at_host(self, host: StruckHost) -> AbstractAsyncContextManager[None]:
-        """That share of the packets to the service and from it lost."""
+        """Loses that share of the packets to the service and from it."""
         return host.dropped({host.role}, requests=self.share, answers=self.share)

@@ -1,4 +1,4 @@
-"""A service that is killed."""
+"""A service whose process is gone for a while."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def links_refusal() -> TreniError | None:
 async def dropped(
     ends: Collection[End], *, requests: float, answers: float, guard: Guard, met: Met
 ) -> AsyncIterator[None]:
-    """These shares of the packets that arrive for the ends, and leave from them, lost while the block runs."""
+    """Loses these shares of the packets that arrive for the ends, and leave from them, while the block runs."""
     name = f"treni_{secrets.token_hex(6)}"
     lines = [f"table inet {name} {{", "counter met { }"]
     for chain, hook, share, way in (

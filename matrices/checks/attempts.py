@@ -73,7 +73,7 @@ def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Ex
 
 
 def _met(want: ExpectedAttempt, got: agent_pb2.Attempt) -> bool:
-    """Whether an attempt ended as one can whose host was struck: how long the strike itself took is the host's matter."""
+    """Whether an attempt ended as one can whose host was struck; how long striking took is the host's matter."""
     assert want.fault is not None
     if want.outcome == "ok" and got.outcome != "ok":
         return got.code in want.fault.kind.codes

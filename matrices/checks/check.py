@@ -29,6 +29,7 @@ from matrices.checks import (
 from matrices.checks.collateral import culprits, evidence_in, unaccounted
 from matrices.checks.deliveries import NO_FAULTS, FaultAccount
 from matrices.checks.finding import Finding, FindingKind
+from matrices.checks.recovery import ArmRecovery, recovery_of
 from matrices.evidence.events import EffectRow, Event
 from matrices.evidence.history import CellState, standing, state_of
 from matrices.evidence.ledger import NO_EFFECTS, EffectCounts, count_effects, pair_work
@@ -49,7 +50,8 @@ class CellJudgement:
     `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block. `abandoned` has each
     pair that an interruption cut off and that was run again, once for each time; `discarded` says how the cell broke
     each time that it was run again from its start, and `pairs_discarded` how many pairs were begun before;
-    `runs` are those of completed pairs by pair and arm.
+    `runs` are those of completed pairs by pair and arm. `recoveries` tell for each arm how it came through faults of
+    hosts, where there are any.
     """
 
     cell: str
@@ -61,6 +63,7 @@ class CellJudgement:
     contaminated: dict[int, str]
     abandoned: tuple[int, ...]
     runs: dict[int, dict[str, Run]]
+    recoveries: tuple[ArmRecovery, ...] = ()
     discarded: tuple[str, ...] = ()
     pairs_discarded: int = 0
 
@@ -139,6 +142,7 @@ def check(
         disturbed = disturbances.disturbances_in(
             state, (run for by_arm in runs[config.name].values() for run in by_arm.values()), expected
         )
+        hit = disturbances.touched(disturbed, expected)
         cell = _Cell(
             manifest=manifest,
             config=config,
@@ -146,11 +150,16 @@ def check(
             expected=expected,
             planned={pair.pair: pair for pair in expected.pairs},
             runs=runs[config.name],
-            void=void[config.name],
+            # What a struck process forgot is the fault's doing, and no other work.
+            void={
+                pair: why
+                for pair, why in void[config.name].items()
+                if not any(run.outcome.run_id in hit for run in runs[config.name][pair].values())
+            },
             walked=walked,
             hurt=_hurt(events, expected, found),
             disturbed=disturbed,
-            touched=disturbances.touched(disturbed, expected),
+            touched=hit,
             forestalled=disturbances.forestalled(disturbed, expected),
             abandoned=walked.abandoned.get(config.name, {}),
         )
@@ -245,8 +254,23 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         contaminated=conditions.contaminated_blocks(state, limits),
         abandoned=tuple(state.abandoned),
         runs=cell.runs,
+        recoveries=_recoveries(cell),
         discarded=tuple(discard.why for discard in state.discards),
         pairs_discarded=state.pairs_discarded,
+    )
+
+
+def _recoveries(cell: _Cell) -> tuple[ArmRecovery, ...]:
+    if not cell.expected.disturbs:
+        return ()
+    return tuple(
+        recovery_of(
+            arm,
+            cell.disturbed,
+            {pair: by_arm[arm.name] for pair, by_arm in cell.runs.items() if arm.name in by_arm},
+            cell.state.effects.get(arm.name, ()),
+        )
+        for arm in cell.expected.comparison
     )
 
 

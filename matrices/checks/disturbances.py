@@ -46,7 +46,7 @@ class Window:
     healed: ev.Healed | None
 
     def hits(self, arm: Arm) -> frozenset[Hop]:
-        """The calls of the arm's runs that it may hurt: those that lead to its roles, and all that a struck agent makes."""
+        """The calls of the arm's runs that it may hurt: those to its roles, and all that a struck agent makes."""
         if arm.agent in self.roles:
             return frozenset({"agent", "model", "tool"})
         ends: tuple[tuple[Hop, str], ...] = (("model", arm.model), ("tool", arm.tools))
@@ -59,7 +59,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flight:
-    """When one run was in flight, by the harness's monotonic clock; its attempts by its record's within that."""
+    """One run in flight from `start_s` on, by the harness's monotonic clock; its attempts lie within that."""
 
     run: Run
     epoch: int
@@ -67,7 +67,7 @@ class Flight:
 
     @property
     def end_s(self) -> float:
-        """When its client had its end."""
+        """The moment at which its client had its end."""
         return self.start_s + self.run.outcome.latency_s
 
     def span_s(self, attempt: agent_pb2.Attempt) -> tuple[float, float]:

@@ -32,6 +32,7 @@ from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.plan import PlannedCell
+from matrices.planning.strike_rules import refuse_uncertain_strikes
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
@@ -122,6 +123,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     cells = _cells(profiles, suite, options)
     for cell in cells:
         refuse_uncertain(cell, concurrency=options.concurrency)
+        refuse_uncertain_strikes(cell)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(

@@ -282,8 +282,8 @@ class Restarted:
 class Struck:
     """A scheduled fault struck a host, or the link to it, as the run `run_id` made its call there.
 
-    `roles` are the services that it harms. `struck_s` is when the harm was done, by the harness's monotonic clock, known
-    to `error_s`: the host told how long ago it was.
+    `roles` are the services that it harms. `struck_s` is when the harm was done, by the harness's monotonic clock,
+    known to `error_s`: the host told how long ago it was.
     """
 
     __pydantic_config__ = strict.STRICT

@@ -198,8 +198,8 @@ class Expectation:
 
     `roles` names the processes that it runs with, proxies aside. `counters` are the counts of attempts by which the
     schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
-    its work for `standstill_s` at most while it lives. `disturbs`: it has faults that strike hosts for everybody, so that
-    only the struck attempts are known before. `in_flight` is how many pairs run at once. `remark` is what a
+    its work for `standstill_s` at most while it lives. `disturbs`: it has faults that strike hosts for everybody, so
+    that only the struck attempts are known before. `in_flight` is how many pairs run at once. `remark` is what a
     reader of the error rates must know of the schedule, "" for nothing.
     `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
     """

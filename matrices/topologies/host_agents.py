@@ -73,7 +73,7 @@ class HostAgents:
 
     @classmethod
     def of(cls, cell: PlannedCell, placed: Placed) -> HostAgents | None:
-        """Those of a cell whose schedule strikes hosts; None for any other.
+        """The hosts of a cell whose schedule strikes some; None for any other cell.
 
         Raises INVALID_ARGUMENT (`fault_not_here`) where a host that is to be struck has nobody who does.
         """
@@ -154,7 +154,7 @@ class HostAgents:
                     await self._take(host, strike, sent_s, received_s)
 
     async def settle(self) -> None:
-        """Until every fault that struck is undone."""
+        """Waits until every fault that struck is undone."""
         limit_s = time.monotonic() + SETTLE_LIMIT_S
         await self.poll()
         while self._open and time.monotonic() < limit_s:
@@ -166,7 +166,7 @@ class HostAgents:
         return role in self._open
 
     def accepts(self, client: RoleClient, epoch: str) -> bool:
-        """Whether the role may answer with that epoch: it was started again after a planned fault, or is about to be."""
+        """Whether the role may answer with that epoch: a planned fault had it started again, or is about to."""
         if self.excuses(client.role):
             return True
         if self._came_back.get(client.role, ("", 0))[0] != epoch:

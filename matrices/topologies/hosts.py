@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import socket
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -211,10 +212,13 @@ class Hosts:
                     todo="run `treni-route serve host --testbed` there, and list it",
                 )
             linked = sorted(kind.name for kind in cell.kinds if kind.on_link)
-            if linked and counter.hop != "agent" and hosts[arm.agent] == hosts[end]:
+            caller, near = arm.agent, hosts[arm.agent] == hosts[end]
+            if counter.hop == "agent":
+                caller, near = "harness", _is_here(assigned[end][0].address)
+            if linked and near:
                 raise invalid_argument(
                     "fault_not_here",
-                    expected=f"a link between the {arm.agent} and the {end}, which {linked[0]} of {cell.name} strikes",
+                    expected=f"a link between the {caller} and the {end}, which {linked[0]} of {cell.name} strikes",
                     got=f"both on {hosts[end]}",
                     todo="put them on two hosts, or the rule on another `hop`",
                 )
@@ -267,6 +271,17 @@ class Hosts:
         """The services that can be the part, those of its very kind first."""
         kind = kind_of(part)
         return [*self._file.of(kind), *(self._file.of("agent") if kind == "runtime" else [])]
+
+
+def _is_here(address: str) -> bool:
+    """Whether the address is one of this machine's."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 async def _twin(service: Service, session: str) -> str:

@@ -24,8 +24,6 @@ from treni.v1 import host_pb2
 MODULE = "matrices.topologies.serve"
 """What the command of every service runs: nothing else is ever signalled."""
 
-_POLL_S = 0.005
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
@@ -92,27 +90,25 @@ class Hosted:
             os.kill(self.pid, number)
 
     async def gone(self) -> None:
-        """Until the process is no more, a zombie aside."""
-        while (state := _state_of(self.pid)) is not None and state not in "ZX":
-            await asyncio.sleep(_POLL_S)
+        """Waits until the process has ended."""
+        try:
+            process = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(process, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(process)
+            os.close(process)
 
     async def start(self, command: Command) -> None:
         """Starts the service as it was, by as many starts as it takes. Raises UNAVAILABLE after `RESTART_LIMIT_S`."""
         limit_s = time.monotonic() + RESTART_LIMIT_S
         port = self.told.evidence_address.rpartition(":")[2]
         while time.monotonic() < limit_s:
-            with self._log_path.open("ab") as log:
-                # Not asyncio's: that kills what it started when it goes, and this is to outlive us where it did before.
-                process = subprocess.Popen(
-                    command.again(port),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    cwd=command.folder,
-                    env=command.environment,
-                    start_new_session=True,
-                )
-            _started.append(process)
+            process = self._start(command, port)
             assert process.stdout is not None
             if await asyncio.to_thread(process.stdout.readline):
                 self.pid = process.pid
@@ -126,6 +122,21 @@ class Hosted:
             got="it ended at each start",
             todo=f"see {self._log_path}",
         )
+
+    def _start(self, command: Command, port: str) -> subprocess.Popen[bytes]:
+        with self._log_path.open("ab") as log:
+            # Not asyncio's: that kills what it started when it goes, and this is to outlive us where it did before.
+            process = subprocess.Popen(
+                command.again(port),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=command.folder,
+                env=command.environment,
+                start_new_session=True,
+            )
+        _started.append(process)
+        return process
 
     async def begin(self) -> host_pb2.BackService:
         """Begins the cell once more at the service that came back; who it is now."""
@@ -143,7 +154,7 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 class ThisHost(StruckHost):
-    """This host under one strike.
+    """The host that we are on, under one strike.
 
     `harmed` are the services that the strike harms, `back` those that were started again, `met` the packets.
     """
@@ -203,7 +214,7 @@ class ThisHost(StruckHost):
     async def dropped(
         self, roles: Collection[str], *, requests: float, answers: float
     ) -> AsyncIterator[None]:
-        """These shares of the packets to the services, and from them, lost on the link."""
+        """Loses these shares of the packets to the services, and from them, on the link."""
         ends = self._ends(roles)
         async with links.dropped(ends, requests=requests, answers=answers, guard=self._guard, met=self.met):
             yield
@@ -223,11 +234,3 @@ class ThisHost(StruckHost):
 
     def _ends(self, roles: Collection[str]) -> list[links.End]:
         return [links.End.of(service.told.service_address) for service in self._harm(roles)]
-
-
-def _state_of(pid: int) -> str | None:
-    """The letter of a process's state; None where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return None
