@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from chaos.faults import FaultKind, Hop
 from matrices.arms.arm import Arm
 from matrices.checks import answers
-from matrices.checks.attempts import late_s
 from matrices.checks.collateral import HURT_CODES
 from matrices.checks.finding import Finding, FindingKind, Say, differs
-from matrices.checks.tolerances import CLOCK_S, SETTLE_S
+from matrices.checks.tolerances import CLOCK_S, GAP_S, SETTLE_S
 from matrices.evidence import events as ev
 from matrices.evidence.history import CellState
 from matrices.evidence.ledger import EffectCounts
@@ -138,6 +137,22 @@ def kinds_of(expected: Expectation) -> dict[str, FaultKind]:
     }
 
 
+def _ends(expected: Expectation) -> dict[tuple[str, str], str]:
+    """The role behind the hop of each planned fault, by the fault's id and the arm that meets it."""
+    ends = {}
+    for pair in expected.pairs:
+        for name, run in pair.runs.items():
+            arm = expected.comparison.arm(name)
+            for fault in run.faults:
+                ends[fault.id, name] = {"tool": arm.tools, "model": arm.model}.get(fault.hop, arm.agent)
+    return ends
+
+
+def _arm_of(run_id: str) -> str:
+    """The arm that a run's id names; "" of what is no run's id."""
+    return [*run_id.split("/"), "", "", ""][2]
+
+
 def epoch_of(run_id: str) -> int:
     """The start of the harness that the run was made under; -1 of what is no run's id."""
     last = run_id.rpartition("/")[2]
@@ -190,8 +205,13 @@ def of_strikes(state: CellState, expected: Expectation, found: Disturbances) -> 
             yield say("fault_delivered_otherwise", f"{fault_id} struck {struck[key]} times for {run_id}")
         if whole[key] > struck[key] or (heard and whole[key] < 1):
             yield say("fault_not_healed", f"{fault_id}, put on {run_id}: healed {whole[key]} times")
+    ends = _ends(expected)
     for window in found.windows:
         kind = kinds.get(window.fault_id)
+        end = ends.get((window.fault_id, _arm_of(window.run_id)))
+        if end is not None and end not in window.roles:
+            detail = differs("service struck", end, ", ".join(sorted(window.roles)) or "none")
+            yield say("fault_delivered_otherwise", f"{window.fault_id}: {detail}")
         if kind is not None and window.healed is not None:
             yield from _of_strike(window, window.healed, kind, expected, say)
 
@@ -199,7 +219,7 @@ def of_strikes(state: CellState, expected: Expectation, found: Disturbances) -> 
 def _of_strike(
     window: Window, healed: ev.Healed, kind: FaultKind, expected: Expectation, say: Say
 ) -> Iterator[Finding]:
-    what, most_s = window.fault_id, kind.outage_s + late_s(expected)
+    what, most_s = window.fault_id, kind.outage_s + GAP_S
     if not kind.outage_s - CLOCK_S <= healed.lasted_s <= most_s:
         yield say("fault_not_healed", f"{what}: {differs('seconds', kind.outage_s, healed.lasted_s)}")
     if abs(healed.healed_s - window.struck.struck_s - healed.lasted_s) > 2 * CLOCK_S + (
