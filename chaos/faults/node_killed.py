@@ -12,10 +12,7 @@ from chaos.faults.lost import CODE, timed_out
 
 
 class NodeKilled(Disturbance):
-    """The host's services are killed and its link cut; all is back after `duration`; only with `site = "host"`.
-
-    Nobody is told that a connection is gone: a host without power sends no reset.
-    """
+    """The host's services are killed and its link cut; all is back after `duration`; only with `site = "host"`."""
 
     name: ClassVar[str] = "node_killed"
     letter: ClassVar[str] = "N"
@@ -33,5 +30,6 @@ class NodeKilled(Disturbance):
 
 @asynccontextmanager
 async def _gone(host: StruckHost) -> AsyncIterator[None]:
+    # Nobody is told that a connection is gone: a host without power sends no reset.
     async with host.dropped(host.roles, requests=1.0, answers=1.0), host.killed(host.roles):
         yield
