@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Campaign, Tests
 from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
+from tests.planted.strikes import STRIKES
 
 _ATTEMPTS = "tests/controller/test_attempts.py::"
 _POLICY = "tests/controller/test_policy.py::"
@@ -594,4 +595,5 @@ BUGS: tuple[Bug, ...] = (
     *ENGINE,
     *GRADES,
     *TEXT,
+    *STRIKES,
 )
