@@ -16,7 +16,7 @@ STRIKES = (
         name="strike-not-made",
         file="chaos/striking.py",
         old='        if fault is None or fault.site != "host":\n',
-        new="        if fault is not None:\n",
+        new='        if fault is None or fault.site == "host":\n',
         breaks="an attempt goes out under a fault that never came",
         seen_by=_STRUCK,
         kinds=("fault_not_delivered", "fault_not_observed"),
