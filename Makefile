@@ -59,9 +59,15 @@ test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
 	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not namespaces" $(PARALLEL)
 
+.PHONY: split-host
+split-host: $(STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
+	@# The process learns of the end of this one, also by a kill -9, and takes the hosts along.
+	exec $(BIN)/python -m deploy.split_host --parent-pid $$PPID $(PROFILES) $(if $(RUNS),--runs $(RUNS)) $(if $(OUT),--out $(OUT))
+
 .PHONY: test-split-host
 test-split-host: $(STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
-	$(BIN)/python -m pytest -m namespaces -p no:xdist
+	$(BIN)/python -m deploy.split_host.debian
+	$(BIN)/python -m pytest -m namespaces
 
 planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
 	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))

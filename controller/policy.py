@@ -13,6 +13,7 @@ from typing import Any
 
 from controller.ports import MODEL_HOP, TOOL_HOP
 from treni.errors import Code, TreniError, invalid_argument
+from treni.fence import STALE
 
 
 class Disposition(Enum):
@@ -88,8 +89,11 @@ def disposition_of(error: TreniError, *, effects: bool) -> Disposition:
     """What an attempt that ended in `error` means for its call, whose repeat has `effects` that users see or none.
 
     The code decides, but only a definite error is a refusal. A status that no service of ours made is no reason to
-    do again what has effects, unless it says that the hop was lost: that is what retries are there for.
+    do again what has effects, unless it says that the hop was lost: that is what retries are there for. A server that
+    was superseded has refused nothing of the request: the next attempt may reach the one that took over.
     """
+    if error.kind == STALE and error.definite:
+        return Disposition.RETRY
     disposition = DISPOSITION[error.code]
     if not error.definite and (
         disposition is Disposition.REFUSED

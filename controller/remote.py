@@ -12,15 +12,17 @@ from controller.ports import MODEL_HOP, TOOL_HOP, Call, Connection
 from treni import metadata
 from treni.channels import open_channel as open_channel
 from treni.errors import Code, TreniError, from_rpc_error
+from treni.fence import pairs
 from treni.limits import MODEL_REQUEST, TOOL_REQUEST
 from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
 
 
 class RemoteModel:
-    """A ModelPort over an InferenceService. Does not own the channel."""
+    """A ModelPort over an InferenceService, that of the session `fence` ("": whichever). Does not own the channel."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, fence: str = "") -> None:
         self._channel = channel
+        self._fence = pairs(fence)
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
     async def generate(
@@ -30,7 +32,10 @@ class RemoteModel:
         MODEL_REQUEST.check(request.ByteSize())
         call.observed.connection = _connection(self._channel, call)
         stream = self._stub.Generate(
-            request, timeout=call.deadline.remaining_s(), metadata=_metadata(call), wait_for_ready=False
+            request,
+            timeout=call.deadline.remaining_s(),
+            metadata=(*self._fence, *_metadata(call)),
+            wait_for_ready=False,
         )
         try:
             while True:
@@ -48,10 +53,14 @@ class RemoteModel:
 
 
 class RemoteTools:
-    """A ToolPort over a ToolService. Does not own the channel. Asks for the list of tools only once."""
+    """A ToolPort over a ToolService, that of the session `fence` ("": whichever).
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    Does not own the channel. Asks for the list of tools only once.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, fence: str = "") -> None:
         self._channel = channel
+        self._fence = pairs(fence)
         self._stub = tools_pb2_grpc.ToolServiceStub(channel)
         self._specs: tuple[common_pb2.ToolSpec, ...] | None = None
 
@@ -59,7 +68,9 @@ class RemoteTools:
         """The tools as the service listed them the first time it was reached."""
         if self._specs is None:
             try:
-                listed = await self._stub.List(tools_pb2.ListToolsRequest(), timeout=timeout_s)
+                listed = await self._stub.List(
+                    tools_pb2.ListToolsRequest(), timeout=timeout_s, metadata=self._fence
+                )
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error, hop=TOOL_HOP) from None
             self._specs = tuple(listed.tools)
@@ -70,7 +81,10 @@ class RemoteTools:
         TOOL_REQUEST.check(request.ByteSize())
         call.observed.connection = _connection(self._channel, call)
         rpc = self._stub.Call(
-            request, timeout=call.deadline.remaining_s(), metadata=_metadata(call), wait_for_ready=False
+            request,
+            timeout=call.deadline.remaining_s(),
+            metadata=(*self._fence, *_metadata(call)),
+            wait_for_ready=False,
         )
         try:
             return await rpc

@@ -14,6 +14,7 @@ from typing import Any
 from tools_svc.protocol import CallInfo, LedgerSync, Tool, ToolEntry, ToolOutput, ToolsConfig, make_spec
 from tools_svc.suggest import clip, did_you_mean
 from treni.errors import Code, TreniError, invalid_argument
+from treni.fence import stale
 from treni.folding import nfc
 from treni.storage import DISK_FULL
 from treni.v1.common_pb2 import ToolSpec
@@ -45,6 +46,7 @@ CREATE TABLE IF NOT EXISTS effects (
     account TEXT NOT NULL,
     amount INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS holder (one INTEGER PRIMARY KEY CHECK (one = 0), session TEXT NOT NULL) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS effects_by_key ON effects (idempotency_key) WHERE idempotency_key <> '';
 COMMIT;
 """
@@ -66,11 +68,19 @@ class EffectRow:
 class LedgerAppend(Tool):
     """Appends entries. Safe across threads, and across processes that share the file."""
 
-    def __init__(self, *, path: Path, accounts: Sequence[str], sync: LedgerSync = "disk") -> None:
+    def __init__(
+        self, *, path: Path, accounts: Sequence[str], sync: LedgerSync = "disk", session: str = ""
+    ) -> None:
         self._accounts = tuple(map(nfc, accounts))
+        self._session = session
         self._lock = threading.Lock()
         try:
             self._database = _open(path, sync)
+            if session:
+                self._database.execute(
+                    "INSERT INTO holder VALUES (0, ?) ON CONFLICT DO UPDATE SET session = ?",
+                    (session, session),
+                )
         except sqlite3.Error as error:
             if isinstance(error, sqlite3.OperationalError) and _has_no_room(error):
                 raise _not_taken(error) from error
@@ -136,6 +146,7 @@ class LedgerAppend(Tool):
                 raise _not_taken(error) from error
             raise _locked(wait_s, clip(str(error))) from error
         try:
+            self._refuse_superseded()
             replayed = self._is_known(account, amount, info.idempotency_key)
             if not replayed:
                 self._database.execute(
@@ -151,6 +162,16 @@ class LedgerAppend(Tool):
                 raise _not_taken(error) from error
             raise
         return replayed
+
+    def _refuse_superseded(self) -> None:
+        """Raises FAILED_PRECONDITION where another session has taken the ledger over."""
+        if self._session == "":
+            return
+        (holder,) = self._database.execute("SELECT session FROM holder").fetchone()
+        if holder != self._session:
+            raise stale(
+                f"the ledger to be held by this server's session, {self._session}", f"session {holder}"
+            )
 
     def _is_known(self, account: str, amount: int, key: str) -> bool:
         if key == "":
@@ -255,7 +276,9 @@ def read_effects(path: Path) -> list[EffectRow]:
 
 def _build(config: ToolsConfig) -> Tool:
     accounts = (config.data / "accounts.txt").read_text(encoding="utf-8-sig").split()
-    return LedgerAppend(path=config.ledger_path, accounts=accounts, sync=config.ledger_sync)
+    return LedgerAppend(
+        path=config.ledger_path, accounts=accounts, sync=config.ledger_sync, session=config.session
+    )
 
 
 ENTRY = ToolEntry(spec=SPEC, build=_build)

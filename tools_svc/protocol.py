@@ -23,12 +23,15 @@ class ToolsConfig:
     """Where the tools keep their state and find their data.
 
     `ledger_path` is the SQLite file of the ledger, made when absent; its folder must exist. `ledger_sync` says
-    what an answered entry survives: "disk" a crash of the machine, "process" a kill of any process. `data` is a folder
-    with `cities.csv`, `accounts.txt` and `notes/*.txt`; by default the one that the package ships.
+    what an answered entry survives: "disk" a crash of the machine, "process" a kill of any process. `session` takes
+    the ledger over from every other session, so that a process that was superseded writes nothing more into it; ""
+    leaves it to whoever has it. `data` is a folder with `cities.csv`, `accounts.txt` and `notes/*.txt`; by default the
+    one that the package ships.
     """
 
     ledger_path: Path
     ledger_sync: LedgerSync = "disk"
+    session: str = ""
     data: Traversable = field(default_factory=lambda: resources.files("tools_svc") / "data")
 
 

@@ -17,6 +17,7 @@ STOP_TIMEOUT_S = 30.0
 """The limit for a process that does not heed the signal to end."""
 
 _POLL_S = 0.01
+_LISTENING = "0A"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +80,15 @@ class Host:
             start_new_session=True,
         )
         return HostProcess(outer)
+
+    def listens(self, port: int) -> bool:
+        """Whether a process on the host takes connections at that TCP port, of any of its addresses."""
+        rows = [
+            row.split()
+            for table in ("tcp", "tcp6")
+            for row in Path(f"/proc/{self.pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+        ]
+        return any(row[3] == _LISTENING and int(row[1].rpartition(":")[2], 16) == port for row in rows)
 
     def kill(self) -> None:
         """Ends the host at once, with all its processes and files and its end of the link, as a power cut does."""

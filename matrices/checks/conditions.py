@@ -50,6 +50,18 @@ def of_conditions(cell: CellState, limits: Mapping[str, float]) -> Iterator[Find
                 if not all(_is_number(one) and least <= one < most and one > -math.inf for one in values):
                     detail = f"block {block}, {mark.phase}: {name} {value!r}"
                     yield Finding(kind="conditions_impossible", cell=cell.cell, detail=detail)
+    yield from _of_clocks(cell)
+
+
+def _of_clocks(cell: CellState) -> Iterator[Finding]:
+    """Findings about comparisons of clocks that nobody can have made."""
+    ended = {} if cell.ended is None else cell.ended.clocks
+    for clocks in (*(start.clocks for start in cell.starts), ended):
+        for role, clock in clocks.items():
+            offsets = (clock.offset_s, clock.steady_offset_s, clock.at_s)
+            if not all(map(math.isfinite, offsets)) or not 0 <= clock.error_s < math.inf:
+                detail = f"the clock of {role}: {clock}"
+                yield Finding(kind="conditions_impossible", cell=cell.cell, detail=detail)
 
 
 def _is_number(value: object) -> bool:

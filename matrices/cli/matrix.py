@@ -141,6 +141,11 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
 )
 @click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")
 @click.option(
+    "--no-fencing",
+    is_flag=True,
+    help="Let services take calls of a session that is not theirs, to see what a stale server does.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("results"),
@@ -216,6 +221,7 @@ def _planned(
     margin: float,
     restarts: int,
     no_idempotency: bool,
+    no_fencing: bool,
     out: Path,
 ) -> Campaign:
     """The campaign that was asked for, in a folder that is not made yet."""
@@ -233,6 +239,7 @@ def _planned(
         backend=backend,
         model_dir=None if model_dir is None else str(model_dir.resolve()),
         idempotency=not no_idempotency,
+        fencing=not no_fencing,
         margin=margin,
         restarts=restarts,
         toxiproxy=toxiproxy,

@@ -75,6 +75,8 @@ class Options:
     """How many schedules each cell pools, with seeds that count up from the profile's."""
     sweep: tuple[SweptCell, ...] = ()
     """Which cells are variants of a profile, and what was set in them."""
+    fencing: bool = True
+    """Whether services refuse calls that are meant for another session of theirs."""
     placement: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the topology says of where the services are; empty for one that needs to say nothing."""
 
@@ -194,6 +196,7 @@ def write_campaign(
             "model_dir": options.model_dir,
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
+            **({} if options.fencing else {"fencing": False}),
             **({"placement": options.placement} if options.placement else {}),
             **({"hosts": dict(hosts)} if hosts else {}),
         },
@@ -241,6 +244,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         comparison=comparison_written(*manifest.arms),
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
+        fencing=bool(manifest.details.get("fencing", True)),
         placement=manifest.details.get("placement", {}),
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from matrices.evidence.strike_events import Healed as Healed
+from matrices.evidence.strike_events import Struck as Struck
 from matrices.spec import strict
 
 
@@ -36,6 +38,23 @@ class Sealed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Clock:
+    """How a role's clocks lie to the harness's, by the quickest of so many `exchanges`.
+
+    `offset_s` has to be added to the harness's wall clock to get the role's, `steady_offset_s` to its monotonic one;
+    both are known to `error_s`, half of that exchange's way. `at_s` is when, by the harness's monotonic clock.
+    """
+
+    __pydantic_config__ = strict.STRICT
+
+    offset_s: float
+    steady_offset_s: float
+    error_s: float
+    at_s: float
+    exchanges: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CellStarted:
     """A cell's processes are up: written at the start of each segment of the cell, and when it is resumed.
 
@@ -43,7 +62,7 @@ class CellStarted:
     processes of their own. `start_counter` is the number that the next attempt will have by the schedules' counts: by
     arm, or by arm and hop ("external/model") where several of its hops are faulted; `pids` are the process ids by role,
     as each role's host counts them. `epochs` has what each role drew when its process started (none in histories before
-    there were epochs).
+    there were epochs), `clocks` how their clocks lay (none in histories before they were compared).
     """
 
     __pydantic_config__ = strict.STRICT
@@ -56,6 +75,7 @@ class CellStarted:
     start_counter: dict[str, int]
     pids: dict[str, int]
     epochs: dict[str, str] = field(default_factory=dict)
+    clocks: dict[str, Clock] = field(default_factory=dict)
     type: Literal["cell"] = "cell"
 
 
@@ -279,54 +299,11 @@ class Restarted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Struck:
-    """A scheduled fault struck a host, or the link to it, as the run `run_id` made its call there.
-
-    `roles` are the services that it harms. `struck_s` is when the harm was done, by the harness's monotonic clock,
-    known to `error_s`: the host told how long ago it was.
-    """
-
-    __pydantic_config__ = strict.STRICT
-
-    cell: str
-    fault_id: str
-    run_id: str
-    host: str
-    roles: tuple[str, ...]
-    struck_s: float
-    error_s: float
-    type: Literal["struck"] = "struck"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Healed:
-    """The host that a fault struck is whole again.
-
-    `lasted_s` is for how long the harm was done, by the host's own clock. `healed_s` is when it was undone and `back_s`
-    when every service served the cell again, by the harness's monotonic clock, known to `error_s`. `packets` met the
-    fault on the link; `pids` are the processes that came back, by role.
-    """
-
-    __pydantic_config__ = strict.STRICT
-
-    cell: str
-    fault_id: str
-    run_id: str
-    host: str
-    lasted_s: float
-    healed_s: float
-    back_s: float
-    error_s: float
-    packets: int
-    pids: dict[str, int]
-    type: Literal["healed"] = "healed"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CellEnded:
     """The cell is over: every pair ran ("complete"), or a service was lost ("broken", and `detail` says which and how).
 
-    A broken cell ends wherever it is, and is run again when the campaign is resumed.
+    A broken cell ends wherever it is, and is run again when the campaign is resumed. `clocks` are how the roles' clocks
+    lay at the end of a complete one.
     """
 
     __pydantic_config__ = strict.STRICT
@@ -334,6 +311,7 @@ class CellEnded:
     cell: str
     status: Literal["complete", "broken"]
     detail: str
+    clocks: dict[str, Clock] = field(default_factory=dict)
     type: Literal["cell_end"] = "cell_end"
 
 

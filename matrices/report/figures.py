@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from chaos.faults import Hop
 from matrices.arms.arm import Comparison
 from matrices.checks.check import CellJudgement, FaultAccount, Finding, check
-from matrices.checks.collateral import ArmHarm, by_arm, evidence_in
+from matrices.checks.collateral import ArmHarm, harm_in
 from matrices.checks.recovery import ArmRecovery
 from matrices.evidence.events import Event, Sealed
 from matrices.evidence.hops import Hops, hops_of, mean_hops
@@ -19,6 +19,7 @@ from matrices.evidence.ledger import EffectCounts, Work, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Counter, Expectation
+from matrices.report.clocks import RoleClock, clocks_of
 from matrices.report.comparison import (
     AA,
     CellSamples,
@@ -117,9 +118,9 @@ class CellFigures:
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts pairs that an interruption cut off, `discarded` how the cell broke each time that
-    it ran again. `harm` has a row for each arm where faults break hosts, `recoveries` where they strike them;
-    `counters` are the counts of attempts by which schedules act. `remark` is what a reader of the error rates must know
-    of the schedule.
+    it ran again. `harm` has a row for each arm where faults break hosts, `recoveries` where they strike them; `clocks`
+    are those of roles that run elsewhere. `counters` are the counts of attempts by which schedules act. `remark` is
+    what a reader of the error rates must know of the schedule.
     """
 
     config: ManifestCell
@@ -143,6 +144,7 @@ class CellFigures:
     gates: tuple[Gate, ...]
     counters: tuple[Counter, ...]
     remark: str
+    clocks: tuple[RoleClock, ...] = ()
 
     @property
     def claim_safe(self) -> bool:
@@ -263,7 +265,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 without_contaminated=clean[name],
                 successes=answered(samples[name].valid, manifest.margin),
                 reliability=rates[name],
-                harm=_harm(events, expected[name]),
+                harm=harm_in(events, expected[name]),
                 recoveries=one.recoveries,
                 findings=one.findings,
                 gates=_gates(
@@ -278,15 +280,10 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 ),
                 counters=expected[name].counters,
                 remark=expected[name].remark,
+                clocks=clocks_of(manifest, events, name),
             )
         )
     return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)
-
-
-def _harm(events: Iterable[Event], expected: Expectation) -> tuple[ArmHarm, ...]:
-    if not expected.breaks_hosts:
-        return ()
-    return by_arm(evidence_in(events, expected))
 
 
 def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:

@@ -96,6 +96,7 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "comparison_without_contaminated": _comparison(cell, cell.without_contaminated),
         "comparison_successes": _comparison(cell, cell.successes) | {"verdict": None},
         "error_rates": _plain(cell.reliability) | {"verdict": cell.reliability_verdict},
+        **({"clocks": [_plain(one) for one in cell.clocks]} if cell.clocks else {}),
         "harm": [_plain(row) for row in cell.harm],
         "gates": [_plain(gate) for gate in cell.gates],
         "findings": len(cell.findings),

@@ -25,6 +25,7 @@ from matrices.topologies.registry import topology
 from tools_svc.registry import tool_specs
 from treni.channels import open_channel
 from treni.errors import Code, TreniError
+from treni.fence import pairs
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, inference_pb2_grpc
 
 ECHOES_PER_REQUEST = 5
@@ -97,7 +98,7 @@ async def _measure(cell: PlannedCell, services: CellServices, echo_address: str,
     samples = _Samples()
     baseline, compared = cell.comparison
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
-    clients = {arm: AgentClient(services.address(arm)) for arm in cell.arms}
+    clients = {arm: AgentClient(services.address(arm), fence=services.fence) for arm in cell.arms}
     async with (
         open_channel(echo_address) as echo_channel,
         open_channel(services.addresses[baseline.model]) as runtime_channel,
@@ -120,7 +121,7 @@ async def _measure(cell: PlannedCell, services: CellServices, echo_address: str,
                     round_.baseline_s.append(latency_s)
                     round_.baseline_loop_s.append(loop_s)
             started = time.perf_counter()
-            async for _chunk in generate(_generation(task)):
+            async for _chunk in generate(_generation(task), metadata=pairs(services.fence)):
                 pass
             round_.generate_s.append(time.perf_counter() - started)
             if number >= 0:

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from treni.channels import open_channel
 from treni.errors import TreniError, from_rpc_error
+from treni.fence import pairs
 from treni.limits import AGENT_REQUEST
 from treni.v1 import agent_pb2, agent_pb2_grpc
 
@@ -34,9 +35,13 @@ class Invocation:
 
 
 class AgentClient:
-    """A channel to one AgentService: one of its own to the address, or the one that it is given."""
+    """A channel to one AgentService: one of its own to the address, or the one that it is given.
 
-    def __init__(self, address: str, channel: grpc.aio.Channel | None = None) -> None:
+    Its calls are for the service of the session `fence`, "" for whichever answers.
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel | None = None, *, fence: str = "") -> None:
+        self._fence = pairs(fence)
         self._channel = open_channel(address) if channel is None else channel
         self._stub = agent_pb2_grpc.AgentServiceStub(self._channel)
 
@@ -52,7 +57,7 @@ class AgentClient:
         try:
             AGENT_REQUEST.check(request.ByteSize())
             async for event in self._stub.Run(
-                request, timeout=timeout_s, metadata=tuple((marks or {}).items())
+                request, timeout=timeout_s, metadata=(*self._fence, *(marks or {}).items())
             ):
                 kind = event.WhichOneof("event")
                 if kind == "text" and ttft_s is None:

@@ -140,7 +140,10 @@ class Runner:
                 )
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
             self._model = self._model or model_of(services.info)
-            clients = {arm: AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms}
+            clients = {
+                arm: AgentClient(services.address(arm), lanes.get(arm), fence=services.fence)
+                for arm in plan.arms
+            }
             segment = Segment(plan=plan, number=number, services=services, clients=clients, epoch=epoch)
             self._append(
                 ev.CellStarted(
@@ -152,6 +155,7 @@ class Runner:
                     start_counter=counters,
                     pids=services.pids,
                     epochs=services.epochs,
+                    clocks=await services.clocks(),
                 )
             )
             try:
@@ -306,7 +310,7 @@ class Runner:
         for arm in plan.arms:
             self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=evidence.deliveries[arm]))
             self._append(ev.Effects(cell=plan.name, arm=arm, rows=evidence.effects[arm]))
-        self._append(ev.CellEnded(cell=plan.name, status="complete", detail=""))
+        self._append(ev.CellEnded(cell=plan.name, status="complete", detail="", clocks=dict(evidence.clocks)))
 
 
 def _outcome(segment: Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:

@@ -36,7 +36,8 @@ class CellConfig(pydantic.BaseModel):
     through proxies. `model` and `tools` say whether an arm's are here, and `caller` which arm's calls at the model are
     logged here. `starts` has the number of the next attempt on each hop of the arm that a schedule acts on. `port` is
     where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops, and so are
-    the `strikers` of those that lead to a host which a schedule strikes.
+    the `strikers` of those that lead to a host which a schedule strikes. `fence` is the session that the role's calls
+    are for and its service takes calls of (`treni.fence`), "" for any.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +56,7 @@ class CellConfig(pydantic.BaseModel):
     concurrency: int
     starts: dict[Hop, int]
     port: int = 0
+    fence: str = ""
     model_address: str = ""
     tools_address: str = ""
     toxiproxy_address: str = ""
@@ -86,10 +88,13 @@ class CellConfig(pydantic.BaseModel):
         return annotate if schedulers else None
 
 
-def config_of(cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapping[str, int]) -> CellConfig:
+def config_of(
+    cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapping[str, int], fence: str = ""
+) -> CellConfig:
     """The configuration of a planned cell for one role, its addresses yet to be known.
 
-    `counters` gives, for each of the cell's counts of attempts, the number to start from.
+    `counters` gives, for each of the cell's counts of attempts, the number to start from; `fence` is the session by
+    which its calls are told from others', "" for none.
     """
     arm = part.arm.name
     return CellConfig(
@@ -106,6 +111,7 @@ def config_of(cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapp
         cycle=cell.cycle,
         seed=cell.seed,
         concurrency=concurrency,
+        fence=fence,
         starts={counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
     )
 

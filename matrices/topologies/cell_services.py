@@ -6,27 +6,25 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from chaos.deliveries import DeliveryLog, read_deliveries
-from chaos.lanes import open_lanes
-from chaos.striking import striking
+from chaos.deliveries import read_deliveries
 from chaos.toxiproxy import ToxiproxyClient
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
-from matrices.topologies.cell_config import NO_STRIKER, CellConfig, config_of
+from matrices.topologies.cell_config import CellConfig, config_of
+from matrices.topologies.client_lanes import client_lanes
 from matrices.topologies.host_agents import HostAgents
 from matrices.topologies.role_client import Reading, RoleClient, gathered, reading
-from matrices.topologies.same_services import check_backend, check_kind, check_version, identity_of, info_of
+from matrices.topologies.roles_asked import check_backend, check_kind, check_version, identity, info_of
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import Placed, Topology, kind_of, scope_of
-from treni.channels import open_channel
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2
 
@@ -39,14 +37,21 @@ PROXY = "toxiproxy"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What the roles of a cell hold at its end, by arm: over all sessions of the cell."""
+    """What the roles of a cell hold at its end, by arm: over all sessions of the cell.
+
+    `clocks` are how the clocks of the roles lay then.
+    """
 
     deliveries: Mapping[str, tuple[ev.Delivery, ...]]
     effects: Mapping[str, tuple[ev.EffectRow, ...]]
+    clocks: Mapping[str, ev.Clock]
 
 
 class CellServices:
-    """A segment's services; both arms by address. Use `CellServices.open`."""
+    """A segment's services; both arms by address. Use `CellServices.open`.
+
+    `fence` is the session that their callers have to name (`treni.fence`), "" where nobody asks for it.
+    """
 
     def __init__(
         self,
@@ -57,9 +62,11 @@ class CellServices:
         clients: Mapping[str, RoleClient],
         configs: dict[str, CellConfig],
         folder: Path,
+        fence: str,
         toxiproxy_version: str,
         agents: HostAgents | None,
     ) -> None:
+        self.fence = fence
         self._cell = cell
         self._placed = placed
         self._session = session
@@ -93,6 +100,7 @@ class CellServices:
         if a role does not come up, FAILED_PRECONDITION if one is not what the campaign needs.
         """
         session = secrets.token_hex(8)
+        fence = session if campaign.options.fencing else ""
         async with AsyncExitStack() as stack:
             placed = await stack.enter_async_context(
                 topology.place(cell, campaign, session=session, take=take)
@@ -101,7 +109,13 @@ class CellServices:
             for client in clients.values():
                 stack.push_async_callback(client.close)
             configs = {
-                role: config_of(cell, part, concurrency=campaign.options.concurrency, counters=counters)
+                role: config_of(
+                    cell,
+                    part,
+                    concurrency=campaign.options.concurrency,
+                    counters=counters,
+                    fence=fence,
+                )
                 for role, part in cell.parts.items()
             }
             version = await asyncio.to_thread(ToxiproxyClient(placed.toxiproxy_address).version)
@@ -112,6 +126,7 @@ class CellServices:
                 clients=clients,
                 configs=configs,
                 folder=campaign.folder / "cells" / scope_of(cell, take),
+                fence=fence,
                 toxiproxy_version=version,
                 agents=HostAgents.of(cell, placed),
             )
@@ -174,14 +189,14 @@ class CellServices:
     async def _same_model(self) -> inference_pb2.InfoResponse:
         """What every runtime of the cell says of itself. Raises FAILED_PRECONDITION unless all serve the same."""
         roles = [role for role, part in self._cell.parts.items() if part.modelled]
-        infos = await gathered([info_of(self._clients[role]) for role in roles])
+        infos = await gathered([info_of(self._clients[role], self.fence) for role in roles])
         for role, info in zip(roles, infos, strict=True):
-            if identity_of(info) != identity_of(infos[0]):
+            if identity(info) != identity(infos[0]):
                 raise TreniError(
                     Code.FAILED_PRECONDITION,
                     "models_differ",
-                    expected=f"the {role} to serve what the {roles[0]} serves, {identity_of(infos[0])}",
-                    got=str(identity_of(info)),
+                    expected=f"the {role} to serve what the {roles[0]} serves, {identity(infos[0])}",
+                    got=str(identity(info)),
                     todo="start both with the same --model and --backend, on the same kind of device",
                 )
         return infos[roles.index(self._cell.comparison.baseline.model)]
@@ -190,30 +205,15 @@ class CellServices:
         """Where the arm's AgentService answers."""
         return self._clients[self._cell.comparison.arm(arm).agent].service
 
-    @asynccontextmanager
-    async def lanes(self) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
-        """Channels to the agents with a lane for each fault of the client's calls, by arm; none where there is none."""
-        schedule = next((one for one in self._cell.schedules if one.hop == "agent" and one.rules), None)
-        channels: dict[str, grpc.aio.Channel] = {}
-        async with AsyncExitStack() as stack:
-            for arm in self._cell.arms if schedule is not None else ():
-                if self.agents is not None:
-                    striker = self.agents.strikers(self._cell.comparison.arm(arm)).get("agent", NO_STRIKER)
-                    interceptors = await stack.enter_async_context(striking(striker.address, striker.role))
-                    channel = open_channel(self.address(arm), interceptors=interceptors)
-                    channels[arm] = await stack.enter_async_context(channel)
-                    continue
-                self._folder.mkdir(parents=True, exist_ok=True)
-                log = stack.enter_context(DeliveryLog(self._client_log(arm)))
-                opening = open_lanes(
-                    self._placed.toxiproxy_address,
-                    hop="agent",
-                    upstream=self.address(arm),
-                    schedule=schedule,
-                    deliveries=log,
-                )
-                channels[arm] = await stack.enter_async_context(opening)
-            yield channels
+    def lanes(self) -> AbstractAsyncContextManager[dict[str, grpc.aio.Channel]]:
+        """Channels to the agents for the faults of the client's calls, by arm; none where there are none."""
+        return client_lanes(
+            self._cell,
+            addresses={arm: self.address(arm) for arm in self._cell.arms},
+            logs={arm: self._client_log(arm) for arm in self._cell.arms},
+            toxiproxy_address=self._placed.toxiproxy_address,
+            agents=self.agents,
+        )
 
     def _client_log(self, arm: str) -> Path:
         """Where the harness logs the faults of its own calls."""
@@ -353,10 +353,19 @@ class CellServices:
                 raise one
         return readings
 
+    async def clocks(self) -> dict[str, ev.Clock]:
+        """How the clocks of each role that answers lie to ours: all asked at once, while nothing is measured."""
+        told = await asyncio.gather(*(one.clock() for one in self._clients.values()), return_exceptions=True)
+        for one in told:
+            if isinstance(one, BaseException) and not isinstance(one, TreniError):
+                raise one
+        return {role: one for role, one in zip(self._clients, told, strict=True) if isinstance(one, ev.Clock)}
+
     async def evidence(self) -> Evidence:
         """Ends the cell at every role, the controller first, and gives what they hold. Raises `TreniError`."""
         if self.agents is not None:
             await self.agents.settle()
+        clocks = await self.clocks()
         self._sessions.add("")
         for role in reversed(list(self._clients)):
             await self._clients[role].end(self._session)
@@ -369,6 +378,7 @@ class CellServices:
         hosts = {arm.name: self._clients[arm.tools] for arm in self._cell.comparison}
         effects = await gathered([client.effects(self._placed.scope) for client in hosts.values()])
         return Evidence(
+            clocks=clocks,
             deliveries={
                 arm: tuple(row for log, row in logged if self._is_of(row.run_id, arm, log)) for arm in hosts
             },

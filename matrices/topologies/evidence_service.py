@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -98,6 +99,16 @@ class EvidenceServicer(evidence_pb2_grpc.EvidenceServiceServicer):
             await asyncio.to_thread(machine.machine, gpu=True) if self._gpu else machine.machine()
         )
         return response
+
+    async def Clock(self, request: evidence_pb2.ClockRequest, context: Context) -> evidence_pb2.ClockResponse:
+        """Both clocks, once as the request is here and once as it is answered."""
+        received_wall_s, received_mono_s = time.time(), time.monotonic()
+        return evidence_pb2.ClockResponse(
+            received_wall_s=received_wall_s,
+            received_mono_s=received_mono_s,
+            sent_wall_s=time.time(),
+            sent_mono_s=time.monotonic(),
+        )
 
     # A coroutine that writes, where the stub's type foresees a generator: one that is suspended when its call is
     # cancelled would hold the session until the garbage collector finds it.

@@ -37,6 +37,7 @@ def _address(value: str) -> str:
 
 
 Address = Annotated[str, pydantic.AfterValidator(_address)]
+FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_-]+\.json$")]
 
 
 class _Strict(pydantic.BaseModel):
@@ -89,6 +90,10 @@ class HostsFile(_Strict):
     )
     host: tuple[Agent, ...] = pydantic.Field(
         default=(), description="Every host that may be struck; without any no host is."
+    )
+    link: FileName | None = pydantic.Field(
+        default=None,
+        description="A file beside the manifest: what crossed the link, as whoever made the hosts counted it.",
     )
 
     @pydantic.model_validator(mode="after")

@@ -13,6 +13,7 @@ import grpc
 
 from matrices.evidence import events as ev
 from matrices.topologies.cell_config import CellConfig
+from matrices.topologies.clocks import estimate, exchange
 from matrices.topologies.processes import START_TIMEOUT_S
 from treni.channels import open_channel
 from treni.errors import Code, TreniError, from_rpc_error
@@ -80,6 +81,14 @@ class RoleClient:
             status=status,
             offset_s=status.machine.wall_s - (sent_s + round_trip_s / 2),
             error_s=round_trip_s / 2,
+        )
+
+    async def clock(self) -> ev.Clock:
+        """How the clocks of its process lie to ours, by many exchanges."""
+        return estimate(
+            await exchange(
+                lambda: self._ask(self._stub.Clock(evidence_pb2.ClockRequest(), timeout=STATUS_TIMEOUT_S))
+            )
         )
 
     async def begin(self, session: str, scope: str, config: CellConfig, *, continues: bool) -> None:

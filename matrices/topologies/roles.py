@@ -19,6 +19,7 @@ from controller.ports import ToolPort
 from matrices.topologies.cell_config import NO_STRIKER, CellConfig
 from tools_svc.protocol import ToolsConfig
 from treni.channels import open_channel
+from treni.fence import fenced
 from treni.v1 import inference_pb2
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def _log(config: CellConfig, folder: Path, arm: str) -> DeliveryLog:
 
 def _tools_config(config: CellConfig, folder: Path) -> ToolsConfig:
     # An fsync on a shared disk was seen to take over 250 ms: as long as a tool timeout, and no fault of the plan.
-    return ToolsConfig(ledger_path=ledger_path(folder, config.role), ledger_sync="process")
+    return ToolsConfig(
+        ledger_path=ledger_path(folder, config.role), ledger_sync="process", session=config.fence
+    )
 
 
 @asynccontextmanager
@@ -59,7 +62,7 @@ async def open_tools(config: CellConfig, folder: Path, host: str) -> AsyncIterat
             _tools_config(config, folder),
             host=host,
             port=config.port,
-            interceptors=[FaultInjector("tool", deliveries)],
+            interceptors=[*fenced(config.fence), FaultInjector("tool", deliveries)],
         )
         try:
             yield server.address
@@ -111,7 +114,11 @@ def open_runtime(engine: Engine) -> OpenCell:
                     core,
                     host=host,
                     port=config.port,
-                    interceptors=[FaultInjector("model", hop_deliveries), FaultInjector("agent", deliveries)],
+                    interceptors=[
+                        *fenced(config.fence),
+                        FaultInjector("model", hop_deliveries),
+                        FaultInjector("agent", deliveries),
+                    ],
                     others=[] if config.agent is None else [add_agent],
                 )
                 try:
@@ -137,13 +144,16 @@ async def open_controller(config: CellConfig, folder: Path, host: str) -> AsyncI
         ):
             servicer = AgentServicer(
                 arm=config.agent,
-                model=RemoteModel(model),
+                model=RemoteModel(model, fence=config.fence),
                 tools=tools,
                 policy=config.policy,
                 annotate=config.annotate,
             )
             server = await start(
-                servicer, host=host, port=config.port, interceptors=[FaultInjector("agent", log)]
+                servicer,
+                host=host,
+                port=config.port,
+                interceptors=[*fenced(config.fence), FaultInjector("agent", log)],
             )
             try:
                 yield server.address
@@ -158,7 +168,7 @@ async def _agents_tools(config: CellConfig, folder: Path, log: DeliveryLog) -> A
         from controller.remote import RemoteTools
 
         async with _way(config, "tool", config.tools_address, log) as channel:
-            yield RemoteTools(channel)
+            yield RemoteTools(channel, fence=config.fence)
         return
     from chaos.injector import FaultyTools
     from runtime_svc.internal import own_tools

@@ -6,6 +6,7 @@ their ids, elsewhere by their characters. A tag in a code span or a code fence i
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from bisect import bisect_left
@@ -60,8 +61,7 @@ class Reading:
 
 def spelled(text: str, names: Iterable[str] = TAGS) -> list[Tag]:
     """The tags of these names that the text spells, quoted ones too."""
-    pattern = "|".join(map(re.escape, names)) or r"(?!)"
-    return [Tag(name=match[0], start=match.start()) for match in re.finditer(pattern, text)]
+    return [Tag(name=match[0], start=match.start()) for match in _any_of(tuple(names)).finditer(text)]
 
 
 def read(text: str, tags: Sequence[Tag] | None = None, *, thinking: bool = False) -> Reading:
@@ -184,8 +184,22 @@ class Spelling:
 
 def unfinished(text: str, names: Iterable[str]) -> int:
     """The length of the longest end of the text that begins one of the names and is not all of it."""
-    lengths = (size for name in names for size in range(1, len(name)) if text.endswith(name[:size]))
-    return max(lengths, default=0)
+    begun = _beginning_of(tuple(names)).search(text)
+    return 0 if begun is None else len(text) - begun.start()
+
+
+# Compiled once: each piece of a stream is searched while its run waits.
+@functools.cache
+def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    """What matches any of the names."""
+    return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+
+@functools.cache
+def _beginning_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    """What matches the beginning of any of the names, less than all of it, at the end of a text."""
+    begun = (re.escape(name[:size]) for name in names for size in range(1, len(name)))
+    return re.compile(f"(?:{'|'.join(begun) or '(?!)'})\\Z")
 
 
 def _start(tag: Tag) -> int:

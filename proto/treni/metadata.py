@@ -7,6 +7,9 @@ from treni.limits import ANSWER_BYTES
 FAULT = "treni-fault"
 """The scheduled fault of this attempt, as `chaos.faults` encodes it. Absent: no fault."""
 
+FENCE = "treni-fence"
+"""Which session of a testbed the caller means (`treni.fence`). Absent: whoever answers."""
+
 RUN_ID = "treni-run-id"
 REQUEST_INDEX = "treni-request-index"
 CALL_INDEX = "treni-call-index"

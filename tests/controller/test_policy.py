@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.policy import DISPOSITION, Disposition, Policy
+from controller.policy import DISPOSITION, Disposition, Policy, disposition_of
 from treni.errors import DEFINITE, TreniError
+from treni.fence import stale
 
 
 def test_every_status_code_has_a_disposition() -> None:
@@ -130,3 +131,8 @@ def test_backoff_differs_by_each_counter_and_spreads_over_its_range() -> None:
     assert min(waits) < 0.55
     assert max(waits) > 1.45
     assert abs(sum(waits) / len(waits) - 1.0) < 0.05
+
+
+@pytest.mark.parametrize("effects", [True, False])
+def test_a_server_that_was_superseded_is_no_refusal_of_the_request(effects: bool) -> None:
+    assert disposition_of(stale("this session", "another"), effects=effects) is Disposition.RETRY

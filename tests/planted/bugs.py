@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Campaign, Tests
 from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
+from tests.planted.fencing_bugs import FENCING
 from tests.planted.strikes import STRIKES
 
 _ATTEMPTS = "tests/controller/test_attempts.py::"
@@ -399,8 +400,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(services.address(arm), lanes.get(arm)) for arm in plan.arms",
-        new="AgentClient(services.address(plan.arms[arm == plan.arms[0]]), None) for arm in plan.arms",
+        old="AgentClient(services.address(arm), lanes.get(arm), fence",
+        new="AgentClient(services.address(plan.arms[arm == plan.arms[0]]), None, fence",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -595,5 +596,6 @@ BUGS: tuple[Bug, ...] = (
     *ENGINE,
     *GRADES,
     *TEXT,
+    *FENCING,
     *STRIKES,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,21 @@ def test_two_packages_with_one_name_are_told(site: Path) -> None:
 
     with pytest.raises(TreniError, match=r"which orchard_[bc] has too"):
         _fruit()["fig"]
+
+
+def test_a_package_in_an_archive_adds_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    _install(packed, "orchard_zip", "quince = orchard_zip:QUINCE", module="QUINCE = 'quince of theirs'")
+    archive = shutil.make_archive(str(tmp_path / "orchard"), "zip", packed)
+    monkeypatch.syspath_prepend(archive)
+
+    assert _fruit()["quince"] == "quince of theirs"
+
+
+def test_an_egg_adds_an_entry(site: Path) -> None:
+    _install(site, "orchard_egg", "medlar = orchard_egg:MEDLAR", module="MEDLAR = 'medlar of theirs'")
+    egg = (site / "orchard_egg-1.0.dist-info").rename(site / "orchard_egg-1.0.egg-info")
+    (egg / "METADATA").rename(egg / "PKG-INFO")
+
+    assert _fruit()["medlar"] == "medlar of theirs"

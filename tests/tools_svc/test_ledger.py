@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from tools_svc.ledger_append import LedgerAppend, read_effects
 from tools_svc.protocol import CallInfo, ToolsConfig
 from tools_svc.registry import Registry, build_registry
 from treni.errors import Code, TreniError
+from treni.fence import STALE
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
 
 
@@ -236,3 +238,22 @@ def test_accounts_are_compared_however_they_are_encoded(
     ledger.close()
     assert [output.replayed for output in outputs] == [False, True]
     assert [effect.account for effect in read_effects(tmp_path / "ledger")] == ["impôt"]
+
+
+def test_a_process_that_was_superseded_writes_nothing_more(config: ToolsConfig) -> None:
+    first, second = (replace(config, session=session) for session in ("first", "second"))
+    with build_registry(first) as superseded:
+        append(superseded, "before")
+        with build_registry(second) as holder:
+            with pytest.raises(TreniError) as caught:
+                append(superseded, "after")
+            # Not even what is known already is told by whoever no longer knows all of it.
+            with pytest.raises(TreniError):
+                append(superseded, "before")
+            assert append(holder, "before").replayed
+            append(holder, "after")
+        with build_registry(second) as again:
+            assert append(again, "after").replayed
+    error = caught.value
+    assert (error.code, error.kind, error.definite) == (Code.FAILED_PRECONDITION, STALE, True)
+    assert [row.idempotency_key for row in read_effects(config.ledger_path)] == ["before", "after"]

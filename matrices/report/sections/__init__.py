@@ -8,6 +8,7 @@ from matrices.report.document import Part, Section
 from matrices.report.figures import CellFigures, Figures
 from matrices.report.sections import (
     accuracy,
+    clocks,
     conditions,
     curves,
     effects,
@@ -44,6 +45,7 @@ OF_CELL: Mapping[str, Callable[[Figures, CellFigures], Iterable[Part]]] = {
     "hops": hops.parts,
     "work": work.parts,
     "conditions": conditions.parts,
+    "clocks": clocks.parts,
     "voids": voids.parts,
     "gates": gates.parts,
     "findings": findings.of_cell,

@@ -18,7 +18,8 @@ def parts(figures: Figures) -> Iterator[Part]:
         code(m.suite.name),
         f", {m.runs} runs{under}, seed {m.seed}, concurrency {m.concurrency}, topology ",
         code(m.topology),
-        f", idempotency keys {'on' if m.idempotency else 'off'}. Model ",
+        f", idempotency keys {'on' if m.idempotency else 'off'}"
+        f"{'' if m.details.get('fencing', True) else ', fencing off'}. Model ",
         code(m.model.name),
         f" on {m.model.backend} ({m.model.device}), checkpoint ",
         code(m.model.checkpoint_sha256[:12]),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17treni/v1/evidence.proto\x12\x08treni.v1\"\x0f\n\rStatusRequest\"\xfc\x01\n\x0eStatusResponse\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\r\n\x05\x63pu_s\x18\x05 \x01(\x01\x12\x11\n\trss_bytes\x18\x06 \x01(\x04\x12\"\n\x07machine\x18\x07 \x01(\x0b\x32\x11.treni.v1.Machine\x12\x38\n\x08versions\x18\x08 \x03(\x0b\x32&.treni.v1.StatusResponse.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x07Machine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62oot\x18\x02 \x01(\t\x12\r\n\x05load1\x18\x03 \x01(\x01\x12\r\n\x05\x63pu_s\x18\x04 \x01(\x01\x12\x0e\n\x06idle_s\x18\x05 \x01(\x01\x12\x0f\n\x07steal_s\x18\x06 \x01(\x01\x12\x0e\n\x06wall_s\x18\x07 \x01(\x01\x12\x12\n\nprocessors\x18\x08 \x01(\r\x12\x15\n\rgpu_processes\x18\t \x01(\r\"\x1e\n\x0bHoldRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x0e\n\x0cHoldResponse\"V\n\x0c\x42\x65ginRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x11\n\tcontinues\x18\x03 \x01(\x08\x12\x13\n\x0b\x63onfig_json\x18\x04 \x01(\t\"9\n\rBeginResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0c\n\x04port\x18\x03 \x01(\r\".\n\nEndRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\x08\"\r\n\x0b\x45ndResponse\"\x1e\n\x0bTwinRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1c\n\x0cTwinResponse\x12\x0c\n\x04port\x18\x01 \x01(\r\".\n\x0f\x45videnceRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"\x83\x01\n\x0b\x44\x65liveryRow\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x10\n\x08\x66\x61ult_id\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\x0b\n\x03hop\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0b\n\x03how\x18\x06 \x01(\t\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\"w\n\tEffectRow\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x05 \x01(\t\x12\x0e\n\x06\x61mount\x18\x06 \x01(\x12\x32\xab\x03\n\x0f\x45videnceService\x12;\n\x06Status\x12\x17.treni.v1.StatusRequest\x1a\x18.treni.v1.StatusResponse\x12\x37\n\x04Hold\x12\x15.treni.v1.HoldRequest\x1a\x16.treni.v1.HoldResponse0\x01\x12\x38\n\x05\x42\x65gin\x12\x16.treni.v1.BeginRequest\x1a\x17.treni.v1.BeginResponse\x12\x32\n\x03\x45nd\x12\x14.treni.v1.EndRequest\x1a\x15.treni.v1.EndResponse\x12\x35\n\x04Twin\x12\x15.treni.v1.TwinRequest\x1a\x16.treni.v1.TwinResponse\x12@\n\nDeliveries\x12\x19.treni.v1.EvidenceRequest\x1a\x15.treni.v1.DeliveryRow0\x01\x12;\n\x07\x45\x66\x66\x65\x63ts\x12\x19.treni.v1.EvidenceRequest\x1a\x13.treni.v1.EffectRow0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17treni/v1/evidence.proto\x12\x08treni.v1\"\x0f\n\rStatusRequest\"\xfc\x01\n\x0eStatusResponse\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\r\x12\r\n\x05\x63pu_s\x18\x05 \x01(\x01\x12\x11\n\trss_bytes\x18\x06 \x01(\x04\x12\"\n\x07machine\x18\x07 \x01(\x0b\x32\x11.treni.v1.Machine\x12\x38\n\x08versions\x18\x08 \x03(\x0b\x32&.treni.v1.StatusResponse.VersionsEntry\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9f\x01\n\x07Machine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62oot\x18\x02 \x01(\t\x12\r\n\x05load1\x18\x03 \x01(\x01\x12\r\n\x05\x63pu_s\x18\x04 \x01(\x01\x12\x0e\n\x06idle_s\x18\x05 \x01(\x01\x12\x0f\n\x07steal_s\x18\x06 \x01(\x01\x12\x0e\n\x06wall_s\x18\x07 \x01(\x01\x12\x12\n\nprocessors\x18\x08 \x01(\r\x12\x15\n\rgpu_processes\x18\t \x01(\r\"\x0e\n\x0c\x43lockRequest\"k\n\rClockResponse\x12\x17\n\x0freceived_wall_s\x18\x01 \x01(\x01\x12\x17\n\x0freceived_mono_s\x18\x02 \x01(\x01\x12\x13\n\x0bsent_wall_s\x18\x03 \x01(\x01\x12\x13\n\x0bsent_mono_s\x18\x04 \x01(\x01\"\x1e\n\x0bHoldRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x0e\n\x0cHoldResponse\"V\n\x0c\x42\x65ginRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05scope\x18\x02 \x01(\t\x12\x11\n\tcontinues\x18\x03 \x01(\x08\x12\x13\n\x0b\x63onfig_json\x18\x04 \x01(\t\"9\n\rBeginResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0c\n\x04port\x18\x03 \x01(\r\".\n\nEndRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\x08\"\r\n\x0b\x45ndResponse\"\x1e\n\x0bTwinRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x1c\n\x0cTwinResponse\x12\x0c\n\x04port\x18\x01 \x01(\r\".\n\x0f\x45videnceRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"\x83\x01\n\x0b\x44\x65liveryRow\x12\x0b\n\x03\x61rm\x18\x01 \x01(\t\x12\x10\n\x08\x66\x61ult_id\x18\x02 \x01(\t\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\x0b\n\x03hop\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0b\n\x03how\x18\x06 \x01(\t\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\"w\n\tEffectRow\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x05 \x01(\t\x12\x0e\n\x06\x61mount\x18\x06 \x01(\x12\x32\xe5\x03\n\x0f\x45videnceService\x12;\n\x06Status\x12\x17.treni.v1.StatusRequest\x1a\x18.treni.v1.StatusResponse\x12\x38\n\x05\x43lock\x12\x16.treni.v1.ClockRequest\x1a\x17.treni.v1.ClockResponse\x12\x37\n\x04Hold\x12\x15.treni.v1.HoldRequest\x1a\x16.treni.v1.HoldResponse0\x01\x12\x38\n\x05\x42\x65gin\x12\x16.treni.v1.BeginRequest\x1a\x17.treni.v1.BeginResponse\x12\x32\n\x03\x45nd\x12\x14.treni.v1.EndRequest\x1a\x15.treni.v1.EndResponse\x12\x35\n\x04Twin\x12\x15.treni.v1.TwinRequest\x1a\x16.treni.v1.TwinResponse\x12@\n\nDeliveries\x12\x19.treni.v1.EvidenceRequest\x1a\x15.treni.v1.DeliveryRow0\x01\x12;\n\x07\x45\x66\x66\x65\x63ts\x12\x19.treni.v1.EvidenceRequest\x1a\x13.treni.v1.EffectRow0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,28 +41,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSRESPONSE_VERSIONSENTRY']._serialized_end=307
   _globals['_MACHINE']._serialized_start=310
   _globals['_MACHINE']._serialized_end=469
-  _globals['_HOLDREQUEST']._serialized_start=471
-  _globals['_HOLDREQUEST']._serialized_end=501
-  _globals['_HOLDRESPONSE']._serialized_start=503
-  _globals['_HOLDRESPONSE']._serialized_end=517
-  _globals['_BEGINREQUEST']._serialized_start=519
-  _globals['_BEGINREQUEST']._serialized_end=605
-  _globals['_BEGINRESPONSE']._serialized_start=607
-  _globals['_BEGINRESPONSE']._serialized_end=664
-  _globals['_ENDREQUEST']._serialized_start=666
-  _globals['_ENDREQUEST']._serialized_end=712
-  _globals['_ENDRESPONSE']._serialized_start=714
-  _globals['_ENDRESPONSE']._serialized_end=727
-  _globals['_TWINREQUEST']._serialized_start=729
-  _globals['_TWINREQUEST']._serialized_end=759
-  _globals['_TWINRESPONSE']._serialized_start=761
-  _globals['_TWINRESPONSE']._serialized_end=789
-  _globals['_EVIDENCEREQUEST']._serialized_start=791
-  _globals['_EVIDENCEREQUEST']._serialized_end=837
-  _globals['_DELIVERYROW']._serialized_start=840
-  _globals['_DELIVERYROW']._serialized_end=971
-  _globals['_EFFECTROW']._serialized_start=973
-  _globals['_EFFECTROW']._serialized_end=1092
-  _globals['_EVIDENCESERVICE']._serialized_start=1095
-  _globals['_EVIDENCESERVICE']._serialized_end=1522
+  _globals['_CLOCKREQUEST']._serialized_start=471
+  _globals['_CLOCKREQUEST']._serialized_end=485
+  _globals['_CLOCKRESPONSE']._serialized_start=487
+  _globals['_CLOCKRESPONSE']._serialized_end=594
+  _globals['_HOLDREQUEST']._serialized_start=596
+  _globals['_HOLDREQUEST']._serialized_end=626
+  _globals['_HOLDRESPONSE']._serialized_start=628
+  _globals['_HOLDRESPONSE']._serialized_end=642
+  _globals['_BEGINREQUEST']._serialized_start=644
+  _globals['_BEGINREQUEST']._serialized_end=730
+  _globals['_BEGINRESPONSE']._serialized_start=732
+  _globals['_BEGINRESPONSE']._serialized_end=789
+  _globals['_ENDREQUEST']._serialized_start=791
+  _globals['_ENDREQUEST']._serialized_end=837
+  _globals['_ENDRESPONSE']._serialized_start=839
+  _globals['_ENDRESPONSE']._serialized_end=852
+  _globals['_TWINREQUEST']._serialized_start=854
+  _globals['_TWINREQUEST']._serialized_end=884
+  _globals['_TWINRESPONSE']._serialized_start=886
+  _globals['_TWINRESPONSE']._serialized_end=914
+  _globals['_EVIDENCEREQUEST']._serialized_start=916
+  _globals['_EVIDENCEREQUEST']._serialized_end=962
+  _globals['_DELIVERYROW']._serialized_start=965
+  _globals['_DELIVERYROW']._serialized_end=1096
+  _globals['_EFFECTROW']._serialized_start=1098
+  _globals['_EFFECTROW']._serialized_end=1217
+  _globals['_EVIDENCESERVICE']._serialized_start=1220
+  _globals['_EVIDENCESERVICE']._serialized_end=1705
 # @@protoc_insertion_point(module_scope)

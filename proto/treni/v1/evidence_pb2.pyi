@@ -153,6 +153,51 @@ class Machine(_message.Message):
 Global___Machine: _TypeAlias = Machine  # noqa: Y015
 
 @_typing.final
+class ClockRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockRequest: _TypeAlias = ClockRequest  # noqa: Y015
+
+@_typing.final
+class ClockResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_WALL_S_FIELD_NUMBER: _builtins.int
+    RECEIVED_MONO_S_FIELD_NUMBER: _builtins.int
+    SENT_WALL_S_FIELD_NUMBER: _builtins.int
+    SENT_MONO_S_FIELD_NUMBER: _builtins.int
+    received_wall_s: _builtins.float
+    """seconds since 1970"""
+    received_mono_s: _builtins.float
+    """by the monotonic clock, whose zero is this kernel's own"""
+    sent_wall_s: _builtins.float
+    sent_mono_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        received_wall_s: _builtins.float = ...,
+        received_mono_s: _builtins.float = ...,
+        sent_wall_s: _builtins.float = ...,
+        sent_mono_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received_mono_s", b"received_mono_s", "received_wall_s", b"received_wall_s", "sent_mono_s", b"sent_mono_s", "sent_wall_s", b"sent_wall_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockResponse: _TypeAlias = ClockResponse  # noqa: Y015
+
+@_typing.final
 class HoldRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

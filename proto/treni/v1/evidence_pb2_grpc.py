@@ -41,6 +41,11 @@ class EvidenceServiceStub:
                 request_serializer=treni_dot_v1_dot_evidence__pb2.StatusRequest.SerializeToString,
                 response_deserializer=treni_dot_v1_dot_evidence__pb2.StatusResponse.FromString,
                 _registered_method=True)
+        self.Clock = channel.unary_unary(
+                '/treni.v1.EvidenceService/Clock',
+                request_serializer=treni_dot_v1_dot_evidence__pb2.ClockRequest.SerializeToString,
+                response_deserializer=treni_dot_v1_dot_evidence__pb2.ClockResponse.FromString,
+                _registered_method=True)
         self.Hold = channel.unary_stream(
                 '/treni.v1.EvidenceService/Hold',
                 request_serializer=treni_dot_v1_dot_evidence__pb2.HoldRequest.SerializeToString,
@@ -80,6 +85,13 @@ class EvidenceServiceServicer:
 
     def Status(self, request, context):
         """Who serves here and since when, which session is in progress, and what the machine is doing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Clock(self, request, context):
+        """What this process's clocks say as it receives the request and as it answers: for somebody who compares clocks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +147,11 @@ def add_EvidenceServiceServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=treni_dot_v1_dot_evidence__pb2.StatusRequest.FromString,
                     response_serializer=treni_dot_v1_dot_evidence__pb2.StatusResponse.SerializeToString,
+            ),
+            'Clock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Clock,
+                    request_deserializer=treni_dot_v1_dot_evidence__pb2.ClockRequest.FromString,
+                    response_serializer=treni_dot_v1_dot_evidence__pb2.ClockResponse.SerializeToString,
             ),
             'Hold': grpc.unary_stream_rpc_method_handler(
                     servicer.Hold,
@@ -196,6 +213,33 @@ class EvidenceService:
             '/treni.v1.EvidenceService/Status',
             treni_dot_v1_dot_evidence__pb2.StatusRequest.SerializeToString,
             treni_dot_v1_dot_evidence__pb2.StatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Clock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/treni.v1.EvidenceService/Clock',
+            treni_dot_v1_dot_evidence__pb2.ClockRequest.SerializeToString,
+            treni_dot_v1_dot_evidence__pb2.ClockResponse.FromString,
             options,
             channel_credentials,
             insecure,

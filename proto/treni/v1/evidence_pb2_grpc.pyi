@@ -37,6 +37,8 @@ class EvidenceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EvidenceServiceAsyncStub: ...
     Status: _grpc.UnaryUnaryMultiCallable[_evidence_pb2.StatusRequest, _evidence_pb2.StatusResponse]
     """Who serves here and since when, which session is in progress, and what the machine is doing."""
+    Clock: _grpc.UnaryUnaryMultiCallable[_evidence_pb2.ClockRequest, _evidence_pb2.ClockResponse]
+    """What this process's clocks say as it receives the request and as it answers: for somebody who compares clocks."""
     Hold: _grpc.UnaryStreamMultiCallable[_evidence_pb2.HoldRequest, _evidence_pb2.HoldResponse]
     """Answers once, and stays open: while it does, no other session begins here."""
     Begin: _grpc.UnaryUnaryMultiCallable[_evidence_pb2.BeginRequest, _evidence_pb2.BeginResponse]
@@ -61,6 +63,8 @@ class EvidenceServiceAsyncStub(EvidenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Status: _aio.UnaryUnaryMultiCallable[_evidence_pb2.StatusRequest, _evidence_pb2.StatusResponse]  # type: ignore[assignment]
     """Who serves here and since when, which session is in progress, and what the machine is doing."""
+    Clock: _aio.UnaryUnaryMultiCallable[_evidence_pb2.ClockRequest, _evidence_pb2.ClockResponse]  # type: ignore[assignment]
+    """What this process's clocks say as it receives the request and as it answers: for somebody who compares clocks."""
     Hold: _aio.UnaryStreamMultiCallable[_evidence_pb2.HoldRequest, _evidence_pb2.HoldResponse]  # type: ignore[assignment]
     """Answers once, and stays open: while it does, no other session begins here."""
     Begin: _aio.UnaryUnaryMultiCallable[_evidence_pb2.BeginRequest, _evidence_pb2.BeginResponse]  # type: ignore[assignment]
@@ -88,6 +92,14 @@ class EvidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evidence_pb2.StatusResponse, _abc.Awaitable[_evidence_pb2.StatusResponse]]:
         """Who serves here and since when, which session is in progress, and what the machine is doing."""
+
+    @_abc_1.abstractmethod
+    def Clock(
+        self,
+        request: _evidence_pb2.ClockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evidence_pb2.ClockResponse, _abc.Awaitable[_evidence_pb2.ClockResponse]]:
+        """What this process's clocks say as it receives the request and as it answers: for somebody who compares clocks."""
 
     @_abc_1.abstractmethod
     def Hold(

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.namespaces.host import Host
 from deploy.namespaces.making import Hosts, made
+from tests.deploy.traces import KINDS, in_use, mounts, namespaces_of, wait_gone, wait_until
 from tests.limits import HANG_S
 from treni.errors import Code, TreniError
-
-KINDS = ("net", "pid", "mnt", "uts", "ipc")
 
 
 @pytest.fixture(scope="module")
@@ -32,38 +29,11 @@ def said(host: Host, *command: str) -> str:
     return host.run(*command, timeout_s=HANG_S).stdout.strip()
 
 
-def namespaces_of(host: Host) -> set[str]:
-    return {os.readlink(f"/proc/{host.pid}/ns/{kind}") for kind in KINDS}
-
-
-def in_use() -> set[str]:
-    """The namespaces that any process is in, or that a mount keeps."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        for kind in KINDS:
-            try:
-                found.add(os.readlink(process / "ns" / kind))
-            except OSError:
-                continue
-        try:
-            found |= set(re.findall(r"[a-z]+:\[\d+\]", (process / "mountinfo").read_text(encoding="utf-8")))
-        except OSError:
-            continue
-    return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never happened"
-        time.sleep(0.01)
-
-
 @pytest.mark.namespaces
 def test_each_host_has_everything_of_its_own(hosts: Hosts) -> None:
     gpu, cpu = hosts["gpu"], hosts["cpu"]
-    here = {os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS}
-    assert not namespaces_of(gpu) & (namespaces_of(cpu) | here)
+    here = namespaces_of(os.getpid())
+    assert not namespaces_of(gpu.pid) & (namespaces_of(cpu.pid) | here)
     for host in (gpu, cpu):
         assert said(host, "hostname") == host.name
         assert said(host, "sh", "-c", "cat /etc/resolv.conf; ls /tmp | grep -v wt; ls /dev/shm; ls -A") == ""
@@ -154,11 +124,11 @@ def test_a_host_that_is_killed_is_gone_and_the_others_stay() -> None:
         running = hosts["one"].start("sh", "-c", "echo here; exec sleep 1000", stdout=subprocess.PIPE)
         assert running.stdout is not None
         running.stdout.readline()
-        of_one = namespaces_of(hosts["one"])
+        of_one = namespaces_of(hosts["one"].pid)
         hosts["one"].kill()
         hosts["one"].kill()
         assert running.wait(timeout_s=HANG_S) == -signal.SIGKILL
-        wait_until(lambda: not of_one & in_use())
+        wait_gone(of_one)
         assert said(hosts["two"], "hostname") == "two"
         wait_until(lambda: set(hosts.switch.traffic()) == {"two"})
 
@@ -177,7 +147,7 @@ def test_nothing_is_left_however_the_maker_ends(ending: str) -> None:
         "    if sys.stdin.readline() == 'error\\n':\n"
         "        raise RuntimeError('in the middle')\n"
     )
-    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    before = mounts()
     maker = subprocess.Popen(
         [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
@@ -188,7 +158,7 @@ def test_nothing_is_left_however_the_maker_ends(ending: str) -> None:
     )
     assert maker.stdout is not None
     pids = json.loads(maker.stdout.readline())
-    theirs = {os.readlink(f"/proc/{pid}/ns/{kind}") for pid in pids for kind in KINDS}
+    theirs = set[str]().union(*(namespaces_of(pid) for pid in pids))
     assert len(theirs) == 2 * len(KINDS)
     assert theirs <= in_use()
     if ending.startswith("SIG"):
@@ -196,20 +166,20 @@ def test_nothing_is_left_however_the_maker_ends(ending: str) -> None:
         maker.communicate(timeout=HANG_S)
     else:
         maker.communicate(f"{ending}\n", timeout=HANG_S)
-    wait_until(lambda: not theirs & in_use())
+    wait_gone(theirs)
     assert not Path("/tmp/left").exists()
-    assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts
+    assert mounts() == before
 
 
 @pytest.mark.namespaces
 def test_a_host_whose_outer_process_is_killed_is_gone() -> None:
     with made(["one"]) as hosts:
-        theirs = namespaces_of(hosts["one"])
+        theirs = namespaces_of(hosts["one"].pid)
         outer = (
             Path(f"/proc/{hosts['one'].pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1]
         )
         os.kill(int(outer), signal.SIGKILL)
-        wait_until(lambda: not theirs & in_use())
+        wait_gone(theirs)
 
 
 @pytest.mark.parametrize(

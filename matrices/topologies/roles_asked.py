@@ -1,4 +1,4 @@
-"""What the services of a cell must be and have in common before anything is asked of them."""
+"""What is asked of a cell's processes before it begins: that they are what it needs, of one version and model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from matrices.evidence import provenance
 from matrices.topologies.role_client import RoleClient
 from treni.channels import open_channel
 from treni.errors import Code, TreniError, from_rpc_error
+from treni.fence import pairs
 from treni.v1 import evidence_pb2, inference_pb2, inference_pb2_grpc
 
 INFO_TIMEOUT_S = 600.0
 """The limit of a runtime's answer to who it is, for one that hangs: its first one reads the whole checkpoint."""
 
 
-def identity_of(info: inference_pb2.InfoResponse) -> dict[str, Any]:
-    """What two runtimes must have in common to be compared, by name."""
+def identity(info: inference_pb2.InfoResponse) -> dict[str, Any]:
+    """What must be the same of all runtimes of a cell."""
     return {
         name: getattr(info, name)
         for name in ("model", "backend", "device", "dtype", "parameters", "checkpoint_sha256")
@@ -25,7 +26,7 @@ def identity_of(info: inference_pb2.InfoResponse) -> dict[str, Any]:
 
 
 def check_version(client: RoleClient, status: evidence_pb2.StatusResponse) -> None:
-    """Raises FAILED_PRECONDITION (`versions_differ`) where a role runs other code than the harness."""
+    """Raises FAILED_PRECONDITION where the role runs other code than the harness."""
     mine = {**provenance.versions(), "code": provenance.code()}
     for name in ("treni-route", "code"):
         if (got := status.versions.get(name, "none")) != mine[name]:
@@ -39,7 +40,7 @@ def check_version(client: RoleClient, status: evidence_pb2.StatusResponse) -> No
 
 
 def check_backend(asked: str, info: inference_pb2.InfoResponse) -> None:
-    """Raises FAILED_PRECONDITION (`backend_differs`) for another backend than the one that was asked for."""
+    """Raises FAILED_PRECONDITION where another backend answers than was asked for."""
     if info.backend != asked:
         raise TreniError(
             Code.FAILED_PRECONDITION,
@@ -51,7 +52,7 @@ def check_backend(asked: str, info: inference_pb2.InfoResponse) -> None:
 
 
 def check_kind(client: RoleClient, kind: str, status: evidence_pb2.StatusResponse) -> None:
-    """Raises FAILED_PRECONDITION (`role_differs`) where something else is served than the file says."""
+    """Raises FAILED_PRECONDITION where the process at the address was started as something else than `kind`."""
     # An agent can be a mere runtime too: it serves what a cell asks for.
     if status.role != kind and (kind, status.role) != ("runtime", "agent"):
         raise TreniError(
@@ -63,11 +64,11 @@ def check_kind(client: RoleClient, kind: str, status: evidence_pb2.StatusRespons
         )
 
 
-async def info_of(client: RoleClient) -> inference_pb2.InfoResponse:
-    """What a runtime says of itself. Raises `TreniError`."""
+async def info_of(client: RoleClient, fence: str) -> inference_pb2.InfoResponse:
+    """What the runtime behind the role says of itself; `fence` is the session that it is asked in."""
     async with open_channel(client.service) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         try:
-            return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S)
+            return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S, metadata=pairs(fence))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, hop="model") from None

@@ -1,0 +1,107 @@
+"""The services of a campaign on hosts made of namespaces: where each runs, and the file of hosts that says so."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from deploy.namespaces.host import Host, HostProcess
+from deploy.namespaces.making import Hosts
+from matrices.topologies.processes import START_TIMEOUT_S
+from treni.errors import Code, TreniError
+
+GPU, CPU, TOOLS, CLIENT = "gpu", "cpu", "tools", "client"
+"""The hosts by name: of the runtime, of controller and proxies, of tools that have one, and of the harness."""
+
+PUBLISHED = {"agent": GPU, "controller": CPU, "tools": CPU}
+"""Where the published split-host matrix had each role."""
+
+APART = {**PUBLISHED, "tools": TOOLS}
+"""The same with the tools on a host of their own, so that the tool hop crosses the link too."""
+
+EVIDENCE_PORTS = {"agent": 7001, "controller": 7002, "tools": 7003}
+SERVICE_PORTS = {"agent": 7101, "controller": 7102, "tools": 7103}
+"""The port of each role's own service, which the switch counts; evidence has another."""
+
+PROXIES_PORT = 8474
+LINK_FILE = "link.json"
+
+_POLL_S = 0.02
+
+
+@contextmanager
+def served(hosts: Hosts, placement: Mapping[str, str], proxies: Path) -> Iterator[Path]:
+    """Every role of the placement while the block runs, as a user starts it; gives the path of the file of hosts.
+
+    `proxies` is the toxiproxy program, which runs beside the controller. Raises UNAVAILABLE for what does not start.
+    """
+    with ExitStack() as stack:
+        for role, name in placement.items():
+            stack.callback(_start_role(hosts[name], role).stop)
+        on = hosts[placement["controller"]]
+        stack.callback(_start_proxies(on, proxies).stop)
+        file = hosts[CLIENT].path("/tmp/hosts.toml")
+        file.write_text(_file_of_hosts(hosts, placement), encoding="utf-8")
+        yield Path("/tmp/hosts.toml")
+
+
+def _file_of_hosts(hosts: Hosts, placement: Mapping[str, str]) -> str:
+    services = "".join(
+        f'\n[[service]]\nrole = "{role}"\nhost = "{name}"\naddress = "{hosts[name].address}:{EVIDENCE_PORTS[role]}"\n'
+        for role, name in placement.items()
+    )
+    on = hosts[placement["controller"]]
+    proxies = f'\n[toxiproxy]\nhost = "{on.name}"\naddress = "{on.address}:{PROXIES_PORT}"\n'
+    return f'link = "{LINK_FILE}"\n{services}{proxies}'
+
+
+def _start_role(host: Host, role: str) -> HostProcess:
+    log = f"/tmp/{role}.log"
+    with host.path(log).open("ab") as written:
+        process = host.start(
+            *(sys.executable, "-m", "matrices", "serve", role, "--testbed", "--host", host.address),
+            *("--port", str(EVIDENCE_PORTS[role]), "--service-port", str(SERVICE_PORTS[role])),
+            *("--state", f"/tmp/state/{role}"),
+            stdout=subprocess.PIPE,
+            stderr=written,
+        )
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], START_TIMEOUT_S)
+    line = process.stdout.readline() if readable else ""
+    if not line or json.loads(line)["service"] != role:
+        raise _not_started(host, role, log, process)
+    return process
+
+
+def _start_proxies(host: Host, program: Path) -> HostProcess:
+    log = "/tmp/toxiproxy.log"
+    with host.path(log).open("ab") as written:
+        process = host.start(
+            *(str(program), "-host", host.address, "-port", str(PROXIES_PORT)),
+            stdout=written,
+            stderr=subprocess.STDOUT,
+        )
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not host.listens(PROXIES_PORT):
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            raise _not_started(host, "toxiproxy", log, process)
+        time.sleep(_POLL_S)
+    return process
+
+
+def _not_started(host: Host, what: str, log: str, process: HostProcess) -> TreniError:
+    said = host.path(log).read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+    process.stop()
+    return TreniError(
+        Code.UNAVAILABLE,
+        "process_not_ready",
+        expected=f"{what} to say that it serves on the host {host.name}",
+        got=f"exit status {process.poll()}; its log ends: {said or '(empty)'}",
+        todo="see the log",
+    )
