@@ -96,7 +96,10 @@ def recovery_of(
     strikes = []
     for index, window in enumerate(windows):
         later = [one.start_s for one in windows[index + 1 :] if one.epoch == window.epoch]
-        strikes.append(_recovery(arm, window, mine, next_s=min(later, default=float("inf"))))
+        # What another strike did is that one's, also where this one's time is not over yet.
+        others = {one.run_id for one in windows} - {window.run_id}
+        met = [flight for flight in mine if flight.run.outcome.run_id not in others]
+        strikes.append(_recovery(arm, window, met, until_s=min([window.end_s, *later])))
     failed = {flight.run.outcome.run_id: flight for flight in touched if not flight.run.ok}
     during = {
         run_id
@@ -121,7 +124,7 @@ def recovery_of(
     )
 
 
-def _recovery(arm: Arm, window: Window, flights: Iterable[Flight], *, next_s: float) -> Recovery:
+def _recovery(arm: Arm, window: Window, flights: Iterable[Flight], *, until_s: float) -> Recovery:
     hops = window.hits(arm)
     hurt, told_s, errors_during, errors_after = 0, [], 0, 0
     after: list[tuple[float, bool]] = []
@@ -131,16 +134,15 @@ def _recovery(arm: Arm, window: Window, flights: Iterable[Flight], *, next_s: fl
         failures_s = [
             flight.span_s(one)[1]
             for one in flight.run.attempts
-            if one.outcome != "ok" and one.hop in hops and window.overlaps(*flight.span_s(one))
+            if one.outcome != "ok" and one.hop in hops and _meet(window, until_s, *flight.span_s(one))
         ]
-        met = window.overlaps(flight.start_s, flight.end_s)
-        if met and not flight.run.ok:
+        if not flight.run.ok and _meet(window, until_s, flight.start_s, flight.end_s):
             failures_s.append(flight.end_s)
             errors_during += flight.end_s <= window.healed_s
             errors_after += flight.end_s > window.healed_s
         hurt += bool(failures_s)
         told_s += failures_s
-        if window.healed_s < flight.end_s < next_s and _came_by(flight, window, arm):
+        if window.healed_s < flight.end_s < until_s and _came_by(flight, window, arm):
             after.append((flight.end_s, flight.run.ok))
     return Recovery(
         fault_id=window.fault_id,
@@ -154,6 +156,11 @@ def _recovery(arm: Arm, window: Window, flights: Iterable[Flight], *, next_s: fl
         errors_during=errors_during,
         errors_after=errors_after,
     )
+
+
+def _meet(window: Window, until_s: float, start_s: float, end_s: float) -> bool:
+    """Whether something that lasted from `start_s` to `end_s` began before `until_s` and met the window."""
+    return start_s < until_s and window.overlaps(start_s, end_s)
 
 
 def _came_by(flight: Flight, window: Window, arm: Arm) -> bool:

@@ -107,9 +107,11 @@ class HostServicer(host_pb2_grpc.HostServiceServicer):
         return host_pb2.StrikesResponse(strikes=done)
 
     async def heal(self) -> None:
-        """Ends what stands before its time, and waits until all of it is undone."""
+        """Ends what stands before its time, waits until all of it is undone, and ends what only the cell needed."""
         self._over.set()
         await asyncio.gather(*self._standing)
+        for service in self._services.values():
+            await asyncio.to_thread(service.end)
 
     def _begun(self, fault: Fault, request: host_pb2.StrikeRequest) -> _Strike:
         """The strike on its way, its turn held until it is over."""

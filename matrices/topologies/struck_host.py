@@ -19,10 +19,15 @@ from matrices.topologies.cell_config import parse_config
 from matrices.topologies.role_client import RoleClient
 from matrices.topologies.supervisor import RESTART_LIMIT_S, RETRY_S
 from treni.errors import Code, TreniError
+from treni.processes import STOP_TIMEOUT_S
 from treni.v1 import host_pb2
 
 MODULE = "matrices.topologies.serve"
 """What the command of every service runs: nothing else is ever signalled."""
+
+
+BOUND = "--parent-pid"
+"""What the command of a service has that ends with its parent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +66,7 @@ class Command:
     def again(self, port: str) -> list[str]:
         """The arguments that start it once more with its EvidenceService at that port."""
         # Of an option that is given twice the last one counts.
-        more = ["--parent-pid", str(os.getpid())] if "--parent-pid" in self.arguments else []
+        more = [BOUND, str(os.getpid())] if BOUND in self.arguments else []
         return [*self.arguments, "--port", port, *more]
 
 
@@ -83,6 +88,26 @@ class Hosted:
             await client.close()
         Command.of(pid)
         return cls(told, pid, log_path)
+
+    @property
+    def parent(self) -> int:
+        """The process that started the service's; 0 where that is not known."""
+        try:
+            told = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return 0
+        return int(told.rpartition(")")[2].split()[1])
+
+    def end(self) -> None:
+        """Ends the service where we started it in place of one that ended with its parent: nobody else would."""
+        process = next((one for one in _started if one.pid == self.pid), None)
+        if process is not None and BOUND in process.args:  # type: ignore[operator]
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def send(self, number: signal.Signals) -> None:
         """Sends the service's process a signal; of no matter where it is gone."""
@@ -194,8 +219,13 @@ class ThisHost(StruckHost):
 
     @asynccontextmanager
     async def killed(self, roles: Collection[str]) -> AsyncIterator[None]:
-        """The services killed, then started again and the cell begun at them, those that call no other first."""
-        services = self._harm(roles)
+        """The services killed, then started again and the cell begun at them, those that call no other first.
+
+        One that ends with its parent is killed with it.
+        """
+        pids = {service.pid for role, service in self._services.items() if role in roles}
+        bound = {role for role, service in self._services.items() if service.parent in pids}
+        services = self._harm({*roles, *bound})
         commands = [Command.of(service.pid) for service in services]
         try:
             for service in services:

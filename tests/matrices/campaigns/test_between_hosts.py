@@ -107,3 +107,19 @@ def test_a_host_that_nobody_strikes_is_refused_before_anything_runs(hosts: Serve
     assert process.wait() == 2
     # The harness is on the controller's host.
     assert "a link between the harness and the controller" in stderr
+
+
+def test_an_agent_that_is_killed_takes_the_process_along_that_it_started(tmp_path: Path) -> None:
+    """Without a runtime in the file the other arm's model is a process of the agent's, and dies with it."""
+    with served({"agent": "gpu", "controller": "cpu", "tools": "cpu"}) as hosts:
+        path = profile(tmp_path, "agentless", "agent", 'kind = "service_killed"\nduration = "1s"\n')
+        result = run(hosts, path)
+        assert result.status in (0, 3), result.stderr
+        told = Told(result.folder, "agentless")
+        assert told.judgement.complete
+        assert told.judgement.findings == ()
+        assert {one.roles for one in told.struck} == {("model", "runtime"), ("controller",)}
+        left = hosts.hosts["gpu"].run(
+            "pgrep", "-fc", "matrices.topologies.serve", timeout_s=h.WAIT_S, check=False
+        )
+        assert left.stdout.strip() == "2"  # the agent, and who strikes
