@@ -151,7 +151,7 @@ def _recovery(arm: Arm, window: Window, flights: Iterable[Flight], *, until_s: f
         lasted_s=None if window.healed is None else window.healed.lasted_s,
         back_s=None if window.healed is None else window.healed.back_s - window.healed.healed_s,
         detect_s=min(told_s) - window.struck.struck_s if told_s else None,
-        recover_s=_recovered_s(sorted(after), window.healed_s) if told_s else None,
+        recover_s=recovered_s(sorted(after), window.healed_s) if told_s else None,
         hurt=hurt,
         errors_during=errors_during,
         errors_after=errors_after,
@@ -173,7 +173,11 @@ def _came_by(flight: Flight, window: Window, arm: Arm) -> bool:
     )
 
 
-def _recovered_s(ends: Sequence[tuple[float, bool]], healed_s: float) -> float | None:
+def recovered_s(ends: Sequence[tuple[float, bool]], healed_s: float) -> float | None:
+    """The time from the healing to the first answer from which on `GOODPUT` of what ended was answered; None of none.
+
+    `ends` has for each request, in order, when it ended and whether it was answered.
+    """
     for index, (end_s, answered) in enumerate(ends):
         rest = [ok for _, ok in ends[index:]]
         if answered and sum(rest) >= GOODPUT * len(rest):

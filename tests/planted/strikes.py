@@ -67,7 +67,7 @@ STRIKES = (
         new="                pass\n",
         breaks="the host says that it is whole, and is not",
         seen_by=_STRUCK,
-        kinds=("error_unplanned", "attempt_wrong", "attempt_unexplained"),
+        kinds=("cell_broken", "error_unplanned"),
     ),
     Bug(
         name="strike-healed-at-once",

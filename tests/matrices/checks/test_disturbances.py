@@ -12,6 +12,7 @@ from chaos.faults import FaultKind, Partition, ServicePaused
 from chaos.schedule import Rule, Schedule
 from chaos.when import Every
 from matrices.checks.check import CellJudgement, check
+from matrices.checks.recovery import recovered_s
 from matrices.evidence import events as ev
 from matrices.planning.expectation import Expectation
 from tests.matrices import faithful as f
@@ -283,3 +284,23 @@ def test_a_link_on_which_nothing_met_the_fault_was_not_faulted() -> None:
 def test_strikes_in_a_cell_whose_schedule_has_none_are_strays() -> None:
     plain = replace(EXPECTED, disturbs=False)
     assert "event_stray" in {finding.kind for finding in judge(EVENTS, plain).findings}
+
+
+@pytest.mark.parametrize(
+    ("answered", "recovered"),
+    [
+        ("", None),
+        ("-", None),
+        ("+", 1),
+        ("--++", 3),
+        ("+-+-++", 5),
+        ("+" + "-" + 19 * "+", 1),
+        ("+" + "-" + 10 * "+", 3),
+        ("++-", None),
+    ],
+)
+def test_an_arm_is_well_again_from_the_first_answer_on_after_which_it_stays_so(
+    answered: str, recovered: float | None
+) -> None:
+    ends = [(10.0 + second, mark == "+") for second, mark in enumerate(answered, start=1)]
+    assert recovered_s(ends, 10.0) == recovered
