@@ -17,6 +17,9 @@ MODULES = {
 }
 """Each role and the module that serves it by itself."""
 
+HOST = "host"
+"""The role of who harms a host as planned: there is one only in a testbed."""
+
 TESTBED_MODULE = "matrices.topologies.serve"
 TESTBED = "--testbed"
 CONFIG = "--config"
@@ -32,6 +35,12 @@ def role_command(role: str, arguments: Sequence[str]) -> list[str]:
     given = list(_with_files(arguments))
     if TESTBED in given:
         return ["-m", TESTBED_MODULE, role, *(one for one in given if one != TESTBED)]
+    if role == HOST:
+        raise invalid_argument(
+            "testbed_only",
+            expected=f"`serve {HOST} {TESTBED}`, since it does nothing by itself",
+            got=f"no {TESTBED}",
+        )
     return ["-m", MODULES[role], *given]
 
 
