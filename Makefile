@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU_STAMP := $(VENV)/.installed-gpu
+RAY_STAMP := $(VENV)/.installed-ray
 SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
@@ -30,6 +31,16 @@ $(GPU_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cupy]'
 	touch $@
 
+.PHONY: setup-ray ray
+setup-ray: $(RAY_STAMP) ## adds the extra ray to .venv, from requirements-ray.lock
+
+$(RAY_STAMP): $(STAMP) requirements-ray.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-ray.lock
+	touch $@
+
+ray: $(RAY_STAMP) ## the tests of --topology ray, on clusters of this machine (minutes)
+	$(BIN)/python -m pytest -m ray tests/matrices
+
 proto: $(STAMP) ## regenerates the stubs from proto/treni/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I proto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
@@ -53,11 +64,11 @@ check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, 
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak` and `make test-split-host` aside
-	$(BIN)/python -m pytest -m "not gpu and not soak and not namespaces" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray` and `make test-split-host` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not namespaces" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
 
 .PHONY: split-host
 split-host: $(STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
@@ -130,10 +141,12 @@ eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=..
 train: $(STAMP) ## retrains treni-tiny from scratch (needs torch: pip install -e '.[train]'; minutes on a GPU)
 	$(BIN)/python -m runtime_svc.training.train --out runtime_svc/checkpoints/treni-tiny
 
-lock: $(STAMP) ## resolves pyproject.toml into requirements.lock again
+lock: $(STAMP) ## resolves pyproject.toml into requirements.lock and requirements-ray.lock again
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements.lock
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra ray --constraint requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url -o requirements-ray.lock
 
 clean: ## removes the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

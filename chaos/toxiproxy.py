@@ -32,6 +32,9 @@ START_TIMEOUT_S = 120.0
 API_TIMEOUT_S = 30.0
 """Both for a server that hangs: one that ended, or whose port another has, is noticed by that."""
 
+LOOPBACK = "127.0.0.1"
+"""Where a server listens for those on this machine alone."""
+
 _POLL_S = 0.02
 _START_TRIES = 5
 
@@ -162,15 +165,17 @@ class ToxiproxyServer:
         self._process = process
 
     @classmethod
-    async def start(cls, *, program: Path | None = None, log_path: Path | None = None) -> ToxiproxyServer:
-        """Starts a server on a free loopback port and returns once it serves; its log goes to `log_path`.
+    async def start(
+        cls, *, program: Path | None = None, log_path: Path | None = None, host: str = LOOPBACK
+    ) -> ToxiproxyServer:
+        """Starts a server on a free port of `host` and returns once it serves; its log goes to `log_path`.
 
         `program` defaults to what `ensure_server` finds or builds. The server dies with the thread that runs
         this event loop. Raises UNAVAILABLE if it does not come up, FAILED_PRECONDITION if there is none to start.
         """
         program = await asyncio.to_thread(ensure_server) if program is None else program
         for _ in range(_START_TRIES):
-            started = await cls._start_on(_free_port(), program, log_path)
+            started = await cls._start_on(host, _free_port(host), program, log_path)
             if started is not None:
                 return started
         raise _not_up(program, f"no port to listen on in {_START_TRIES} tries")
@@ -213,13 +218,15 @@ class ToxiproxyServer:
         await self.stop()
 
     @classmethod
-    async def _start_on(cls, port: int, program: Path, log_path: Path | None) -> ToxiproxyServer | None:
+    async def _start_on(
+        cls, host: str, port: int, program: Path, log_path: Path | None
+    ) -> ToxiproxyServer | None:
         """The server on that port; None if something else took it first."""
         with (log_path if log_path is not None else Path(os.devnull)).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-I", "-S", "-c", _LAUNCHER, str(os.getpid()), str(program)),
-                *("-host", "127.0.0.1", "-port", str(port)),
+                *("-host", host, "-port", str(port)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -229,10 +236,10 @@ class ToxiproxyServer:
             )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                if not await _listens(process, port, program):
+                if not await _listens(process, host, port, program):
                     await processes.stop(process)
                     return None
-                address = f"127.0.0.1:{port}"
+                address = f"{host}:{port}"
                 attached = await cls.attach(address)
         except BaseException as error:
             await processes.stop(process)
@@ -242,13 +249,15 @@ class ToxiproxyServer:
         return cls(address, attached.version, process)
 
 
-async def _listens(process: asyncio.subprocess.Process, port: int, program: Path) -> bool:
+async def _listens(process: asyncio.subprocess.Process, host: str, port: int, program: Path) -> bool:
     """Waits until this very process listens on the port; False as soon as another one does.
 
     On a taken port the server logs an error and lives on, and another server may well answer there.
     """
     while process.returncode is None:
-        taken = await _answers(port)  # asked before who it is: else ours could come to listen between the two
+        taken = await _answers(
+            host, port
+        )  # asked before who it is: else ours could come to listen between the two
         if _is_listening(process.pid, port):
             return True
         if taken:
@@ -265,19 +274,19 @@ def _is_listening(pid: int, port: int) -> bool:
     return any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in connections)
 
 
-async def _answers(port: int) -> bool:
-    """Whether anybody accepts connections on the loopback port."""
+async def _answers(host: str, port: int) -> bool:
+    """Whether anybody accepts connections on the port."""
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection(host, port)
     except OSError:
         return False
     writer.close()
     return True
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 

@@ -1,1 +1,1 @@
-"""Ways to get hosts to run on: those made of namespaces on one Linux machine, to try everything between hosts."""
+"""Ways to get hosts to run on: clusters of Ray by templates, and namespaces of one Linux machine to try things on."""

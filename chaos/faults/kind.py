@@ -41,16 +41,20 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Toxic:
-    """A toxic at toxicity 1. `stream` "upstream" acts on requests, "downstream" on answers."""
+    """A toxic at toxicity 1. `stream` "upstream" acts on requests, "downstream" on answers.
+
+    `role` tells it apart from another of its type on the same proxy.
+    """
 
     type: str
     stream: Literal["upstream", "downstream"]
     attributes: dict[str, int]
+    role: str = ""
 
     @property
     def name(self) -> str:
         """The name of the toxic within its proxy."""
-        return f"{self.type}_{self.stream}"
+        return f"{self.role or self.type}_{self.stream}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

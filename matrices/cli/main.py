@@ -9,11 +9,13 @@ from treni import entry
 VERBS = {
     "bench": "matrices.cli.bench:bench",
     "check": "matrices.cli.judge:check",
+    "cluster": "matrices.cli.cluster:cluster",
     "compare": "matrices.cli.compare:compare",
     "doctor": "matrices.cli.doctor:doctor",
     "make-checkpoint": "matrices.cli.make_checkpoint:make_checkpoint",
     "matrix": "matrices.cli.matrix:matrix",
     "models": "matrices.cli.models:models",
+    "networks": "matrices.cli.networks:networks",
     "profiles": "matrices.cli.profiles:profiles",
     "report": "matrices.cli.judge:report",
     "schema": "matrices.cli.schema:schema",

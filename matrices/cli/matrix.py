@@ -25,6 +25,7 @@ from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
 from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
+from matrices.spec.networks import parse_networks
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
 from matrices.topologies.hosts import MOST_REPLICAS
@@ -79,7 +80,13 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     default="local",
     show_default=True,
     metavar="NAME|FILE.toml",
-    help="Where the services run: local, or a file of hosts (docs/topologies.md).",
+    help="Where the services run: local, a file of hosts, or pilot:FILE.toml (docs/topologies.md).",
+)
+@click.option(
+    "--network",
+    "network",
+    metavar="NAME|FILE.toml|HOP=NAME,...",
+    help="Make hops as slow as this network (`treni-route networks`): emulated by the proxies of --topology local.",
 )
 @click.option(
     "--compare",
@@ -234,6 +241,7 @@ def _planned(
     runs: int,
     seed: int,
     topology: str,
+    network: str | None,
     compare: str,
     concurrency: int,
     controllers: int,
@@ -262,6 +270,7 @@ def _planned(
         concurrency=concurrency,
         topology=name,
         placement=placement,
+        networks={} if network is None else parse_networks(network),
         backend=backend,
         model_dir=None if model_dir is None else str(model_dir.resolve()),
         idempotency=not no_idempotency,

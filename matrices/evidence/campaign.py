@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 
+from chaos.faults import Hop
 from matrices.arms.arm import Comparison
 from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.registry import DEFAULT, comparison_written
@@ -25,6 +26,7 @@ from matrices.evidence.manifest import (
     ManifestSuite,
     ManifestTask,
     dump_manifest,
+    networks_of,
     read_manifest,
 )
 from matrices.planning import plan
@@ -32,9 +34,12 @@ from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
+from matrices.planning.network_rules import refuse_unlike_plan
 from matrices.planning.plan import PlannedCell
 from matrices.planning.scale_rules import refuse_several
+from matrices.spec.networks import NetworkProfile
 from matrices.spec.profiles import Profile
+from matrices.spec.regions import longest_s
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
@@ -78,6 +83,8 @@ class Options:
     """Which cells are variants of a profile, and what was set in them."""
     fencing: bool = True
     """Whether services refuse calls that are meant for another session of theirs."""
+    networks: Mapping[Hop, NetworkProfile] = dataclasses.field(default_factory=dict)
+    """The networks that hops are made to be like, by hop."""
     placement: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the topology says of where the services are; empty for one that needs to say nothing."""
     replicas: Replicas = ONE_OF_EACH
@@ -107,6 +114,8 @@ class Campaign:
             replace(
                 expectation_of(cell),
                 in_flight=self.options.concurrency,
+                networks=self.options.networks,
+                away_s=longest_s(self.options.placement),
                 must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
                 remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
             )
@@ -131,6 +140,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     for cell in cells:
         refuse_uncertain(cell, concurrency=options.concurrency)
         refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
+        refuse_unlike_plan(cell, options.networks, topology=options.topology)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -203,6 +213,7 @@ def write_campaign(
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
             **({} if options.fencing else {"fencing": False}),
+            **({"network": _emulated(options.networks)} if options.networks else {}),
             **({"placement": options.placement} if options.placement else {}),
             **({"hosts": dict(hosts)} if hosts else {}),
         },
@@ -253,6 +264,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
         fencing=bool(manifest.details.get("fencing", True)),
+        networks=networks_of(manifest),
         placement=manifest.details.get("placement", {}),
         replicas=manifest.replicas,
         workers=manifest.workers,
@@ -364,6 +376,10 @@ def _profile(cell: ManifestCell) -> Profile:
         raise _inconsistent(
             f"the profile of {cell.name}: {where}: {first['msg']}", repr(first["input"])
         ) from None
+
+
+def _emulated(networks: Mapping[Hop, NetworkProfile]) -> dict[str, Any]:
+    return {"emulated": True, "hops": {hop: one.model_dump(mode="json") for hop, one in networks.items()}}
 
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:

@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import pydantic
 
+from chaos.faults import Hop
 from matrices.arms.arm import Arm
 from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.registry import DEFAULT
 from matrices.spec import strict
+from matrices.spec.networks import NetworkProfile
 from matrices.spec.sweeps import SweptCell
 
 VERSION: Literal[3] = 3
@@ -133,6 +135,20 @@ def parse_manifest(data: bytes, *, name: str = "manifest.json") -> Manifest:
 def read_manifest(path: Path) -> Manifest:
     """The manifest in the file at `path`; see `parse_manifest`."""
     return parse_manifest(path.read_bytes(), name=str(path))
+
+
+_NETWORKS: pydantic.TypeAdapter[dict[Hop, NetworkProfile]] = pydantic.TypeAdapter(dict[Hop, NetworkProfile])
+
+
+def networks_of(manifest: Manifest) -> dict[Hop, NetworkProfile]:
+    """The networks that the campaign's hops were made to be like, by hop; none where they were as they are.
+
+    Raises `TreniError` (`manifest_malformed`).
+    """
+    hops = manifest.details.get("network", {}).get("hops", {})
+    return strict.parse(
+        _NETWORKS, json.dumps(hops).encode(), kind="manifest_malformed", where="details.network"
+    )
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

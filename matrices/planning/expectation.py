@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from chaos.faults import Ending, FaultKind, Hop, Site
 from controller.policy import Policy
 from matrices.arms.arm import Comparison
+from matrices.spec.networks import NetworkProfile
 from matrices.spec.suites import ExpectedCall, Task
 from treni.balance import chosen
 
@@ -200,9 +201,10 @@ class Expectation:
     `roles` names the processes that it runs with, proxies aside. `counters` are the counts of attempts by which the
     schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
     its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
-    reader of the error rates must know of the schedule, "" for nothing. `answering` has the roles that answer for each
-    arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
-    `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
+    reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
+    like, `away_s` is the longest round trip that was declared between its places. `must_pass`: every answer has to be
+    right; otherwise a wrong one is a figure of its arm. `answering` has the roles that answer for each arm, as requests
+    choose among them; an arm that is not there has its agent alone.
     """
 
     cell: str
@@ -217,6 +219,8 @@ class Expectation:
     in_flight: int = 1
     remark: str = ""
     must_pass: bool = True
+    networks: Mapping[Hop, NetworkProfile] = field(default_factory=dict)
+    away_s: float = 0.0
     answering: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def agent(self, arm: str, pair: int) -> str:
@@ -228,6 +232,12 @@ class Expectation:
     def arms(self) -> tuple[str, str]:
         """The names of its arms, the baseline's first."""
         return self.comparison.names
+
+    def network(self, arm: str, hop: str) -> NetworkProfile | None:
+        """The network that the arm's hop is made to be like; None where it has no such hop, or is as it is."""
+        if hop not in self.comparison.arm(arm).hops:
+            return None
+        return next((one for name, one in self.networks.items() if name == hop), None)
 
     @property
     def faulted(self) -> frozenset[str]:

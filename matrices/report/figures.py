@@ -18,7 +18,6 @@ from matrices.evidence.ledger import EffectCounts, Work, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Counter, Expectation
-from matrices.report.clocks import RoleClock, clocks_of
 from matrices.report.comparison import (
     AA,
     CellSamples,
@@ -30,6 +29,7 @@ from matrices.report.comparison import (
     samples_of,
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.report.ways import NO_WAYS, Ways, ways_of
 from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
 from matrices.statistics.gates import Evidence, Gate, claim_safe, gates
@@ -118,8 +118,8 @@ class CellFigures:
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts pairs that an interruption cut off, `discarded` how the cell broke each time that
     it ran again. `harm` has a row for each arm where faults break hosts, `counters` are the counts of attempts by which
-    schedules act. `remark` is what a reader of the error rates must know of the schedule, `clocks` are those of roles
-    that run elsewhere.
+    schedules act. `remark` is what a reader of the error rates must know of the schedule, `ways` how far apart
+    its places were.
     """
 
     config: ManifestCell
@@ -142,7 +142,7 @@ class CellFigures:
     gates: tuple[Gate, ...]
     counters: tuple[Counter, ...]
     remark: str
-    clocks: tuple[RoleClock, ...] = ()
+    ways: Ways = NO_WAYS
 
     @property
     def claim_safe(self) -> bool:
@@ -277,7 +277,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 ),
                 counters=expected[name].counters,
                 remark=expected[name].remark,
-                clocks=clocks_of(manifest, events, name),
+                ways=ways_of(manifest, events, name),
             )
         )
     return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)

@@ -24,7 +24,7 @@ from matrices.topologies.cell_config import CellConfig, config_of
 from matrices.topologies.role_client import Reading, RoleClient, gathered, reading
 from matrices.topologies.roles_asked import check_backend, check_kind, check_version, identity, info_of
 from matrices.topologies.supervisor import Ward
-from matrices.topologies.topology import Placed, Topology, kind_of, scope_of
+from matrices.topologies.topology import Placed, Regional, Topology, kind_of, scope_of
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2
 
@@ -113,6 +113,7 @@ class CellServices:
                     concurrency=campaign.options.concurrency,
                     counters=counters,
                     fence=fence,
+                    networks=campaign.options.networks,
                 )
                 for role, part in cell.parts.items()
             }
@@ -150,6 +151,8 @@ class CellServices:
                     "processors": told.status.machine.processors,
                     "versions": dict(sorted(told.status.versions.items())),
                 }
+                if isinstance(self._placed, Regional) and client.role in self._placed.regions:
+                    self.hosts[client.role]["region"] = self._placed.regions[client.role]
         parts = self._cell.parts
         callers = {role: part.agent for role, part in parts.items() if part.agent and part.agent.hops}
         await gathered([self._begin_at(role, continues=continues) for role in parts if role not in callers])

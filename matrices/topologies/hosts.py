@@ -17,6 +17,8 @@ from chaos.toxiproxy import ToxiproxyServer
 from matrices.arms.parts import ONE_OF_EACH, Part, Replicas
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
+from matrices.spec.regions import Way, refuse_undeclared
+from matrices.spec.rules import WITH_UNITS
 from matrices.topologies.role_client import RoleClient
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
@@ -55,6 +57,7 @@ class Service(_Strict):
     address: Address = pydantic.Field(
         description="Where its EvidenceService answers, from the harness and the others."
     )
+    region: str | None = pydantic.Field(default=None, min_length=1, description="Where its host stands.")
     faults: tuple[Site, ...] = pydantic.Field(
         default=("hop", "tool"),
         description="What may be faulted there: its hop, its tools, and the host's process itself.",
@@ -75,6 +78,10 @@ class HostsFile(_Strict):
 
     service: tuple[Service, ...] = pydantic.Field(
         description="Every service: an agent, a controller and tools at least."
+    )
+    region: str | None = pydantic.Field(default=None, min_length=1, description="Where the harness runs.")
+    network: tuple[Way, ...] = pydantic.Field(
+        default=(), description="What lies between two regions: each two that are in the file need one."
     )
     toxiproxy: Proxies | None = pydantic.Field(
         default=None,
@@ -98,6 +105,7 @@ class HostsFile(_Strict):
                 raise ValueError(
                     f"expected {least if least == most else f'{least} to {most}'} {kind}, got {count}"
                 )
+        refuse_undeclared([self.region, *(one.region for one in self.service)], self.network)
         addresses = [one.address for one in self.service]
         if self.toxiproxy is not None:
             addresses.append(self.toxiproxy.address)
@@ -117,8 +125,15 @@ class HostsPlaced:
     foreign = True
 
     def __init__(
-        self, *, addresses: Mapping[str, str], scope: str, toxiproxy_address: str, own: ToxiproxyServer | None
+        self,
+        *,
+        addresses: Mapping[str, str],
+        scope: str,
+        toxiproxy_address: str,
+        own: ToxiproxyServer | None,
+        regions: Mapping[str, str],
     ) -> None:
+        self.regions = dict(regions)
         self.addresses = dict(addresses)
         self.scope = scope
         self.toxiproxy_address = toxiproxy_address
@@ -203,6 +218,7 @@ class Hosts:
                 scope=f"{self._campaign}/{scope_of(cell, take)}",
                 toxiproxy_address=address,
                 own=own,
+                regions=self._regions(addresses),
             )
 
     async def _addresses(self, cell: PlannedCell, session: str) -> dict[str, str]:
@@ -215,6 +231,16 @@ class Hosts:
             addresses[role] = await _twin(service, session) if taken[service.address] else service.address
             taken[service.address] += 1
         return addresses
+
+    def _regions(self, addresses: Mapping[str, str]) -> dict[str, str]:
+        """The region of each role, a second process of an agent is where that is."""
+        mine = {one.address: one.region for one in self._file.service}
+        of_host = {one.address.rpartition(":")[0]: one.region for one in self._file.service}
+        found = {
+            role: mine.get(address, of_host.get(address.rpartition(":")[0]))
+            for role, address in addresses.items()
+        }
+        return {role: region for role, region in found.items() if region is not None}
 
     def _able(self, part: Part) -> list[Service]:
         """The services that can be the part, those of its very kind first."""
@@ -242,12 +268,12 @@ def _settings(argument: str | None) -> dict[str, Any]:
 
 
 def _build(settings: Mapping[str, Any]) -> Hosts:
-    return Hosts(_validated(settings.get("hosts"), "the manifest's hosts"), str(settings.get("campaign", "")))
+    return Hosts(validated(settings.get("hosts"), "the manifest's hosts"), str(settings.get("campaign", "")))
 
 
 def _replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
     """As many as the file lists. Raises INVALID_ARGUMENT where others were asked for."""
-    file = _validated(settings.get("hosts"), "the manifest's hosts")
+    file = validated(settings.get("hosts"), "the manifest's hosts")
     listed = Replicas(controllers=len(file.of("controller")), tool_services=len(file.of("tools")))
     if asked not in (ONE_OF_EACH, listed):
         raise invalid_argument(
@@ -273,12 +299,13 @@ def read_hosts(path: Path) -> HostsFile:
             got=str(error),
             todo="correct it",
         ) from None
-    return _validated(data, str(path))
+    return validated(data, str(path), context=WITH_UNITS)
 
 
-def _validated(data: object, where: str) -> HostsFile:
+def validated(data: object, where: str, *, context: object = None) -> HostsFile:
+    """The file of hosts in parsed TOML or JSON. Raises INVALID_ARGUMENT that names `where` and the key."""
     try:
-        return HostsFile.model_validate(data)
+        return HostsFile.model_validate(data, context=context)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

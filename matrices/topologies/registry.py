@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from matrices.arms.parts import Replicas
-from matrices.topologies import hosts, local
+from matrices.topologies import hosts, local, pilot, ray_topology
 from matrices.topologies.topology import Topology, TopologyEntry
 from treni.errors import invalid_argument
 from treni.plugins import Plugins
 
 TOPOLOGIES: Plugins[TopologyEntry] = Plugins(
-    "treni_route.topologies", TopologyEntry, lambda entry: entry.name, (local.ENTRY, hosts.ENTRY)
+    "treni_route.topologies",
+    TopologyEntry,
+    lambda entry: entry.name,
+    (local.ENTRY, hosts.ENTRY, pilot.ENTRY, ray_topology.ENTRY),
 )
 
 

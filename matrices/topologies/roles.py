@@ -211,10 +211,16 @@ async def _way(
         async with open_channel(upstream) as channel:
             yield channel
         return
+    from chaos.emulation import toxics
     from chaos.lanes import open_lanes
 
-    schedule = config.schedules.get(hop)
+    network = config.networks.get(hop)
     async with open_lanes(
-        config.toxiproxy_address, hop=hop, upstream=upstream, schedule=schedule, deliveries=log
+        config.toxiproxy_address,
+        hop=hop,
+        upstream=upstream,
+        schedule=config.schedules.get(hop),
+        deliveries=log,
+        network=() if network is None else toxics(rtt_s=network.rtt, jitter_s=network.jitter),
     ) as lanes:
         yield lanes

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import grpc
 
-from matrices.topologies import roles
-from matrices.topologies.evidence_service import SERVICE, EvidenceServicer, make_state
-from matrices.topologies.processes import Child, die_with_parent, start_child
+from matrices.topologies.evidence_service import EvidenceServicer
+from matrices.topologies.processes import die_with_parent
+from matrices.topologies.role_server import RoleSettings, evidence_servicer, start_role
 from treni import entry, serving
-from treni.v1 import evidence_pb2_grpc
-
-MODULE = "matrices.topologies.serve"
 
 
 @entry.command()
@@ -75,7 +68,6 @@ def main(
     service_port: int,
     state: Path,
     model_dir: Path | None,
-    backend: str,
     parent_pid: int | None,
     **engine: Any,
 ) -> None:
@@ -88,60 +80,21 @@ def main(
     """
     if parent_pid is not None:
         die_with_parent(parent_pid)
-    make_state(state)
-    servicer = EvidenceServicer(
-        role=role,
-        open_cell=_opener(role, model_dir, backend=backend, **engine),
-        state=state,
-        host=host,
-        port=service_port,
-        start_twin=_twin_of(sys.argv[1:], state),
-        gpu=backend != "numpy",
+    settings = RoleSettings(
+        role=role, host=host, port=port, service_port=service_port, state=state, model_dir=model_dir, **engine
     )
-    asyncio.run(_serve(role, servicer, host=host, port=port))
+    asyncio.run(_serve(settings, evidence_servicer(settings)))
 
 
-def _opener(role: str, model_dir: Path | None, **engine: Any) -> roles.OpenCell:
-    if role == "tools":
-        return roles.open_tools
-    if role == "controller":
-        return roles.open_controller
-    from runtime_svc.threads import limit_blas_threads
-
-    limit_blas_threads()  # before NumPy is imported
-    from matrices.command_line import bundled_checkpoint
-    from runtime_svc.engine import Engine
-
-    directory = bundled_checkpoint() if model_dir is None else model_dir
-    return roles.open_runtime(Engine.load(directory, **engine))
-
-
-async def _serve(role: str, servicer: EvidenceServicer, *, host: str, port: int) -> None:
+async def _serve(settings: RoleSettings, servicer: EvidenceServicer) -> None:
     """Serves the role until SIGTERM or SIGINT; prints one line of JSON with the address when it is ready."""
-
-    def add(server: grpc.aio.Server) -> str:
-        evidence_pb2_grpc.add_EvidenceServiceServicer_to_server(servicer, server)
-        return SERVICE
-
-    server = await serving.start([add], host=host, port=port)
+    server = await start_role(settings, servicer)
     try:
         await serving.until_told_to_stop(
-            {"service": role, "address": server.address, "state": str(servicer.state)}
+            {"service": settings.role, "address": server.address, "state": str(server.state)}
         )
     finally:
-        await servicer.aclose()
-        await server.stop()
-
-
-def _twin_of(arguments: Sequence[str], state: Path) -> Callable[[int], Awaitable[Child]]:
-    async def start(number: int) -> Child:
-        # Of an option that is given twice the last one counts.
-        more = ["--port", "0", "--service-port", "0", "--parent-pid", str(os.getpid())]
-        return await start_child(
-            "twin", ["-m", MODULE, *arguments, *more], log_path=state / f"twin-{number}.log"
-        )
-
-    return start
+        await server.aclose()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.parts import kind_of as kind_of
@@ -53,6 +53,16 @@ class Placed(Protocol):
 
     def wards(self, again: Callable[[str], Awaitable[None]]) -> dict[str, Ward]:
         """Who brings a role back that a planned fault killed; `again` then begins the cell at it once more."""
+        ...
+
+
+@runtime_checkable
+class Regional(Protocol):
+    """A `Placed` that also knows in which region each role runs."""
+
+    @property
+    def regions(self) -> Mapping[str, str]:
+        """The region of each role; empty where none was declared."""
         ...
 
 

@@ -49,10 +49,10 @@ async def test_a_port_that_another_server_took_is_not_mistaken_for_ours(
     # On a taken port the program lives on, and the other server answers: only the listener's pid tells.
     port = int(toxiproxy.address.rpartition(":")[2])
     before = {child.pid for child in psutil.Process().children()}
-    assert await ToxiproxyServer._start_on(port, toxiproxy_program, None) is None
+    assert await ToxiproxyServer._start_on("127.0.0.1", port, toxiproxy_program, None) is None
     assert {child.pid for child in psutil.Process().children()} <= before
     ports = iter([port, port])
-    monkeypatch.setattr("chaos.toxiproxy._free_port", lambda: next(ports, 0) or free_port())
+    monkeypatch.setattr("chaos.toxiproxy._free_port", lambda _: next(ports, 0) or free_port())
     async with await ToxiproxyServer.start(program=toxiproxy_program) as second:
         assert second.address != toxiproxy.address
         assert ToxiproxyClient(second.address).version() == second.version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Campaign, Tests
 from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
-from tests.planted.fencing_bugs import FENCING
+from tests.planted.where_bugs import CLOCKS, FENCING, NETWORKS
 
 _ATTEMPTS = "tests/controller/test_attempts.py::"
 _POLICY = "tests/controller/test_policy.py::"
@@ -627,4 +627,6 @@ BUGS: tuple[Bug, ...] = (
     *TEXT,
     *SEVERAL,
     *FENCING,
+    *CLOCKS,
+    *NETWORKS,
 )

@@ -8,7 +8,6 @@ from matrices.report.document import Part, Section
 from matrices.report.figures import CellFigures, Figures
 from matrices.report.sections import (
     accuracy,
-    clocks,
     conditions,
     curves,
     effects,
@@ -22,6 +21,7 @@ from matrices.report.sections import (
     results,
     verdict,
     voids,
+    ways,
     work,
 )
 
@@ -43,7 +43,7 @@ OF_CELL: Mapping[str, Callable[[Figures, CellFigures], Iterable[Part]]] = {
     "hops": hops.parts,
     "work": work.parts,
     "conditions": conditions.parts,
-    "clocks": clocks.parts,
+    "ways": ways.parts,
     "voids": voids.parts,
     "gates": gates.parts,
     "findings": findings.of_cell,

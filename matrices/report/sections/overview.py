@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from matrices.report.document import Part, code, paragraph
+from matrices.evidence.manifest import networks_of
+from matrices.report.document import Part, code, paragraph, strong
 from matrices.report.figures import Figures
 
 
@@ -32,3 +33,9 @@ def parts(figures: Figures) -> Iterator[Part]:
         code(m.commit[:12]),
         ".",
     )
+    if networks := networks_of(m):
+        ways = "; ".join(f"the {hop} hop {one.name}, {one.words}" for hop, one in networks.items())
+        yield paragraph(
+            strong("Emulated network: "),
+            f"{ways}. All services ran on one machine; their proxies made each round trip so long.",
+        )

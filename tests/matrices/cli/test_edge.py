@@ -260,11 +260,13 @@ def test_arguments_that_are_no_text_are_refused(arguments: tuple[bytes, ...]) ->
 
 PRINTING = [
     ("profiles",),
+    ("networks",),
     ("profiles", "--show", "p03"),
     ("schema", "profile"),
     ("matrix", "p00", "--dry-run"),
     ("compare", str(EXAMPLE), str(EXAMPLE)),
     ("doctor",),
+    ("cluster", "init", "--provider", "local", "--head-ip", "one", "--worker-ip", "two"),
     ("--help",),
     ("serve", "runtime", "--help"),
     ("bench", "runtime", "--help"),

@@ -22,8 +22,8 @@ from matrices.spec.profiles import select_profiles
 from matrices.topologies.cell_config import CellConfig
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.role_client import RoleClient
+from matrices.topologies.role_command import TESTBED_MODULE
 from matrices.topologies.roles import deliveries_path, ledger_path
-from matrices.topologies.serve import MODULE
 from tests.limits import HANG_S, longer_and_longer
 from tools_svc.ledger_append import read_effects
 from treni import metadata
@@ -101,7 +101,7 @@ async def begin(role: RoleClient, port: int = 0) -> None:
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    arguments = ["-m", MODULE, "tools", "--state", str(tmp_path), "--parent-pid", str(os.getpid())]
+    arguments = ["-m", TESTBED_MODULE, "tools", "--state", str(tmp_path), "--parent-pid", str(os.getpid())]
     child = await start_child("tools", arguments, log_path=tmp_path / "log")
     role = RoleClient("tools", child.address)
     try:

@@ -20,8 +20,8 @@ from matrices.topologies.cell_config import CellConfig, parse_config
 from matrices.topologies.evidence_service import SERVICE, EvidenceServicer
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.role_client import RoleClient, reading
+from matrices.topologies.role_command import TESTBED_MODULE
 from matrices.topologies.roles import deliveries_path
-from matrices.topologies.serve import MODULE
 from treni import serving
 from treni.channels import open_channel
 from treni.errors import Code, TreniError
@@ -258,7 +258,7 @@ async def test_a_long_log_is_told_whole_and_in_order(tmp_path: Path) -> None:
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_another_epoch_tells_of_it(tmp_path: Path) -> None:
-    arguments = ["-m", MODULE, "tools", "--state", str(tmp_path), "--parent-pid", str(os.getpid())]
+    arguments = ["-m", TESTBED_MODULE, "tools", "--state", str(tmp_path), "--parent-pid", str(os.getpid())]
     child = await start_child("tools", arguments, log_path=tmp_path / "log")
     client = RoleClient("tools", child.address)
     try:
@@ -285,7 +285,7 @@ async def test_what_was_acknowledged_survives_a_kill_and_another_epoch_tells_of_
 
 
 async def test_a_twin_is_another_process_that_ends_with_its_session(tmp_path: Path) -> None:
-    arguments = ["-m", MODULE, "tools", "--state", str(tmp_path), "--parent-pid", str(os.getpid())]
+    arguments = ["-m", TESTBED_MODULE, "tools", "--state", str(tmp_path), "--parent-pid", str(os.getpid())]
     child = await start_child("tools", arguments, log_path=tmp_path / "log")
     client = RoleClient("tools", child.address)
     try:

@@ -45,7 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_projects_own() -> None:
-    assert list(TOPOLOGIES) == ["local", "hosts"]
+    assert list(TOPOLOGIES) == ["local", "hosts", "ray"]
     assert chosen("local") == ("local", {})
     assert isinstance(topology("local", {}), Local)
 
@@ -67,7 +67,10 @@ def test_a_package_adds_one_by_name(package: None) -> None:
     assert vars(topology(name, settings)) == {"where": "there"}
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "local:", "local:x", "hosts", "hosts:", ":x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "nothing", "local:", "local:x", "hosts", "hosts:", ":x", "ray:", "ray:here", "ray:local", "ray:h:0"],
+)
 def test_what_is_none_is_refused(text: str) -> None:
     with pytest.raises(TreniError) as raised:
         chosen(text)
