@@ -71,12 +71,16 @@ test-loaded: $(STAMP) ## the same tests while every core is kept busy by two pro
 	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
 
 .PHONY: split-host
-split-host: $(STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
+split-host: $(RAY_STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
 	@# The process learns of the end of this one, also by a kill -9, and takes the hosts along.
 	exec $(BIN)/python -m deploy.split_host --parent-pid $$PPID $(PROFILES) $(if $(RUNS),--runs $(RUNS)) $(if $(OUT),--out $(OUT))
 
+.PHONY: overhead
+overhead: $(RAY_STAMP) ## what our hop between two hosts costs beside bare gRPC over the same link and a Ray call; needs Linux and root
+	exec $(BIN)/python -m deploy.overhead --parent-pid $$PPID
+
 .PHONY: test-split-host
-test-split-host: $(STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
+test-split-host: $(RAY_STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
 	$(BIN)/python -m deploy.split_host.debian
 	$(BIN)/python -m pytest -m namespaces
 

@@ -80,7 +80,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     default="local",
     show_default=True,
     metavar="NAME|FILE.toml",
-    help="Where the services run: local, a file of hosts, or pilot:FILE.toml (docs/topologies.md).",
+    help="Where the services run: local, ray[:ADDRESS], a file of hosts, or pilot:FILE.toml (docs/topologies.md).",
 )
 @click.option(
     "--network",

@@ -139,8 +139,8 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     cells = _cells(profiles, suite, options)
     for cell in cells:
         refuse_uncertain(cell, concurrency=options.concurrency)
-        refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
         refuse_unlike_plan(cell, options.networks, topology=options.topology)
+        refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(

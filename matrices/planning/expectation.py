@@ -202,9 +202,9 @@ class Expectation:
     schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
     its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
     reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
-    like, `away_s` is the longest round trip that was declared between its places. `must_pass`: every answer has to be
-    right; otherwise a wrong one is a figure of its arm. `answering` has the roles that answer for each arm, as requests
-    choose among them; an arm that is not there has its agent alone.
+    like, `away_s` is the longest round trip that was declared between its places. `answering` has the roles that answer
+    for each arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
+    `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
     """
 
     cell: str

@@ -271,7 +271,7 @@ def _build(settings: Mapping[str, Any]) -> Hosts:
     return Hosts(validated(settings.get("hosts"), "the manifest's hosts"), str(settings.get("campaign", "")))
 
 
-def _replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
+def listed_replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
     """As many as the file lists. Raises INVALID_ARGUMENT where others were asked for."""
     file = validated(settings.get("hosts"), "the manifest's hosts")
     listed = Replicas(controllers=len(file.of("controller")), tool_services=len(file.of("tools")))
@@ -285,7 +285,7 @@ def _replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
     return listed
 
 
-ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build, replicas=_replicas)
+ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build, replicas=listed_replicas)
 
 
 def read_hosts(path: Path) -> HostsFile:
