@@ -131,7 +131,7 @@ def clients_of(
 
 @asynccontextmanager
 async def workers(count: int) -> AsyncIterator[tuple[Worker, ...]]:
-    """Client processes while the block runs, so many; none for one, which is the harness itself.
+    """Client processes, so many of them, while the block runs; none for one, which is the harness itself.
 
     Raises UNAVAILABLE where one does not come up.
     """

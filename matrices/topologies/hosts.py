@@ -333,7 +333,7 @@ def _build(settings: Mapping[str, Any]) -> Hosts:
 
 
 def listed_replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
-    """The numbers that the file lists. Raises INVALID_ARGUMENT where others were asked for."""
+    """The number of each that the file lists. Raises INVALID_ARGUMENT where others were asked for."""
     file = validated(settings.get("hosts"), "the manifest's hosts")
     listed = Replicas(controllers=len(file.of("controller")), tool_services=len(file.of("tools")))
     if asked not in (ONE_OF_EACH, listed):

@@ -147,7 +147,7 @@ def test_what_is_there_several_times_has_names_of_its_own_and_follows_the_first(
     assert list(found) == ["runtime", "tools", "tools_2", "tools_3", "controller", "controller_2"]
     assert replicas_of("tools", found) == ("tools", "tools_2", "tools_3")
     assert replicas_of("runtime", found) == ("runtime",)
-    assert [kind_of(part) for part in found.values()] == ["runtime", *["tools"] * 3, *["controller"] * 2]
+    assert [kind_of(part) for part in found.values()] == ["agent", *["tools"] * 3, *["controller"] * 2]
     # The second instance of an arm has as many.
     twice = parts(comparison_of("external", "external"), replicas)
     assert replicas_of("controller_b", twice) == ("controller_b", "controller_b_2")
