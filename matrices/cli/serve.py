@@ -15,7 +15,7 @@ _ABOUT = {
     "runtime": "Serve a model: inference over gRPC.",
     "controller": "Serve the external arm: the agent's loop over a model and tools that are served elsewhere.",
     "tools": "Serve the tools.",
-    "host": "Harm this host and its links as profiles with faults between hosts say; only with --testbed.",
+    "host": "Harm this host and its links as profiles with faults between hosts say; always for a testbed.",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from matrices.topologies.evidence_service import EvidenceServicer
 from matrices.topologies.processes import die_with_parent
+from matrices.topologies.role_command import HOST
 from matrices.topologies.role_server import RoleSettings, evidence_servicer, start_role
 from treni import entry, serving
 
@@ -99,4 +101,5 @@ async def _serve(settings: RoleSettings, servicer: EvidenceServicer) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="treni-route serve ROLE --testbed")
+    always = sys.argv[1:2] == [HOST]  # for a testbed, whether the user says so or not
+    main(prog_name=f"treni-route serve {HOST}" if always else "treni-route serve ROLE --testbed")
