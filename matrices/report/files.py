@@ -19,7 +19,6 @@ from matrices.report.sections.verdict import sentence
 from matrices.report.ways import NO_WAYS
 from treni.storage import write_whole
 
-
 DIGITS = 9
 """How many significant digits `summary.json` has of a figure."""
 
