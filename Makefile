@@ -71,12 +71,16 @@ test-loaded: $(STAMP) ## the same tests while every core is kept busy by two pro
 	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
 
 .PHONY: split-host
-split-host: $(STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
+split-host: $(RAY_STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
 	@# The process learns of the end of this one, also by a kill -9, and takes the hosts along.
 	exec $(BIN)/python -m deploy.split_host --parent-pid $$PPID $(PROFILES) $(if $(RUNS),--runs $(RUNS)) $(if $(OUT),--out $(OUT))
 
+.PHONY: overhead
+overhead: $(RAY_STAMP) ## what our hop between two hosts costs beside bare gRPC over the same link and a Ray call; needs Linux and root
+	exec $(BIN)/python -m deploy.overhead --parent-pid $$PPID
+
 .PHONY: test-split-host
-test-split-host: $(STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
+test-split-host: $(RAY_STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
 	$(BIN)/python -m deploy.split_host.debian
 	$(BIN)/python -m pytest -m namespaces
 
@@ -125,6 +129,15 @@ bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes besid
 	  $(foreach shape,$(SHAPE),--shape $(shape)) $(if $(SCRATCH),--scratch $(SCRATCH)) \
 	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(OUT),--out $(OUT)) $(if $(LIMIT_S),--limit-s $(LIMIT_S)) \
 	  $(if $(EXTRA),-- $(EXTRA))
+
+.PHONY: gpu-split
+gpu-split: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## this machine's GPU as one host, the rest as another, and the matrix across (root; PROFILES= MODEL= OUT= GPU_PYTHON=)
+	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m deploy.gpu_split $(or $(PROFILES),p00..p05) \
+	  $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT))
+
+.PHONY: scale
+scale: $(STAMP) ## throughput and ratio of the arms with 1, 2 and 4 controllers at concurrency 8, in one run (minutes)
+	$(BIN)/treni-route bench scale
 
 eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=... N=...)
 	$(BIN)/python -m runtime_svc.training.evaluate --seed $(or $(SEED),1) --dialogues $(or $(N),2000)

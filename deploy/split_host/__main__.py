@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import click
 
 from chaos.toxiproxy_build import ensure_server
 from deploy.namespaces.making import Hosts, made, refuse_here
-from deploy.split_host.debian import HOSTS_NEED, install_missing
-from deploy.split_host.run import Split, keep, split_host
+from deploy.split_host.debian import HOSTS_NEED, SSH_NEEDS, install_missing
+from deploy.split_host.ray_cluster import has_ray
+from deploy.split_host.run import Part, SplitHost, keep
 from deploy.split_host.services import CLIENT, CPU, GPU, TOOLS
 from deploy.split_host.table import CROSSING_HEADINGS, HEADINGS, crossing_lines, lines_of, rows_of
 from matrices.cli import output
@@ -43,8 +45,13 @@ _TAIL_CHARS = 2000
     type=click.Path(path_type=Path),
     help="Keep the campaigns in a new folder there; default: nowhere.",
 )
+@click.option(
+    "--ray/--no-ray",
+    default=None,
+    help="A Ray cluster of the hosts too; default: if the extra ray is installed.",
+)
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
-def main(profiles: str, runs: int, out: Path | None, parent_pid: int | None) -> None:
+def main(profiles: str, runs: int, out: Path | None, ray: bool | None, parent_pid: int | None) -> None:
     """Run PROFILES on one host, then split over hosts made of namespaces, and hold the two against each other.
 
     Needs Linux and root; what else is missing is installed by apt-get. Errors, retries and what every run did have to
@@ -52,20 +59,27 @@ def main(profiles: str, runs: int, out: Path | None, parent_pid: int | None) -> 
     it ends, no namespace, process, mount or file is left but the campaigns in the folder of --out.
     """
     refuse_here()
-    install_missing(HOSTS_NEED)
+    if ray is None:
+        ray = has_ray()
+    install_missing({**HOSTS_NEED, **(SSH_NEEDS if ray else {})})
     proxies = ensure_server()
     if parent_pid is not None:
         die_with_parent(parent_pid)
     with made([GPU, CPU, TOOLS, CLIENT], visible=[proxies.parent, *_folders(profiles)]) as hosts:
+        split = SplitHost(hosts, profiles, runs=runs, proxies=proxies)
         try:
-            split = split_host(hosts, profiles, runs=runs, proxies=proxies)
+            split.one_host()
+            split.split()
+            split.tools_apart()
+            if ray:
+                split.on_ray()
         except TreniError:
             _show_logs(hosts)
             raise
-        _show(split)
+        _show(split.parts)
         if out is not None:
             name = f"split-host-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}"
-            entry.note(f"campaigns: {keep(split.campaigns, out, name)}")
+            entry.note(f"campaigns: {keep([part.campaign for part in split.parts], out, name)}")
 
 
 def _folders(profiles: str) -> list[Path]:
@@ -74,17 +88,15 @@ def _folders(profiles: str) -> list[Path]:
     return [path.parent for path in paths if path.suffix == ".toml"]
 
 
-def _show(split: Split) -> None:
-    local, hosts, _ = split.campaigns
-    right = range(1, 7)
-    output.say(output.table(HEADINGS, lines_of(rows_of([local, hosts])), right=right))
-    output.say(
-        "\nof two values the first is of one host, the second of split hosts; retries: over successes\n\n"
-    )
-    for title, found in (("split hosts", split.crossed), ("tools apart", split.apart)):
-        output.say(f"What crossed the link, {title}:\n")
-        output.say(output.table(CROSSING_HEADINGS, crossing_lines(found), right=range(3, 7)))
-        output.say("\n")
+def _show(parts: Sequence[Part]) -> None:
+    whole = [part for part in parts if part.whole]
+    lines = lines_of(rows_of([part.campaign for part in whole]))
+    output.say(output.table(HEADINGS, lines, right=range(1, 7)))
+    output.say(f"\nof several values: {', '.join(part.title for part in whole)}; retries: over successes\n")
+    for part in parts:
+        if part.crossed:
+            output.say(f"\nWhat crossed the link, {part.title}:\n")
+            output.say(output.table(CROSSING_HEADINGS, crossing_lines(part.crossed), right=range(3, 7)))
 
 
 def _show_logs(hosts: Hosts) -> None:

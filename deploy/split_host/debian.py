@@ -15,6 +15,9 @@ from treni.packages import failure_of
 HOSTS_NEED = {"ip": "iproute2", "unshare": "util-linux", "nft": "nftables"}
 """Programs of the hosts and of the link between them, and the packages that have them."""
 
+SSH_NEEDS = {"sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync"}
+"""Programs of hosts that `ray up` logs in to, and the packages that have them."""
+
 _LIMIT_S = 900.0
 _SYSTEMD = Path("/run/systemd/system")
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -22,8 +25,8 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 @entry.command()
 def main() -> None:
-    """Install by apt-get what is missing of the programs that hosts made of namespaces need."""
-    install_missing(HOSTS_NEED)
+    """Install by apt-get what is missing of the programs that hosts made of namespaces need, sshd included."""
+    install_missing({**HOSTS_NEED, **SSH_NEEDS})
 
 
 def install_missing(programs: Mapping[str, str]) -> None:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from deploy.namespaces.host import Host, HostProcess
 from deploy.namespaces.making import Hosts
+from deploy.split_host.link import LINK_FILE
 from matrices.topologies.processes import START_TIMEOUT_S
 from treni.errors import Code, TreniError
 
@@ -30,7 +32,6 @@ SERVICE_PORTS = {"agent": 7101, "controller": 7102, "tools": 7103}
 """The port of each role's own service, which the switch counts; evidence has another."""
 
 PROXIES_PORT = 8474
-LINK_FILE = "link.json"
 
 _POLL_S = 0.02
 
@@ -45,7 +46,7 @@ def served(hosts: Hosts, placement: Mapping[str, str], proxies: Path) -> Iterato
         for role, name in placement.items():
             stack.callback(_start_role(hosts[name], role).stop)
         on = hosts[placement["controller"]]
-        stack.callback(_start_proxies(on, proxies).stop)
+        stack.callback(start_proxies(on, proxies).stop)
         file = hosts[CLIENT].path("/tmp/hosts.toml")
         file.write_text(_file_of_hosts(hosts, placement), encoding="utf-8")
         yield Path("/tmp/hosts.toml")
@@ -61,25 +62,33 @@ def _file_of_hosts(hosts: Hosts, placement: Mapping[str, str]) -> str:
     return f'link = "{LINK_FILE}"\n{services}{proxies}'
 
 
-def _start_role(host: Host, role: str) -> HostProcess:
-    log = f"/tmp/{role}.log"
+def start_serving(host: Host, what: str, *arguments: str) -> tuple[HostProcess, dict[str, Any]]:
+    """`python ARGUMENTS` on the host, and the line of JSON that it printed when it served. Raises UNAVAILABLE."""
+    log = f"/tmp/{what}.log"
     with host.path(log).open("ab") as written:
-        process = host.start(
-            *(sys.executable, "-m", "matrices", "serve", role, "--testbed", "--host", host.address),
-            *("--port", str(EVIDENCE_PORTS[role]), "--service-port", str(SERVICE_PORTS[role])),
-            *("--state", f"/tmp/state/{role}"),
-            stdout=subprocess.PIPE,
-            stderr=written,
-        )
+        process = host.start(sys.executable, *arguments, stdout=subprocess.PIPE, stderr=written)
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], START_TIMEOUT_S)
     line = process.stdout.readline() if readable else ""
-    if not line or json.loads(line)["service"] != role:
-        raise _not_started(host, role, log, process)
+    if not line:
+        raise _not_started(host, what, log, process)
+    ready: dict[str, Any] = json.loads(line)
+    return process, ready
+
+
+def _start_role(host: Host, role: str) -> HostProcess:
+    process, _ = start_serving(
+        host,
+        role,
+        *("-m", "matrices", "serve", role, "--testbed", "--host", host.address),
+        *("--port", str(EVIDENCE_PORTS[role]), "--service-port", str(SERVICE_PORTS[role])),
+        *("--state", f"/tmp/state/{role}"),
+    )
     return process
 
 
-def _start_proxies(host: Host, program: Path) -> HostProcess:
+def start_proxies(host: Host, program: Path) -> HostProcess:
+    """The toxiproxy program on the host, its API at `PROXIES_PORT`. Raises UNAVAILABLE if it does not come up."""
     log = "/tmp/toxiproxy.log"
     with host.path(log).open("ab") as written:
         process = host.start(

@@ -22,9 +22,9 @@ def of_overhead(
 ) -> Iterator[Finding]:
     """Findings about parts of the arm's times that are never as small as overhead can be.
 
-    None where faults break hosts: after each of them a process is cold and connections are made anew.
+    None where faults break hosts or strike them: after each of them a process is cold and connections are made anew.
     """
-    if expected.breaks_hosts:
+    if expected.breaks_hosts or expected.disturbs:
         return
     planned = {pair.pair: pair.runs[arm] for pair in expected.pairs}
     parts: dict[str, list[float]] = defaultdict(list)
@@ -33,7 +33,7 @@ def of_overhead(
         if hops is None:
             continue
         if planned[pair].entry is None:
-            parts["the way from the client and back"].append(hops.client)
+            parts["the way from the client and back"].append(hops.client - expected.away_s)
         parts["what nothing explains"].append(hops.unexplained)
         if run.record is not None:
             parts["the loop within its attempts"].append(run.record.loop_s - hops.loop)
@@ -44,9 +44,11 @@ def of_overhead(
             at_tools = len(run.attempts) - at_model
             # Without the engine's own time there is no telling the trip from the model's work.
             if at_model > 0 and expected.comparison.arm(arm).engine_timings:
-                parts["a trip to the model and back"].append(hops.model_hop / at_model)
+                trip_s = hops.model_hop / at_model - _way_s(expected, arm, "model")
+                parts["a trip to the model and back"].append(trip_s)
             if at_tools > 0:
-                parts["a trip to a tool and back"].append(hops.tool_hop / at_tools)
+                trip_s = hops.tool_hop / at_tools - _way_s(expected, arm, "tool")
+                parts["a trip to a tool and back"].append(trip_s)
         for (before, after), want in zip(pairwise(run.attempts), wanted[1:], strict=False):
             late_s = after.start_s - before.start_s - before.duration_s - want.backoff_s
             parts["a backoff, beyond the policy's" if want.attempt > 0 else "the loop between calls"].append(
@@ -55,11 +57,18 @@ def of_overhead(
         for want, got in zip(wanted, run.attempts, strict=False):
             if want.fault is None or planned[pair].hurried or want.outcome == "ok":
                 continue
+            way_s = _way_s(expected, arm, want.hop) if want.outcome == "fail" else 0.0
             parts[f"an attempt under a {want.fault.kind.name}, beyond its time"].append(
-                got.duration_s - want.held_s
+                got.duration_s - want.held_s - way_s
             )
     limit_s = QUIET_S * concurrency
     for name, values in parts.items():
         if len(values) >= ENOUGH and not min(values) <= limit_s:
             detail = f"{name} is never under {min(values) * 1e3:.3f} ms in {len(values)} runs"
             yield Finding(kind="overhead_unlikely", cell=expected.cell, arm=arm, detail=detail)
+
+
+def _way_s(expected: Expectation, arm: str, hop: str) -> float:
+    """Seconds that the longest round trip on the arm's hop takes, by what was declared or by what it is made to be."""
+    network = expected.network(arm, hop)
+    return expected.away_s if network is None else network.most_s

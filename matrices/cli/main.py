@@ -15,6 +15,7 @@ VERBS = {
     "make-checkpoint": "matrices.cli.make_checkpoint:make_checkpoint",
     "matrix": "matrices.cli.matrix:matrix",
     "models": "matrices.cli.models:models",
+    "networks": "matrices.cli.networks:networks",
     "profiles": "matrices.cli.profiles:profiles",
     "report": "matrices.cli.judge:report",
     "schema": "matrices.cli.schema:schema",

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from matrices.arms.parts import Replicas
 from matrices.arms.registry import DEFAULT, parse_comparison
 from matrices.cli import output
 from matrices.cli.judge import finish
@@ -24,9 +25,11 @@ from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
 from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
+from matrices.spec.networks import parse_networks
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
-from matrices.topologies.registry import chosen
+from matrices.topologies.hosts import MOST_REPLICAS
+from matrices.topologies.registry import chosen, replicas
 from matrices.topologies.registry import topology as topology_of
 from runtime_svc.backends import BACKENDS
 from treni import entry
@@ -77,7 +80,13 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     default="local",
     show_default=True,
     metavar="NAME|FILE.toml",
-    help="Where the services run: local, ray[:ADDRESS], or a file of hosts (docs/topologies.md).",
+    help="Where the services run: local, ray[:ADDRESS], a file of hosts, or pilot:FILE.toml (docs/topologies.md).",
+)
+@click.option(
+    "--network",
+    "network",
+    metavar="NAME|FILE.toml|HOP=NAME,...",
+    help="Make hops as slow as this network (`treni-route networks`): emulated by the proxies of --topology local.",
 )
 @click.option(
     "--compare",
@@ -92,6 +101,27 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     default=1,
     show_default=True,
     help='Pairs at once; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--controllers",
+    type=entry.WholeRange(1, MOST_REPLICAS),
+    default=1,
+    show_default=True,
+    help="Controllers that requests are spread over; a file of hosts lists its own.",
+)
+@click.option(
+    "--tool-services",
+    type=entry.WholeRange(1, MOST_REPLICAS),
+    default=1,
+    show_default=True,
+    help="Tool services that each controller spreads its calls over; a file of hosts lists its own.",
+)
+@click.option(
+    "--workers",
+    type=entry.WholeRange(1, MOST_REPLICAS),
+    default=1,
+    show_default=True,
+    help="Client processes that send the requests, at most --concurrency; the history has one writer all the same.",
 )
 @click.option(
     "--fault-seeds",
@@ -211,8 +241,12 @@ def _planned(
     runs: int,
     seed: int,
     topology: str,
+    network: str | None,
     compare: str,
     concurrency: int,
+    controllers: int,
+    tool_services: int,
+    workers: int,
     fault_seeds: int,
     settings: tuple[str, ...],
     backend: str,
@@ -236,6 +270,7 @@ def _planned(
         concurrency=concurrency,
         topology=name,
         placement=placement,
+        networks={} if network is None else parse_networks(network),
         backend=backend,
         model_dir=None if model_dir is None else str(model_dir.resolve()),
         idempotency=not no_idempotency,
@@ -246,6 +281,8 @@ def _planned(
         comparison=parse_comparison(compare),
         fault_seeds=fault_seeds,
         sweep=sweep,
+        workers=workers,
+        replicas=replicas(name, placement, Replicas(controllers=controllers, tool_services=tool_services)),
     )
     return plan_campaign(out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), options, cells)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import pydantic
 
+from chaos.faults import Hop
 from matrices.arms.arm import Comparison
+from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.registry import DEFAULT, comparison_written
 from matrices.evidence import chain, provenance
 from matrices.evidence import events as ev
@@ -24,6 +26,7 @@ from matrices.evidence.manifest import (
     ManifestSuite,
     ManifestTask,
     dump_manifest,
+    networks_of,
     read_manifest,
 )
 from matrices.planning import plan
@@ -31,8 +34,13 @@ from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
+from matrices.planning.network_rules import refuse_unlike_plan
 from matrices.planning.plan import PlannedCell
+from matrices.planning.scale_rules import refuse_several
+from matrices.planning.strike_rules import refuse_uncertain_strikes
+from matrices.spec.networks import NetworkProfile
 from matrices.spec.profiles import Profile
+from matrices.spec.regions import longest_s
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
@@ -76,8 +84,14 @@ class Options:
     """Which cells are variants of a profile, and what was set in them."""
     fencing: bool = True
     """Whether services refuse calls that are meant for another session of theirs."""
+    networks: Mapping[Hop, NetworkProfile] = dataclasses.field(default_factory=dict)
+    """The networks that hops are made to be like, by hop."""
     placement: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the topology says of where the services are; empty for one that needs to say nothing."""
+    replicas: Replicas = ONE_OF_EACH
+    """How many controllers and tool services the requests are spread over."""
+    workers: int = 1
+    """How many client processes send the requests; one is the harness itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +115,8 @@ class Campaign:
             replace(
                 expectation_of(cell),
                 in_flight=self.options.concurrency,
+                networks=self.options.networks,
+                away_s=longest_s(self.options.placement),
                 must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
                 remark=next(filter(None, (beat_sentence(cell, arm) for arm in reversed(cell.arms))), ""),
             )
@@ -124,6 +140,9 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     cells = _cells(profiles, suite, options)
     for cell in cells:
         refuse_uncertain(cell, concurrency=options.concurrency)
+        refuse_unlike_plan(cell, options.networks, topology=options.topology)
+        refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
+        refuse_uncertain_strikes(cell)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -142,6 +161,7 @@ def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple
         "seed": options.seed,
         "restarts": options.restarts,
         "idempotency": options.idempotency,
+        "replicas": options.replicas,
     }
     aa = plan.plan_aa(suite, **shape)
     cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
@@ -195,11 +215,14 @@ def write_campaign(
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
             **({} if options.fencing else {"fencing": False}),
+            **({"network": _emulated(options.networks)} if options.networks else {}),
             **({"placement": options.placement} if options.placement else {}),
             **({"hosts": dict(hosts)} if hosts else {}),
         },
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
+        replicas=options.replicas,
+        workers=options.workers,
     )
     written = dump_manifest(manifest)
     partial = campaign.folder / f"{MANIFEST}.partial"
@@ -243,7 +266,10 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
         fencing=bool(manifest.details.get("fencing", True)),
+        networks=networks_of(manifest),
         placement=manifest.details.get("placement", {}),
+        replicas=manifest.replicas,
+        workers=manifest.workers,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)
@@ -352,6 +378,10 @@ def _profile(cell: ManifestCell) -> Profile:
         raise _inconsistent(
             f"the profile of {cell.name}: {where}: {first['msg']}", repr(first["input"])
         ) from None
+
+
+def _emulated(networks: Mapping[Hop, NetworkProfile]) -> dict[str, Any]:
+    return {"emulated": True, "hops": {hop: one.model_dump(mode="json") for hop, one in networks.items()}}
 
 
 def _hashes(cell: PlannedCell) -> dict[str, str]:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from matrices.report.csv_columns import SCHEMA, Column
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.formats import ms, number, yes
+from matrices.report.networks import emulated
 from matrices.statistics.estimates import Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """A row of comparison.csv; `floor_s` is None where there is no floor."""
+    """A row of comparison.csv; `floor_s` is None where there is no floor, `network` "" where none was emulated."""
 
     cell: CellFigures
     floor_s: float | None
+    network: str
 
     @property
     def first(self) -> ArmFigures:
@@ -31,7 +33,7 @@ class CellRow:
 def cell_rows(figures: Figures) -> list[CellRow]:
     """The rows of comparison.csv."""
     floor_s = None if figures.floor is None else figures.floor.bound_s
-    return [CellRow(cell, floor_s) for cell in figures.cells]
+    return [CellRow(cell, floor_s, emulated(figures.manifest)) for cell in figures.cells]
 
 
 COMPARISON: tuple[Column[CellRow], ...] = (
@@ -221,6 +223,12 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     Column("cell", "short name of the profile", lambda r: r.cell.config.name),
     Column("baseline", "name of the baseline", lambda r: r.cell.sides.baseline.name, since=2),
     Column("compared", "name of the compared arm", lambda r: r.cell.sides.compared.name, since=2),
+    Column(
+        "network",
+        "`emulated` and the network profile that the hops were made to be like; empty where they were as they are",
+        lambda r: r.network,
+        since=2,
+    ),
     Column("schema", "what the columns are called and mean", lambda r: str(SCHEMA), since=2),
 )
 

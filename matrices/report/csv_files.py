@@ -12,6 +12,7 @@ from matrices.report.csv_columns import SCHEMA, Column
 from matrices.report.csv_comparison import COMPARISON, cell_rows
 from matrices.report.csv_summary import SUMMARY, ArmRow
 from matrices.report.figures import Figures
+from matrices.report.networks import emulated
 
 Row = TypeVar("Row")
 
@@ -34,7 +35,7 @@ def summary_csv(figures: Figures) -> str:
     """summary.csv: a row for each cell and arm."""
     return _csv(
         SUMMARY,
-        [ArmRow(cell, arm) for cell in figures.cells for arm in cell.arms],
+        [ArmRow(cell, arm, emulated(figures.manifest)) for cell in figures.cells for arm in cell.arms],
         schema_of(figures.manifest),
     )
 

@@ -11,10 +11,11 @@ from matrices.report.formats import latency_ms, ms, number
 
 @dataclass(frozen=True, slots=True)
 class ArmRow:
-    """A row of summary.csv."""
+    """A row of summary.csv; `network` is "" where none was emulated."""
 
     cell: CellFigures
     arm: ArmFigures
+    network: str
 
 
 SUMMARY: tuple[Column[ArmRow], ...] = (
@@ -130,6 +131,12 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
         "accuracy",
         "right answers over requests that were answered",
         lambda r: number(r.arm.accuracy, 6),
+        since=2,
+    ),
+    Column(
+        "network",
+        "`emulated` and the network profile that the hops were made to be like; empty where they were as they are",
+        lambda r: r.network,
         since=2,
     ),
     Column("schema", "what the columns are called and mean", lambda r: str(SCHEMA), since=2),

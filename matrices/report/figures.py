@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from chaos.faults import Hop
 from matrices.arms.arm import Comparison
 from matrices.checks.check import CellJudgement, FaultAccount, Finding, check
-from matrices.checks.collateral import ArmHarm, by_arm, evidence_in
+from matrices.checks.collateral import ArmHarm, harm_in
+from matrices.checks.recovery import ArmRecovery
 from matrices.evidence.events import Event, Sealed
 from matrices.evidence.hops import Hops, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, Work, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Counter, Expectation
-from matrices.report.clocks import RoleClock, clocks_of
 from matrices.report.comparison import (
     AA,
     CellSamples,
@@ -30,6 +30,7 @@ from matrices.report.comparison import (
     samples_of,
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.report.ways import NO_WAYS, Ways, ways_of
 from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
 from matrices.statistics.gates import Evidence, Gate, claim_safe, gates
@@ -117,9 +118,9 @@ class CellFigures:
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts pairs that an interruption cut off, `discarded` how the cell broke each time that
-    it ran again. `harm` has a row for each arm where faults break hosts, `counters` are the counts of attempts by which
-    schedules act. `remark` is what a reader of the error rates must know of the schedule, `clocks` are those of roles
-    that run elsewhere.
+    it ran again. `harm` has a row for each arm where faults break hosts, `recoveries` where they strike them.
+    `counters` are the counts of attempts by which schedules act. `remark` is what a reader of the error rates must
+    know of the schedule, `ways` how far apart its places were.
     """
 
     config: ManifestCell
@@ -138,11 +139,12 @@ class CellFigures:
     successes: PairedLatency
     reliability: Reliability
     harm: tuple[ArmHarm, ...]
+    recoveries: tuple[ArmRecovery, ...]
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
     counters: tuple[Counter, ...]
     remark: str
-    clocks: tuple[RoleClock, ...] = ()
+    ways: Ways = NO_WAYS
 
     @property
     def claim_safe(self) -> bool:
@@ -263,7 +265,8 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 without_contaminated=clean[name],
                 successes=answered(samples[name].valid, manifest.margin),
                 reliability=rates[name],
-                harm=_harm(events, expected[name]),
+                harm=harm_in(events, expected[name]),
+                recoveries=one.recoveries,
                 findings=one.findings,
                 gates=_gates(
                     one,
@@ -277,16 +280,10 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 ),
                 counters=expected[name].counters,
                 remark=expected[name].remark,
-                clocks=clocks_of(manifest, events, name),
+                ways=ways_of(manifest, events, name),
             )
         )
     return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)
-
-
-def _harm(events: Iterable[Event], expected: Expectation) -> tuple[ArmHarm, ...]:
-    if not expected.breaks_hosts:
-        return ()
-    return by_arm(evidence_in(events, expected))
 
 
 def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:
@@ -377,6 +374,7 @@ def _gates(
 
     return gates(
         Evidence(
+            descriptive=bool(judged.recoveries),
             compared=compared,
             floor=floor,
             margin_s=every.margin_s or 0.0,

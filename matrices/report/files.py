@@ -16,6 +16,7 @@ from matrices.report.formats import UNBOUNDED
 from matrices.report.markdown import markdown
 from matrices.report.sections import document
 from matrices.report.sections.verdict import sentence
+from matrices.report.ways import NO_WAYS
 from treni.storage import write_whole
 
 
@@ -53,6 +54,7 @@ def summary(figures: Figures) -> dict[str, Any]:
         "commit": m.commit,
         "model": _plain(m.model),
         "topology": m.topology,
+        **({"network": m.details["network"]} if "network" in m.details else {}),
         "suite": m.suite.name,
         "runs": m.runs,
         "seed": m.seed,
@@ -96,7 +98,7 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "comparison_without_contaminated": _comparison(cell, cell.without_contaminated),
         "comparison_successes": _comparison(cell, cell.successes) | {"verdict": None},
         "error_rates": _plain(cell.reliability) | {"verdict": cell.reliability_verdict},
-        **({"clocks": [_plain(one) for one in cell.clocks]} if cell.clocks else {}),
+        **({"ways": _plain(cell.ways)} if cell.ways != NO_WAYS else {}),
         "harm": [_plain(row) for row in cell.harm],
         "gates": [_plain(gate) for gate in cell.gates],
         "findings": len(cell.findings),

@@ -12,8 +12,21 @@ from controller.policy import Policy
 from controller.ports import Annotate, AttemptKey
 from matrices.arms.parts import Part
 from matrices.planning.plan import PlannedCell, policy_of, schedules_of
+from matrices.spec.networks import NetworkProfile
 from matrices.spec.profiles import Profile
 from treni.errors import TreniError, invalid_argument
+
+
+class Striker(pydantic.BaseModel):
+    """Who strikes the host behind a hop: the address of its HostService, and the role behind the hop."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    address: str
+    role: str
+
+
+NO_STRIKER = Striker(address="", role="")
 
 
 class CellConfig(pydantic.BaseModel):
@@ -23,8 +36,10 @@ class CellConfig(pydantic.BaseModel):
     in the records of the agent that answers here, None where none does; `faultable` are the hops of that agent that go
     through proxies. `model` and `tools` say whether an arm's are here, and `caller` which arm's calls at the model are
     logged here. `starts` has the number of the next attempt on each hop of the arm that a schedule acts on. `port` is
-    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops. `fence` is
-    the session that the role's calls are for and its service takes calls of (`treni.fence`), "" for any.
+    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops, one of
+    `controllers`: those of the tools are several where calls are spread; so are the `strikers` of hops that lead to a
+    host which a schedule strikes. `fence` is the session that the role's calls are for and its service takes calls of
+    (`treni.fence`), "" for any. `networks` are those that the agent's hops are made to be like.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -44,9 +59,12 @@ class CellConfig(pydantic.BaseModel):
     starts: dict[Hop, int]
     port: int = 0
     fence: str = ""
+    networks: dict[Hop, NetworkProfile] = {}
     model_address: str = ""
-    tools_address: str = ""
+    tools_addresses: tuple[str, ...] = ()
+    controllers: int = 1
     toxiproxy_address: str = ""
+    strikers: dict[Hop, Striker] = {}
 
     @property
     def schedules(self) -> dict[Hop, Schedule]:
@@ -75,12 +93,18 @@ class CellConfig(pydantic.BaseModel):
 
 
 def config_of(
-    cell: PlannedCell, part: Part, *, concurrency: int, counters: Mapping[str, int], fence: str = ""
+    cell: PlannedCell,
+    part: Part,
+    *,
+    concurrency: int,
+    counters: Mapping[str, int],
+    fence: str = "",
+    networks: Mapping[Hop, NetworkProfile] = {},
 ) -> CellConfig:
     """The configuration of a planned cell for one role, its addresses yet to be known.
 
     `counters` gives, for each of the cell's counts of attempts, the number to start from; `fence` is the session by
-    which its calls are told from others', "" for none.
+    which its calls are told from others', "" for none; `networks` are emulated on the hops of its agent.
     """
     arm = part.arm.name
     return CellConfig(
@@ -97,7 +121,9 @@ def config_of(
         cycle=cell.cycle,
         seed=cell.seed,
         concurrency=concurrency,
+        controllers=cell.replicas.controllers,
         fence=fence,
+        networks={hop: one for hop, one in networks.items() if part.agent and hop in part.agent.hops},
         starts={counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
     )
 

@@ -8,7 +8,6 @@ from matrices.report.document import Part, Section
 from matrices.report.figures import CellFigures, Figures
 from matrices.report.sections import (
     accuracy,
-    clocks,
     conditions,
     curves,
     effects,
@@ -19,9 +18,11 @@ from matrices.report.sections import (
     latency,
     overview,
     reading,
+    recovery,
     results,
     verdict,
     voids,
+    ways,
     work,
 )
 
@@ -40,10 +41,11 @@ OF_CELL: Mapping[str, Callable[[Figures, CellFigures], Iterable[Part]]] = {
     "accuracy": accuracy.parts,
     "effects": effects.parts,
     "harm": harm.parts,
+    "recovery": recovery.parts,
     "hops": hops.parts,
     "work": work.parts,
     "conditions": conditions.parts,
-    "clocks": clocks.parts,
+    "ways": ways.parts,
     "voids": voids.parts,
     "gates": gates.parts,
     "findings": findings.of_cell,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from matrices.report.document import Part, code, paragraph
+from matrices.evidence.manifest import networks_of
+from matrices.report.document import Part, code, paragraph, strong
 from matrices.report.figures import Figures
 
 
@@ -13,11 +14,16 @@ def parts(figures: Figures) -> Iterator[Part]:
     m = figures.manifest
     under = f" under each of {m.fault_seeds} fault seeds" if m.fault_seeds > 1 else ""
     under += f" in {m.restarts} groups with processes of their own" if m.restarts > 1 else ""
+    several = m.replicas
     yield paragraph(
         "Suite ",
         code(m.suite.name),
         f", {m.runs} runs{under}, seed {m.seed}, concurrency {m.concurrency}, topology ",
         code(m.topology),
+        f" with {several.controllers} controllers and {several.tool_services} tool services"
+        if several.several
+        else "",
+        f", sent by {m.workers} processes" if m.workers > 1 else "",
         f", idempotency keys {'on' if m.idempotency else 'off'}"
         f"{'' if m.details.get('fencing', True) else ', fencing off'}. Model ",
         code(m.model.name),
@@ -27,3 +33,9 @@ def parts(figures: Figures) -> Iterator[Part]:
         code(m.commit[:12]),
         ".",
     )
+    if networks := networks_of(m):
+        ways = "; ".join(f"the {hop} hop {one.name}, {one.words}" for hop, one in networks.items())
+        yield paragraph(
+            strong("Emulated network: "),
+            f"{ways}. All services ran on one machine; their proxies made each round trip so long.",
+        )

@@ -8,6 +8,7 @@ from matrices.arms.arm import Comparison
 from matrices.report.document import Column, Part, Table
 from matrices.report.figures import CellFigures, Figures
 from matrices.report.formats import latency_ms, ms, number, yes
+from matrices.report.networks import emulated
 from matrices.statistics.verdicts import ReliabilityVerdict
 
 MAX_NAME_CHARS = 8
@@ -40,6 +41,7 @@ def legend(figures: Figures) -> tuple[str, ...]:
         f"ratio, difference: {compared} against {baseline}",
         "faults: planned/delivered/observed",
         "claim safe: every gate holds",
+        *((f"network: {network}",) if (network := emulated(figures.manifest)) else ()),
     )
 
 

@@ -1,8 +1,8 @@
-"""Planted bugs of fencing: whatever lets a server of another session take effects, or hides which one is meant."""
+"""Planted bugs of where and when things run: fencing by session, clocks of other hosts, emulated networks."""
 
 from __future__ import annotations
 
-from tests.planted.bug import Bug, Tests
+from tests.planted.bug import Bug, Campaign, Tests
 
 _FENCE = "tests/proto/test_fence.py::"
 _REFUSES = _FENCE + "test_a_server_refuses_every_other_caller_and_nothing_happens"
@@ -15,6 +15,43 @@ _ASKED = """self._stub.{method}(
             timeout=call.deadline.remaining_s(),
             metadata={marks},
 """
+
+NETWORKS = (
+    Bug(
+        name="network-left-out",
+        file="chaos/lanes.py",
+        old="toxics = (*network, *(() if lane is None else lane.toxics))",
+        new="toxics = () if lane is None else lane.toxics",
+        breaks="a campaign says that its hops were far apart, and they were not",
+        seen_by=Campaign(suite="mixed", arguments=("--network", "us-us")),
+        kinds=("attempt_duration",),
+    ),
+    Bug(
+        name="network-one-way",
+        file="chaos/emulation.py",
+        old="    there = (rtt_ms // 2, jitter_ms // 2)\n",
+        new="    there = (0, 0)\n",
+        breaks="all of a round trip is on the way back",
+        seen_by=Tests(
+            nodes=("tests/chaos/test_emulation.py::test_each_way_takes_half_of_what_was_declared",)
+        ),
+    ),
+)
+
+CLOCKS = (
+    Bug(
+        name="clock-surer-than-it-can-be",
+        file="matrices/topologies/clocks.py",
+        old="best.way_s / 2 * 1e6",
+        new="best.way_s / 4 * 1e6",
+        breaks="a clock's offset is told with half of the error that unequal ways can hide",
+        seen_by=Tests(
+            nodes=(
+                "tests/matrices/topologies/test_clocks.py::test_the_offset_is_within_its_error_however_unequal_the_ways",
+            )
+        ),
+    ),
+)
 
 FENCING = (
     Bug(
