@@ -23,7 +23,7 @@ from treni.errors import Code, TreniError, invalid_argument
 WAIT_S = 120.0
 MOST_WAIT_S = 500.0
 
-DRIVER = "ray"
+DRIVER = "the holder of the Ray actors"
 """What the process that holds the actors is called among the cell's."""
 
 
@@ -49,8 +49,8 @@ class RayPlaced:
         if death is None:
             return {}
         if self._driver.process.returncode == HEAD_LOST:
-            death = f"the head of the Ray cluster was lost: see {self._driver.log_path}"
-        return {DRIVER: death}
+            death = "the head of the Ray cluster was lost"
+        return {DRIVER: f"{death}: see {self._driver.log_path}"}
 
     def wards(self, again: Callable[[str], Awaitable[None]]) -> dict[str, Ward]:
         """Nobody: what Ray brings back by itself is another epoch, unplanned."""
