@@ -59,6 +59,8 @@ def test_a_file_of_hosts_with_a_byte_order_mark_and_windows_line_ends_is_read(tm
         (WHOLE.replace("127.0.0.2:7001", "::1:7001"), "service.0.address"),
         (WHOLE + "faults = ['everything']", "service.2.faults"),
         (WHOLE + "[toxiproxy]\nhost = 'one'\naddress = '127.0.0.2:7001'", "127.0.0.2:7001"),
+        ("link = '../up.json'\n" + WHOLE, "link"),
+        ("link = 'counters.txt'\n" + WHOLE, "link"),
         ("[[service", "hosts.toml"),
     ],
 )
