@@ -71,6 +71,8 @@ def test_a_file_of_hosts_with_a_byte_order_mark_and_windows_line_ends_is_read(tm
             "one twice",
         ),
         (WHOLE + HOST.replace("name", "host"), "host.0"),
+        ("link = '../up.json'\n" + WHOLE, "link"),
+        ("link = 'counters.txt'\n" + WHOLE, "link"),
         ("[[service", "hosts.toml"),
     ],
 )
