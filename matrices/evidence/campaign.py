@@ -37,6 +37,7 @@ from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.network_rules import refuse_unlike_plan
 from matrices.planning.plan import PlannedCell
 from matrices.planning.scale_rules import refuse_several
+from matrices.planning.strike_rules import refuse_uncertain_strikes
 from matrices.spec.networks import NetworkProfile
 from matrices.spec.profiles import Profile
 from matrices.spec.regions import longest_s
@@ -141,6 +142,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
         refuse_uncertain(cell, concurrency=options.concurrency)
         refuse_unlike_plan(cell, options.networks, topology=options.topology)
         refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
+        refuse_uncertain_strikes(cell)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(

@@ -63,7 +63,7 @@ class ManifestCell:
     profile: str
     title: str
     arms: tuple[str, str]
-    site: Literal["none", "hop", "tool", "agent"]
+    site: Literal["none", "hop", "host", "tool", "agent"]
     policy: dict[str, Any]
     schedule: dict[str, Any] | None
     schedule_hash: dict[str, str]

@@ -33,13 +33,13 @@ class Counter:
     first: int
 
 
-Place: TypeAlias = Literal["none", "hop", "tool", "agent"]
+Place: TypeAlias = Literal["none", "hop", "host", "tool", "agent"]
 
 
 def site_of(counters: Collection[Counter]) -> Place:
     """Where a cell's faults strike: "hop" if any does where only one arm has a hop, "agent" if only both arms' does."""
     sites = {"agent" if counter.hop == "agent" else counter.site for counter in counters}
-    places: tuple[Place, ...] = ("hop", "tool", "agent")
+    places: tuple[Place, ...] = ("hop", "host", "tool", "agent")
     return next((place for place in places if place in sites), "none")
 
 
@@ -200,7 +200,8 @@ class Expectation:
 
     `roles` names the processes that it runs with, proxies aside. `counters` are the counts of attempts by which the
     schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
-    its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
+    its work for `standstill_s` at most while it lives. `disturbs`: it has faults that strike hosts for everybody, so
+    that only the struck attempts are known before. `in_flight` is how many pairs run at once. `remark` is what a
     reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
     like, `away_s` is the longest round trip that was declared between its places. `answering` has the roles that answer
     for each arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
@@ -216,6 +217,7 @@ class Expectation:
     counters: tuple[Counter, ...]
     breaks_hosts: bool
     standstill_s: float
+    disturbs: bool = False
     in_flight: int = 1
     remark: str = ""
     must_pass: bool = True

@@ -52,6 +52,7 @@ def expectation_of(cell: PlannedCell) -> Expectation:
         idempotency=cell.idempotency,
         counters=cell.counters,
         breaks_hosts=cell.breaks_hosts,
+        disturbs=cell.disturbs,
         standstill_s=max((kind.standstill_s for kind in cell.kinds), default=0.0),
     )
 

@@ -80,12 +80,16 @@ class PlannedCell:
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted."""
-        reached = {AGENT, *self.comparison.arm(arm).faultable}
+        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted.
+
+        Any hop leads to a host, by proxies or not.
+        """
+        of_arm = self.comparison.arm(arm)
+        reached = {"hop": {AGENT, *of_arm.faultable}, "host": {AGENT, *of_arm.hops}}
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached)
+            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached[schedule.site])
         )
 
     @property
@@ -135,6 +139,11 @@ class PlannedCell:
     def breaks_hosts(self) -> bool:
         """Whether its faults harm the processes that host tools, and with them whoever else is served there."""
         return any(kind.breaks_host for kind in self.kinds)
+
+    @property
+    def disturbs(self) -> bool:
+        """Whether its faults strike whole hosts or the links between them, so that others run into them."""
+        return any(kind.disturbs for kind in self.kinds)
 
     def prediction(self, arm: str) -> Prediction | None:
         """What the schedules do to the arm's requests; None for an arm that they do not touch."""
@@ -217,7 +226,8 @@ def plan_cell(
             got=" and ".join(cell.arms),
             todo='compare other arms, or use a profile with site = "tool"',
         )
-    return _drawn(replace(cell, comparison=comparison.apart) if cell.breaks_hosts else cell)
+    apart = cell.breaks_hosts or cell.disturbs
+    return _drawn(replace(cell, comparison=comparison.apart) if apart else cell)
 
 
 def plan_aa(

@@ -30,10 +30,10 @@ def refuse_several(cell: PlannedCell, *, concurrency: int, workers: int) -> None
             got='by = "attempt", a count that no two controllers share',
             todo='use one controller, or a profile with by = "request"',
         )
-    if replicas.several and cell.breaks_hosts:
+    if replicas.several and (cell.breaks_hosts or cell.disturbs):
         raise invalid_argument(
             "host_fault_beside_others",
-            expected=f"one controller and one tool service for {cell.profile.name}, whose faults break hosts",
+            expected=f"one controller and one tool service for {cell.profile.name}, whose faults harm hosts",
             got=f"{replicas.controllers} controllers and {replicas.tool_services} tool services",
             todo="run it by itself: who else a fault hurt is told by the one host of the arm's tools",
         )

@@ -22,7 +22,8 @@ from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.running.segment import CellBroken, Segment, cause_of
 from matrices.running.workers import clients_of, workers
-from matrices.topologies.cell_services import CellServices, Evidence
+from matrices.topologies.cell_evidence import Evidence
+from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
 from treni.errors import Code, TreniError
 from treni.storage import DISK_FULL
@@ -181,6 +182,8 @@ class Runner:
     @asynccontextmanager
     async def _watched(self, segment: Segment) -> AsyncIterator[None]:
         """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
+        if segment.services.host_agents is not None:
+            segment.services.host_agents.told = self._append
         if not segment.plan.breaks_hosts:
             yield
             return

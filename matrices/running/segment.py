@@ -11,7 +11,8 @@ from chaos.schedule import Schedule
 from matrices.planning.plan import PlannedCell
 from matrices.running.client import AgentClients, Invocation
 from matrices.running.host_watch import HOLD_LIMIT_S, HostWatch
-from matrices.topologies.cell_services import CellServices, Evidence
+from matrices.topologies.cell_evidence import Evidence
+from matrices.topologies.cell_services import CellServices
 from treni import metadata
 from treni.errors import TreniError
 from treni.v1 import agent_pb2
@@ -63,7 +64,9 @@ class Segment:
         """Waits until whatever a fault broke is back, where faults break processes."""
         if self.watch is not None:
             await self.watch.hold()
-            self.check()
+        # What struck a host is in the history before a pair that it hurt counts; nobody is held back by it.
+        await self.services.hear()
+        self.check()
 
     def check(self) -> None:
         """Raises `CellBroken` where a service is known to be lost."""

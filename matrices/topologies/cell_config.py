@@ -17,6 +17,18 @@ from matrices.spec.profiles import Profile
 from treni.errors import TreniError, invalid_argument
 
 
+class Striker(pydantic.BaseModel):
+    """Who strikes the host behind a hop: the address of its HostService, and the role behind the hop."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    address: str
+    role: str
+
+
+NO_STRIKER = Striker(address="", role="")
+
+
 class CellConfig(pydantic.BaseModel):
     """One cell as one role sees it.
 
@@ -25,9 +37,9 @@ class CellConfig(pydantic.BaseModel):
     through proxies. `model` and `tools` say whether an arm's are here, and `caller` which arm's calls at the model are
     logged here. `starts` has the number of the next attempt on each hop of the arm that a schedule acts on. `port` is
     where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops, one of
-    `controllers`: those of the tools are several where calls are spread. `fence` is the session that the role's calls
-    are for and its service takes calls of (`treni.fence`), "" for any. `networks` are those that the agent's hops are
-    made to be like.
+    `controllers`: those of the tools are several where calls are spread; so are the `strikers` of hops that lead to a
+    host which a schedule strikes. `fence` is the session that the role's calls are for and its service takes calls of
+    (`treni.fence`), "" for any. `networks` are those that the agent's hops are made to be like.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +64,7 @@ class CellConfig(pydantic.BaseModel):
     tools_addresses: tuple[str, ...] = ()
     controllers: int = 1
     toxiproxy_address: str = ""
+    strikers: dict[Hop, Striker] = {}
 
     @property
     def schedules(self) -> dict[Hop, Schedule]:

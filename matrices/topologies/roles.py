@@ -18,7 +18,7 @@ from chaos.deliveries import DeliveryLog
 from chaos.faults import Hop
 from chaos.schedule import WARMUP_REQUEST
 from controller.ports import AttemptKey, ToolPort
-from matrices.topologies.cell_config import CellConfig
+from matrices.topologies.cell_config import NO_STRIKER, CellConfig
 from tools_svc.protocol import ToolsConfig
 from treni.balance import chosen
 from treni.channels import open_channel
@@ -207,20 +207,25 @@ async def _way(
     config: CellConfig, hop: Hop, upstream: str, log: DeliveryLog
 ) -> AsyncIterator[grpc.aio.Channel]:
     """The channel of the agent's hop: through proxies where faults can be put on it, straight where not."""
-    if hop not in config.faultable:
-        async with open_channel(upstream) as channel:
-            yield channel
-        return
-    from chaos.emulation import toxics
-    from chaos.lanes import open_lanes
+    from chaos.striking import striking
 
-    network = config.networks.get(hop)
-    async with open_lanes(
-        config.toxiproxy_address,
-        hop=hop,
-        upstream=upstream,
-        schedule=config.schedules.get(hop),
-        deliveries=log,
-        network=() if network is None else toxics(rtt_s=network.rtt, jitter_s=network.jitter),
-    ) as lanes:
-        yield lanes
+    striker = config.strikers.get(hop, NO_STRIKER)
+    async with striking(striker.address, striker.role) as interceptors:
+        if hop not in config.faultable:
+            async with open_channel(upstream, interceptors=interceptors) as channel:
+                yield channel
+            return
+        from chaos.emulation import toxics
+        from chaos.lanes import open_lanes
+
+        network = config.networks.get(hop)
+        async with open_lanes(
+            config.toxiproxy_address,
+            hop=hop,
+            upstream=upstream,
+            schedule=config.schedules.get(hop),
+            deliveries=log,
+            network=() if network is None else toxics(rtt_s=network.rtt, jitter_s=network.jitter),
+            interceptors=interceptors,
+        ) as lanes:
+            yield lanes

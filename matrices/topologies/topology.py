@@ -66,6 +66,21 @@ class Regional(Protocol):
         ...
 
 
+@runtime_checkable
+class Struckable(Protocol):
+    """A `Placed` whose hosts can be struck: whoever places the cell elsewhere refuses its faults between hosts."""
+
+    @property
+    def host_of(self) -> Mapping[str, str]:
+        """The name of each role's host."""
+        ...
+
+    @property
+    def host_agents(self) -> Mapping[str, str]:
+        """The address of each host's own EvidenceService, that of the role "host", by the host's name."""
+        ...
+
+
 class Topology(Protocol):
     """Where the services of a campaign run. Everything else reaches them by address alone."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Campaign, Tests
 from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
+from tests.planted.strikes import STRIKES
 from tests.planted.where_bugs import CLOCKS, FENCING, NETWORKS
 
 _ATTEMPTS = "tests/controller/test_attempts.py::"
@@ -629,4 +630,5 @@ BUGS: tuple[Bug, ...] = (
     *FENCING,
     *CLOCKS,
     *NETWORKS,
+    *STRIKES,
 )

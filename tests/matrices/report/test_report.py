@@ -213,7 +213,7 @@ def test_each_row_that_is_no_claim_says_why_and_what_to_do() -> None:
 
 def test_every_gate_has_its_advice() -> None:
     gates = {gate.name for cell in _figures().cells for gate in cell.gates}
-    assert gates == set(ADVICE)
+    assert gates | {"predicted"} == set(ADVICE)  # which only a cell whose hosts are struck has
 
 
 def test_the_summary_is_json_without_infinities() -> None:
