@@ -5,15 +5,24 @@ from __future__ import annotations
 import importlib
 import json
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import jsonschema
+import pytest
 import yaml
 
+from matrices.command_line import bundled_checkpoint
+from matrices.running.client import AgentClient
 from matrices.topologies.role_command import role_command
+from tests.limits import HANG_S
 from tests.places import ROOT
+from treni.channels import open_http
+from treni.v1 import agent_pb2
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
@@ -113,3 +122,42 @@ def test_the_lock_becomes_constraints() -> None:
     pins = [line for line in done.stdout.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert all("==" in line and "--hash" not in line and not line.endswith("\\") for line in pins)
     assert any(line.startswith("grpcio==") for line in pins)
+
+
+@contextmanager
+def started(name: str, instead: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """A service by its own command line with these options instead; what it says when it is ready."""
+    command = [*OURS[name]["command"], *(f"{option}={value}" for option, value in instead.items())]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "matrices", *command], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait(timeout=HANG_S)
+
+
+@pytest.mark.slow
+async def test_what_it_starts_answers_a_request_and_counts_it(tmp_path: Path) -> None:
+    # Of an option that is given twice the last one counts: other ports and paths, on this machine's loopback alone.
+    here = {"--host": "127.0.0.1", "--port": "0"}
+    model = {"--model": str(bundled_checkpoint()), "--metrics-port": "0"}
+    with (
+        started("runtime", {**here, **model}) as runtime,
+        started("tools", {**here, "--ledger": str(tmp_path / "ledger.sqlite")}) as tools,
+        started(
+            "controller",
+            {**here, "--model-address": runtime["address"], "--tools-address": tools["address"]},
+        ) as controller,
+    ):
+        client = AgentClient(controller["address"])
+        request = agent_pb2.RunRequest(run_id="compose", task_id="t", prompt="What is 17 times 23?")
+        done = await client.run(request, timeout_s=HANG_S)
+        await client.close()
+        assert done.error is None
+        assert done.answer is not None
+        async with open_http() as http:
+            told = (await http.get(runtime["metrics"])).text
+    assert 'treni_runtime_requests_total{outcome="ok"}' in told
