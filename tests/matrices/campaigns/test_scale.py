@@ -196,7 +196,8 @@ def test_a_file_of_hosts_lists_as_many_as_there_are(tmp_path: Path) -> None:
     ("profile", "arguments", "word"),
     [
         ("p01", ("--controllers", "2"), 'by = "attempt"'),
-        ("b01", ("--tool-services", "2"), "break hosts"),
+        ("b01", ("--tool-services", "2"), "harm hosts"),
+        ("n04", ("--tool-services", "2"), "harm hosts"),
         ("p00", ("--controllers", "0"), "--controllers"),
         ("p00", ("--controllers", "65"), "--controllers"),
         ("p00", ("--workers", "2"), "at most as many workers"),
