@@ -130,6 +130,15 @@ bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes besid
 	  $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON)) $(if $(OUT),--out $(OUT)) $(if $(LIMIT_S),--limit-s $(LIMIT_S)) \
 	  $(if $(EXTRA),-- $(EXTRA))
 
+.PHONY: gpu-split
+gpu-split: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## this machine's GPU as one host, the rest as another, and the matrix across (root; PROFILES= MODEL= OUT= GPU_PYTHON=)
+	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m deploy.gpu_split $(or $(PROFILES),p00..p05) \
+	  $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out $(OUT))
+
+.PHONY: scale
+scale: $(STAMP) ## throughput and ratio of the arms with 1, 2 and 4 controllers at concurrency 8, in one run (minutes)
+	$(BIN)/treni-route bench scale
+
 eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=... N=...)
 	$(BIN)/python -m runtime_svc.training.evaluate --seed $(or $(SEED),1) --dialogues $(or $(N),2000)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -154,19 +154,22 @@ async def open_lanes(
     schedule: Schedule | None,
     deliveries: DeliveryLog,
     network: tuple[Toxic, ...] = (),
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
 ) -> AsyncIterator[LaneChannel]:
     """One channel to `upstream` ("host:port", a gRPC server) with a lane for each fault the schedule can put there.
 
-    Without a schedule, or with one for another hop or for site "tool", there is the clean lane alone, through a
-    proxy too. `network` are toxics that every lane has, the clean one too. On leaving, the proxies go first, and with
-    them all that a stall holds: it never reaches anyone. Raises `TreniError` if the toxiproxy server or the upstream
-    does not answer, or a toxic does not read back.
+    Without a schedule, or with one for another hop or for another site, there is the clean lane alone, through a proxy
+    too; the `interceptors` are its. `network` are toxics that every lane has, the clean one too. On leaving, the
+    proxies go first, and with them all that a stall holds: it never reaches anyone. Raises `TreniError` if the
+    toxiproxy server or the upstream does not answer, or a toxic does not read back.
     """
     client = ToxiproxyClient(toxiproxy_address)
     on_this_hop = schedule is not None and schedule.hop == hop and schedule.site == "hop"
     lanes: dict[FaultKind, _OpenLane] = {}
     async with AsyncExitStack() as channels, AsyncExitStack() as proxies:
-        clean = await _open_lane(client, hop, "clean", upstream, None, network, channels, proxies)
+        clean = await _open_lane(
+            client, hop, "clean", upstream, None, network, channels, proxies, interceptors
+        )
         assert clean.channel is not None
         for kind in schedule.kinds if schedule is not None and on_this_hop else ():
             lane = kind.on_hop()
@@ -188,6 +191,7 @@ async def _open_lane(
     network: tuple[Toxic, ...],
     channels: AsyncExitStack,
     proxies: AsyncExitStack,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
 ) -> _OpenLane:
     # The token keeps apart the lanes of two processes, or of one that died and was started again.
     name = f"{hop}-{label}-{secrets.token_hex(4)}"
@@ -198,7 +202,9 @@ async def _open_lane(
     if lane is not None and lane.fresh:
         await _add(client, name, toxics)
         return _OpenLane(address=proxy.listen, channel=None)
-    channel = open_channel(proxy.listen) if lane is None else _open_faulty(proxy.listen)
+    channel = (
+        open_channel(proxy.listen, interceptors=interceptors) if lane is None else _open_faulty(proxy.listen)
+    )
     channels.push_async_callback(channel.close)
     await _warm(channel, proxy)
     await _add(client, name, toxics)

@@ -92,6 +92,8 @@ class Schedule:
             raise invalid("a prefix of printable ASCII", repr(self.prefix))
         if self.site == "tool" and self.hop != "tool":
             raise invalid('hop "tool" where the site is "tool"', repr(self.hop))
+        if self.site == "host" and self.by == "attempt":
+            raise invalid('by = "request" where the site is "host"', 'by = "attempt"')
         if self.hop == "agent" and self.by == "attempt":
             raise invalid(
                 'by = "request" on the agent hop, where each request is one attempt', 'by = "attempt"'
@@ -142,6 +144,8 @@ class Schedule:
     def fault_at(self, *, n: int, request_index: int, call_index: int, attempt: int) -> Fault | None:
         """The fault of one attempt. `by="attempt"` reads only `n`, `by="request"` only the other three."""
         by_attempt = self.by == "attempt"
+        if self.site == "host" and (call_index, attempt) != (0, 0):
+            return None  # a host is struck once for a request; what comes after runs into that
         for index, rule in enumerate(self.rules):
             if by_attempt:
                 strikes = isinstance(rule.when, Every) and n % rule.when.every == 0

@@ -41,7 +41,9 @@ class Fault:
         return delivery if isinstance(delivery, Refusal) else None
 
     def how(self, *, in_process: bool) -> str:
-        """The layer that hands it out: "lane", "injector", or "in-process" where the caller's process has the tool."""
+        """The layer that hands it out: "lane", "injector", "host", or "in-process" where the caller has the tool."""
+        if self.site == "host":
+            return "host"
         if self.site == "tool":
             return "in-process" if in_process else "injector"
         return "lane" if self.refusal is None else "injector"

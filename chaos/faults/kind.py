@@ -7,15 +7,16 @@ do (`on_hop`, `at_tool`), the profile which keys there are (the fields). Nobody 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from treni.errors import Code, TreniError, invalid_argument
 
-Site: TypeAlias = Literal["hop", "tool"]
+Site: TypeAlias = Literal["hop", "tool", "host"]
 Hop: TypeAlias = Literal["tool", "model", "agent"]
 """The calls that a fault can strike: a tool's or the model's by the loop, and the client's of the agent itself."""
 Outcome: TypeAlias = Literal["ok", "fail", "unknown"]
@@ -144,13 +145,48 @@ class CallUnderFault:
     max_stall_s: float
 
 
+class StruckHost(Protocol):
+    """The host behind a hop as a fault finds it: what can be done to it, each undone when its block is left."""
+
+    @property
+    def role(self) -> str:
+        """The service behind the hop."""
+        ...
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Every service of the cell on this host."""
+        ...
+
+    def paused(self, roles: Collection[str]) -> AbstractAsyncContextManager[None]:
+        """The services stopped where they are (SIGSTOP), and let go on."""
+        ...
+
+    def killed(self, roles: Collection[str]) -> AbstractAsyncContextManager[None]:
+        """The services killed, and started again as they were."""
+        ...
+
+    def dropped(
+        self, roles: Collection[str], *, requests: float, answers: float
+    ) -> AbstractAsyncContextManager[None]:
+        """Loses these shares of the packets to the services, and from them, on the link."""
+        ...
+
+    def delayed(
+        self, roles: Collection[str], *, delay_s: float, jitter_s: float
+    ) -> AbstractAsyncContextManager[None]:
+        """The packets from the services held on the link for `delay_s`, give or take `jitter_s`, in their order."""
+        ...
+
+
 class FaultKind(BaseModel, ABC):
     """One kind of fault. Its fields are the keys of its rule in a profile, with their bounds and descriptions.
 
     `name` is its `kind` in a profile, and the docstring what the documentation says of it. `letter` names it in strata.
-    `sites` says where it can stand: "hop" is the connection, "tool" the tool itself. `codes` are the statuses that an
-    attempt can end with because of it. A kind that `breaks_host` harms the process that hosts the tool and with it
-    whatever else is served there; one that `kills_host` ends it.
+    `sites` says where it can stand: "hop" is the connection, "tool" the tool itself, "host" the host behind the hop.
+    `codes` are the statuses that an attempt can end with because of it. A kind that `breaks_host` harms the process
+    that hosts the tool and with it whatever else is served there; one that `kills_host` ends it. One that `disturbs`
+    strikes a host for everybody, for `outage_s`; one `on_link` needs a link between two hosts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -161,6 +197,8 @@ class FaultKind(BaseModel, ABC):
     codes: ClassVar[frozenset[str]] = frozenset()
     breaks_host: ClassVar[bool] = False
     kills_host: ClassVar[bool] = False
+    disturbs: ClassVar[bool] = False
+    on_link: ClassVar[bool] = False
 
     @classmethod
     def keys(cls) -> dict[str, tuple[str, Key]]:
@@ -189,6 +227,23 @@ class FaultKind(BaseModel, ABC):
         raise invalid_argument(
             "fault_site", expected="a kind that can act at a tool", got=self.name, todo='use site = "hop"'
         )
+
+    def at_host(self, host: StruckHost) -> AbstractAsyncContextManager[None]:
+        """The harm at the host behind the hop: done when the block is entered, healed when it is left.
+
+        Raises INVALID_ARGUMENT for a kind that acts elsewhere.
+        """
+        raise invalid_argument(
+            "fault_site",
+            expected="a kind that can act at a host",
+            got=self.name,
+            todo='use site = "hop" or "tool"',
+        )
+
+    @property
+    def outage_s(self) -> float:
+        """Seconds after which the host that it strikes is healed."""
+        return 0.0
 
     @property
     def standstill_s(self) -> float:

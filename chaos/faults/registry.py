@@ -17,7 +17,13 @@ from chaos.faults.hog import Hog
 from chaos.faults.kind import FaultKind, Site
 from chaos.faults.latency import Latency
 from chaos.faults.leak import Leak
+from chaos.faults.link_delay import LinkDelay
+from chaos.faults.node_killed import NodeKilled
+from chaos.faults.packet_loss import PacketLoss
+from chaos.faults.partition import Partition
 from chaos.faults.reset import Reset
+from chaos.faults.service_killed import ServiceKilled
+from chaos.faults.service_paused import ServicePaused
 from chaos.faults.slicer import Slicer
 from chaos.faults.stall import Stall
 from chaos.faults.status import Status
@@ -38,6 +44,12 @@ _OURS: tuple[type[FaultKind], ...] = (
     Hang,
     Hog,
     Leak,
+    Partition,
+    PacketLoss,
+    LinkDelay,
+    ServiceKilled,
+    ServicePaused,
+    NodeKilled,
 )
 
 
@@ -91,7 +103,7 @@ def _wrong_with(kind: type[FaultKind]) -> str:
         return f"that does not say {', '.join(missing)}"
     if not kind.sites or not kind.sites <= set(get_args(Site)):
         return f"with the sites {sorted(kind.sites)}"
-    for site, method in (("hop", "on_hop"), ("tool", "at_tool")):
+    for site, method in (("hop", "on_hop"), ("tool", "at_tool"), ("host", "at_host")):
         if site in kind.sites and getattr(kind, method) is getattr(FaultKind, method):
             return f"with the site {site} that does not say {method}"
     if not _NAME.fullmatch(kind.name) or not _LETTER.fullmatch(kind.letter):

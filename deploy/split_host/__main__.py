@@ -14,7 +14,15 @@ from deploy.split_host.debian import HOSTS_NEED, SSH_NEEDS, install_missing
 from deploy.split_host.ray_cluster import has_ray
 from deploy.split_host.run import Part, SplitHost, keep
 from deploy.split_host.services import CLIENT, CPU, GPU, TOOLS
-from deploy.split_host.table import CROSSING_HEADINGS, HEADINGS, crossing_lines, lines_of, rows_of
+from deploy.split_host.table import (
+    CROSSING_HEADINGS,
+    HEADINGS,
+    RECOVERY_HEADINGS,
+    crossing_lines,
+    lines_of,
+    recovery_lines,
+    rows_of,
+)
 from matrices.cli import output
 from matrices.topologies.processes import die_with_parent
 from treni import entry
@@ -50,8 +58,11 @@ _TAIL_CHARS = 2000
     default=None,
     help="A Ray cluster of the hosts too; default: if the extra ray is installed.",
 )
+@click.option("--faults", is_flag=True, help="Faults between the hosts too: the profiles n01..n06.")
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
-def main(profiles: str, runs: int, out: Path | None, ray: bool | None, parent_pid: int | None) -> None:
+def main(
+    profiles: str, runs: int, out: Path | None, ray: bool | None, faults: bool, parent_pid: int | None
+) -> None:
     """Run PROFILES on one host, then split over hosts made of namespaces, and hold the two against each other.
 
     Needs Linux and root; what else is missing is installed by apt-get. Errors, retries and what every run did have to
@@ -71,6 +82,8 @@ def main(profiles: str, runs: int, out: Path | None, ray: bool | None, parent_pi
             split.one_host()
             split.split()
             split.tools_apart()
+            if faults:
+                split.struck()
             if ray:
                 split.on_ray()
         except TreniError:
@@ -97,6 +110,9 @@ def _show(parts: Sequence[Part]) -> None:
         if part.crossed:
             output.say(f"\nWhat crossed the link, {part.title}:\n")
             output.say(output.table(CROSSING_HEADINGS, crossing_lines(part.crossed), right=range(3, 7)))
+        if struck := recovery_lines(part.campaign):
+            output.say(f"\nHow the arms came through {part.title}, medians in seconds:\n")
+            output.say(output.table(RECOVERY_HEADINGS, struck, right=range(2, 8)))
 
 
 def _show_logs(hosts: Hosts) -> None:

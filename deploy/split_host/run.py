@@ -23,6 +23,9 @@ from treni.packages import cache_folder
 APART_RUNS = 3
 """How many runs of the suite show that the tool hop crosses the link, where the tools have a host of their own."""
 
+STRUCK, STRUCK_RUNS = "n01..n06", 3
+"""The profiles whose faults strike hosts, and how many runs of the suite meet each of them."""
+
 HOPS = (
     ("the client's call, internal arm", "", "agent"),
     ("the client's call, external arm", "", "controller"),
@@ -87,6 +90,14 @@ class SplitHost:
     def tools_apart(self) -> None:
         """A short campaign with the tools on a host of their own too, so that the tool hop crosses the link."""
         self._by_file("tools apart", "apart", self._few, APART, whole=False)
+
+    def struck(self) -> None:
+        """Faults between the hosts, the tools on one of their own: told, and compared with nothing."""
+        with served(self._hosts, APART, self._proxies, struck=True) as file:
+            asked = f"{STRUCK} --runs {STRUCK_RUNS} --topology {file}"
+            campaign = run_matrix(self._client, "struck", asked)
+        judge(campaign)
+        self.parts.append(Part(title="faults between hosts", campaign=campaign, whole=False))
 
     def on_ray(self) -> None:
         """The published placement on a Ray cluster of the hosts, which is taken down again."""

@@ -31,24 +31,36 @@ EVIDENCE_PORTS = {"agent": 7001, "controller": 7002, "tools": 7003}
 SERVICE_PORTS = {"agent": 7101, "controller": 7102, "tools": 7103}
 """The port of each role's own service, which the switch counts; evidence has another."""
 
+STRIKER_PORT = 7004
+"""The port of who strikes a host, on each host of a campaign with faults between hosts."""
+
 PROXIES_PORT = 8474
 
 _POLL_S = 0.02
 
 
 @contextmanager
-def served(hosts: Hosts, placement: Mapping[str, str], proxies: Path) -> Iterator[Path]:
+def served(
+    hosts: Hosts, placement: Mapping[str, str], proxies: Path, *, struck: bool = False
+) -> Iterator[Path]:
     """Every role of the placement while the block runs, as a user starts it; gives the path of the file of hosts.
 
-    `proxies` is the toxiproxy program, which runs beside the controller. Raises UNAVAILABLE for what does not start.
+    `proxies` is the toxiproxy program, which runs beside the controller. Hosts that are to be `struck` have somebody
+    each who does. Raises UNAVAILABLE for what does not start.
     """
     with ExitStack() as stack:
         for role, name in placement.items():
             stack.callback(_start_role(hosts[name], role).stop)
+        strikers = dict.fromkeys(placement.values()) if struck else ()
+        for name in strikers:
+            stack.callback(_start_striker(hosts[name]).stop)
         on = hosts[placement["controller"]]
         stack.callback(start_proxies(on, proxies).stop)
         file = hosts[CLIENT].path("/tmp/hosts.toml")
-        file.write_text(_file_of_hosts(hosts, placement), encoding="utf-8")
+        file.write_text(
+            _file_of_hosts(hosts, placement) + "".join(_table_of_host(hosts[name]) for name in strikers),
+            encoding="utf-8",
+        )
         yield Path("/tmp/hosts.toml")
 
 
@@ -60,6 +72,20 @@ def _file_of_hosts(hosts: Hosts, placement: Mapping[str, str]) -> str:
     on = hosts[placement["controller"]]
     proxies = f'\n[toxiproxy]\nhost = "{on.name}"\naddress = "{on.address}:{PROXIES_PORT}"\n'
     return f'link = "{LINK_FILE}"\n{services}{proxies}'
+
+
+def _table_of_host(host: Host) -> str:
+    return f'\n[[host]]\nname = "{host.name}"\naddress = "{host.address}:{STRIKER_PORT}"\n'
+
+
+def _start_striker(host: Host) -> HostProcess:
+    process, _ = start_serving(
+        host,
+        "host",
+        *("-m", "matrices", "serve", "host", "--host", host.address, "--port", str(STRIKER_PORT)),
+        *("--state", "/tmp/state/host"),
+    )
+    return process
 
 
 def start_serving(host: Host, what: str, *arguments: str) -> tuple[HostProcess, dict[str, Any]]:

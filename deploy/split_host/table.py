@@ -9,6 +9,7 @@ from deploy.split_host.campaigns import Done
 from deploy.split_host.link import Crossing
 from deploy.split_host.published import PUBLISHED_ROWS
 from matrices.report.figures import ArmFigures, CellFigures
+from matrices.report.formats import number
 from treni.errors import Code, TreniError
 
 HEADINGS = (
@@ -81,6 +82,26 @@ def crossing_lines(found: Iterable[Crossing]) -> list[tuple[str, ...]]:
             *(str(one.packets_to), str(one.bytes_to), str(one.packets_back), str(one.bytes_back)),
         )
         for one in found
+    ]
+
+
+RECOVERY_HEADINGS = ("profile", "arm", "strikes", "detect", "back", "recover", "hurt", "errors")
+
+
+def recovery_lines(campaign: Done) -> list[tuple[str, ...]]:
+    """How each arm that was struck came through, under `RECOVERY_HEADINGS`; none where no host was struck."""
+    return [
+        (
+            *(cell.config.name, arm.arm, str(len(arm.strikes))),
+            *(
+                number(one, 3) or "-"
+                for one in (arm.detect_median_s, arm.back_median_s, arm.recover_median_s)
+            ),
+            *(str(arm.hurt), f"{arm.errors_during + arm.errors_after}"),
+        )
+        for cell in campaign.rows
+        for arm in cell.recoveries
+        if arm.strikes
     ]
 
 

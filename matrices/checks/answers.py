@@ -17,7 +17,7 @@ _ERROR = ("code", "kind", "definite", "hop", "fault_id")
 
 def of_answer(run: Run, task: Task, expected: ExpectedRun, *, must_pass: bool, say: Say) -> Iterator[Finding]:
     """Findings about the outcome, the answer and the tool calls; `must_pass`: a wrong answer is one, too."""
-    yield from _of_shape(run, say)
+    yield from of_shape(run, say)
     answer = run.outcome.answer
     if run.ok:
         correct = answer is not None and task.is_correct(answer)
@@ -36,7 +36,7 @@ def of_answer(run: Run, task: Task, expected: ExpectedRun, *, must_pass: bool, s
         yield say("calls_wrong", differs("turns", expected.turns, run.record.turns))
 
 
-def _of_shape(run: Run, say: Say) -> Iterator[Finding]:
+def of_shape(run: Run, say: Say) -> Iterator[Finding]:
     """An answered run has an answer and no error; any other has an error and neither answer nor grade."""
     outcome = run.outcome
     if run.ok and (outcome.error is not None or outcome.answer is None):

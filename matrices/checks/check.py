@@ -7,7 +7,8 @@ without findings is one whose figures mean what they say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from matrices.checks import (
@@ -16,6 +17,7 @@ from matrices.checks import (
     clock,
     conditions,
     deliveries,
+    disturbances,
     effects,
     identity,
     overhead,
@@ -27,7 +29,8 @@ from matrices.checks import (
 from matrices.checks.collateral import culprits, evidence_in, unaccounted
 from matrices.checks.deliveries import NO_FAULTS, FaultAccount
 from matrices.checks.finding import Finding, FindingKind
-from matrices.evidence.events import Event
+from matrices.checks.recovery import ArmRecovery, recovery_of
+from matrices.evidence.events import EffectRow, Event
 from matrices.evidence.history import CellState, standing, state_of
 from matrices.evidence.ledger import NO_EFFECTS, EffectCounts, count_effects, pair_work
 from matrices.evidence.manifest import Manifest, ManifestCell
@@ -47,7 +50,8 @@ class CellJudgement:
     `faults` and `effects` are by arm, `void` gives the reason by pair, `contaminated` by block. `abandoned` has each
     pair that an interruption cut off and that was run again, once for each time; `discarded` says how the cell broke
     each time that it was run again from its start, and `pairs_discarded` how many pairs were begun before;
-    `runs` are those of completed pairs by pair and arm.
+    `runs` are those of completed pairs by pair and arm. `recoveries` tell for each arm how it came through faults of
+    hosts, where there are any.
     """
 
     cell: str
@@ -59,6 +63,7 @@ class CellJudgement:
     contaminated: dict[int, str]
     abandoned: tuple[int, ...]
     runs: dict[int, dict[str, Run]]
+    recoveries: tuple[ArmRecovery, ...] = ()
     discarded: tuple[str, ...] = ()
     pairs_discarded: int = 0
 
@@ -68,7 +73,8 @@ class _Cell:
     """One cell with all that it is judged by.
 
     `abandoned` has the pair of each run that an interruption cut short; `hurt` are the runs that a fault of another one
-    hurt, so that they did less than planned.
+    hurt, so that they did less than planned. `disturbed` is what faults between hosts did, `touched` whom they may have
+    hurt, `forestalled` whom they may have kept from a fault of its own.
     """
 
     manifest: Manifest
@@ -80,6 +86,9 @@ class _Cell:
     void: dict[int, str]
     walked: structure.Structure
     hurt: frozenset[str]
+    disturbed: disturbances.Disturbances
+    touched: frozenset[str]
+    forestalled: frozenset[str]
     abandoned: Mapping[str, dict[str, int]]
 
 
@@ -130,6 +139,10 @@ def check(
         if state is None:
             judged.append(_nothing(config.name, "cell_missing", config.arms))
             continue
+        disturbed = disturbances.disturbances_in(
+            state, (run for by_arm in runs[config.name].values() for run in by_arm.values()), expected
+        )
+        hit = disturbances.touched(disturbed, expected)
         cell = _Cell(
             manifest=manifest,
             config=config,
@@ -137,9 +150,17 @@ def check(
             expected=expected,
             planned={pair.pair: pair for pair in expected.pairs},
             runs=runs[config.name],
-            void=void[config.name],
+            # What a struck process forgot is the fault's doing, and no other work.
+            void={
+                pair: why
+                for pair, why in void[config.name].items()
+                if not any(run.outcome.run_id in hit for run in runs[config.name][pair].values())
+            },
             walked=walked,
             hurt=_hurt(events, expected, found),
+            disturbed=disturbed,
+            touched=hit,
+            forestalled=disturbances.forestalled(disturbed, expected),
             abandoned=walked.abandoned.get(config.name, {}),
         )
         judged.append(_judge(cell, [finding for finding in found if finding.cell == config.name]))
@@ -202,6 +223,7 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         *plan.of_cell(state),
         *plan.of_pairs(state, cell.expected),
         *found,
+        *disturbances.of_strikes(state, cell.expected, cell.disturbed),
         *conditions.of_conditions(state, limits),
         *(Finding(kind="pair_void", cell=state.cell, pair=pair, detail=why) for pair, why in void.items()),
     ]
@@ -215,8 +237,7 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         faults[arm] = deliveries.account(arm, logged or (), mine, cell.abandoned.get(arm, {}), cell.expected)
         counts[arm] = NO_EFFECTS
         if rows is not None:
-            whole = {pair: run for pair, run in mine.items() if run.outcome.run_id not in cell.hurt}
-            counts[arm] = count_effects(rows, whole, _gone(cell, arm, mine), cell.expected, arm)
+            counts[arm] = _effects(cell, arm, rows, mine)
         findings += _of_arm(cell, arm, mine)
         for pair, run in mine.items():
             findings += _of_run(cell, run, cell.planned[pair])
@@ -233,9 +254,45 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
         contaminated=conditions.contaminated_blocks(state, limits),
         abandoned=tuple(state.abandoned),
         runs=cell.runs,
+        recoveries=_recoveries(cell),
         discarded=tuple(discard.why for discard in state.discards),
         pairs_discarded=state.pairs_discarded,
     )
+
+
+def _recoveries(cell: _Cell) -> tuple[ArmRecovery, ...]:
+    if not cell.expected.disturbs:
+        return ()
+    return tuple(
+        recovery_of(
+            arm,
+            cell.disturbed,
+            {pair: by_arm[arm.name] for pair, by_arm in cell.runs.items() if arm.name in by_arm},
+            cell.state.effects.get(arm.name, ()),
+        )
+        for arm in cell.expected.comparison
+    )
+
+
+def _effects(cell: _Cell, arm: str, rows: Sequence[EffectRow], runs: Mapping[int, Run]) -> EffectCounts:
+    """The account of the arm's rows: those of runs that a strike may have hurt by what can be known of them."""
+    touched = _those(runs, cell.touched)
+    whole = {
+        pair: run for pair, run in runs.items() if run.outcome.run_id not in cell.hurt and pair not in touched
+    }
+    strict = [row for row in rows if row.run_id not in cell.touched]
+    one = count_effects(strict, whole, _gone(cell, arm, runs), cell.expected, arm)
+    other = disturbances.count_effects(rows, touched, cell.expected)
+    return EffectCounts(
+        **{
+            field.name: getattr(one, field.name) + getattr(other, field.name)
+            for field in dataclasses.fields(EffectCounts)
+        }
+    )
+
+
+def _those(runs: Mapping[int, Run], run_ids: Collection[str]) -> dict[int, Run]:
+    return {pair: run for pair, run in runs.items() if run.outcome.run_id in run_ids}
 
 
 def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]:
@@ -245,8 +302,10 @@ def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]
         return Finding(kind=kind, cell=state.cell, arm=arm, detail=detail)
 
     gone = _gone(cell, arm, runs)
-    runs = {pair: run for pair, run in runs.items() if run.outcome.run_id not in cell.hurt}
-    hurt = {pair for run_id, pair in gone.items() if run_id in cell.hurt}
+    met = {pair: run for pair, run in runs.items() if run.outcome.run_id not in cell.hurt}
+    touched = _those(met, cell.touched)
+    runs = {pair: run for pair, run in met.items() if pair not in touched}
+    hurt = {pair for run_id, pair in gone.items() if run_id in cell.hurt} | set(touched)
     errors = sum(not run.ok for run in runs.values())
     retries = sum(run.retries for run in runs.values() if run.ok)
     if errors != (predicted := expected.errors(arm, but=hurt)):
@@ -259,10 +318,17 @@ def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]
         if arm not in logs and state.ended is not None:
             yield found("log_missing", f"no {what}")
     if arm in state.deliveries:
-        yield from deliveries.of_deliveries(arm, state.deliveries[arm], runs, gone, expected)
-    yield from deliveries.of_observation(arm, runs, expected)
+        logged = state.deliveries[arm]
+        told = {row.run_id for row in logged}
+        kept = _those(met, cell.forestalled - told)
+        late = {run.outcome.run_id: pair for pair, run in kept.items()}
+        met = {pair: run for pair, run in met.items() if pair not in kept}
+        yield from deliveries.of_deliveries(arm, logged, met, {**gone, **late}, expected)
+    yield from deliveries.of_observation(arm, met, expected)
     if arm in state.effects:
-        yield from effects.of_effects(state.cell, arm, state.effects[arm], runs, gone, expected)
+        strict = [row for row in state.effects[arm] if row.run_id not in cell.touched]
+        yield from effects.of_effects(state.cell, arm, strict, runs, gone, expected)
+        yield from disturbances.of_effects(state.effects[arm], touched, expected, arm)
     yield from overhead.of_overhead(arm, runs, expected, cell.manifest.concurrency)
 
 
@@ -279,11 +345,15 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
         return Finding(kind=kind, cell=of_cell.cell, arm=run.arm, pair=run.pair.pair, detail=detail)
 
     start = cell.walked.starts.get((of_cell.cell, run.pair.pair))
-    agent = of_cell.comparison.arm(run.arm).agent
+    agent = of_cell.agent(run.arm, run.pair.pair)
     pids = cell.walked.pids(of_cell.cell, run.pair.pair, agent)
-    yield from identity.of_identity(run, start, pids, cell.manifest.model, of_cell, say)
+    yield from identity.of_identity(run, start, agent, pids, cell.manifest.model, of_cell, say)
     if run.outcome.run_id in cell.hurt:
         return  # it ended by a fault that is not its own, at any point
+    if run.outcome.run_id in cell.touched:
+        flight = cell.disturbed.flights[run.outcome.run_id]
+        yield from disturbances.of_run(flight, expected, planned.task, of_cell, cell.disturbed, say)
+        return
     yield from answers.of_answer(run, planned.task, expected, must_pass=of_cell.must_pass, say=say)
     yield from answers.of_error(run, expected, say)
     late_s = attempts.late_s(of_cell)

@@ -68,6 +68,8 @@ class _Clock:
         """The harness began again."""
         yield from self._wall(event.wall_time, "", "the resumption")
         self.now_s = self.offset_s = None
+        # A pair that was cut short is run again from its start: its runs before do not say when.
+        self.ended.clear()
 
     def start(self) -> None:
         """Processes come up: what was before does not say when."""

@@ -244,6 +244,11 @@ def by_arm(evidence: Evidence) -> tuple[ArmHarm, ...]:
     return tuple(rows)
 
 
+def harm_in(events: Iterable[ev.Event], expected: Expectation) -> tuple[ArmHarm, ...]:
+    """A row for each arm of the cell that is expected so; none where its faults break no host."""
+    return by_arm(evidence_in(events, expected)) if expected.breaks_hosts else ()
+
+
 def _harm(strike: Strike, evidence: Evidence) -> Harm:
     outage = _outage_of(strike, evidence)
     span: Flight | ev.Outage = strike.flight if outage is None else outage

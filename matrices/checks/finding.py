@@ -57,6 +57,7 @@ FindingKind: TypeAlias = Literal[
     "fault_delivered_otherwise",
     "fault_not_planned",
     "fault_not_observed",
+    "fault_not_healed",
     "restart_unaccounted",
     "log_missing",
     "effect_lost",

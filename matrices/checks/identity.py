@@ -19,6 +19,7 @@ FLOAT32 = 1e-5
 def of_identity(
     run: Run,
     start: CellStarted | None,
+    agent: str,
     pids: Collection[int],
     model: ManifestModel,
     expected: Expectation,
@@ -26,7 +27,7 @@ def of_identity(
 ) -> Iterator[Finding]:
     """Findings about a run that ran under `start` (None: under no start that the history has).
 
-    `pids` are the processes that answered for the run's arm under that start.
+    `agent` is the role that had to answer, and `pids` the processes that had it under that start.
     """
     if start is not None:
         run_id = f"{expected.cell}/{run.pair.pair}/{run.arm}/{start.epoch}"
@@ -40,7 +41,7 @@ def of_identity(
         yield say("arm_swapped", f"the record says {record.arm!r}")
     if record.pid not in pids:
         known = ", ".join(map(str, sorted(pids))) or "none"
-        yield say("arm_swapped", differs(f"process of the {arm.agent}", known, record.pid))
+        yield say("arm_swapped", differs(f"process of the {agent}", known, record.pid))
     told = (record.model, record.backend, record.device)
     want = (model.name, model.backend, model.device) if record.turns else ("", "", "")
     if told != want:

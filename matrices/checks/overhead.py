@@ -22,9 +22,9 @@ def of_overhead(
 ) -> Iterator[Finding]:
     """Findings about parts of the arm's times that are never as small as overhead can be.
 
-    None where faults break hosts: after each of them a process is cold and connections are made anew.
+    None where faults break hosts or strike them: after each of them a process is cold and connections are made anew.
     """
-    if expected.breaks_hosts:
+    if expected.breaks_hosts or expected.disturbs:
         return
     planned = {pair.pair: pair.runs[arm] for pair in expected.pairs}
     parts: dict[str, list[float]] = defaultdict(list)

@@ -14,9 +14,6 @@ from matrices.planning.expectation import Expectation, ExpectedPair
 LOCAL = "local"
 """The topology that starts every process itself, and the proxies' too."""
 
-LOCAL = "local"
-"""The topology that starts every process itself, and the proxies' too."""
-
 
 @dataclass(kw_only=True, slots=True)
 class Structure:
@@ -226,6 +223,12 @@ class _Walk:
                 self._log(cell, event)
             case ev.Outage() | ev.Restarted() if not self.expected[event.cell].breaks_hosts:
                 self._stray(event.cell, f"{event.type} of the {event.role}, which no fault breaks")
+            case ev.Struck() | ev.Healed() if not self.expected[event.cell].disturbs:
+                self._stray(event.cell, f"{event.type}: {event.fault_id}, which no schedule has")
+            case ev.Healed():
+                for role, pid in event.pids.items():
+                    key = (event.cell, start.epoch, start.segment, role)
+                    self.result.restarted.setdefault(key, set()).add(pid)
             case ev.Restarted() if event.pid < 2 or event.pid in start.pids.values():
                 self._found(
                     "start_not_as_planned", event.cell, f"the {event.role} is back as process {event.pid}"

@@ -13,6 +13,9 @@ For each request in flight: they wait for one another too."""
 GAP_S = 5.0
 """How long the harness may take between two steps of a sequential campaign; a block's end waits for the disk."""
 
+SETTLE_S = 5.0
+"""How long connections may take to recover from a fault of a host, beyond as long as that lasted."""
+
 START_S = 600.0
 """How long a start of processes may take, between the last step before and the first one after."""
 

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   treni-route bench routing                          controller, echo floor, both routes over a bare generation
+  treni-route bench scale                            throughput and ratio with 1, 2 and 4 controllers
   treni-route bench runtime                          the bundled model on the CPU, beside its floors
   treni-route bench runtime --model DIR --backend cupy --peer transformers --peer vllm
   treni-route bench runtime --help                   every option, every kind of peer
 
 \b
-Both print each figure beside its floor of the same run: ratios, never verdicts."""
+Each figure is printed beside what it is to be held against, of the same run: ratios, never verdicts."""
 
+
+CONTROLLERS = (1, 2, 4)
+"""The numbers of controllers that are compared."""
 
 _LEGEND = "A floor is the least that such a request takes without routing, in the same run."
 
@@ -63,6 +67,61 @@ def routing(requests: int, model_dir: Path | None, form: str) -> None:
 
 def _beside_floor(row: Cost) -> str:
     return "(a floor)" if row.ratio is None else f"{row.ratio:.3f} of one {row.floor}"
+
+
+@bench.command()
+@click.option(
+    "--concurrency", type=entry.WholeRange(1, 64), default=8, show_default=True, help="Requests in flight."
+)
+@click.option(
+    "--requests",
+    type=entry.WholeRange(1),
+    default=48,
+    show_default=True,
+    help="Requests of each arm in a round.",
+)
+@click.option(
+    "--rounds", type=entry.WholeRange(1), default=5, show_default=True, help="Rounds that are counted."
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+@output.format_option
+def scale(concurrency: int, requests: int, rounds: int, model_dir: Path | None, form: str) -> None:
+    """Measure how throughput and the ratio of the arms move with 1, 2 and 4 controllers, in one run."""
+    from matrices.running.bench_scale import run as measure
+
+    directory = str(model_dir or bundled_checkpoint())
+    shape = {"concurrency": concurrency, "requests": requests, "rounds": rounds}
+    found = asyncio.run(measure(directory, CONTROLLERS, **shape))
+    if form == "json":
+        output.say_json(dataclasses.asdict(found))
+        return
+    rows = [
+        (
+            str(row.controllers),
+            _ranged(row.baseline_per_s, row.baseline_per_s_range),
+            _ranged(row.compared_per_s, row.compared_per_s_range),
+            _ranged(row.ratio, row.ratio_range, 3),
+        )
+        for row in found.rows
+    ]
+    over = f"{found.compared} over {found.baseline}"
+    headings = ("controllers", f"{found.baseline} /s", f"{found.compared} /s", over)
+    output.say(output.table(headings, rows, right=range(4)))
+    output.say(
+        f"\n{found.concurrency} requests in flight, {found.requests} of each arm in each of {found.rounds} rounds, all "
+        "numbers of controllers\nup at once and in turn. Medians of the rounds with the least and the most; the last "
+        "column is the ratio of\nmean latencies.\n"
+    )
+
+
+def _ranged(median: float, extremes: tuple[float, float], digits: int = 1) -> str:
+    least, most = extremes
+    return f"{median:.{digits}f} [{least:.{digits}f}, {most:.{digits}f}]"
 
 
 @bench.command(

@@ -60,6 +60,7 @@ def examine(checkpoint: Path) -> list[Item]:
         _checkpoint(checkpoint),
         _toxiproxy(),
         _gpu(),
+        _ray(),
     ]
 
 
@@ -96,3 +97,10 @@ def _gpu() -> Item:
         f"driver: {driver or 'none'}; cupy: {'installed' if cupy else 'not installed (the [cupy] extra)'}"
     )
     return Item(name="gpu", state="present" if driver and cupy else "absent", detail=detail)
+
+
+def _ray() -> Item:
+    try:
+        return Item(name="ray", state="present", detail=importlib.metadata.version("ray"))
+    except importlib.metadata.PackageNotFoundError:
+        return Item(name="ray", state="absent", detail="not installed (the [ray] extra), for --topology ray")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from matrices.arms.parts import Replicas
 from matrices.arms.registry import DEFAULT, parse_comparison
 from matrices.cli import output
 from matrices.cli.judge import finish
@@ -27,7 +28,8 @@ from matrices.running.runner import Runner
 from matrices.spec.networks import parse_networks
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
-from matrices.topologies.registry import chosen
+from matrices.topologies.hosts import MOST_REPLICAS
+from matrices.topologies.registry import chosen, replicas
 from matrices.topologies.registry import topology as topology_of
 from runtime_svc.backends import BACKENDS
 from treni import entry
@@ -78,7 +80,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     default="local",
     show_default=True,
     metavar="NAME|FILE.toml",
-    help="Where the services run: local, a file of hosts, or pilot:FILE.toml (docs/topologies.md).",
+    help="Where the services run: local, ray[:ADDRESS], a file of hosts, or pilot:FILE.toml (docs/topologies.md).",
 )
 @click.option(
     "--network",
@@ -99,6 +101,27 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     default=1,
     show_default=True,
     help='Pairs at once; over 1 only for schedules by = "request".',
+)
+@click.option(
+    "--controllers",
+    type=entry.WholeRange(1, MOST_REPLICAS),
+    default=1,
+    show_default=True,
+    help="Controllers that requests are spread over; a file of hosts lists its own.",
+)
+@click.option(
+    "--tool-services",
+    type=entry.WholeRange(1, MOST_REPLICAS),
+    default=1,
+    show_default=True,
+    help="Tool services that each controller spreads its calls over; a file of hosts lists its own.",
+)
+@click.option(
+    "--workers",
+    type=entry.WholeRange(1, MOST_REPLICAS),
+    default=1,
+    show_default=True,
+    help="Client processes that send the requests, at most --concurrency; the history has one writer all the same.",
 )
 @click.option(
     "--fault-seeds",
@@ -221,6 +244,9 @@ def _planned(
     network: str | None,
     compare: str,
     concurrency: int,
+    controllers: int,
+    tool_services: int,
+    workers: int,
     fault_seeds: int,
     settings: tuple[str, ...],
     backend: str,
@@ -255,6 +281,8 @@ def _planned(
         comparison=parse_comparison(compare),
         fault_seeds=fault_seeds,
         sweep=sweep,
+        workers=workers,
+        replicas=replicas(name, placement, Replicas(controllers=controllers, tool_services=tool_services)),
     )
     return plan_campaign(out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), options, cells)
 

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from matrices.topologies.role_command import MODULES, role_command
+from matrices.topologies.role_command import HOST, MODULES, role_command
 from treni import entry
 
 _ABOUT = {
@@ -15,6 +15,7 @@ _ABOUT = {
     "runtime": "Serve a model: inference over gRPC.",
     "controller": "Serve the external arm: the agent's loop over a model and tools that are served elsewhere.",
     "tools": "Serve the tools.",
+    "host": "Harm this host and its links as profiles with faults between hosts say; always for a testbed.",
 }
 
 
@@ -41,5 +42,5 @@ def _add(role: str) -> None:
         os.execv(sys.executable, [sys.executable, *role_command(role, arguments)])
 
 
-for _role in MODULES:
+for _role in (*MODULES, HOST):
     _add(_role)

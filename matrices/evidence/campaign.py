@@ -14,6 +14,7 @@ import pydantic
 
 from chaos.faults import Hop
 from matrices.arms.arm import Comparison
+from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.registry import DEFAULT, comparison_written
 from matrices.evidence import chain, provenance
 from matrices.evidence import events as ev
@@ -35,6 +36,8 @@ from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.network_rules import refuse_unlike_plan
 from matrices.planning.plan import PlannedCell
+from matrices.planning.scale_rules import refuse_several
+from matrices.planning.strike_rules import refuse_uncertain_strikes
 from matrices.spec.networks import NetworkProfile
 from matrices.spec.profiles import Profile
 from matrices.spec.regions import longest_s
@@ -85,6 +88,10 @@ class Options:
     """The networks that hops are made to be like, by hop."""
     placement: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the topology says of where the services are; empty for one that needs to say nothing."""
+    replicas: Replicas = ONE_OF_EACH
+    """How many controllers and tool services the requests are spread over."""
+    workers: int = 1
+    """How many client processes send the requests; one is the harness itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +141,8 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     for cell in cells:
         refuse_uncertain(cell, concurrency=options.concurrency)
         refuse_unlike_plan(cell, options.networks, topology=options.topology)
+        refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
+        refuse_uncertain_strikes(cell)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -152,6 +161,7 @@ def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple
         "seed": options.seed,
         "restarts": options.restarts,
         "idempotency": options.idempotency,
+        "replicas": options.replicas,
     }
     aa = plan.plan_aa(suite, **shape)
     cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
@@ -211,6 +221,8 @@ def write_campaign(
         },
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
+        replicas=options.replicas,
+        workers=options.workers,
     )
     written = dump_manifest(manifest)
     partial = campaign.folder / f"{MANIFEST}.partial"
@@ -256,6 +268,8 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         fencing=bool(manifest.details.get("fencing", True)),
         networks=networks_of(manifest),
         placement=manifest.details.get("placement", {}),
+        replicas=manifest.replicas,
+        workers=manifest.workers,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from matrices.evidence.strike_events import Healed as Healed
+from matrices.evidence.strike_events import Struck as Struck
 from matrices.spec import strict
 
 
@@ -339,6 +341,8 @@ Event = Annotated[
     | Effects
     | Outage
     | Restarted
+    | Struck
+    | Healed
     | CellEnded
     | Resumed,
     pydantic.Field(discriminator="type"),

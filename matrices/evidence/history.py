@@ -174,6 +174,8 @@ CellEvent: TypeAlias = (
     | ev.Effects
     | ev.Outage
     | ev.Restarted
+    | ev.Struck
+    | ev.Healed
     | ev.CellEnded
 )
 """What happens within one cell."""
@@ -213,6 +215,8 @@ class CellState:
     effects: dict[str, tuple[ev.EffectRow, ...]] = field(default_factory=dict)
     outages: list[ev.Outage] = field(default_factory=list)
     restarts: list[ev.Restarted] = field(default_factory=list)
+    struck: list[ev.Struck] = field(default_factory=list)
+    healed: list[ev.Healed] = field(default_factory=list)
     ended: ev.CellEnded | None = None
     discards: list[ev.Discard] = field(default_factory=list)
     pairs_discarded: int = 0
@@ -289,6 +293,10 @@ def _fold(cell: CellState, event: CellEvent) -> None:
             cell.outages.append(event)
         case ev.Restarted():
             cell.restarts.append(event)
+        case ev.Struck():
+            cell.struck.append(event)
+        case ev.Healed():
+            cell.healed.append(event)
         case ev.CellEnded():
             cell.ended = event
 

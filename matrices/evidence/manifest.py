@@ -12,6 +12,7 @@ import pydantic
 
 from chaos.faults import Hop
 from matrices.arms.arm import Arm
+from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.registry import DEFAULT
 from matrices.spec import strict
 from matrices.spec.networks import NetworkProfile
@@ -62,7 +63,7 @@ class ManifestCell:
     profile: str
     title: str
     arms: tuple[str, str]
-    site: Literal["none", "hop", "tool", "agent"]
+    site: Literal["none", "hop", "host", "tool", "agent"]
     policy: dict[str, Any]
     schedule: dict[str, Any] | None
     schedule_hash: dict[str, str]
@@ -90,7 +91,8 @@ class Manifest:
     `margin` is the share of the baseline's mean latency within which the arms count as equivalent. `restarts` is how
     many groups of blocks have processes of their own. Each cell but the A/A one has `runs` blocks for each of
     `fault_seeds` schedules, whose seeds count up from the profile's. `sweep` says which cells are variants of a
-    profile, and what was set in them.
+    profile, and what was set in them. `replicas` says how many controllers and tool services the requests were spread
+    over, `workers` how many client processes sent them.
     `contamination` maps the name of a block condition to the value above which the block is contaminated;
     `side_effect_tools` are the tools whose calls leave a row in the effects. `details` is free.
     """
@@ -118,6 +120,8 @@ class Manifest:
     details: dict[str, Any]
     sweep: tuple[SweptCell, ...] = ()
     arms: tuple[Arm, Arm] = (DEFAULT.baseline, DEFAULT.compared)
+    replicas: Replicas = ONE_OF_EACH
+    workers: int = 1
 
 
 _ADAPTER: pydantic.TypeAdapter[Manifest] = pydantic.TypeAdapter(Manifest)

@@ -16,6 +16,7 @@ from controller.policy import Policy
 from matrices.arms.arm import Comparison
 from matrices.spec.networks import NetworkProfile
 from matrices.spec.suites import ExpectedCall, Task
+from treni.balance import chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,13 +33,13 @@ class Counter:
     first: int
 
 
-Place: TypeAlias = Literal["none", "hop", "tool", "agent"]
+Place: TypeAlias = Literal["none", "hop", "host", "tool", "agent"]
 
 
 def site_of(counters: Collection[Counter]) -> Place:
     """Where a cell's faults strike: "hop" if any does where only one arm has a hop, "agent" if only both arms' does."""
     sites = {"agent" if counter.hop == "agent" else counter.site for counter in counters}
-    places: tuple[Place, ...] = ("hop", "tool", "agent")
+    places: tuple[Place, ...] = ("hop", "host", "tool", "agent")
     return next((place for place in places if place in sites), "none")
 
 
@@ -199,10 +200,12 @@ class Expectation:
 
     `roles` names the processes that it runs with, proxies aside. `counters` are the counts of attempts by which the
     schedules act. `breaks_hosts`: the schedule has faults that break the process which hosts a tool, and keep it from
-    its work for `standstill_s` at most while it lives. `in_flight` is how many pairs run at once. `remark` is what a
+    its work for `standstill_s` at most while it lives. `disturbs`: it has faults that strike hosts for everybody, so
+    that only the struck attempts are known before. `in_flight` is how many pairs run at once. `remark` is what a
     reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
-    like, `away_s` is the longest round trip that was declared between its places. `must_pass`: every answer has to be
-    right; otherwise a wrong one is a figure of its arm.
+    like, `away_s` is the longest round trip that was declared between its places. `answering` has the roles that answer
+    for each arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
+    `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
     """
 
     cell: str
@@ -214,11 +217,18 @@ class Expectation:
     counters: tuple[Counter, ...]
     breaks_hosts: bool
     standstill_s: float
+    disturbs: bool = False
     in_flight: int = 1
     remark: str = ""
     must_pass: bool = True
     networks: Mapping[Hop, NetworkProfile] = field(default_factory=dict)
     away_s: float = 0.0
+    answering: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def agent(self, arm: str, pair: int) -> str:
+        """The role that answers the arm's request of a pair."""
+        roles = self.answering.get(arm, (self.comparison.arm(arm).agent,))
+        return roles[chosen(pair, len(roles))]
 
     @property
     def arms(self) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from matrices.arms.parts import replicas_of
 from matrices.planning.expectation import Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.plan import SIDE_EFFECT_TOOLS, PlannedCell, PlannedPair, policy_of
 from matrices.planning.trace import Terms, expected_run
@@ -34,6 +35,7 @@ def expectation_of(cell: PlannedCell) -> Expectation:
         cell=cell.name,
         comparison=cell.comparison,
         roles=frozenset(cell.parts),
+        answering={arm.name: replicas_of(arm.agent, cell.parts) for arm in cell.comparison},
         pairs=tuple(
             ExpectedPair(
                 pair=planned.pair,
@@ -50,6 +52,7 @@ def expectation_of(cell: PlannedCell) -> Expectation:
         idempotency=cell.idempotency,
         counters=cell.counters,
         breaks_hosts=cell.breaks_hosts,
+        disturbs=cell.disturbs,
         standstill_s=max((kind.standstill_s for kind in cell.kinds), default=0.0),
     )
 

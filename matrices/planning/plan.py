@@ -11,7 +11,7 @@ from chaos.prediction import PlannedCall, Prediction, predict
 from chaos.schedule import Rule, Schedule
 from controller.policy import Policy
 from matrices.arms.arm import Arm, Comparison
-from matrices.arms.parts import Part, parts
+from matrices.arms.parts import ONE_OF_EACH, Part, Replicas, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter
 from matrices.planning.order import Place, baseline_first
@@ -46,7 +46,7 @@ class PlannedCell:
     """One profile to be run, the arms that it compares and its pairs in order; `seed` is the campaign's.
 
     The pairs are `fault_seeds` groups of the same tasks, one after the other, each under a fault seed of its own.
-    `beside` are arms whose processes are up too, and are asked nothing.
+    `beside` are arms whose processes are up too, and are asked nothing. `replicas` says how many share a role.
     """
 
     name: str
@@ -57,6 +57,7 @@ class PlannedCell:
     idempotency: bool
     fault_seeds: int = 1
     beside: tuple[Arm, ...] = ()
+    replicas: Replicas = ONE_OF_EACH
 
     @property
     def arms(self) -> tuple[str, str]:
@@ -66,7 +67,7 @@ class PlannedCell:
     @property
     def parts(self) -> dict[str, Part]:
         """The processes that it runs with, proxies aside, by role: those that call no other first."""
-        return parts((*self.comparison, *self.beside))
+        return parts((*self.comparison, *self.beside), self.replicas)
 
     @property
     def cycle(self) -> int | None:
@@ -79,12 +80,16 @@ class PlannedCell:
         return schedules_of(self.profile, prefix=self.name, cycle=self.cycle)
 
     def schedules_on(self, arm: str) -> tuple[Schedule, ...]:
-        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted."""
-        reached = {AGENT, *self.comparison.arm(arm).faultable}
+        """The schedules that act on the arm: a hop's faults only where there is that hop, and it can be faulted.
+
+        Any hop leads to a host, by proxies or not.
+        """
+        of_arm = self.comparison.arm(arm)
+        reached = {"hop": {AGENT, *of_arm.faultable}, "host": {AGENT, *of_arm.hops}}
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached)
+            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached[schedule.site])
         )
 
     @property
@@ -135,6 +140,11 @@ class PlannedCell:
         """Whether its faults harm the processes that host tools, and with them whoever else is served there."""
         return any(kind.breaks_host for kind in self.kinds)
 
+    @property
+    def disturbs(self) -> bool:
+        """Whether its faults strike whole hosts or the links between them, so that others run into them."""
+        return any(kind.disturbs for kind in self.kinds)
+
     def prediction(self, arm: str) -> Prediction | None:
         """What the schedules do to the arm's requests; None for an arm that they do not touch."""
         schedules = self.schedules_on(arm)
@@ -176,6 +186,7 @@ def plan_cell(
     restarts: int = 1,
     idempotency: bool = True,
     fault_seeds: int = 1,
+    replicas: Replicas = ONE_OF_EACH,
 ) -> PlannedCell:
     """Two arms under a profile: `runs` blocks for each fault seed.
 
@@ -206,6 +217,7 @@ def plan_cell(
         seed=seed,
         idempotency=idempotency,
         fault_seeds=fault_seeds,
+        replicas=replicas,
     )
     if faults.rules and not any(map(cell.faulted, cell.arms)):
         raise invalid_argument(
@@ -214,7 +226,8 @@ def plan_cell(
             got=" and ".join(cell.arms),
             todo='compare other arms, or use a profile with site = "tool"',
         )
-    return _drawn(replace(cell, comparison=comparison.apart) if cell.breaks_hosts else cell)
+    apart = cell.breaks_hosts or cell.disturbs
+    return _drawn(replace(cell, comparison=comparison.apart) if apart else cell)
 
 
 def plan_aa(
@@ -225,6 +238,7 @@ def plan_aa(
     seed: int = 0,
     restarts: int = 1,
     idempotency: bool = True,
+    replicas: Replicas = ONE_OF_EACH,
 ) -> PlannedCell:
     """The baseline against its second instance, without faults: what makes a difference that is none.
 
@@ -242,6 +256,7 @@ def plan_aa(
         seed=seed,
         idempotency=idempotency,
         beside=(comparison.compared,),
+        replicas=replicas,
     )
     return _drawn(cell)
 

@@ -25,6 +25,9 @@ ADVICE: dict[str, Advice] = {
     "errors_explained": Advice("errors that no fault caused", _CHECK),
     "faults_delivered": Advice("not every planned fault was delivered", _CHECK),
     "faults_observed": Advice("not every planned fault was observed", _CHECK),
+    "predicted": Advice(
+        "faults that strike hosts describe, they do not decide", "see how the arms recovered, in summary.md"
+    ),
     "conclusive": Advice("the interval decides nothing", _RUN_MORE),
     "beyond_chance": Advice("chance alone could have given this verdict", _RUN_MORE),
     "aa_unbiased": Advice("the baseline differs from itself", _QUIET),

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from chaos.faults import Hop
 from matrices.arms.arm import Comparison
 from matrices.checks.check import CellJudgement, FaultAccount, Finding, check
-from matrices.checks.collateral import ArmHarm, by_arm, evidence_in
+from matrices.checks.collateral import ArmHarm, harm_in
+from matrices.checks.recovery import ArmRecovery
 from matrices.evidence.events import Event, Sealed
 from matrices.evidence.hops import Hops, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, Work, work_of
@@ -117,9 +118,9 @@ class CellFigures:
     `comparison` is over all pairs that are not void, `without_contaminated` leaves contaminated blocks out of the
     whole campaign, floor included, and `successes` keeps pairs in which both arms answered (its verdict is not one
     to report). `abandoned` counts pairs that an interruption cut off, `discarded` how the cell broke each time that
-    it ran again. `harm` has a row for each arm where faults break hosts, `counters` are the counts of attempts by which
-    schedules act. `remark` is what a reader of the error rates must know of the schedule, `ways` how far apart
-    its places were.
+    it ran again. `harm` has a row for each arm where faults break hosts, `recoveries` where they strike them.
+    `counters` are the counts of attempts by which schedules act. `remark` is what a reader of the error rates must
+    know of the schedule, `ways` how far apart its places were.
     """
 
     config: ManifestCell
@@ -138,6 +139,7 @@ class CellFigures:
     successes: PairedLatency
     reliability: Reliability
     harm: tuple[ArmHarm, ...]
+    recoveries: tuple[ArmRecovery, ...]
     findings: tuple[Finding, ...]
     gates: tuple[Gate, ...]
     counters: tuple[Counter, ...]
@@ -263,7 +265,8 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 without_contaminated=clean[name],
                 successes=answered(samples[name].valid, manifest.margin),
                 reliability=rates[name],
-                harm=_harm(events, expected[name]),
+                harm=harm_in(events, expected[name]),
+                recoveries=one.recoveries,
                 findings=one.findings,
                 gates=_gates(
                     one,
@@ -281,12 +284,6 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
             )
         )
     return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)
-
-
-def _harm(events: Iterable[Event], expected: Expectation) -> tuple[ArmHarm, ...]:
-    if not expected.breaks_hosts:
-        return ()
-    return by_arm(evidence_in(events, expected))
 
 
 def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:
@@ -377,6 +374,7 @@ def _gates(
 
     return gates(
         Evidence(
+            descriptive=bool(judged.recoveries),
             compared=compared,
             floor=floor,
             margin_s=every.margin_s or 0.0,

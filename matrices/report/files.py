@@ -19,6 +19,9 @@ from matrices.report.sections.verdict import sentence
 from matrices.report.ways import NO_WAYS
 from treni.storage import write_whole
 
+DIGITS = 9
+"""How many significant digits `summary.json` has of a figure."""
+
 
 class ExitStatus(IntEnum):
     """What the command line ends with; 2 is left to usage errors."""
@@ -41,9 +44,9 @@ def exit_status(figures: Figures) -> ExitStatus:
 
 
 def summary(figures: Figures) -> dict[str, Any]:
-    """The figures as JSON data: seconds, nothing rounded; null where there is no figure."""
+    """The figures as JSON data: seconds, to `DIGITS` digits; null where there is no figure."""
     m = figures.manifest
-    return {
+    data = {
         **(
             {}
             if schema_of(m) == 1
@@ -72,6 +75,20 @@ def summary(figures: Figures) -> dict[str, Any]:
         "curves": [_plain(curve) for curve in figures.curves],
         "findings": [_plain(finding) for finding in figures.findings],
     }
+    settled: dict[str, Any] = _settled(data)
+    return settled
+
+
+def _settled(value: Any) -> Any:
+    """JSON data whose numbers are the same on every machine.
+
+    The last digits of a sum depend on the processor, and on the versions of NumPy and SciPy that did it.
+    """
+    if isinstance(value, dict):
+        return {key: _settled(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_settled(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:

@@ -98,7 +98,9 @@ async def _measure(cell: PlannedCell, services: CellServices, echo_address: str,
     samples = _Samples()
     baseline, compared = cell.comparison
     plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
-    clients = {arm: AgentClient(services.address(arm), fence=services.fence) for arm in cell.arms}
+    clients = {
+        arm: AgentClient(next(iter(services.agents(arm).values())), fence=services.fence) for arm in cell.arms
+    }
     async with (
         open_channel(echo_address) as echo_channel,
         open_channel(services.addresses[baseline.model]) as runtime_channel,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 
+from treni.balance import chosen
 from treni.channels import open_channel
 from treni.errors import TreniError, from_rpc_error
 from treni.fence import pairs
@@ -92,6 +93,46 @@ class AgentClient:
     async def close(self) -> None:
         """Closes the channel."""
         await self._channel.close()
+
+
+class Client(Protocol):
+    """Whoever sends requests to one agent."""
+
+    async def run(
+        self, request: agent_pb2.RunRequest, *, timeout_s: float, marks: Mapping[str, str] | None = None
+    ) -> Invocation:
+        """Runs the task; what it came to."""
+        ...
+
+    async def close(self) -> None:
+        """Closes what it opened."""
+        ...
+
+
+class AgentClients:
+    """The agents of one arm, alike, as one: a request goes to the one that its index chooses.
+
+    `clients` are those of one process after those of the other, for each of the `workers` that share the requests.
+    """
+
+    def __init__(self, clients: Sequence[Client], *, workers: int = 1) -> None:
+        self.every = tuple(clients)
+        self._agents = len(clients) // workers
+        self._workers = workers
+
+    async def run(
+        self, request: agent_pb2.RunRequest, *, timeout_s: float, marks: Mapping[str, str] | None = None
+    ) -> Invocation:
+        """Runs the task at its agent; see `AgentClient.run`."""
+        agent = chosen(request.request_index, self._agents)
+        worker = chosen(request.request_index // self._agents, self._workers)
+        client = self.every[worker * self._agents + agent]
+        return await client.run(request, timeout_s=timeout_s, marks=marks)
+
+    async def close(self) -> None:
+        """Closes the channels."""
+        for client in self.every:
+            await client.close()
 
 
 def message_dict(message: Any) -> dict[str, Any]:

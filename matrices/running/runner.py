@@ -17,11 +17,13 @@ from matrices.evidence.history import CellState, HistoryWriter, read_history, st
 from matrices.evidence.manifest import ManifestModel
 from matrices.evidence.provenance import model_of, refuse_other_model
 from matrices.planning.plan import PlannedCell, PlannedPair
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import Invocation
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.running.segment import CellBroken, Segment, cause_of
-from matrices.topologies.cell_services import CellServices, Evidence
+from matrices.running.workers import clients_of, workers
+from matrices.topologies.cell_evidence import Evidence
+from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
 from treni.errors import Code, TreniError
 from treni.storage import DISK_FULL
@@ -128,6 +130,7 @@ class Runner:
                 continues=bool(state.completed),
             ) as services,
             services.lanes() as lanes,
+            workers(self._campaign.options.workers) as helping,
         ):
             if self._model is not None:
                 refuse_other_model(self._model, services.info)
@@ -141,10 +144,16 @@ class Runner:
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
             self._model = self._model or model_of(services.info)
             clients = {
-                arm: AgentClient(services.address(arm), lanes.get(arm), fence=services.fence)
-                for arm in plan.arms
+                arm: clients_of(services.agents(arm), lanes, services.fence, helping) for arm in plan.arms
             }
-            segment = Segment(plan=plan, number=number, services=services, clients=clients, epoch=epoch)
+            segment = Segment(
+                plan=plan,
+                number=number,
+                services=services,
+                clients=clients,
+                epoch=epoch,
+                worker_pids=tuple(worker.pid for worker in helping),
+            )
             self._append(
                 ev.CellStarted(
                     cell=plan.name,
@@ -173,6 +182,8 @@ class Runner:
     @asynccontextmanager
     async def _watched(self, segment: Segment) -> AsyncIterator[None]:
         """Where faults break processes: watches them, brings back the dead, and holds new requests until then."""
+        if segment.services.host_agents is not None:
+            segment.services.host_agents.told = self._append
         if not segment.plan.breaks_hosts:
             yield
             return
@@ -190,7 +201,7 @@ class Runner:
             yield
 
     async def _warm_up(self, segment: Segment) -> bool:
-        """A task without a tool and one with, on each arm, outside the plan: neither faulted nor counted.
+        """A task without a tool, and one with for each tool service, on each agent: neither faulted nor counted.
 
         Whether all were answered.
         """
@@ -198,8 +209,11 @@ class Runner:
         tasks = [pair.task for pair in segment.plan.pairs if pair.task.side_effects == 0]
         plain = next((task for task in tasks if not task.expect.calls), None)
         calling = next((task for task in tasks if task.expect.calls), None)
-        for arm, client in segment.clients.items():
-            for number, task in enumerate(task for task in (plain, calling) if task is not None):
+        wanted = [
+            task for task in (plain, *[calling] * segment.plan.replicas.tool_services) if task is not None
+        ]
+        for arm, clients in segment.clients.items():
+            for number, (client, task) in enumerate(itertools.product(clients.every, wanted)):
                 run_id = f"{segment.plan.name}/warmup/{arm}/{segment.epoch}-{segment.number}-{number}"
                 request = agent_pb2.RunRequest(
                     run_id=run_id,
@@ -215,7 +229,7 @@ class Runner:
         return answered
 
     async def _run_blocks(self, segment: Segment, state: CellState) -> None:
-        probe = ConditionsProbe(segment.services.own_pids)
+        probe = ConditionsProbe((*segment.services.own_pids, *segment.worker_pids))
         concurrency = self._campaign.options.concurrency
         slots = asyncio.Semaphore(concurrency)
         todo = [

@@ -9,9 +9,10 @@ from functools import cached_property
 
 from chaos.schedule import Schedule
 from matrices.planning.plan import PlannedCell
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import AgentClients, Invocation
 from matrices.running.host_watch import HOLD_LIMIT_S, HostWatch
-from matrices.topologies.cell_services import CellServices, Evidence
+from matrices.topologies.cell_evidence import Evidence
+from matrices.topologies.cell_services import CellServices
 from treni import metadata
 from treni.errors import TreniError
 from treni.v1 import agent_pb2
@@ -34,8 +35,9 @@ class Segment:
     plan: PlannedCell
     number: int
     services: CellServices
-    clients: dict[str, AgentClient]
+    clients: dict[str, AgentClients]
     epoch: int
+    worker_pids: tuple[int, ...] = ()
     watch: HostWatch | None = None
 
     def marks(self, arm: str, pair: int, run_id: str) -> dict[str, str]:
@@ -62,7 +64,9 @@ class Segment:
         """Waits until whatever a fault broke is back, where faults break processes."""
         if self.watch is not None:
             await self.watch.hold()
-            self.check()
+        # What struck a host is in the history before a pair that it hurt counts; nobody is held back by it.
+        await self.services.hear()
+        self.check()
 
     def check(self) -> None:
         """Raises `CellBroken` where a service is known to be lost."""

@@ -45,8 +45,9 @@ class FaultsSpec(Strict):
 
     site: Site = Field(
         default="hop",
-        description="`hop`: the connection, in arms that have one; `tool`: the tool, in every arm alike. "
-        "Of rules on another hop than the tool's it is always `hop`.",
+        description="`hop`: the connection, in arms that have one; `tool`: the tool, in every arm alike; `host`: the "
+        "host behind the hop or the link to it, for everybody, as a request makes its first call there. "
+        "Of rules on another hop than the tool's `tool` means `hop`.",
     )
     hop: Hop = Field(
         default="tool",
@@ -87,13 +88,17 @@ class FaultsSpec(Strict):
         return self.hop if rule.hop is None else rule.hop
 
     def site_of(self, hop: Hop) -> Site:
-        """Where faults on that hop strike: there is a tool only behind the tool hop."""
-        return self.site if hop == "tool" else "hop"
+        """Where faults on that hop strike: there is a tool only behind the tool hop, and a host behind each."""
+        return self.site if hop == "tool" or self.site == "host" else "hop"
 
     @model_validator(mode="after")
     def _can_be_planned(self) -> Self:
         if self.site == "tool" and self.hop != "tool":
             raise ValueError(f'hop: expected "tool" with site = "tool"; got "{self.hop}"')
+        if self.site == "host" and self.by == "attempt":
+            raise ValueError(
+                'site: "host" is planned by request; expected by = "request", got by = "attempt"'
+            )
         for number, rule in enumerate(self.rules):
             if self.by == "attempt" and rule.keys_by_request():
                 keys = ", ".join(f"rules.{number}.{key}" for key in rule.keys_by_request())
@@ -130,6 +135,12 @@ class Profile(Strict):
         description="A letter: the profile is there a second time, with the letter after its short name and its "
         "faults on the tool hop at the other `site`: `p01t`, or `mine.toml:t` for a file of your own.",
     )
+
+    @model_validator(mode="after")
+    def _has_another_site(self) -> Self:
+        if self.twin and self.faults.site == "host":
+            raise ValueError('twin: expected none with site = "host", whose faults strike whoever is there')
+        return self
 
     @property
     def short(self) -> str:

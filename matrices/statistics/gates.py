@@ -32,7 +32,7 @@ class Evidence:
     fault caused, `lone_strata` strata of which one block's pairs would have to tell their own scatter.
     `pairs_abandoned` were begun, then cut off by an interruption or thrown away with a cell that broke, and run again.
     `findings` is what the checker holds against the row, `findings_elsewhere` how much it holds against the rest of
-    the campaign.
+    the campaign. A `descriptive` row is one whose counts no plan could know.
     """
 
     compared: str
@@ -53,6 +53,7 @@ class Evidence:
     blocks_contaminated: int
     findings: tuple[str, ...]
     findings_elsewhere: int
+    descriptive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,7 @@ def gates(evidence: Evidence) -> tuple[Gate, ...]:
         *_of_the_faults(evidence),
         *_of_the_pairs(evidence),
         *_of_the_day(evidence),
+        *_of_the_plan(evidence),
     )
 
 
@@ -208,6 +210,13 @@ def _of_the_day(evidence: Evidence) -> tuple[Gate, ...]:
             why=_findings(evidence),
         ),
     )
+
+
+def _of_the_plan(evidence: Evidence) -> tuple[Gate, ...]:
+    if not evidence.descriptive:
+        return ()
+    why = "faults strike hosts for whoever comes by: who is hurt, and for how long, is told and not predicted"
+    return (Gate(name="predicted", passed=False, why=why),)
 
 
 def _steady(evidence: Evidence) -> Gate:

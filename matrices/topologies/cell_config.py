@@ -17,6 +17,18 @@ from matrices.spec.profiles import Profile
 from treni.errors import TreniError, invalid_argument
 
 
+class Striker(pydantic.BaseModel):
+    """Who strikes the host behind a hop: the address of its HostService, and the role behind the hop."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    address: str
+    role: str
+
+
+NO_STRIKER = Striker(address="", role="")
+
+
 class CellConfig(pydantic.BaseModel):
     """One cell as one role sees it.
 
@@ -24,9 +36,10 @@ class CellConfig(pydantic.BaseModel):
     in the records of the agent that answers here, None where none does; `faultable` are the hops of that agent that go
     through proxies. `model` and `tools` say whether an arm's are here, and `caller` which arm's calls at the model are
     logged here. `starts` has the number of the next attempt on each hop of the arm that a schedule acts on. `port` is
-    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops. `fence` is
-    the session that the role's calls are for and its service takes calls of (`treni.fence`), "" for any. `networks` are
-    those that the agent's hops are made to be like.
+    where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops, one of
+    `controllers`: those of the tools are several where calls are spread; so are the `strikers` of hops that lead to a
+    host which a schedule strikes. `fence` is the session that the role's calls are for and its service takes calls of
+    (`treni.fence`), "" for any. `networks` are those that the agent's hops are made to be like.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -48,8 +61,10 @@ class CellConfig(pydantic.BaseModel):
     fence: str = ""
     networks: dict[Hop, NetworkProfile] = {}
     model_address: str = ""
-    tools_address: str = ""
+    tools_addresses: tuple[str, ...] = ()
+    controllers: int = 1
     toxiproxy_address: str = ""
+    strikers: dict[Hop, Striker] = {}
 
     @property
     def schedules(self) -> dict[Hop, Schedule]:
@@ -106,6 +121,7 @@ def config_of(
         cycle=cell.cycle,
         seed=cell.seed,
         concurrency=concurrency,
+        controllers=cell.replicas.controllers,
         fence=fence,
         networks={hop: one for hop, one in networks.items() if part.agent and hop in part.agent.hops},
         starts={counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},

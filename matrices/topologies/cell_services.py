@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from chaos.deliveries import DeliveryLog, read_deliveries
-from chaos.lanes import open_lanes
+from chaos.deliveries import read_deliveries
 from chaos.toxiproxy import ToxiproxyClient
+from matrices.arms.parts import replicas_of
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.cell_config import CellConfig, config_of
+from matrices.topologies.cell_evidence import Evidence, evidence_of
+from matrices.topologies.client_lanes import client_lanes
+from matrices.topologies.host_agents import HostAgents
 from matrices.topologies.role_client import Reading, RoleClient, gathered, reading
 from matrices.topologies.roles_asked import check_backend, check_kind, check_version, identity, info_of
 from matrices.topologies.supervisor import Ward
@@ -32,18 +35,6 @@ REFUSED_LIMIT_S = 3.0
 
 RETRY_S = 0.1
 PROXY = "toxiproxy"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
-    """What the roles of a cell hold at its end, by arm: over all sessions of the cell.
-
-    `clocks` are how the clocks of the roles lay then.
-    """
-
-    deliveries: Mapping[str, tuple[ev.Delivery, ...]]
-    effects: Mapping[str, tuple[ev.EffectRow, ...]]
-    clocks: Mapping[str, ev.Clock]
 
 
 class CellServices:
@@ -63,6 +54,7 @@ class CellServices:
         folder: Path,
         fence: str,
         toxiproxy_version: str,
+        host_agents: HostAgents | None,
     ) -> None:
         self.fence = fence
         self._cell = cell
@@ -73,6 +65,7 @@ class CellServices:
         self._configs = configs
         self._folder = folder
         self._deaths: dict[str, str] = {}
+        self.host_agents = host_agents
         self.info = inference_pb2.InfoResponse()
         self.hosts: dict[str, Any] = {}
         self.toxiproxy_version = toxiproxy_version
@@ -126,6 +119,7 @@ class CellServices:
                 folder=campaign.folder / "cells" / scope_of(cell, take),
                 fence=fence,
                 toxiproxy_version=version,
+                host_agents=HostAgents.of(cell, placed),
             )
             try:
                 await services._begin(continues=continues)
@@ -133,6 +127,8 @@ class CellServices:
                 yield services
             finally:
                 services.note_deaths()
+                if services.host_agents is not None:
+                    await services.host_agents.release()  # first: what is stopped could not answer
                 for role in reversed(list(clients)):
                     if role not in services._deaths:
                         await clients[role].release(session)
@@ -152,16 +148,23 @@ class CellServices:
                 }
                 if isinstance(self._placed, Regional) and client.role in self._placed.regions:
                     self.hosts[client.role]["region"] = self._placed.regions[client.role]
+        if self.host_agents is not None:
+            config = next(iter(self._configs.values()))
+            await self.host_agents.begin(self._session, self._placed.scope, config, continues=continues)
+            for client in self.host_agents.clients if self._placed.foreign else ():
+                check_version(client, (await client.read()).status)
         parts = self._cell.parts
         callers = {role: part.agent for role, part in parts.items() if part.agent and part.agent.hops}
         await gathered([self._begin_at(role, continues=continues) for role in parts if role not in callers])
         for role, arm in callers.items():
-            addresses = {"toxiproxy_address": self._placed.toxiproxy_address}
+            addresses: dict[str, Any] = {"toxiproxy_address": self._placed.toxiproxy_address}
             if "model" in arm.hops:
                 addresses["model_address"] = self._clients[arm.model].service
             if "tool" in arm.hops:
-                addresses["tools_address"] = self._clients[arm.tools].service
-            self._configs[role] = self._configs[role].model_copy(update=addresses)
+                hosts = replicas_of(arm.tools, parts)
+                addresses["tools_addresses"] = tuple(self._clients[host].service for host in hosts)
+            strikers = {} if self.host_agents is None else self.host_agents.strikers(arm)
+            self._configs[role] = self._configs[role].model_copy(update=addresses | {"strikers": strikers})
         await gathered([self._begin_at(role, continues=continues) for role in callers])
         self.info = await self._same_model()
         for role in parts:
@@ -169,6 +172,8 @@ class CellServices:
             port = int(self._clients[role].service.rpartition(":")[2])
             self._configs[role] = self._configs[role].model_copy(update={"port": port})
         self.wards = self._placed.wards(lambda role: self._begin_at(role, continues=True))
+        if self.host_agents is not None:
+            await self.host_agents.prepare(self._clients, self._configs, self._placed.scope)
 
     async def _begin_at(self, role: str, *, continues: bool) -> None:
         await self._clients[role].begin(
@@ -190,28 +195,20 @@ class CellServices:
                 )
         return infos[roles.index(self._cell.comparison.baseline.model)]
 
-    def address(self, arm: str) -> str:
-        """Where the arm's AgentService answers."""
-        return self._clients[self._cell.comparison.arm(arm).agent].service
+    def agents(self, arm: str) -> dict[str, str]:
+        """Where the arm's AgentService answers, by role: several for one whose requests are spread."""
+        roles = replicas_of(self._cell.comparison.arm(arm).agent, self._cell.parts)
+        return {role: self._clients[role].service for role in roles}
 
-    @asynccontextmanager
-    async def lanes(self) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
-        """Channels to the agents with a lane for each fault of the client's calls, by arm; none where there is none."""
-        schedule = next((one for one in self._cell.schedules if one.hop == "agent" and one.rules), None)
-        channels: dict[str, grpc.aio.Channel] = {}
-        async with AsyncExitStack() as stack:
-            for arm in self._cell.arms if schedule is not None else ():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                log = stack.enter_context(DeliveryLog(self._client_log(arm)))
-                opening = open_lanes(
-                    self._placed.toxiproxy_address,
-                    hop="agent",
-                    upstream=self.address(arm),
-                    schedule=schedule,
-                    deliveries=log,
-                )
-                channels[arm] = await stack.enter_async_context(opening)
-            yield channels
+    def lanes(self) -> AbstractAsyncContextManager[dict[str, grpc.aio.Channel]]:
+        """Channels to the agents for the faults of the client's calls, by role; none where there are none."""
+        return client_lanes(
+            self._cell,
+            addresses={arm: self.agents(arm) for arm in self._cell.arms},
+            logs={arm: self._client_log(arm) for arm in self._cell.arms},
+            toxiproxy_address=self._placed.toxiproxy_address,
+            hosts=self.host_agents,
+        )
 
     def _client_log(self, arm: str) -> Path:
         """Where the harness logs the faults of its own calls."""
@@ -243,10 +240,23 @@ class CellServices:
         A role that died of a planned fault and is to come back is no such process.
         """
         for role, death in self._placed.deaths().items():
+            if self.host_agents is not None and role in self._clients:
+                continue  # whoever is struck may die as planned: `look` knows who comes back
             ward = self.wards.get(role)
             if ward is None or not ward.excused:
                 self._deaths.setdefault(role, death)
         return self.deaths
+
+    async def hear(self) -> None:
+        """Hears what faults between hosts did by now, where there are any; a host that can't be healed is given up."""
+        if self.host_agents is not None:
+            try:
+                await self.host_agents.poll()
+            except TreniError as error:
+                self.give_up("host", f"does not say what struck it: {error}")
+
+    def _excuses(self, role: str) -> bool:
+        return self.host_agents is not None and self.host_agents.excuses(role)
 
     def give_up(self, role: str, why: str) -> None:
         """Notes that a role is as good as dead."""
@@ -268,6 +278,7 @@ class CellServices:
         One that does not answer within `limit_s`, or at whose address nobody listens, is given up, and so is one that
         was started again behind our back, which its epoch tells.
         """
+        await self.hear()
         roles = [role for role in self._clients if role not in self.wards and not self.is_gone(role)]
         await asyncio.gather(
             *(self._look_at(role, limit_s) for role in roles), self._look_at_proxies(limit_s)
@@ -276,13 +287,16 @@ class CellServices:
 
     async def _look_at(self, role: str, limit_s: float) -> None:
         client, began_s = self._clients[role], time.monotonic()
-        while not self.is_gone(role):
+        while not self.is_gone(role) and not self._excuses(role):
             left_s = began_s + limit_s - time.monotonic()
             try:
-                self._same_epoch(client, await client.read(timeout_s=max(left_s, RETRY_S)))
+                await self._same_epoch(client, await client.read(timeout_s=max(left_s, RETRY_S)))
                 return
             except TreniError as error:
+                await self.hear()
                 waited_s = time.monotonic() - began_s
+                if self._excuses(role):
+                    return
                 if error.code is Code.DEADLINE_EXCEEDED or waited_s >= limit_s:
                     self.give_up(role, f"did not answer for {limit_s:.0f} s")
                 elif waited_s < REFUSED_LIMIT_S:
@@ -304,7 +318,11 @@ class CellServices:
                 else:
                     self.give_up(PROXY, f"did not answer: {error}")
 
-    def _same_epoch(self, client: RoleClient, told: Reading) -> None:
+    async def _same_epoch(self, client: RoleClient, told: Reading) -> None:
+        if self.host_agents is not None and told.status.epoch != client.epoch:
+            await self.hear()
+            if self.host_agents.accepts(client, told.status.epoch):
+                return
         if told.status.epoch != client.epoch:
             self.give_up(
                 client.role,
@@ -317,15 +335,15 @@ class CellServices:
 
     async def readings(self) -> dict[str, Reading]:
         """What each role that answers says of itself and its machine; restarts behind our back are noted."""
-        told = await asyncio.gather(
-            *(reading(client) for client in self._clients.values()), return_exceptions=True
-        )
+        await self.hear()
+        clients = [client for client in self._clients.values() if not self._excuses(client.role)]
+        told = await asyncio.gather(*(reading(client) for client in clients), return_exceptions=True)
         readings: dict[str, Reading] = {}
-        for client, one in zip(self._clients.values(), told, strict=True):
+        for client, one in zip(clients, told, strict=True):
             if isinstance(one, Reading):
                 readings[client.role] = one
                 if client.role not in self.wards:
-                    self._same_epoch(client, one)
+                    await self._same_epoch(client, one)
             elif not isinstance(one, TreniError):
                 raise one
         return readings
@@ -340,32 +358,23 @@ class CellServices:
 
     async def evidence(self) -> Evidence:
         """Ends the cell at every role, the controller first, and gives what they hold. Raises `TreniError`."""
+        if self.host_agents is not None:
+            await self.host_agents.settle()
         clocks = await self.clocks()
         self._sessions.add("")
         for role in reversed(list(self._clients)):
             await self._clients[role].end(self._session)
-        rows = await gathered([client.deliveries(self._placed.scope) for client in self._clients.values()])
+        tellers = [*self._clients.values(), *(() if self.host_agents is None else self.host_agents.clients)]
+        rows = await gathered([client.deliveries(self._placed.scope) for client in tellers])
         logged = [row for of_role in rows for row in of_role]
         for arm in self._cell.arms:
             mine = read_deliveries(self._client_log(arm))
             logged += [(arm, ev.Delivery(**asdict(delivery))) for delivery in mine]
-        hosts = {arm.name: self._clients[arm.tools] for arm in self._cell.comparison}
-        effects = await gathered([client.effects(self._placed.scope) for client in hosts.values()])
-        return Evidence(
-            clocks=clocks,
-            deliveries={
-                arm: tuple(row for log, row in logged if self._is_of(row.run_id, arm, log)) for arm in hosts
-            },
-            effects={
-                arm: tuple(row for row in of_arm if self._is_of(row.run_id, arm, arm))
-                for arm, of_arm in zip(hosts, effects, strict=True)
-            },
-        )
+        hosts = {arm.name: replicas_of(arm.tools, self._cell.parts) for arm in self._cell.comparison}
+        effects = await gathered([self._effects(roles) for roles in hosts.values()])
+        return evidence_of(self._cell, logged, dict(zip(hosts, effects, strict=True)), clocks=clocks)
 
-    def _is_of(self, run_id: str, arm: str, log: str) -> bool:
-        """Whether a row in the log of the arm `log` is of that arm: the run's id says it, or else the log.
-
-        The runner names what is outside the plan cell/warmup/arm/start.
-        """
-        _, pair, named, *_ = [*run_id.split("/"), "", "", ""]
-        return pair != "warmup" and (named if named in self._cell.arms else log) == arm
+    async def _effects(self, roles: Iterable[str]) -> list[ev.EffectRow]:
+        """The entries of all these ledgers, one ledger after the other."""
+        of_roles = await gathered([self._clients[role].effects(self._placed.scope) for role in roles])
+        return [row for of_role in of_roles for row in of_role]

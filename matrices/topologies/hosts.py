@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
+import socket
 import tomllib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from chaos.toxiproxy import ToxiproxyServer
-from matrices.arms.parts import Part
+from matrices.arms.parts import ONE_OF_EACH, Part, Replicas
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.spec.regions import Way, refuse_undeclared
@@ -26,6 +28,9 @@ from treni.text_files import read_text
 
 Kind = Literal["agent", "runtime", "controller", "tools"]
 Site = Literal["hop", "tool", "host"]
+
+MOST_REPLICAS = 64
+"""How many controllers, or tool services, a file may list."""
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
 
@@ -69,6 +74,17 @@ class Proxies(_Strict):
     )
 
 
+class Agent(_Strict):
+    """Who strikes one host as planned: `treni-route serve host --testbed` on it."""
+
+    name: str = pydantic.Field(
+        min_length=1, description="The `host` of the services that are struck with it."
+    )
+    address: Address = pydantic.Field(
+        description="Where its EvidenceService answers, from the harness and the other hosts."
+    )
+
+
 class HostsFile(_Strict):
     """The content of a file of hosts: where each role is served, and where toxiproxy is."""
 
@@ -83,6 +99,9 @@ class HostsFile(_Strict):
         default=None,
         description="Without it a server is started beside the harness, which the controller's host must reach.",
     )
+    host: tuple[Agent, ...] = pydantic.Field(
+        default=(), description="Every host that may be struck; without any no host is."
+    )
     link: FileName | None = pydantic.Field(
         default=None,
         description="A file beside the manifest: what crossed the link, as whoever made the hosts counted it.",
@@ -90,19 +109,28 @@ class HostsFile(_Strict):
 
     @pydantic.model_validator(mode="after")
     def _complete(self) -> HostsFile:
-        for kind, least, most in (("agent", 1, 2), ("runtime", 0, 1), ("controller", 1, 1), ("tools", 1, 1)):
+        for kind, least, most in (
+            ("agent", 1, 2),
+            ("runtime", 0, 1),
+            ("controller", 1, MOST_REPLICAS),
+            ("tools", 1, MOST_REPLICAS),
+        ):
             count = sum(one.role == kind for one in self.service)
             if not least <= count <= most:
                 raise ValueError(
                     f"expected {least if least == most else f'{least} to {most}'} {kind}, got {count}"
                 )
         refuse_undeclared([self.region, *(one.region for one in self.service)], self.network)
-        addresses = [one.address for one in self.service]
+        addresses = [one.address for one in self.service] + [one.address for one in self.host]
         if self.toxiproxy is not None:
             addresses.append(self.toxiproxy.address)
         for address in addresses:
             if addresses.count(address) > 1:
                 raise ValueError(f"expected an address of its own for each service, got {address} twice")
+        names = [one.name for one in self.host]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"expected each host once, got {name} twice")
         return self
 
     def of(self, kind: str) -> list[Service]:
@@ -123,9 +151,13 @@ class HostsPlaced:
         toxiproxy_address: str,
         own: ToxiproxyServer | None,
         regions: Mapping[str, str],
+        host_of: Mapping[str, str],
+        host_agents: Mapping[str, str],
     ) -> None:
         self.regions = dict(regions)
         self.addresses = dict(addresses)
+        self.host_of = host_of
+        self.host_agents = host_agents
         self.scope = scope
         self.toxiproxy_address = toxiproxy_address
         self._own = own
@@ -187,13 +219,41 @@ class Hosts:
                     todo="use --topology local: only it can start them again",
                 )
 
+            self._refuse_unstruck(cell)
+
+    def _refuse_unstruck(self, cell: PlannedCell) -> None:
+        """Raises INVALID_ARGUMENT where a host that the cell strikes has nobody who does, or no link to be struck."""
+        assigned = self._assigned(cell) if cell.disturbs else {}
+        hosts = {role: service.host for role, (service, _) in assigned.items()}
+        for counter in cell.counters if cell.disturbs else ():
+            arm = cell.comparison.arm(counter.arm)
+            end = {"tool": arm.tools, "model": arm.model}.get(counter.hop, arm.agent)
+            if missing := sorted({*hosts.values()} - {agent.name for agent in self._file.host}):
+                raise invalid_argument(
+                    "fault_not_here",
+                    expected=f"a table [[host]] for each host of {cell.name}, which strikes hosts",
+                    got=f"none for {', '.join(missing)}",
+                    todo="run `treni-route serve host --testbed` there, and list it",
+                )
+            linked = sorted(kind.name for kind in cell.kinds if kind.on_link)
+            caller, near = arm.agent, hosts[arm.agent] == hosts[end]
+            if counter.hop == "agent":
+                caller, near = "harness", _is_here(assigned[end][0].address)
+            if linked and near:
+                raise invalid_argument(
+                    "fault_not_here",
+                    expected=f"a link between the {caller} and the {end}, which {linked[0]} of {cell.name} strikes",
+                    got=f"both on {hosts[end]}",
+                    todo="put them on two hosts, or the rule on another `hop`",
+                )
+
     @asynccontextmanager
     async def place(
         self, cell: PlannedCell, campaign: Campaign, *, session: str, take: int
     ) -> AsyncIterator[HostsPlaced]:
         """The services of the file; for a role that it lacks a second process of an agent, until the session ends."""
         async with AsyncExitStack() as stack:
-            addresses = await self._addresses(cell, session)
+            placed = await self._addresses(cell, session)
             address, own = campaign.options.toxiproxy, None
             if address is None and self._file.toxiproxy is not None:
                 address = self._file.toxiproxy.address
@@ -205,38 +265,48 @@ class Hosts:
             else:
                 await ToxiproxyServer.attach(address)
             yield HostsPlaced(
-                addresses=addresses,
+                addresses={role: where for role, (where, _) in placed.items()},
+                host_of={role: service.host for role, (_, service) in placed.items()},
+                host_agents={agent.name: agent.address for agent in self._file.host},
                 scope=f"{self._campaign}/{scope_of(cell, take)}",
                 toxiproxy_address=address,
                 own=own,
-                regions=self._regions(addresses),
+                regions={role: one.region for role, (_, one) in placed.items() if one.region is not None},
             )
 
-    async def _addresses(self, cell: PlannedCell, session: str) -> dict[str, str]:
-        """The address of every role of the cell, in the order in which they begin."""
-        taken: set[str] = set()
-        addresses: dict[str, str] = {}
-        for role, part in cell.parts.items():
-            able = self._able(part)
-            free = [one.address for one in able if one.address not in taken]
-            addresses[role] = free[0] if free else await _twin(able[0], session)
-            taken.add(addresses[role])
-        return addresses
-
-    def _regions(self, addresses: Mapping[str, str]) -> dict[str, str]:
-        """The region of each role, a second process of an agent is where that is."""
-        mine = {one.address: one.region for one in self._file.service}
-        of_host = {one.address.rpartition(":")[0]: one.region for one in self._file.service}
-        found = {
-            role: mine.get(address, of_host.get(address.rpartition(":")[0]))
-            for role, address in addresses.items()
+    async def _addresses(self, cell: PlannedCell, session: str) -> dict[str, tuple[str, Service]]:
+        """The address of every role of the cell and the service that it is of, in the order in which they begin."""
+        return {
+            role: (service.address if free else await _twin(service, session), service)
+            for role, (service, free) in self._assigned(cell).items()
         }
-        return {role: region for role, region in found.items() if region is not None}
+
+    def _assigned(self, cell: PlannedCell) -> dict[str, tuple[Service, bool]]:
+        """The service of each role, and whether it is that itself or another process of it."""
+        taken: Counter[str] = Counter()
+        assigned: dict[str, tuple[Service, bool]] = {}
+        for role, part in cell.parts.items():
+            # The first that has least to do: none before all have something, and then second processes evenly.
+            service = min(self._able(part), key=lambda one: taken[one.address])
+            assigned[role] = service, taken[service.address] == 0
+            taken[service.address] += 1
+        return assigned
 
     def _able(self, part: Part) -> list[Service]:
         """The services that can be the part, those of its very kind first."""
         kind = kind_of(part)
         return [*self._file.of(kind), *(self._file.of("agent") if kind == "runtime" else [])]
+
+
+def _is_here(address: str) -> bool:
+    """Whether the address is one of this machine's."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 async def _twin(service: Service, session: str) -> str:
@@ -262,7 +332,21 @@ def _build(settings: Mapping[str, Any]) -> Hosts:
     return Hosts(validated(settings.get("hosts"), "the manifest's hosts"), str(settings.get("campaign", "")))
 
 
-ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build)
+def listed_replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
+    """The number of each that the file lists. Raises INVALID_ARGUMENT where others were asked for."""
+    file = validated(settings.get("hosts"), "the manifest's hosts")
+    listed = Replicas(controllers=len(file.of("controller")), tool_services=len(file.of("tools")))
+    if asked not in (ONE_OF_EACH, listed):
+        raise invalid_argument(
+            "replicas_not_here",
+            expected=f"{listed.controllers} controllers and {listed.tool_services} tool services, as the file lists",
+            got=f"--controllers {asked.controllers} --tool-services {asked.tool_services}",
+            todo="leave the options out, or correct the file",
+        )
+    return listed
+
+
+ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build, replicas=listed_replicas)
 
 
 def read_hosts(path: Path) -> HostsFile:
@@ -298,6 +382,8 @@ def _needed(cell: PlannedCell) -> Iterator[tuple[Part, Site]]:
     """Which parts the cell's schedules fault, and at which site."""
     for counter in cell.counters:
         arm = cell.comparison.arm(counter.arm)
+        if counter.site == "host":
+            continue  # a host allows it by its table
         if counter.site == "tool":
             yield cell.parts[arm.tools], "host" if cell.breaks_hosts else "tool"
         else:

@@ -17,6 +17,7 @@ from matrices.arms.parts import Part
 from matrices.evidence.campaign import Campaign, Options
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.processes import Child, start_child
+from matrices.topologies.role_command import HOST
 from matrices.topologies.roles import deliveries_path
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
@@ -31,7 +32,13 @@ class LocalPlaced:
     foreign = False
 
     def __init__(
-        self, *, cell: PlannedCell, folder: Path, toxiproxy: ToxiproxyServer, children: Mapping[str, Child]
+        self,
+        *,
+        cell: PlannedCell,
+        folder: Path,
+        toxiproxy: ToxiproxyServer,
+        children: Mapping[str, Child],
+        agent: Child | None,
     ) -> None:
         self._cell = cell
         self._folder = folder
@@ -40,6 +47,8 @@ class LocalPlaced:
         self.scope = ""
         self.addresses = {role: child.address for role, child in children.items()}
         self.toxiproxy_address = toxiproxy.address
+        self.host_of = dict.fromkeys(children, HOST)
+        self.host_agents = {} if agent is None else {HOST: agent.address}
 
     @property
     def own_pids(self) -> dict[str, int]:
@@ -71,7 +80,15 @@ class Local:
     """Starts everything here, anew for each segment."""
 
     def refuse(self, campaign: Campaign) -> None:
-        """Nothing: what can be planned can be run here."""
+        """Raises INVALID_ARGUMENT for faults of a link: there is none between processes of one machine."""
+        for cell in campaign.cells:
+            if linked := sorted(kind.name for kind in cell.kinds if kind.on_link):
+                raise invalid_argument(
+                    "fault_not_here",
+                    expected="faults that one machine can have",
+                    got=f"{cell.name} with {', '.join(linked)}, which strikes the link to another host",
+                    todo="use --topology hosts.toml with two hosts or more",
+                )
 
     @asynccontextmanager
     async def place(
@@ -82,9 +99,14 @@ class Local:
         folder.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             toxiproxy = await stack.enter_async_context(await _toxiproxy(campaign.options, folder))
+            agent = None
+            if cell.disturbs:
+                # Before those that it may start again, and so ended after them.
+                agent = await start_child(HOST, _serving(HOST, folder), log_path=folder / f"{HOST}.log")
+                stack.push_async_callback(agent.stop)
             # The last is ended first: the controller before what it calls.
             children = await _start_roles(cell.parts, campaign.options, folder, stack)
-            yield LocalPlaced(cell=cell, folder=folder, toxiproxy=toxiproxy, children=children)
+            yield LocalPlaced(cell=cell, folder=folder, toxiproxy=toxiproxy, children=children, agent=agent)
 
 
 def _settings(argument: str | None) -> dict[str, Any]:
@@ -96,7 +118,12 @@ def _settings(argument: str | None) -> dict[str, Any]:
     return {}
 
 
-ENTRY = TopologyEntry(name="local", settings=_settings, build=lambda settings: Local())
+ENTRY = TopologyEntry(
+    name="local",
+    settings=_settings,
+    build=lambda settings: Local(),
+    replicas=lambda settings, asked: asked,
+)
 
 
 def _crashes(deliveries: Path) -> int:
@@ -110,12 +137,16 @@ async def _toxiproxy(options: Options, folder: Path) -> ToxiproxyServer:
     return await ToxiproxyServer.start(log_path=folder / "toxiproxy.log")
 
 
-def _arguments(part: Part, options: Options, folder: Path) -> list[str]:
-    kind = kind_of(part)
-    arguments = [
-        *("-m", "matrices.topologies.serve", kind),
+def _serving(role: str, folder: Path) -> list[str]:
+    return [
+        *("-m", "matrices.topologies.serve", role),
         *("--state", str(folder), "--parent-pid", str(os.getpid())),
     ]
+
+
+def _arguments(part: Part, options: Options, folder: Path) -> list[str]:
+    kind = kind_of(part)
+    arguments = _serving(kind, folder)
     if kind in ("agent", "runtime"):
         arguments += ["--backend", options.backend]
         if options.model_dir is not None:

@@ -17,7 +17,7 @@ import pydantic
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.spec.rules import WITH_UNITS
-from matrices.topologies.hosts import Hosts, HostsFile, Kind, Site, validated
+from matrices.topologies.hosts import Hosts, HostsFile, Kind, Site, listed_replicas, validated
 from matrices.topologies.topology import TopologyEntry
 from treni.errors import TreniError, invalid_argument
 from treni.text_files import read_text
@@ -161,4 +161,4 @@ def _build(settings: Mapping[str, Any]) -> Pilot:
     return Pilot(validated(settings.get("hosts"), "the manifest's hosts"), str(settings.get("campaign", "")))
 
 
-ENTRY = TopologyEntry(name="pilot", settings=_settings, build=_build)
+ENTRY = TopologyEntry(name="pilot", settings=_settings, build=_build, replicas=listed_replicas)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -10,10 +11,11 @@ from pathlib import Path
 
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.topologies.evidence_service import make_state
+from matrices.topologies.processes import die_with_parent
 from matrices.topologies.ray_protocol import FIRST_PORT, PORT_VARIABLE, STATE_VARIABLE, Begun, Failure
 from matrices.topologies.role_server import RoleServer, RoleSettings, evidence_servicer, start_role
 from treni import logs
-from treni.errors import TreniError, invalid_argument
+from treni.errors import Code, TreniError, invalid_argument
 
 KINDS = ("agent", "runtime", "controller", "tools")
 MOST_OF_A_KIND = 10
@@ -35,9 +37,10 @@ class RoleActor:
     def __init__(
         self, *, kind: str, number: int, host: str, backend: str, model_dir: str | None, log_level: str
     ) -> None:
-        logs.set_up(level=log_level, form=logs.FORMATS[0])
+        _settle(log_level)
 
         async def start() -> RoleServer:
+            _refuse_niceness(host)
             port = port_of(kind, number)
             return await _bound(
                 RoleSettings(
@@ -75,9 +78,10 @@ class ProxyActor:
     """The toxiproxy server on a host, a process that ends with the actor's."""
 
     def __init__(self, *, host: str, log_level: str) -> None:
-        logs.set_up(level=log_level, form=logs.FORMATS[0])
+        _settle(log_level)
 
         async def start() -> ToxiproxyServer:
+            _refuse_niceness(host)
             state = _state()
             make_state(state)
             return await ToxiproxyServer.start(host=host, log_path=state / "toxiproxy.log")
@@ -121,6 +125,32 @@ def port_of(kind: str, number: int) -> int:
             todo="have more hosts",
         )
     return int(text) + 2 * (MOST_OF_A_KIND * KINDS.index(kind) + number)
+
+
+def _settle(log_level: str) -> None:
+    """Makes the process of an actor one that a role can be measured in."""
+    logs.set_up(level=log_level, form=logs.FORMATS[0])
+    # A worker whose node has lost its cluster was seen to go on for minutes, with its ports.
+    die_with_parent(os.getppid())
+    # Ray starts its workers at a niceness of 15, at which whatever else runs on the host delays every request. The
+    # kernel keeps one for each thread; those that are begun later inherit it.
+    with contextlib.suppress(OSError):
+        wanted = os.getpriority(os.PRIO_PROCESS, os.getppid())
+        for thread in os.listdir("/proc/self/task"):
+            os.setpriority(os.PRIO_PROCESS, int(thread), wanted)
+
+
+def _refuse_niceness(host: str) -> None:
+    """Raises FAILED_PRECONDITION where this process yields to others, and whoever runs it may not change that."""
+    mine, wanted = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, os.getppid()))
+    if mine > wanted:
+        raise TreniError(
+            Code.FAILED_PRECONDITION,
+            "role_niced",
+            expected=f"actors on {host} with the niceness of their raylet, {wanted}",
+            got=str(mine),
+            todo="start Ray there with RAY_worker_niceness=0 in its environment, as `treni-route cluster init` does",
+        )
 
 
 def _state() -> Path:

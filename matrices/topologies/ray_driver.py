@@ -13,7 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import click
 import ray
@@ -44,6 +45,9 @@ SHARE = 0.001
 """How much of its host's resource an actor takes: it says where, and never how many."""
 
 CONNECT_LIMIT_S = 10.0
+JOIN_LIMIT_S = 120.0
+"""How long a head at whose port somebody listens may take to let a driver in: Ray itself gives up after minutes."""
+
 LOOK_INTERVAL_S = 2.0
 HEAD_LIMIT_S = 30.0
 """How long the head may take to answer; one at whose port nobody listens is given up at once."""
@@ -64,9 +68,13 @@ def main(asked: str, parent_pid: int) -> None:
     Prints one line of JSON: where each role answers, or the failure.
     """
     die_with_parent(parent_pid)
-    status = asyncio.run(_run(Asked.model_validate_json(asked)))
+    asyncio.run(_drive(Asked.model_validate_json(asked)))
+
+
+async def _drive(asked: Asked) -> NoReturn:
+    status = await _run(asked)
     sys.stdout.flush()
-    # Not by way of Ray's own ending: with the head gone it waits for it.
+    # At once: a thread may wait for a head that is gone, and Ray's own ending would too.
     os._exit(status)
 
 
@@ -103,12 +111,9 @@ async def _connected(address: str) -> str:
         head = head.removeprefix("ray://")
         # Ray itself tries for minutes before it says that there is nobody.
         await _listens(head)
-        ray.init(
-            address=wanted if wanted != "auto" else head,
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        join = partial(ray.init, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+        async with asyncio.timeout(JOIN_LIMIT_S):
+            await asyncio.to_thread(join, wanted if wanted != "auto" else head)
     except (OSError, RuntimeError, ValueError, ConnectionError, ray.exceptions.RayError) as error:
         raise _unreachable(wanted, error) from None
     return head
@@ -124,14 +129,14 @@ async def _listens(address: str) -> None:
 
 def _unreachable(wanted: str, error: Exception) -> TreniError:
     where = "on this machine" if wanted == "auto" else f"at {wanted}"
-    said = str(error).strip().split("\n")[0] or "no answer"
+    said = str(error).strip().split("\n")[0] or "it did not answer in time"
     return TreniError(
         Code.UNAVAILABLE,
         "ray_unreachable",
-        expected=f"the head of a Ray cluster {where} that takes our token",
+        expected=f"the head of a Ray cluster {where} that lets us in",
         got=f"{type(error).__name__}: {said}",
         todo="see that `ray up` or `ray start --head` ran, that RAY_ADDRESS or ray:ADDRESS is its address, and that "
-        "RAY_AUTH_MODE and the token are those of the cluster (docs/ray.md)",
+        "RAY_AUTH_MODE, the token and RAY_USE_TLS are those of the cluster (docs/ray.md)",
     )
 
 

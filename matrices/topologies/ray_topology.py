@@ -23,7 +23,7 @@ from treni.errors import Code, TreniError, invalid_argument
 WAIT_S = 120.0
 MOST_WAIT_S = 500.0
 
-DRIVER = "ray"
+DRIVER = "the holder of the Ray actors"
 """What the process that holds the actors is called among the cell's."""
 
 
@@ -49,8 +49,8 @@ class RayPlaced:
         if death is None:
             return {}
         if self._driver.process.returncode == HEAD_LOST:
-            death = f"the head of the Ray cluster was lost: see {self._driver.log_path}"
-        return {DRIVER: death}
+            death = "the head of the Ray cluster was lost"
+        return {DRIVER: f"{death}: see {self._driver.log_path}"}
 
     def wards(self, again: Callable[[str], Awaitable[None]]) -> dict[str, Ward]:
         """Nobody: what Ray brings back by itself is another epoch, unplanned."""
@@ -65,7 +65,16 @@ class RayCluster:
         self._campaign = campaign
 
     def refuse(self, campaign: Campaign) -> None:
-        """Raises FAILED_PRECONDITION without Ray, and INVALID_ARGUMENT for a limit that is none, and for crashes."""
+        """Raises INVALID_ARGUMENT for a limit that is none and for crashes, FAILED_PRECONDITION without Ray."""
+        _wait_s()
+        for cell in campaign.cells:
+            if any(kind.kills_host for kind in cell.kinds):
+                raise invalid_argument(
+                    "crash_not_here",
+                    expected="faults that leave the services on their hosts alive",
+                    got=f"{cell.name}, which kills processes",
+                    todo="use --topology local: there a planned death is undone by the harness",
+                )
         try:
             importlib.metadata.version("ray")
         except importlib.metadata.PackageNotFoundError:
@@ -76,15 +85,6 @@ class RayCluster:
                 got="no package of that name",
                 todo="pip install 'treni-route[ray]', here and on every host",
             ) from None
-        _wait_s()
-        for cell in campaign.cells:
-            if any(kind.kills_host for kind in cell.kinds):
-                raise invalid_argument(
-                    "crash_not_here",
-                    expected="faults that leave the services on their hosts alive",
-                    got=f"{cell.name}, which kills processes",
-                    todo="use --topology local: there a planned death is undone by the harness",
-                )
 
     @asynccontextmanager
     async def place(

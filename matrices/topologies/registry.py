@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from matrices.arms.parts import Replicas
 from matrices.topologies import hosts, local, pilot, ray_topology
 from matrices.topologies.topology import Topology, TopologyEntry
 from treni.errors import invalid_argument
@@ -32,6 +33,11 @@ def chosen(text: str) -> tuple[str, dict[str, Any]]:
 def topology(name: str, settings: Mapping[str, Any]) -> Topology:
     """The topology of that name with the settings that a manifest keeps. Raises INVALID_ARGUMENT."""
     return _entry(name).build(settings)
+
+
+def replicas(name: str, settings: Mapping[str, Any], asked: Replicas) -> Replicas:
+    """How many controllers and tool services there are. Raises INVALID_ARGUMENT where those asked for can't be."""
+    return _entry(name).replicas(settings, asked)
 
 
 def _entry(name: str) -> TopologyEntry:

@@ -17,6 +17,9 @@ MODULES = {
 }
 """Each role and the module that serves it by itself."""
 
+HOST = "host"
+"""The role of who harms a host as planned, which is always one of a testbed."""
+
 TESTBED_MODULE = "matrices.topologies.serve"
 TESTBED = "--testbed"
 CONFIG = "--config"
@@ -30,7 +33,7 @@ def role_command(role: str, arguments: Sequence[str]) -> list[str]:
     INVALID_ARGUMENT for a file that is none.
     """
     given = list(_with_files(arguments))
-    if TESTBED in given:
+    if TESTBED in given or role == HOST:
         return ["-m", TESTBED_MODULE, role, *(one for one in given if one != TESTBED)]
     return ["-m", MODULES[role], *given]
 

@@ -99,6 +99,10 @@ def _opener(settings: RoleSettings) -> roles.OpenCell:
         return roles.open_tools
     if settings.role == "controller":
         return roles.open_controller
+    if settings.role == "host":
+        from matrices.topologies.host_role import open_host
+
+        return open_host
     from runtime_svc.threads import limit_blas_threads
 
     limit_blas_threads()  # before NumPy is imported

@@ -5,9 +5,10 @@ Each role imports what it needs when it is asked for, so that the controller doe
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,9 +16,11 @@ import grpc
 
 from chaos.deliveries import DeliveryLog
 from chaos.faults import Hop
-from controller.ports import ToolPort
-from matrices.topologies.cell_config import CellConfig
+from chaos.schedule import WARMUP_REQUEST
+from controller.ports import AttemptKey, ToolPort
+from matrices.topologies.cell_config import NO_STRIKER, CellConfig
 from tools_svc.protocol import ToolsConfig
+from treni.balance import chosen
 from treni.channels import open_channel
 from treni.fence import fenced
 from treni.v1 import inference_pb2
@@ -164,11 +167,17 @@ async def open_controller(config: CellConfig, folder: Path, host: str) -> AsyncI
 @asynccontextmanager
 async def _agents_tools(config: CellConfig, folder: Path, log: DeliveryLog) -> AsyncIterator[ToolPort]:
     """The tools of the agent that answers here: those of this process, or those behind its tool hop."""
-    if config.tools_address:
+    if config.tools_addresses:
+        from controller.balance import BalancedTools
         from controller.remote import RemoteTools
 
-        async with _way(config, "tool", config.tools_address, log) as channel:
-            yield RemoteTools(channel, fence=config.fence)
+        async with AsyncExitStack() as ways:
+            channels = [
+                await ways.enter_async_context(_way(config, "tool", address, log))
+                for address in config.tools_addresses
+            ]
+            ports = [RemoteTools(channel, fence=config.fence) for channel in channels]
+            yield BalancedTools(ports, _spread(config))
         return
     from chaos.injector import FaultyTools
     from runtime_svc.internal import own_tools
@@ -178,25 +187,45 @@ async def _agents_tools(config: CellConfig, folder: Path, log: DeliveryLog) -> A
         yield own_tools(registry, lambda tools: FaultyTools(tools, log))
 
 
+def _spread(config: CellConfig) -> Callable[[AttemptKey], int]:
+    """The number of the tool service that an attempt goes to: by its request, so that it is one for a whole run.
+
+    A round of requests has one for each controller, so that in the end each controller reaches every tool service.
+    """
+    count, warmed_up = len(config.tools_addresses), itertools.count()
+
+    def choose(key: AttemptKey) -> int:
+        if key.request_index == WARMUP_REQUEST:
+            return next(warmed_up) % count
+        return chosen(key.request_index // config.controllers, count)
+
+    return choose
+
+
 @asynccontextmanager
 async def _way(
     config: CellConfig, hop: Hop, upstream: str, log: DeliveryLog
 ) -> AsyncIterator[grpc.aio.Channel]:
     """The channel of the agent's hop: through proxies where faults can be put on it, straight where not."""
-    if hop not in config.faultable:
-        async with open_channel(upstream) as channel:
-            yield channel
-        return
-    from chaos.emulation import toxics
-    from chaos.lanes import open_lanes
+    from chaos.striking import striking
 
-    network = config.networks.get(hop)
-    async with open_lanes(
-        config.toxiproxy_address,
-        hop=hop,
-        upstream=upstream,
-        schedule=config.schedules.get(hop),
-        deliveries=log,
-        network=() if network is None else toxics(rtt_s=network.rtt, jitter_s=network.jitter),
-    ) as lanes:
-        yield lanes
+    striker = config.strikers.get(hop, NO_STRIKER)
+    async with striking(striker.address, striker.role) as interceptors:
+        if hop not in config.faultable:
+            async with open_channel(upstream, interceptors=interceptors) as channel:
+                yield channel
+            return
+        from chaos.emulation import toxics
+        from chaos.lanes import open_lanes
+
+        network = config.networks.get(hop)
+        async with open_lanes(
+            config.toxiproxy_address,
+            hop=hop,
+            upstream=upstream,
+            schedule=config.schedules.get(hop),
+            deliveries=log,
+            network=() if network is None else toxics(rtt_s=network.rtt, jitter_s=network.jitter),
+            interceptors=interceptors,
+        ) as lanes:
+            yield lanes

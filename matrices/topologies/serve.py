@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import click
 
 from matrices.topologies.evidence_service import EvidenceServicer
 from matrices.topologies.processes import die_with_parent
+from matrices.topologies.role_command import HOST
 from matrices.topologies.role_server import RoleSettings, evidence_servicer, start_role
 from treni import entry, serving
 
 
 @entry.command()
-@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools"]), metavar="")
+@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools", "host"]), metavar="")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -74,7 +76,8 @@ def main(
     """Serve the EvidenceService of one ROLE for a testbed, and for each cell the role's own service.
 
     agent: the internal arm (loop, engine and tools in one process) and inference. runtime: inference alone.
-    controller: the external arm. tools: the tools. Whoever reaches the address can begin cells and read evidence:
+    controller: the external arm. tools: the tools. host: who harms this host as profiles with site = "host" say, for
+    links as root. Whoever reaches the address can begin cells and read evidence:
     listen where only the harness can.
     Prints one line of JSON with the address when it is ready.
     """
@@ -98,4 +101,5 @@ async def _serve(settings: RoleSettings, servicer: EvidenceServicer) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="treni-route serve ROLE --testbed")
+    always = sys.argv[1:2] == [HOST]  # for a testbed, whether the user says so or not
+    main(prog_name=f"treni-route serve {HOST}" if always else "treni-route serve ROLE --testbed")

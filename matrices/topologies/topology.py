@@ -7,10 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from matrices.arms.parts import Part
+from matrices.arms.parts import ONE_OF_EACH, Replicas
+from matrices.arms.parts import kind_of as kind_of
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.supervisor import Ward
+from treni.errors import invalid_argument
 
 
 class Placed(Protocol):
@@ -64,6 +66,21 @@ class Regional(Protocol):
         ...
 
 
+@runtime_checkable
+class Struckable(Protocol):
+    """A `Placed` whose hosts can be struck: whoever places the cell elsewhere refuses its faults between hosts."""
+
+    @property
+    def host_of(self) -> Mapping[str, str]:
+        """The name of each role's host."""
+        ...
+
+    @property
+    def host_agents(self) -> Mapping[str, str]:
+        """The address of each host's own EvidenceService, that of the role "host", by the host's name."""
+        ...
+
+
 class Topology(Protocol):
     """Where the services of a campaign run. Everything else reaches them by address alone."""
 
@@ -82,24 +99,31 @@ class Topology(Protocol):
         ...
 
 
+def one_of_each(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
+    """The number of each service in a topology that has one. Raises INVALID_ARGUMENT where more were asked for."""
+    if asked.several:
+        raise invalid_argument(
+            "replicas_not_here",
+            expected="one controller and one tool service in this topology",
+            got=f"--controllers {asked.controllers} --tool-services {asked.tool_services}",
+            todo="use --topology local, or a file of hosts that lists them",
+        )
+    return ONE_OF_EACH
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopologyEntry:
     """One kind of topology, as `TOPOLOGIES` holds it.
 
     `settings` makes what the manifest keeps of it, a JSON object, out of the argument that the user gave (None for
-    none); `build` makes the topology of such settings. Both raise INVALID_ARGUMENT for what is wrong.
+    none); `build` makes the topology of such settings; `replicas` says how many controllers and tool services there are
+    under such settings where so many were asked for. All raise INVALID_ARGUMENT for what is wrong.
     """
 
     name: str
     settings: Callable[[str | None], dict[str, Any]]
     build: Callable[[Mapping[str, Any]], Topology]
-
-
-def kind_of(part: Part) -> str:
-    """What the process of a part is started as: by what is in it."""
-    if part.modelled:
-        return "runtime" if part.agent is None else "agent"
-    return "tools" if part.agent is None else "controller"
+    replicas: Callable[[Mapping[str, Any], Replicas], Replicas] = one_of_each
 
 
 def scope_of(cell: PlannedCell, take: int) -> str:

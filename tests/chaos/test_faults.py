@@ -23,7 +23,13 @@ from chaos.faults import (
     Hog,
     Latency,
     Leak,
+    LinkDelay,
+    NodeKilled,
+    PacketLoss,
+    Partition,
     Reset,
+    ServiceKilled,
+    ServicePaused,
     Slicer,
     Stall,
     Status,
@@ -50,6 +56,15 @@ host_kinds = st.one_of(
     st.builds(Hog, duration_ms=st.integers(1, 60_000), memory_mb=st.integers(1, 1024)),
     st.builds(Leak, size_mb=st.integers(1, 1024)),
 )
+outages_ms = st.integers(1, 60_000)
+disturbances = st.one_of(
+    st.builds(Partition, direction=st.sampled_from(["both", "request", "response"]), duration_ms=outages_ms),
+    st.builds(PacketLoss, share=st.floats(0.001, 0.999), duration_ms=outages_ms),
+    st.builds(LinkDelay, delay_ms=outages_ms, jitter_ms=outages_ms, duration_ms=outages_ms),
+    st.builds(ServiceKilled, duration_ms=outages_ms),
+    st.builds(ServicePaused, duration_ms=outages_ms),
+    st.builds(NodeKilled, duration_ms=outages_ms),
+)
 ids = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=80)
 
 
@@ -57,6 +72,13 @@ ids = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, ma
     fault=st.one_of(
         st.builds(Fault, id=ids, site=st.just("hop"), hop=st.sampled_from(["tool", "model"]), kind=kinds),
         st.builds(Fault, id=ids, site=st.just("tool"), hop=st.just("tool"), kind=host_kinds),
+        st.builds(
+            Fault,
+            id=ids,
+            site=st.just("host"),
+            hop=st.sampled_from(["tool", "model", "agent"]),
+            kind=disturbances,
+        ),
     )
 )
 def test_a_fault_survives_its_metadata(fault: Fault) -> None:
@@ -106,6 +128,11 @@ def test_the_wire_form() -> None:
         '{"id":"a","site":"tool","hop":"tool","kind":"hog","duration_ms":1,"memory_mb":1025}',
         '{"id":"a","site":"tool","hop":"tool","kind":"leak","size_mb":1025}',
         '{"id":"a","site":"tool","hop":"model","kind":"stall"}',
+        '{"id":"a","site":"host","hop":"tool","kind":"stall","direction":"request"}',
+        '{"id":"a","site":"hop","hop":"tool","kind":"partition","duration_ms":1}',
+        '{"id":"a","site":"host","hop":"tool","kind":"partition"}',
+        '{"id":"a","site":"host","hop":"tool","kind":"partition","duration_ms":60001}',
+        '{"id":"a","site":"host","hop":"tool","kind":"packet_loss","duration_ms":1,"share":1.0}',
         '{"id":"","site":"hop","hop":"tool","kind":"reset"}',
         '{"id":7,"site":"hop","hop":"tool","kind":"reset"}',
         '{"id":"a","site":{},"hop":"tool","kind":"reset"}',
@@ -147,6 +174,15 @@ TIMEOUT_S = 0.25
         (Hang(duration_ms=9999), "unknown", "DEADLINE_EXCEEDED", False, 0.25, 0.25),
         (Hog(duration_ms=9999, memory_mb=1), "ok", "OK", True, 0.25, 0.25),
         (Leak(size_mb=1), "ok", "OK", True, 0.0, 0.25),
+        (Partition(duration_ms=249), "ok", "OK", True, 0.249, 0.25),
+        (Partition(duration_ms=250), "unknown", "DEADLINE_EXCEEDED", False, 0.25, 0.25),
+        (PacketLoss(share=0.5, duration_ms=9999), "ok", "OK", True, 0.0, 0.25),
+        (LinkDelay(delay_ms=100, jitter_ms=40, duration_ms=9999), "ok", "OK", True, 0.06, 0.25),
+        (LinkDelay(delay_ms=100, jitter_ms=999, duration_ms=9999), "ok", "OK", True, 0.0, 0.25),
+        (ServiceKilled(duration_ms=1), "unknown", "UNAVAILABLE", False, 0.0, 0.25),
+        (ServicePaused(duration_ms=249), "ok", "OK", True, 0.249, 0.25),
+        (ServicePaused(duration_ms=250), "unknown", "DEADLINE_EXCEEDED", False, 0.25, 0.25),
+        (NodeKilled(duration_ms=1), "unknown", "DEADLINE_EXCEEDED", False, 0.25, 0.25),
     ],
 )
 def test_how_an_attempt_ends_under_each_kind(
@@ -178,7 +214,9 @@ def test_in_the_callers_own_process_a_host_fault_strikes_the_caller() -> None:
 def test_a_kind_says_what_a_rule_needs_to_know(kind: type[FaultKind]) -> None:
     assert (kind.__doc__ or "").endswith(".")
     assert all(info.description for info in kind.model_fields.values())
-    assert kind.breaks_host or kind.sites >= {"hop"}
+    assert kind.breaks_host or kind.disturbs or kind.sites >= {"hop"}
+    assert kind.disturbs == (kind.sites == {"host"})
+    assert kind.disturbs or not kind.on_link
     assert kind.breaks_host or not kind.kills_host
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.faults import FAULTS, Latency, Reset, Stall, Status, fault_of
+from chaos.faults import FAULTS, Fault, Latency, Reset, ServicePaused, Stall, Status, fault_of
 from chaos.prediction import predict
 from chaos.schedule import WARMUP_REQUEST, AttemptScheduler, Rule, Schedule
 from chaos.when import Burst, Every, Rate, When
@@ -222,3 +222,18 @@ def test_kinds_that_one_letter_would_name_are_refused_together() -> None:
     )
     with pytest.raises(TreniError, match="letters differ"):
         Schedule(prefix="x", rules=rules)
+
+
+def test_a_host_is_struck_by_a_requests_first_call_and_by_no_other() -> None:
+    rules = (Rule(kind=ServicePaused(duration_ms=1), when=Every(every=1)),)
+    schedule = Schedule(prefix="n", site="host", hop="model", by="request", rules=rules)
+
+    def fault(call: int, attempt: int) -> Fault | None:
+        return schedule.fault_at(n=1, request_index=3, call_index=call, attempt=attempt)
+
+    first = fault(0, 0)
+    assert first is not None
+    assert (first.id, first.how(in_process=False)) == ("n:model:r3c0a0:service_paused", "host")
+    assert [fault(call, attempt) for call, attempt in ((0, 1), (1, 0), (2, 3))] == [None] * 3
+    with pytest.raises(TreniError, match='by = "request"'):
+        Schedule(prefix="n", site="host", rules=rules)

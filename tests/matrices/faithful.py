@@ -200,11 +200,12 @@ def expectation(
         ),
         policy=policy,
         idempotency=idempotency,
-        counters=(Counter(key=arms[1], arm=arms[1], hop="tool", site="hop", first=schedule.start),)
+        counters=(Counter(key=arms[1], arm=arms[1], hop="tool", site=schedule.site, first=schedule.start),)
         if schedule.rules
         else (),
         breaks_hosts=False,
         standstill_s=0.0,
+        disturbs=any(kind.disturbs for kind in schedule.kinds),
     )
 
 

@@ -203,3 +203,9 @@ def verb(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """`treni-route NAME FOLDER`, run to its end."""
     command = [sys.executable, "-m", "matrices", name, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+def compared(first: Path, second: Path) -> subprocess.CompletedProcess[str]:
+    """`treni-route compare FIRST SECOND`, run to its end."""
+    command = [sys.executable, "-m", "matrices", "compare", str(first), str(second)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)

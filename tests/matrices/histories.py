@@ -290,7 +290,7 @@ def manifest_cell(
     *,
     profile: str = "p00_baseline",
     arms: tuple[str, str] = ("internal", "external"),
-    site: Literal["none", "hop", "tool", "agent"] = "none",
+    site: Literal["none", "hop", "host", "tool", "agent"] = "none",
 ) -> mf.ManifestCell:
     """One cell of a manifest."""
     return mf.ManifestCell(

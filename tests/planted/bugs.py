@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Campaign, Tests
 from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
+from tests.planted.strikes import STRIKES
 from tests.planted.where_bugs import CLOCKS, FENCING, NETWORKS
 
 _ATTEMPTS = "tests/controller/test_attempts.py::"
@@ -399,8 +400,8 @@ RECORDS = (
     Bug(
         name="arms-swapped",
         file="matrices/running/runner.py",
-        old="AgentClient(services.address(arm), lanes.get(arm), fence",
-        new="AgentClient(services.address(plan.arms[arm == plan.arms[0]]), None, fence",
+        old="services.agents(arm), lanes",
+        new="services.agents(plan.arms[arm == plan.arms[0]]), {}",
         breaks="each arm's requests go to the other one",
         seen_by=Campaign(suite="mixed"),
         kinds=("arm_swapped",),
@@ -584,6 +585,36 @@ TEXT = (
     ),
 )
 
+SEVERAL = (
+    Bug(
+        name="retry-at-another-tool-service",
+        file="matrices/topologies/roles.py",
+        old="chosen(key.request_index // config.controllers, count)",
+        new="(chosen(key.request_index // config.controllers, count) + key.attempt) % count",
+        breaks="a repeated key reaches a ledger that does not know it",
+        seen_by=Campaign(suite="ledger", rules=LOST_ANSWER, arguments=("--tool-services", "2")),
+        kinds=("effect_duplicate",),
+    ),
+    Bug(
+        name="request-to-another-controller",
+        file="matrices/running/client.py",
+        old="chosen(request.request_index, self._agents)",
+        new="chosen(request.request_index + 1, self._agents)",
+        breaks="nobody knows which controller answers a request",
+        seen_by=Campaign(suite="mixed", arguments=("--controllers", "2")),
+        kinds=("arm_swapped",),
+    ),
+    Bug(
+        name="ledger-of-one-tool-service",
+        file="matrices/topologies/cell_services.py",
+        old="self._effects(roles) for roles in",
+        new="self._effects(roles[:1]) for roles in",
+        breaks="the effects of all other tool services are lost",
+        seen_by=Campaign(suite="ledger", arguments=("--tool-services", "2")),
+        kinds=("effect_lost",),
+    ),
+)
+
 BUGS: tuple[Bug, ...] = (
     *KEYS,
     *RETRIES,
@@ -595,7 +626,9 @@ BUGS: tuple[Bug, ...] = (
     *ENGINE,
     *GRADES,
     *TEXT,
+    *SEVERAL,
     *FENCING,
     *CLOCKS,
     *NETWORKS,
+    *STRIKES,
 )

@@ -14,6 +14,7 @@ RUNS = 3
 STATUS = '[[faults.rules]]\nkind = "status"\nevery = 2\n'
 LOST_REQUEST = '[[faults.rules]]\nkind = "stall"\ndirection = "request"\nevery = 3\n'
 LOST_ANSWER = '[[faults.rules]]\nkind = "stall"\ndirection = "response"\nevery = 3\n'
+PAUSED = '[[faults.rules]]\nkind = "service_paused"\nduration = "1200ms"\nevery = 1\nto_request = 1\n'
 
 
 def _ledger() -> list[Task]:
@@ -38,10 +39,11 @@ def arguments_of(campaign: Campaign, folder: Path) -> list[str]:
     tasks = SUITES[campaign.suite]()
     suite = write_suite(folder / "suite.jsonl", tasks, per_run=len(tasks) // RUNS)
     profile = folder / "planted.toml"
+    by = "request" if campaign.site == "host" else "attempt"
     profile.write_text(
         f'name = "planted"\ntitle = "where a planted bug has to show"\n[policy]\nretries = {campaign.retries}\n'
         f'tool_timeout = "1s"\nbackoff_initial = "20ms"\n'
-        f'[faults]\nsite = "{campaign.site}"\nby = "attempt"\nwarmup = 1\n{campaign.rules}',
+        f'[faults]\nsite = "{campaign.site}"\nby = "{by}"\nwarmup = 1\n{campaign.rules}',
         encoding="utf-8",
     )
     return [str(profile), "--suite", str(suite), "--runs", str(RUNS), *campaign.arguments]

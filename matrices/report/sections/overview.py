@@ -14,11 +14,16 @@ def parts(figures: Figures) -> Iterator[Part]:
     m = figures.manifest
     under = f" under each of {m.fault_seeds} fault seeds" if m.fault_seeds > 1 else ""
     under += f" in {m.restarts} groups with processes of their own" if m.restarts > 1 else ""
+    several = m.replicas
     yield paragraph(
         "Suite ",
         code(m.suite.name),
         f", {m.runs} runs{under}, seed {m.seed}, concurrency {m.concurrency}, topology ",
         code(m.topology),
+        f" with {several.controllers} controllers and {several.tool_services} tool services"
+        if several.several
+        else "",
+        f", sent by {m.workers} processes" if m.workers > 1 else "",
         f", idempotency keys {'on' if m.idempotency else 'off'}"
         f"{'' if m.details.get('fencing', True) else ', fencing off'}. Model ",
         code(m.model.name),

@@ -12,7 +12,7 @@ import pytest
 from matrices.arms.arm import Arm, Comparison
 from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
-from matrices.arms.parts import parts
+from matrices.arms.parts import Replicas, kind_of, parts, replicas_of
 from matrices.arms.registry import (
     ARMS,
     DEFAULT,
@@ -139,6 +139,24 @@ def test_each_process_hosts_what_the_arms_say() -> None:
     assert (controller.agent, controller.tooled, controller.modelled) == (EXTERNAL, None, ())
     near = parts([NEAR])["runtime_near"]
     assert (near.agent, near.tooled, near.modelled, near.callers) == (NEAR, None, (NEAR,), ())
+
+
+def test_what_is_there_several_times_has_names_of_its_own_and_follows_the_first() -> None:
+    replicas = Replicas(controllers=2, tool_services=3)
+    found = parts(DEFAULT, replicas)
+    assert list(found) == ["runtime", "tools", "tools_2", "tools_3", "controller", "controller_2"]
+    assert replicas_of("tools", found) == ("tools", "tools_2", "tools_3")
+    assert replicas_of("runtime", found) == ("runtime",)
+    assert [kind_of(part) for part in found.values()] == ["agent", *["tools"] * 3, *["controller"] * 2]
+    # The second instance of an arm has as many.
+    twice = parts(comparison_of("external", "external"), replicas)
+    assert replicas_of("controller_b", twice) == ("controller_b", "controller_b_2")
+    # A process with a model is neither a controller nor a tool service.
+    assert list(parts([NEAR], replicas)) == ["tools_near", "tools_near_2", "tools_near_3", "runtime_near"]
+    taken = replace(EXTERNAL, name="other", agent="controller_2", tools="others")
+    with pytest.raises(TreniError) as refused:
+        parts([EXTERNAL, taken], replicas)
+    assert (refused.value.kind, refused.value.got) == ("arms_entangled", "controller_2")
 
 
 def test_the_noise_floor_is_the_baselines_with_every_process_of_the_campaign_up() -> None:

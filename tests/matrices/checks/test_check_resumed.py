@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matrices.checks.clock import of_clocks
 from matrices.evidence import events as ev
 from matrices.evidence.history import state_of
 from tests.matrices import faithful as f
@@ -131,6 +132,12 @@ def test_an_abandoned_run_cannot_hide_what_it_would_not_have_done() -> None:
     for kind, change in (("effect_stranger", written), ("fault_not_planned", delivered)):
         events = [change(event) for event in _interrupted(cut)]
         assert [finding.kind for finding in judge(events).findings] == [kind]
+
+
+def test_beside_others_a_pair_that_is_run_again_follows_none_of_its_runs_before() -> None:
+    """How long the harness was gone is no gap between two steps of one pair."""
+    cut = next(n for n, event in enumerate(EVENTS) if isinstance(event, ev.Outcome)) + 1
+    assert list(of_clocks(_interrupted(cut), created_utc=h.WALL, concurrency=2, holding=())) == []
 
 
 def test_a_block_whose_end_an_interruption_swallowed_is_contaminated() -> None:

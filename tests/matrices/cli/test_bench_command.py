@@ -7,10 +7,10 @@ from click.testing import CliRunner
 from matrices.cli.main import main
 
 
-def test_bench_is_a_group_of_two() -> None:
+def test_bench_is_a_group_of_three() -> None:
     shown = CliRunner().invoke(main, ["bench", "--help"])
     assert shown.exit_code == 0
-    assert re.search(r"^  routing .*\n  runtime ", shown.output, re.MULTILINE)
+    assert re.search(r"^  routing .*\n  runtime .*\n  scale ", shown.output, re.MULTILINE)
     assert CliRunner().invoke(main, ["bench", "routing", "--requests", "1"]).exit_code == 2
 
 
@@ -36,3 +36,26 @@ def test_routing_is_json_for_a_script() -> None:
     assert value["requests"] == 5
     assert [row["floor"] for row in value["rows"]] == ["", "echo", "echo", "", "generation", "generation"]
     assert all(row["median_s"] > 0 for row in value["rows"] if not row["floor"])
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_scale_has_a_row_for_each_number_of_controllers_from_the_same_rounds(form: str) -> None:
+    asked = ["bench", "scale", "--requests", "8", "--rounds", "1", "--concurrency", "4", "--format", form]
+    ended = CliRunner().invoke(main, asked)
+    assert ended.exit_code == 0, ended.output
+    if form == "table":
+        ranged = r"\d+\.\d \[\d+\.\d, \d+\.\d\]"
+        rows = re.findall(rf"^ +(\d) +{ranged} +{ranged} +\d+\.\d+ \[", ended.stdout, re.MULTILINE)
+        assert rows == ["1", "2", "4"]
+        assert "4 requests in flight, 8 of each arm in each of 1 rounds" in ended.stdout
+        return
+    value = json.loads(ended.stdout)
+    assert (value["baseline"], value["compared"], value["rounds"]) == ("internal", "external", 1)
+    assert [row["controllers"] for row in value["rows"]] == [1, 2, 4]
+    for row in value["rows"]:
+        # Of one round the median is the round itself.
+        for name in ("baseline_per_s", "compared_per_s", "ratio"):
+            assert row[name] > 0
+            assert row[f"{name}_range"] == [row[name]] * 2

@@ -79,6 +79,7 @@ def test_every_host_starts_ray_with_its_resource_the_token_and_a_state_that_stay
     worker, worker_words = start_of(made["worker_start_ray_commands"])
     for environment, words, resource in ((head, head_words, CPU_HOST), (worker, worker_words, GPU_HOST)):
         assert environment["RAY_AUTH_MODE"] == "token"
+        assert environment["RAY_worker_niceness"] == "0"
         assert environment[STATE_VARIABLE] == "/var/lib/treni state"
         assert environment[PORT_VARIABLE] == "7300"
         assert f'--resources={{"{resource}": 1}}' in words

@@ -157,6 +157,8 @@ def test_every_command_refuses_what_it_does_not_know(path: tuple[str, ...]) -> N
         ("simulate", "--profiles", "p99"),
         ("bench", "routing", "--requests", "1"),
         ("bench", "routing", "--model", "/nonexistent"),
+        ("bench", "scale", "--rounds", "0"),
+        ("bench", "scale", "--model", "/nonexistent"),
         ("bench", "runtime", "--repeats", "9" * 5000),
         ("bench", "runtime", "--threads", "0"),
         ("bench", "runtime", "--measure-limit-s", "nan"),

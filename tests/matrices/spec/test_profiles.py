@@ -154,7 +154,7 @@ def test_bad_selection_says_what_is_allowed(selection: str) -> None:
         ("[policy]\nretries = true", ["policy.retries", "integer"]),
         ('[[faults.rules]]\nkind = "stal"\nevery = 2', ["faults.rules.0", "'stall'"]),
         ('[[faults.rules]]\nkind = "status"\nevery = 0', ["every", "greater than or equal to 1"]),
-        ('[faults]\nsite = "moon"', ["faults.site", "'hop' or 'tool'"]),
+        ('[faults]\nsite = "moon"', ["faults.site", "'hop', 'tool' or 'host'"]),
         ("[faults]\nwarmup = 1.5", ["faults.warmup", "integer"]),
         ("[faults", ["TOML"]),
         (

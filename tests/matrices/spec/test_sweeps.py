@@ -104,7 +104,7 @@ def test_a_profile_of_one_word_gets_names_that_are_valid(tmp_path: Path) -> None
         (["policy.retries=many"], ["policy.retries", "integer", "'many'"]),
         (["policy.retries=true"], ["policy.retries", "integer", "True"]),
         (["policy.tool_timeout=250"], ["policy.tool_timeout", "us, ms, s, m", "250"]),
-        (["faults.site=moon"], ["faults.site", "'hop' or 'tool'"]),
+        (["faults.site=moon"], ["faults.site", "'hop', 'tool' or 'host'"]),
         (["faults.by=attempt"], ["rules.0.rate", 'by = "request"']),
         (["policy.tool_timeout=1ms,1 ms"], ["tooltimeout1ms"]),
     ],

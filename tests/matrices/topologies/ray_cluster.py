@@ -43,6 +43,12 @@ class RayHost:
                     found.append(process)
         return found
 
+    def kill_gcs(self) -> None:
+        """Ends what the cluster is known by alone: `ray start --block`, which would end the rest, is stopped before."""
+        self.process.send_signal(signal.SIGSTOP)
+        (gcs,) = [one for one in self.processes() if one.name() == "gcs_server"]
+        gcs.kill()
+
     def kill(self) -> None:
         """As if the host lost its power."""
         deadline_s = time.monotonic() + HANG_S
@@ -78,25 +84,26 @@ class RayTestCluster:
             "RAY_ADDRESS": self.address,
         }
 
-    def start_head(self, *resources: str) -> RayHost:
+    def start_head(self, *resources: str, first_port: int | None = None) -> RayHost:
         """The head, once it serves."""
         self.client_port = free_port()
         host = self._start(
             resources,
             *("--head", "--port=0", "--include-dashboard=false", f"--dashboard-port={free_port()}"),
             f"--ray-client-server-port={self.client_port}",
+            first_port=first_port,
         )
         told = self.folder / "ray" / "ray_current_cluster"
         _wait(lambda: told.is_file() and told.read_text() != "", host)
         self.address = told.read_text()
         return host
 
-    def join(self, *resources: str) -> RayHost:
+    def join(self, *resources: str, first_port: int | None = None) -> RayHost:
         """A further host, which may still be on its way."""
-        return self._start(resources, f"--address={self.address}")
+        return self._start(resources, f"--address={self.address}", first_port=first_port)
 
-    def _start(self, resources: tuple[str, ...], *arguments: str) -> RayHost:
-        first_port = free_ports(ROLE_PORTS)
+    def _start(self, resources: tuple[str, ...], *arguments: str, first_port: int | None) -> RayHost:
+        first_port = free_ports(ROLE_PORTS) if first_port is None else first_port
         state = self.state / ("-".join(resources) or "none")
         log = self.folder / f"host-{len(self.hosts)}.log"
         amounts = ", ".join(f'"{name}": 1' for name in resources)
@@ -105,7 +112,9 @@ class RayTestCluster:
             *("--disable-usage-stats", "--num-cpus=1", f"--resources={{{amounts}}}"),
             *("--object-store-memory=100000000", "--dashboard-agent-listen-port=0"),
         ]
-        more = {STATE_VARIABLE: str(state), PORT_VARIABLE: str(first_port)}
+        # Root may do without the first: an actor then takes its niceness back by itself.
+        nice = {} if os.geteuid() == 0 else {"RAY_worker_niceness": "0"}
+        more = {STATE_VARIABLE: str(state), PORT_VARIABLE: str(first_port), **nice}
         given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -123,6 +132,7 @@ class RayTestCluster:
         """Ends every host."""
         for host in self.hosts:
             host.process.send_signal(signal.SIGTERM)
+            host.process.send_signal(signal.SIGCONT)
         for host in self.hosts:
             host.kill()
 

@@ -205,7 +205,7 @@ async def test_evidence_that_is_needed_and_not_there_is_told(tmp_path: Path) -> 
 
 async def test_bytes_that_are_no_message_are_refused_by_every_method(tmp_path: Path) -> None:
     methods = evidence_pb2.DESCRIPTOR.services_by_name["EvidenceService"].methods
-    assert len(methods) == 7
+    assert len(methods) == 8
     async with serving_tools(tmp_path) as client, open_channel(client.address) as channel:
         for method in methods:
             path = f"/{SERVICE}/{method.name}"

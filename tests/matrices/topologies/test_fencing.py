@@ -27,8 +27,8 @@ PROFILE = """
 name = "moving"
 title = "The tools move to another host"
 [policy]
-tool_timeout = "2s"
-run_timeout = "300s"
+tool_timeout = "60s"
+run_timeout = "600s"
 retries = 10
 backoff_initial = "200ms"
 backoff_max = "10s"
@@ -161,7 +161,8 @@ async def test_a_stale_service_is_refused_or_its_effects_are_lost(tmp_path: Path
             h.wait_for(lambda: len(outcomes(out, 1)) >= 2, process)
             # It is back, knows of nothing, and somebody's old route leads to it.
             await asyncio.to_thread(name.lead, old, evidence=False)
-            h.wait_for(lambda: old.refusals > 0 if fenced else len(old.rows(1)) > 0, process)
+            # By the second call the first one's answer has been read, so that cutting its connection takes none away.
+            h.wait_for(lambda: (old.refusals if fenced else len(old.rows(1))) >= 2, process)
             await asyncio.to_thread(name.lead, new, evidence=False)
             result = h.finish(process, out)
             strayed = old.rows(1)
@@ -187,8 +188,10 @@ async def test_a_stale_service_is_refused_or_its_effects_are_lost(tmp_path: Path
         assert counted == {"recorded": 12, "lost": 0, "duplicate": 0, "phantom": 0}, found
     else:
         assert refused == set()
-        assert strayed
-        assert counted == {"recorded": 12 - len(strayed), "lost": len(strayed), "duplicate": 0, "phantom": 0}
+        # The answer of the last one may have been cut off: it was called again, and is in the new ledger too.
+        lost = set(strayed) - reached
+        assert lost
+        assert counted == {"recorded": len(reached), "lost": len(lost), "duplicate": 0, "phantom": 0}, found
         assert "effect_lost [moving external" in found
         assert "fencing off" in (result.folder / "summary.md").read_text(encoding="utf-8")
         manifest = json.loads((result.folder / "manifest.json").read_bytes())

@@ -28,6 +28,11 @@ AGENT = '[[service]]\nrole = "agent"\nhost = "one"\naddress = "127.0.0.2:7001"\n
 CONTROLLER = '[[service]]\nrole = "controller"\nhost = "two"\naddress = "127.0.0.3:7001"\n'
 TOOLS = '[[service]]\nrole = "tools"\nhost = "three"\naddress = "127.0.0.4:7001"\n'
 WHOLE = AGENT + CONTROLLER + TOOLS
+HOST = '[[host]]\nname = "three"\naddress = "127.0.0.9:7001"\n'
+HOSTS = "".join(
+    HOST.replace("three", name).replace("9:7001", f"9:{port}")
+    for name, port in (("one", 1), ("two", 2), ("three", 3))
+)
 
 
 def write(path: Path, text: str) -> Path:
@@ -48,7 +53,7 @@ def test_a_file_of_hosts_with_a_byte_order_mark_and_windows_line_ends_is_read(tm
         ("", "service"),
         ("service = 3", "service"),
         (AGENT + CONTROLLER, "tools"),
-        (WHOLE + TOOLS.replace("127.0.0.4", "127.0.0.5"), "tools"),
+        (WHOLE + "".join(TOOLS.replace("7001", str(7100 + n)) for n in range(64)), "1 to 64 tools"),
         (WHOLE + AGENT.replace("7001", "7002") + AGENT.replace("7001", "7003"), "agent"),
         (WHOLE + TOOLS.replace("tools", "runtime", 1), "127.0.0.4:7001"),
         (WHOLE.replace('"agent"', '"agnet"'), "service.0.role"),
@@ -59,6 +64,13 @@ def test_a_file_of_hosts_with_a_byte_order_mark_and_windows_line_ends_is_read(tm
         (WHOLE.replace("127.0.0.2:7001", "::1:7001"), "service.0.address"),
         (WHOLE + "faults = ['everything']", "service.2.faults"),
         (WHOLE + "[toxiproxy]\nhost = 'one'\naddress = '127.0.0.2:7001'", "127.0.0.2:7001"),
+        (WHOLE + "[[host]]\nname = 'one'\naddress = '127.0.0.2:7001'", "127.0.0.2:7001"),
+        (WHOLE + 2 * "[[host]]\nname = 'one'\naddress = '127.0.0.9:7001'\n", "127.0.0.9:7001"),
+        (
+            WHOLE + HOST.replace("three", "one") + HOST.replace("three", "one").replace("9:", "8:"),
+            "one twice",
+        ),
+        (WHOLE + HOST.replace("name", "host"), "host.0"),
         ("link = '../up.json'\n" + WHOLE, "link"),
         ("link = 'counters.txt'\n" + WHOLE, "link"),
         ("[[service", "hosts.toml"),
@@ -84,6 +96,12 @@ def test_a_file_that_is_none_is_refused_with_the_key_before_anything_runs(
         (WHOLE + "faults = []", ["p04"], "hop"),
         (WHOLE + "faults = ['hop']", ["p04t"], "tool"),
         (WHOLE + "faults = []", ["p00"], ""),
+        (WHOLE, ["n04"], "[[host]]"),
+        (WHOLE + HOST, ["n04"], "none for one, two"),
+        (WHOLE + HOSTS, ["n01..n06"], ""),
+        (WHOLE.replace("three", "two") + HOSTS, ["n01..n06"], ""),
+        (WHOLE.replace("one", "two") + HOSTS, ["n01"], "a link between the controller and the model"),
+        (WHOLE.replace("one", "two") + HOSTS, ["n04,n05"], ""),
         (None, ["p00"], "hosts.toml"),
     ],
 )

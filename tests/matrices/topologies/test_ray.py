@@ -96,6 +96,11 @@ async def test_an_actor_that_ray_restarts_serves_where_it_did_as_another_epoch(
         try:
             before = (await client.read()).status
             assert before.pid == begun.pid
+            # Ray's own niceness for workers is 15.
+            threads = [int(path.name) for path in Path(f"/proc/{begun.pid}/task").iterdir()]
+            assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {
+                os.getpriority(os.PRIO_PROCESS, 0)
+            }
             h.kill(begun.pid)
             deadline_s = time.monotonic() + HANG_S
             while True:
@@ -192,20 +197,20 @@ def test_a_host_that_never_joins_is_named_with_those_that_did(
         assert result.status in (0, 3), result.stderr
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["the host", "its GCS alone"])
 def test_a_head_that_is_killed_ends_the_campaign_and_a_new_cluster_completes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     out = tmp_path / "out"
     with ray_cluster(tmp_path / "state") as first:
         head = first.start_head(CPU_HOST)
-        first.join(GPU_HOST)
+        worker = first.join(GPU_HOST)
         _speak_to(first, monkeypatch)
         profiles = h.patient(tmp_path, "p00,p04")
-        process = h.start(
-            profiles, "--suite", "tool_only", "--runs", "12", "--topology", "ray", "--out", str(out)
-        )
+        arguments = (profiles, "--suite", "tool_only", "--runs", "12", "--topology", "ray")
+        process = h.start(*arguments, "--out", str(out))
         h.wait_for(lambda: _completed(out, "p00") >= 3, process)
-        head.kill()
+        head.kill() if whole else head.kill_gcs()
         stdout, stderr = process.communicate(timeout=h.WAIT_S)
         assert process.returncode == 1, stdout
         assert "Traceback" not in stdout + stderr
@@ -215,10 +220,10 @@ def test_a_head_that_is_killed_ends_the_campaign_and_a_new_cluster_completes_it(
             event for event in h.events(out) if event["type"] == "cell_end" and event["status"] == "broken"
         ]
         assert "the head of the Ray cluster was lost" in str(broken["detail"])
-        # With the old worker still there, as after a `ray down` that did not reach it.
+        # The old worker is still there, as after a `ray down` that did not reach it, and has the ports for a while.
         with ray_cluster(tmp_path / "state") as second:
-            second.start_head(CPU_HOST)
-            second.join(GPU_HOST)
+            second.start_head(CPU_HOST, first_port=head.first_port)
+            second.join(GPU_HOST, first_port=worker.first_port)
             _speak_to(second, monkeypatch)
             result = h.resume(h.folder_in(out))
     assert result.status in (0, 3), result.stderr

@@ -45,7 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_projects_own() -> None:
-    assert list(TOPOLOGIES) == ["local", "hosts", "ray"]
+    assert list(TOPOLOGIES) == ["local", "hosts", "pilot", "ray"]
     assert chosen("local") == ("local", {})
     assert isinstance(topology("local", {}), Local)
 
