@@ -32,9 +32,9 @@ class Struck:
 class Healed:
     """The host that a fault struck is whole again.
 
-    `lasted_s` is from its beginning until it was undone, by the host's own clock. `healed_s` is when it was undone and `back_s`
-    when every service served the cell again, by the harness's monotonic clock, known to `error_s`. `packets` met the
-    fault on the link; `pids` are the processes that came back, by role.
+    `lasted_s` is from the beginning of the harm until it was undone, by the host's own clock. `healed_s` is when it was
+    undone and `back_s` when every service served the cell again, by the harness's monotonic clock, known to `error_s`.
+    `packets` met the fault on the link; `pids` are the processes that came back, by role.
     """
 
     __pydantic_config__ = strict.STRICT
