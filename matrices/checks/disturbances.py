@@ -29,7 +29,7 @@ from treni.v1 import agent_pb2
 class Window:
     """The time in which one strike may hurt whoever calls the services `roles`, by the harness's monotonic clock.
 
-    From `start_s`, when it was done, over `healed_s` and `back_s` to `end_s`, by when connections must have recovered.
+    From `start_s`, when it began, over `healed_s` and `back_s` to `end_s`, by when connections must have recovered.
     All of it within one `epoch` of the harness. One that nobody saw end has no `healed`.
     """
 

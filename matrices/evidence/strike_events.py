@@ -12,7 +12,7 @@ from matrices.spec import strict
 class Struck:
     """A scheduled fault struck a host, or the link to it, as the run `run_id` made its call there.
 
-    `roles` are the services that it harms. `struck_s` is when the harm was done, by the harness's monotonic clock,
+    `roles` are the services that it harms. `struck_s` is when the harm began, by the harness's monotonic clock,
     known to `error_s`: the host told how long ago it was.
     """
 
@@ -32,9 +32,9 @@ class Struck:
 class Healed:
     """The host that a fault struck is whole again.
 
-    `lasted_s` is for how long the harm was done, by the host's own clock. `healed_s` is when it was undone and `back_s`
-    when every service served the cell again, by the harness's monotonic clock, known to `error_s`. `packets` met the
-    fault on the link; `pids` are the processes that came back, by role.
+    `lasted_s` is from the beginning of the harm until it was undone, by the host's own clock. `healed_s` is when it was
+    undone and `back_s` when every service served the cell again, by the harness's monotonic clock, known to `error_s`.
+    `packets` met the fault on the link; `pids` are the processes that came back, by role.
     """
 
     __pydantic_config__ = strict.STRICT

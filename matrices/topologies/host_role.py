@@ -142,8 +142,9 @@ class HostServicer(host_pb2_grpc.HostServiceServicer):
 
     async def _stand(self, strike: _Strike, fault: Fault) -> None:
         try:
+            # From before the harm: who is in flight may be hurt before all of it is done.
+            strike.struck_s = time.monotonic()
             async with fault.kind.at_host(strike.host):
-                strike.struck_s = time.monotonic()
                 strike.struck.set_result(None)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(fault.kind.outage_s):

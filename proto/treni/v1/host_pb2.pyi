@@ -212,7 +212,7 @@ class HostStrike(_message.Message):
     fault_id: _builtins.str
     run_id: _builtins.str
     struck_ago_s: _builtins.float
-    """absent while it is on its way"""
+    """when the harm began"""
     healed_ago_s: _builtins.float
     """the harm undone, what was killed about to be started"""
     back_ago_s: _builtins.float
