@@ -17,7 +17,7 @@ class LinkDelay(Disturbance):
     """Whatever the host sends over the link is late; only with `site = "host"`."""
 
     name: ClassVar[str] = "link_delay"
-    letter: ClassVar[str] = "D"
+    letter: ClassVar[str] = "J"
     on_link: ClassVar[bool] = True
     codes: ClassVar[frozenset[str]] = frozenset({CODE})
 
