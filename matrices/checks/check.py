@@ -329,7 +329,9 @@ def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]
         strict = [row for row in state.effects[arm] if row.run_id not in cell.touched]
         yield from effects.of_effects(state.cell, arm, strict, runs, gone, expected)
         yield from disturbances.of_effects(state.effects[arm], touched, expected, arm)
-    yield from overhead.of_overhead(arm, runs, expected, cell.manifest.concurrency)
+    yield from overhead.of_overhead(
+        arm, runs, expected, cell.manifest.concurrency, apart_s=overhead.seen_apart_s(state.starts)
+    )
 
 
 def _gone(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> dict[str, int]:

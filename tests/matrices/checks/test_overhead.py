@@ -1,0 +1,59 @@
+"""What is mere overhead where places are far apart, whether anybody declared that or not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from matrices.checks.overhead import of_overhead, seen_apart_s
+from matrices.evidence import events as ev
+from tests.matrices.checks.p04 import EVENTS, EXPECTATION, STARTED, changed, judge
+
+AWAY_S = 0.06
+
+
+def started(**trips_s: float) -> ev.CellStarted:
+    clocks = {
+        role: ev.Clock(offset_s=0.0, steady_offset_s=0.0, error_s=trip_s / 2, at_s=1.0, exchanges=32)
+        for role, trip_s in trips_s.items()
+    }
+    return replace(STARTED, clocks=clocks)
+
+
+@pytest.mark.parametrize(
+    ("trips_s", "apart_s"),
+    [
+        ({}, 0.0),
+        ({"agent": 0.004, "tools": 0.009}, 0.0),  # one busy machine
+        ({"agent": AWAY_S, "controller": 0.001, "tools": 0.0005}, AWAY_S + 0.001),
+        ({"agent": AWAY_S, "controller": 0.05, "tools": 0.001}, AWAY_S + 0.05),
+    ],
+)
+def test_two_places_are_as_far_apart_as_the_two_farthest_from_the_harness(
+    trips_s: dict[str, float], apart_s: float
+) -> None:
+    assert seen_apart_s([started(), started(**trips_s)]) == pytest.approx(apart_s)
+    assert seen_apart_s([]) == 0.0
+
+
+def test_a_way_that_was_seen_to_be_long_is_no_overhead() -> None:
+    far = changed(
+        lambda event: replace(event, latency_s=event.latency_s + AWAY_S), type="outcome", arm="external"
+    )
+    runs = {pair: by_arm["external"] for pair, by_arm in judge(far).runs.items()}
+    near = {pair: by_arm["external"] for pair, by_arm in judge(EVENTS).runs.items()}
+    assert [finding.kind for finding in of_overhead("external", runs, EXPECTATION, 1)] == [
+        "overhead_unlikely"
+    ]
+    assert list(of_overhead("external", runs, EXPECTATION, 1, apart_s=AWAY_S)) == []
+    assert list(of_overhead("external", near, EXPECTATION, 1)) == []
+
+
+def test_the_whole_check_goes_by_what_the_clocks_saw() -> None:
+    far = changed(
+        lambda event: replace(event, latency_s=event.latency_s + AWAY_S), type="outcome", arm="external"
+    )
+    kinds = {finding.kind for finding in judge(far).findings}
+    seen = [started(agent=AWAY_S, tools=0.001) if event is STARTED else event for event in far]
+    assert kinds - {finding.kind for finding in judge(seen).findings} == {"overhead_unlikely"}
