@@ -35,7 +35,8 @@ def of_overhead(
 ) -> Iterator[Finding]:
     """Findings about parts of the arm's times that are never as small as overhead can be.
 
-    A way takes as long as was declared, or was seen where that is longer: `apart_s`. None where faults break hosts or strike them: after each of them a process is cold and connections are made anew.
+    A way takes as long as was declared, or was seen where that is longer: `apart_s`. None where faults break hosts or
+    strike them: after each of them a process is cold and connections are made anew.
     """
     if expected.breaks_hosts or expected.disturbs:
         return
