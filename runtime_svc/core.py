@@ -54,7 +54,6 @@ class InferenceCore:
         self._embeddings: deque[_Embedding] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._preparing = 0
         self._preparers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenise")
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
@@ -122,13 +121,10 @@ class InferenceCore:
 
     async def _prepare(self, generation: Generation) -> None:
         """Tokenises beside the engine, one request at a time; who leaves before his turn costs nothing."""
-        self._preparing += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._preparers, generation.prepare)
         except Exception as error:
             generation.fail(error if isinstance(error, TreniError) else unexpected(error))
-        finally:
-            self._preparing -= 1
 
     async def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
         """The embeddings of the request's texts as `Engine.embeddings` gives them, bounded with the generations."""
@@ -145,11 +141,21 @@ class InferenceCore:
         assert response is not None
         return response
 
+    @property
+    def _waiting(self) -> int:
+        """Requests that wait, or prepare to, although every free row were given away.
+
+        Counted by what was let in and is not over: what the engine's own lists say of a request is in neither of them
+        for a moment, on its way from one to the next.
+        """
+        under_way = sum(not generation.over for generation in self._generations)
+        return max(0, under_way - self.engine.scheduler.max_rows) + len(self._embeddings)
+
     def _check_room(self) -> None:
         error: TreniError | None = None
         if self._closing:
             error = _shutting_down(definite=True)
-        elif self.engine.scheduler.overdue + len(self._embeddings) + self._preparing >= self._max_queue:
+        elif self._waiting >= self._max_queue:
             error = TreniError(
                 Code.RESOURCE_EXHAUSTED,
                 "queue_full",

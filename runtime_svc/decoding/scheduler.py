@@ -130,11 +130,6 @@ class Scheduler:
         """Requests that wait for a row."""
         return len(self._waiting)
 
-    @property
-    def overdue(self) -> int:
-        """Requests that wait although every free row were given away."""
-        return max(0, self.queued + self.running - self.max_rows)
-
     def submit(self, work: Work) -> None:
         """Lets it wait for its turn."""
         self._waiting.append(work)
