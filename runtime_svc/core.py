@@ -54,6 +54,7 @@ class InferenceCore:
         self._embeddings: deque[_Embedding] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._preparing = 0
         self._preparers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenise")
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
@@ -121,10 +122,13 @@ class InferenceCore:
 
     async def _prepare(self, generation: Generation) -> None:
         """Tokenises beside the engine, one request at a time; who leaves before his turn costs nothing."""
+        self._preparing += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._preparers, generation.prepare)
         except Exception as error:
             generation.fail(error if isinstance(error, TreniError) else unexpected(error))
+        finally:
+            self._preparing -= 1
 
     async def embed(self, request: inference_pb2.EmbedRequest) -> inference_pb2.EmbedResponse:
         """The embeddings of the request's texts as `Engine.embeddings` gives them, bounded with the generations."""
@@ -148,8 +152,9 @@ class InferenceCore:
         Counted by what was let in and is not over: what the engine's own lists say of a request is in neither of them
         for a moment, on its way from one to the next.
         """
-        under_way = sum(not generation.over for generation in self._generations)
-        return max(0, under_way - self.engine.scheduler.max_rows) + len(self._embeddings)
+        submitted = sum(not generation.over for generation in self._generations) - self._preparing
+        overdue = max(0, submitted - self.engine.scheduler.max_rows)
+        return overdue + self._preparing + len(self._embeddings)
 
     def _check_room(self) -> None:
         error: TreniError | None = None
