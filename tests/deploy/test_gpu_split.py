@@ -19,7 +19,7 @@ from tests.matrices.topologies.test_hosts import same_counts
 
 MODULE = ("-m", "deploy.gpu_split")
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.namespaces]
 needs_namespaces = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and the ip command"
 )

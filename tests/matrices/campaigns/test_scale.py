@@ -73,7 +73,7 @@ def answering(result: h.Result, cell: str) -> Counter[str]:
 
 @pytest.mark.chaos
 @pytest.mark.slow
-@pytest.mark.parametrize("keys", [True, False])
+@pytest.mark.parametrize("keys", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_several_do_what_one_of_each_does_and_no_effect_is_there_twice(tmp_path: Path, keys: bool) -> None:
     arguments = (*asked(tmp_path), *(() if keys else ("--no-idempotency",)))
     one = h.matrix(tmp_path / "one", *arguments)
@@ -103,6 +103,7 @@ def test_several_do_what_one_of_each_does_and_no_effect_is_there_twice(tmp_path:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_harness_that_is_killed_goes_on_with_as_many(tmp_path: Path) -> None:
     process = h.start(*asked(tmp_path), *SEVERAL, "--out", str(tmp_path / "out"))
     h.wait_for(lambda: completed(tmp_path / "out") >= 10, process)
@@ -172,6 +173,7 @@ def completed(out: Path) -> int:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_file_of_hosts_lists_as_many_as_there_are(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     hosts = {"agent": "127.0.0.2", "controller": "127.0.0.3", "tools": "127.0.0.4"}

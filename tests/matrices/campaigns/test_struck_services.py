@@ -133,6 +133,7 @@ def test_a_strike_at_the_agent_meets_both_arms(tmp_path: Path) -> None:
     assert all(run.ok for by_arm in told.judgement.runs.values() for run in by_arm.values())
 
 
+@pytest.mark.soak
 def test_a_harness_that_is_killed_under_a_strike_goes_on_with_the_same_account(tmp_path: Path) -> None:
     path, out = profile(tmp_path, "service_killed", "1s"), tmp_path / "out"
     process = h.start(path, *SUITE, "--out", str(out))

@@ -371,6 +371,7 @@ def namespaces() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.namespaces
 def test_two_network_namespaces_are_two_hosts(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     with namespaces() as (here, there):

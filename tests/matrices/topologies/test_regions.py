@@ -281,6 +281,7 @@ def far_away() -> Iterator[Far]:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.namespaces
 async def test_a_client_here_and_everything_else_behind_one_tunnel_give_the_counts_of_local(
     tmp_path: Path,
 ) -> None:
