@@ -154,7 +154,9 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
     return Campaign(folder=folder, options=options, suite=suite, cells=cells)
 
 
-def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple[PlannedCell, ...]:
+def _cells(
+    profiles: Sequence[Profile], suite: Suite, options: Options, *, version: int = VERSION
+) -> tuple[PlannedCell, ...]:
     shape: dict[str, Any] = {
         "comparison": options.comparison,
         "runs": options.runs,
@@ -163,7 +165,8 @@ def _cells(profiles: Sequence[Profile], suite: Suite, options: Options) -> tuple
         "idempotency": options.idempotency,
         "replicas": options.replicas,
     }
-    aa = plan.plan_aa(suite, **shape)
+    policy = plan.floor_policy(profiles if version >= 4 else ())
+    aa = plan.plan_aa(suite, policy=policy, **shape)
     cells = (plan.plan_cell(p, suite, fault_seeds=options.fault_seeds, **shape) for p in profiles)
     return (aa, *cells)
 
@@ -272,7 +275,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         workers=manifest.workers,
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
-    cells = _cells(profiles, suite, options)
+    cells = _cells(profiles, suite, options, version=manifest.version)
     campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
     _same_cells(manifest, campaign)
     return campaign, manifest, history

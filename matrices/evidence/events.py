@@ -22,7 +22,7 @@ class Opened:
 
     __pydantic_config__ = strict.STRICT
 
-    version: Literal[2, 3]
+    version: Literal[2, 3, 4]
     manifest_sha256: str
     suite_sha256: str
     type: Literal["opened"] = "opened"

@@ -18,11 +18,12 @@ from matrices.spec import strict
 from matrices.spec.networks import NetworkProfile
 from matrices.spec.sweeps import SweptCell
 
-VERSION: Literal[3] = 3
+VERSION: Literal[4] = 4
 """The format in which the manifest and the history beside it are written."""
 
-Version = Literal[2, 3]
-"""The formats that are read. Until 3 a manifest did not say what its arms are: there were no others than our two."""
+Version = Literal[2, 3, 4]
+"""The formats that are read. Until 3 a manifest did not say what its arms are: there were no others than our two.
+Until 4 the A/A cell had the default policy, whatever the profiles beside it had."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chaos.faults import FaultKind, Hop
@@ -16,7 +16,7 @@ from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter
 from matrices.planning.order import Place, baseline_first
 from matrices.planning.steps import AGENT, MODEL, TOOL, steps
-from matrices.spec.profiles import Profile
+from matrices.spec.profiles import PolicySpec, Profile
 from matrices.spec.suites import Suite, Task
 from treni.errors import invalid_argument
 
@@ -230,9 +230,21 @@ def plan_cell(
     return _drawn(replace(cell, comparison=comparison.apart) if apart else cell)
 
 
+def floor_policy(profiles: Iterable[Profile]) -> PolicySpec:
+    """The A/A cell's policy beside these profiles: the default one, with each limit as long as the longest of theirs.
+
+    A machine on which a healthy call takes longer than the default limits would make errors of a comparison that has
+    no faults, whatever patience its user wrote into the profiles.
+    """
+    policies = [PolicySpec(), *(profile.policy for profile in profiles)]
+    limits = ("run_timeout", "model_timeout", "tool_timeout")
+    return PolicySpec(**{limit: max(getattr(policy, limit) for policy in policies) for limit in limits})
+
+
 def plan_aa(
     suite: Suite,
     *,
+    policy: PolicySpec | None = None,
     comparison: Comparison = DEFAULT,
     runs: int,
     seed: int = 0,
@@ -243,13 +255,15 @@ def plan_aa(
     """The baseline against its second instance, without faults: what makes a difference that is none.
 
     The second instance has processes of its own, so that what one process differs from another by is part of the
-    noise floor; the compared arm's are up beside them, as in every other cell.
+    noise floor; the compared arm's are up beside them, as in every other cell. `policy` None: the default one.
     """
     floor = comparison.floor
     cell = PlannedCell(
         name=AA_CELL,
         profile=Profile(
-            name=AA_CELL, title=f"The {comparison.baseline.name} arm against itself: the noise floor"
+            name=AA_CELL,
+            title=f"The {comparison.baseline.name} arm against itself: the noise floor",
+            policy=PolicySpec() if policy is None else policy,
         ),
         comparison=floor,
         pairs=_pairs(suite.take(runs), floor.names, restarts),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from matrices.planning.plan import plan_aa, plan_cell
+from matrices.planning.plan import floor_policy, plan_aa, plan_cell
 from matrices.planning.plan_table import plan_table
-from matrices.spec.profiles import bundled_profiles
+from matrices.spec.profiles import PolicySpec, bundled_profiles
 from matrices.spec.suites import load_suite
 from treni.errors import Code, TreniError
 
@@ -44,6 +44,17 @@ def test_a_profile_without_rules_has_the_blocks_alone() -> None:
     assert len(cell.pairs) == 24
     assert cell.prediction("external") is None
     assert len(plan_aa(SUITE, runs=2).pairs) == 8
+
+
+def test_the_aa_cell_is_as_patient_as_the_most_patient_profile_and_never_less_than_by_default() -> None:
+    p00 = BUNDLED["p00"]
+    patient = p00.model_copy(update={"policy": PolicySpec(tool_timeout=1.5, model_timeout=0.5, retries=4)})
+    hasty = p00.model_copy(update={"policy": PolicySpec(tool_timeout=0.01, run_timeout=40.0)})
+    policy = floor_policy([p00, patient, hasty])
+    assert policy == PolicySpec(run_timeout=40.0, model_timeout=20.0, tool_timeout=1.5)
+    assert plan_aa(SUITE, policy=policy, runs=2).profile.policy == policy
+    published = [BUNDLED[f"p0{number}"] for number in range(6)]
+    assert floor_policy(published) == PolicySpec() == plan_aa(SUITE, runs=2).profile.policy
 
 
 def test_several_fault_seeds_need_draws() -> None:

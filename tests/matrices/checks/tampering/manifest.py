@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from matrices.spec.profiles import PolicySpec
 from tests.matrices.checks.tampering.folder import Folder, add, tampers
 
 CHANGED = "schedule_changed"
@@ -34,8 +35,12 @@ POLICY: dict[str, tuple[float, tuple[str, ...]]] = {
 for name, (value, kinds) in POLICY.items():
 
     def policy(c: Folder, name: str = name, value: float = value) -> None:
-        for one in c.manifest["cells"][1:]:
-            one["policy"][name.split(" ")[0]] = value
+        key = name.split(" ")[0]
+        floor, *others = (one["policy"] for one in c.manifest["cells"])
+        for one in others:
+            one[key] = value
+        if key.endswith("_timeout"):  # as patient as they are, so that the files agree
+            floor[key] = max(value, getattr(PolicySpec(), key))
 
     add(f"another policy of {name}", policy, *kinds)
 
