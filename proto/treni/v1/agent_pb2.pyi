@@ -32,6 +32,8 @@ class RunRequest(_message.Message):
     NO_IDEMPOTENCY_FIELD_NUMBER: _builtins.int
     NO_TOOLS_FIELD_NUMBER: _builtins.int
     SCENARIO_FIELD_NUMBER: _builtins.int
+    CONSTRAIN_CALLS_FIELD_NUMBER: _builtins.int
+    FOLLOW_UPS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """unique to this execution: names its KV cache and its idempotency keys"""
     task_id: _builtins.str
@@ -46,12 +48,18 @@ class RunRequest(_message.Message):
     """offer none; `tools` is then empty"""
     scenario: _builtins.str
     """what the agent does with the task; "": the tool loop"""
+    constrain_calls: _builtins.bool
+    """hold the arguments of tool calls to their schemas as they are decoded"""
     @_builtins.property
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of the tools to offer, in this order; empty: every tool there is"""
 
     @_builtins.property
     def sampling(self) -> _common_pb2.Sampling: ...
+    @_builtins.property
+    def follow_ups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what the user says after each answer, in one conversation under one cache key"""
+
     def __init__(
         self,
         *,
@@ -64,10 +72,12 @@ class RunRequest(_message.Message):
         no_idempotency: _builtins.bool = ...,
         no_tools: _builtins.bool = ...,
         scenario: _builtins.str = ...,
+        constrain_calls: _builtins.bool = ...,
+        follow_ups: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["no_idempotency", b"no_idempotency", "no_tools", b"no_tools", "prompt", b"prompt", "request_index", b"request_index", "run_id", b"run_id", "sampling", b"sampling", "scenario", b"scenario", "task_id", b"task_id", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constrain_calls", b"constrain_calls", "follow_ups", b"follow_ups", "no_idempotency", b"no_idempotency", "no_tools", b"no_tools", "prompt", b"prompt", "request_index", b"request_index", "run_id", b"run_id", "sampling", b"sampling", "scenario", b"scenario", "task_id", b"task_id", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -263,6 +273,7 @@ class RunRecord(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    CONSTRAINED_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     """"internal" or "external" """
     turns: _builtins.int
@@ -278,6 +289,8 @@ class RunRecord(_message.Message):
     model: _builtins.str
     pid: _builtins.int
     """process id of the arm that made this record"""
+    constrained: _builtins.bool
+    """a model call was decoded under a constraint"""
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]: ...
     @_builtins.property
@@ -311,10 +324,11 @@ class RunRecord(_message.Message):
         device: _builtins.str = ...,
         model: _builtins.str = ...,
         pid: _builtins.int = ...,
+        constrained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["awareness", b"awareness", "engine", b"engine", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "attempts", b"attempts", "awareness", b"awareness", "backend", b"backend", "backoff_s", b"backoff_s", "device", b"device", "engine", b"engine", "loop_s", b"loop_s", "model", b"model", "pid", b"pid", "tools", b"tools", "total_s", b"total_s", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "attempts", b"attempts", "awareness", b"awareness", "backend", b"backend", "backoff_s", b"backoff_s", "constrained", b"constrained", "device", b"device", "engine", b"engine", "loop_s", b"loop_s", "model", b"model", "pid", b"pid", "tools", b"tools", "total_s", b"total_s", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from treni.v1 import common_pb2 as treni_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18treni/v1/inference.proto\x12\x08treni.v1\x1a\x15treni/v1/common.proto\"\x92\x01\n\x0fGenerateRequest\x12#\n\x08messages\x18\x01 \x03(\x0b\x32\x11.treni.v1.Message\x12!\n\x05tools\x18\x02 \x03(\x0b\x32\x12.treni.v1.ToolSpec\x12$\n\x08sampling\x18\x03 \x01(\x0b\x32\x12.treni.v1.Sampling\x12\x11\n\tcache_key\x18\x04 \x01(\t\"G\n\rGenerateChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12(\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x18.treni.v1.GenerateFinish\"\x8a\x03\n\x0eGenerateFinish\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12&\n\ntool_calls\x18\x03 \x03(\x0b\x32\x12.treni.v1.ToolCall\x12\x1b\n\x13malformed_tool_call\x18\x04 \x01(\t\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.treni.v1.Usage\x12(\n\x07timings\x18\x06 \x01(\x0b\x32\x17.treni.v1.EngineTimings\x12&\n\tawareness\x18\x07 \x01(\x0b\x32\x13.treni.v1.Awareness\x12#\n\x06tokens\x18\x08 \x03(\x0b\x32\x13.treni.v1.TokenStat\x12\x0f\n\x07\x62\x61\x63kend\x18\t \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\n \x01(\t\x12\r\n\x05model\x18\x0b \x01(\t\x12\x14\n\x07\x63ontent\x18\x0c \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08thinking\x18\r \x01(\t\x12\x1a\n\x12unfinished_thought\x18\x0e \x01(\x08\x42\n\n\x08_content\"9\n\tTokenStat\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0f\n\x07\x65ntropy\x18\x03 \x01(\x02\"\x1d\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"8\n\rEmbedResponse\x12\'\n\nembeddings\x18\x01 \x03(\x0b\x32\x13.treni.v1.Embedding\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\r\n\x0bInfoRequest\"\x98\x02\n\x0cInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x04\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nvocabulary\x18\x06 \x01(\r\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x19\n\x11\x63heckpoint_sha256\x18\x08 \x01(\t\x12\r\n\x05slots\x18\t \x01(\r\x12\x13\n\x0bslot_tokens\x18\n \x01(\r\x12\x10\n\x08max_rows\x18\x0b \x01(\r\x12\'\n\ncold_start\x18\x0c \x01(\x0b\x32\x13.treni.v1.ColdStart\x12\x0f\n\x07\x65ncoder\x18\r \x01(\t\"x\n\tColdStart\x12\x10\n\x08import_s\x18\x01 \x01(\x01\x12\x11\n\tweights_s\x18\x02 \x01(\x01\x12\x10\n\x08upload_s\x18\x03 \x01(\x01\x12\x11\n\tkernels_s\x18\x04 \x01(\x01\x12\x10\n\x08graphs_s\x18\x05 \x01(\x01\x12\x0f\n\x07ready_s\x18\x06 \x01(\x01\x32\xc5\x01\n\x10InferenceService\x12@\n\x08Generate\x12\x19.treni.v1.GenerateRequest\x1a\x17.treni.v1.GenerateChunk0\x01\x12\x38\n\x05\x45mbed\x12\x16.treni.v1.EmbedRequest\x1a\x17.treni.v1.EmbedResponse\x12\x35\n\x04Info\x12\x15.treni.v1.InfoRequest\x1a\x16.treni.v1.InfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18treni/v1/inference.proto\x12\x08treni.v1\x1a\x15treni/v1/common.proto\"\xca\x02\n\x0fGenerateRequest\x12#\n\x08messages\x18\x01 \x03(\x0b\x32\x11.treni.v1.Message\x12!\n\x05tools\x18\x02 \x03(\x0b\x32\x12.treni.v1.ToolSpec\x12$\n\x08sampling\x18\x03 \x01(\x0b\x32\x12.treni.v1.Sampling\x12\x11\n\tcache_key\x18\x04 \x01(\t\x12)\n\x0btool_choice\x18\x05 \x01(\x0b\x32\x14.treni.v1.ToolChoice\x12(\n\nconstraint\x18\x06 \x01(\x0b\x32\x14.treni.v1.Constraint\x12\x17\n\x0f\x63onstrain_calls\x18\x07 \x01(\x08\x12\x0c\n\x04stop\x18\x08 \x03(\t\x12\x14\n\x0ctop_logprobs\x18\t \x01(\r\x12$\n\x08thinking\x18\n \x01(\x0b\x32\x12.treni.v1.Thinking\":\n\nToolChoice\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08one_call\x18\x03 \x01(\x08\"B\n\nConstraint\x12\x15\n\x0bjson_schema\x18\x01 \x01(\tH\x00\x12\x15\n\x0bjson_object\x18\x02 \x01(\x08H\x00\x42\x06\n\x04\x66orm\"2\n\x08Thinking\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x15\n\rbudget_tokens\x18\x02 \x01(\r\"G\n\rGenerateChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12(\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x18.treni.v1.GenerateFinish\"\xe4\x03\n\x0eGenerateFinish\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12&\n\ntool_calls\x18\x03 \x03(\x0b\x32\x12.treni.v1.ToolCall\x12\x1b\n\x13malformed_tool_call\x18\x04 \x01(\t\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.treni.v1.Usage\x12(\n\x07timings\x18\x06 \x01(\x0b\x32\x17.treni.v1.EngineTimings\x12&\n\tawareness\x18\x07 \x01(\x0b\x32\x13.treni.v1.Awareness\x12#\n\x06tokens\x18\x08 \x03(\x0b\x32\x13.treni.v1.TokenStat\x12\x0f\n\x07\x62\x61\x63kend\x18\t \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\n \x01(\t\x12\r\n\x05model\x18\x0b \x01(\t\x12\x14\n\x07\x63ontent\x18\x0c \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08thinking\x18\r \x01(\t\x12\x1a\n\x12unfinished_thought\x18\x0e \x01(\x08\x12\x15\n\rstop_sequence\x18\x0f \x01(\t\x12\x13\n\x0b\x63onstrained\x18\x10 \x01(\x08\x12\x17\n\x0fthinking_tokens\x18\x11 \x01(\r\x12\x13\n\x0bthought_cut\x18\x12 \x01(\x08\x42\n\n\x08_content\"k\n\tTokenStat\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0f\n\x07\x65ntropy\x18\x03 \x01(\x02\x12\x0c\n\x04text\x18\x04 \x01(\x0c\x12\"\n\x03top\x18\x05 \x03(\x0b\x32\x15.treni.v1.TokenChoice\"8\n\x0bTokenChoice\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0c\n\x04text\x18\x03 \x01(\x0c\"\x1d\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\"8\n\rEmbedResponse\x12\'\n\nembeddings\x18\x01 \x03(\x0b\x32\x13.treni.v1.Embedding\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\r\n\x0bInfoRequest\"\x98\x02\n\x0cInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x04\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nvocabulary\x18\x06 \x01(\r\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x19\n\x11\x63heckpoint_sha256\x18\x08 \x01(\t\x12\r\n\x05slots\x18\t \x01(\r\x12\x13\n\x0bslot_tokens\x18\n \x01(\r\x12\x10\n\x08max_rows\x18\x0b \x01(\r\x12\'\n\ncold_start\x18\x0c \x01(\x0b\x32\x13.treni.v1.ColdStart\x12\x0f\n\x07\x65ncoder\x18\r \x01(\t\"x\n\tColdStart\x12\x10\n\x08import_s\x18\x01 \x01(\x01\x12\x11\n\tweights_s\x18\x02 \x01(\x01\x12\x10\n\x08upload_s\x18\x03 \x01(\x01\x12\x11\n\tkernels_s\x18\x04 \x01(\x01\x12\x10\n\x08graphs_s\x18\x05 \x01(\x01\x12\x0f\n\x07ready_s\x18\x06 \x01(\x01\x32\xc5\x01\n\x10InferenceService\x12@\n\x08Generate\x12\x19.treni.v1.GenerateRequest\x1a\x17.treni.v1.GenerateChunk0\x01\x12\x38\n\x05\x45mbed\x12\x16.treni.v1.EmbedRequest\x1a\x17.treni.v1.EmbedResponse\x12\x35\n\x04Info\x12\x15.treni.v1.InfoRequest\x1a\x16.treni.v1.InfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'treni.v1.inference_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST']._serialized_start=62
-  _globals['_GENERATEREQUEST']._serialized_end=208
-  _globals['_GENERATECHUNK']._serialized_start=210
-  _globals['_GENERATECHUNK']._serialized_end=281
-  _globals['_GENERATEFINISH']._serialized_start=284
-  _globals['_GENERATEFINISH']._serialized_end=678
-  _globals['_TOKENSTAT']._serialized_start=680
-  _globals['_TOKENSTAT']._serialized_end=737
-  _globals['_EMBEDREQUEST']._serialized_start=739
-  _globals['_EMBEDREQUEST']._serialized_end=768
-  _globals['_EMBEDRESPONSE']._serialized_start=770
-  _globals['_EMBEDRESPONSE']._serialized_end=826
-  _globals['_EMBEDDING']._serialized_start=828
-  _globals['_EMBEDDING']._serialized_end=855
-  _globals['_INFOREQUEST']._serialized_start=857
-  _globals['_INFOREQUEST']._serialized_end=870
-  _globals['_INFORESPONSE']._serialized_start=873
-  _globals['_INFORESPONSE']._serialized_end=1153
-  _globals['_COLDSTART']._serialized_start=1155
-  _globals['_COLDSTART']._serialized_end=1275
-  _globals['_INFERENCESERVICE']._serialized_start=1278
-  _globals['_INFERENCESERVICE']._serialized_end=1475
+  _globals['_GENERATEREQUEST']._serialized_end=392
+  _globals['_TOOLCHOICE']._serialized_start=394
+  _globals['_TOOLCHOICE']._serialized_end=452
+  _globals['_CONSTRAINT']._serialized_start=454
+  _globals['_CONSTRAINT']._serialized_end=520
+  _globals['_THINKING']._serialized_start=522
+  _globals['_THINKING']._serialized_end=572
+  _globals['_GENERATECHUNK']._serialized_start=574
+  _globals['_GENERATECHUNK']._serialized_end=645
+  _globals['_GENERATEFINISH']._serialized_start=648
+  _globals['_GENERATEFINISH']._serialized_end=1132
+  _globals['_TOKENSTAT']._serialized_start=1134
+  _globals['_TOKENSTAT']._serialized_end=1241
+  _globals['_TOKENCHOICE']._serialized_start=1243
+  _globals['_TOKENCHOICE']._serialized_end=1299
+  _globals['_EMBEDREQUEST']._serialized_start=1301
+  _globals['_EMBEDREQUEST']._serialized_end=1330
+  _globals['_EMBEDRESPONSE']._serialized_start=1332
+  _globals['_EMBEDRESPONSE']._serialized_end=1388
+  _globals['_EMBEDDING']._serialized_start=1390
+  _globals['_EMBEDDING']._serialized_end=1417
+  _globals['_INFOREQUEST']._serialized_start=1419
+  _globals['_INFOREQUEST']._serialized_end=1432
+  _globals['_INFORESPONSE']._serialized_start=1435
+  _globals['_INFORESPONSE']._serialized_end=1715
+  _globals['_COLDSTART']._serialized_start=1717
+  _globals['_COLDSTART']._serialized_end=1837
+  _globals['_INFERENCESERVICE']._serialized_start=1840
+  _globals['_INFERENCESERVICE']._serialized_end=2037
 # @@protoc_insertion_point(module_scope)

@@ -27,14 +27,40 @@ class GenerateRequest(_message.Message):
     TOOLS_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     CACHE_KEY_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    CONSTRAINT_FIELD_NUMBER: _builtins.int
+    CONSTRAIN_CALLS_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
     cache_key: _builtins.str
     """prompts under one key may reuse each other's KV prefix; "" reuses nothing"""
+    constrain_calls: _builtins.bool
+    """the arguments of every tool call fit the tool's schema, as they are decoded"""
+    top_logprobs: _builtins.int
+    """how many of the most likely tokens each TokenStat tells, 0 to 20"""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Message]: ...
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolSpec]: ...
     @_builtins.property
     def sampling(self) -> _common_pb2.Sampling: ...
+    @_builtins.property
+    def tool_choice(self) -> Global___ToolChoice:
+        """absent: the model decides"""
+
+    @_builtins.property
+    def constraint(self) -> Global___Constraint:
+        """what the text must be; absent: anything"""
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the text ends before the first of these"""
+
+    @_builtins.property
+    def thinking(self) -> Global___Thinking:
+        """absent: whatever the template does by itself"""
+
     def __init__(
         self,
         *,
@@ -42,14 +68,103 @@ class GenerateRequest(_message.Message):
         tools: _abc.Iterable[_common_pb2.ToolSpec] | None = ...,
         sampling: _common_pb2.Sampling | None = ...,
         cache_key: _builtins.str = ...,
+        tool_choice: Global___ToolChoice | None = ...,
+        constraint: Global___Constraint | None = ...,
+        constrain_calls: _builtins.bool = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        top_logprobs: _builtins.int = ...,
+        thinking: Global___Thinking | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraint", b"constraint", "sampling", b"sampling", "thinking", b"thinking", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "messages", b"messages", "sampling", b"sampling", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_key", b"cache_key", "constrain_calls", b"constrain_calls", "constraint", b"constraint", "messages", b"messages", "sampling", b"sampling", "stop", b"stop", "thinking", b"thinking", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class ToolChoice(_message.Message):
+    """Whether and what the model must call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ONE_CALL_FIELD_NUMBER: _builtins.int
+    mode: _builtins.str
+    """"auto", "none", "required" (one tool at least) or "tool" (the one named)"""
+    name: _builtins.str
+    """the tool of mode "tool", "" otherwise"""
+    one_call: _builtins.bool
+    """no second call in the same turn"""
+    def __init__(
+        self,
+        *,
+        mode: _builtins.str = ...,
+        name: _builtins.str = ...,
+        one_call: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "name", b"name", "one_call", b"one_call"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolChoice: _TypeAlias = ToolChoice  # noqa: Y015
+
+@_typing.final
+class Constraint(_message.Message):
+    """A form that the text is held to while it is decoded, by leaving out every token that would break it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    JSON_OBJECT_FIELD_NUMBER: _builtins.int
+    json_schema: _builtins.str
+    """a JSON document that fits this JSON schema"""
+    json_object: _builtins.bool
+    """any JSON object"""
+    def __init__(
+        self,
+        *,
+        json_schema: _builtins.str = ...,
+        json_object: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "json_object", b"json_object", "json_schema", b"json_schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "json_object", b"json_object", "json_schema", b"json_schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_form: _TypeAlias = _typing.Literal["json_schema", "json_object"]  # noqa: Y015
+    _WhichOneofArgType_form: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_form) -> _WhichOneofReturnType_form | None: ...
+
+Global___Constraint: _TypeAlias = Constraint  # noqa: Y015
+
+@_typing.final
+class Thinking(_message.Message):
+    """For models whose template has a mode in which they think before they answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    BUDGET_TOKENS_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    budget_tokens: _builtins.int
+    """a thought is closed after so many tokens, and the answer asked for; 0: no limit"""
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool = ...,
+        budget_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_tokens", b"budget_tokens", "enabled", b"enabled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Thinking: _TypeAlias = Thinking  # noqa: Y015
 
 @_typing.final
 class GenerateChunk(_message.Message):
@@ -93,6 +208,10 @@ class GenerateFinish(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     THINKING_FIELD_NUMBER: _builtins.int
     UNFINISHED_THOUGHT_FIELD_NUMBER: _builtins.int
+    STOP_SEQUENCE_FIELD_NUMBER: _builtins.int
+    CONSTRAINED_FIELD_NUMBER: _builtins.int
+    THINKING_TOKENS_FIELD_NUMBER: _builtins.int
+    THOUGHT_CUT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """"stop", "length" or "tool_calls" """
     text: _builtins.str
@@ -110,6 +229,14 @@ class GenerateFinish(_message.Message):
     """what was thought, "" for nothing; no part of content"""
     unfinished_thought: _builtins.bool
     """the completion ends in the middle of a thought"""
+    stop_sequence: _builtins.str
+    """which of the request's stops ended the text, "" for none"""
+    constrained: _builtins.bool
+    """tokens were left out for a constraint, a tool choice or calls that fit"""
+    thinking_tokens: _builtins.int
+    """of the completion's tokens"""
+    thought_cut: _builtins.bool
+    """the thought was closed at its budget"""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
         """parsed; "tool_calls" is the reason when there are any"""
@@ -139,10 +266,14 @@ class GenerateFinish(_message.Message):
         content: _builtins.str | None = ...,
         thinking: _builtins.str = ...,
         unfinished_thought: _builtins.bool = ...,
+        stop_sequence: _builtins.str = ...,
+        constrained: _builtins.bool = ...,
+        thinking_tokens: _builtins.int = ...,
+        thought_cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "awareness", b"awareness", "content", b"content", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "awareness", b"awareness", "backend", b"backend", "content", b"content", "device", b"device", "malformed_tool_call", b"malformed_tool_call", "model", b"model", "reason", b"reason", "text", b"text", "thinking", b"thinking", "timings", b"timings", "tokens", b"tokens", "tool_calls", b"tool_calls", "unfinished_thought", b"unfinished_thought", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "awareness", b"awareness", "backend", b"backend", "constrained", b"constrained", "content", b"content", "device", b"device", "malformed_tool_call", b"malformed_tool_call", "model", b"model", "reason", b"reason", "stop_sequence", b"stop_sequence", "text", b"text", "thinking", b"thinking", "thinking_tokens", b"thinking_tokens", "thought_cut", b"thought_cut", "timings", b"timings", "tokens", b"tokens", "tool_calls", b"tool_calls", "unfinished_thought", b"unfinished_thought", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
     _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
@@ -157,23 +288,60 @@ class TokenStat(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     LOGPROB_FIELD_NUMBER: _builtins.int
     ENTROPY_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     logprob: _builtins.float
     entropy: _builtins.float
+    text: _builtins.bytes
+    """UTF-8, or part of a character of it; only where top_logprobs is not 0"""
+    @_builtins.property
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenChoice]:
+        """the most likely tokens, most likely first"""
+
     def __init__(
         self,
         *,
         id: _builtins.int = ...,
         logprob: _builtins.float = ...,
         entropy: _builtins.float = ...,
+        text: _builtins.bytes = ...,
+        top: _abc.Iterable[Global___TokenChoice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entropy", b"entropy", "id", b"id", "logprob", b"logprob"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entropy", b"entropy", "id", b"id", "logprob", b"logprob", "text", b"text", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TokenStat: _TypeAlias = TokenStat  # noqa: Y015
+
+@_typing.final
+class TokenChoice(_message.Message):
+    """A token that could have been chosen; its logprob is that of the raw logits, as TokenStat's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LOGPROB_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    logprob: _builtins.float
+    text: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        logprob: _builtins.float = ...,
+        text: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "logprob", b"logprob", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenChoice: _TypeAlias = TokenChoice  # noqa: Y015
 
 @_typing.final
 class EmbedRequest(_message.Message):
