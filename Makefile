@@ -10,6 +10,9 @@ SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
 
+# The tests start hundreds of processes, each of which would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Two workers a core, as many tests wait; a file's tests stay together, for what they make once, and in order,
 # as the longest come early.
 WORKERS ?= $(shell echo $$(( $$(nproc) * 2 )))

@@ -23,6 +23,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chaos.deliveries import DeliveryLog
+from chaos.emulation import joined
 from chaos.faults import Fault, FaultKind, Hop, Lane, Toxic, fault_of
 from chaos.schedule import Schedule
 from chaos.toxiproxy import Proxy, ToxiproxyClient
@@ -198,7 +199,7 @@ async def _open_lane(
     # Where the server is, not where we are: it may run on another host.
     proxy = await asyncio.to_thread(client.create_proxy, name, upstream=upstream, listen=f"{client.host}:0")
     proxies.push_async_callback(_delete, client, name)
-    toxics = (*network, *(() if lane is None else lane.toxics))
+    toxics = joined(network, () if lane is None else lane.toxics)
     if lane is not None and lane.fresh:
         await _add(client, name, toxics)
         return _OpenLane(address=proxy.listen, channel=None)

@@ -104,6 +104,11 @@ def independent_blocks(spectrum: Spectrum) -> Errors:
     return _read_off(spectrum, max(2, spectrum.blocks // 2))
 
 
+def scattering_blocks(spectrum: Spectrum) -> Errors:
+    """The errors if blocks are independent, read off all cosines: how blocks scatter, wherever in time they lie."""
+    return _read_off(spectrum, spectrum.blocks - 1)
+
+
 def carrying_drift(spectrum: Spectrum) -> tuple[Errors, Drift]:
     """The errors if one arm may drift, and what is seen of a drift.
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from matrices.statistics.block_errors import Errors
 from matrices.statistics.paired_fit import Fit, Pairs, fit, lone_cuts
 from treni.errors import invalid_argument
 
@@ -25,6 +26,10 @@ TEST_LEVEL = 0.05
 P99_MIN_SAMPLES = 300
 SPENT = 0.6
 """The share of an interval's error rate that its t quantile may spend: what is read of a drift is itself uncertain."""
+
+LEAST_SHARE = 0.6
+"""The least width of an interval that carries a drift, as a share of one for independent blocks. A lone run that hangs
+puts the mean one standard error of the blocks' scatter from where it was: 0.6 of the t quantile is more than that."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +198,7 @@ def differences(
     fitted: Fit, pairs: int, *, confidence: float = CONFIDENCE, carry_drift: bool = True
 ) -> Estimates:
     """The mean difference of each campaign in the fit, as `paired_difference` gives it for one."""
-    errors, spent = (fitted.carried, SPENT) if carry_drift else (fitted.independent, 1.0)
+    errors, spent = (_carried(fitted, confidence), SPENT) if carry_drift else (fitted.independent, 1.0)
     half = _quantile_of_t(errors.dof, confidence, spent) * errors.error_s
     return Estimates(
         value=fitted.value_s,
@@ -207,6 +212,18 @@ def differences(
         pairs=pairs,
         confidence=confidence,
     )
+
+
+def _carried(fitted: Fit, confidence: float) -> Errors:
+    """The errors that carry a drift, held from below by how all blocks scatter.
+
+    What differs in one place only, such as a run that hangs beside others of its stratum, can be missing in the slow
+    cosines that a drift is read off.
+    """
+    carried, scattering = fitted.carried, fitted.scattering
+    half = _quantile_of_t(carried.dof, confidence, SPENT)
+    least = LEAST_SHARE * _quantile_of_t(scattering.dof, confidence, 1.0) * scattering.error_s
+    return Errors(np.maximum(carried.error_s, least / half), carried.dof)
 
 
 def ratios(fitted: Fit, pairs: int, *, confidence: float = CONFIDENCE, carry_drift: bool = True) -> Estimates:

@@ -21,7 +21,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from matrices.statistics.block_errors import Drift, Errors, carrying_drift, independent_blocks, spectrum_of
+from matrices.statistics.block_errors import (
+    Drift,
+    Errors,
+    carrying_drift,
+    independent_blocks,
+    scattering_blocks,
+    spectrum_of,
+)
 from treni.errors import invalid_argument
 
 Array = NDArray[np.float64]
@@ -61,14 +68,16 @@ class Pairs:
 class Fit:
     """One entry a campaign: the mean difference, what its interval is made of, and the arms' means in seconds.
 
-    `value_s` is `compared_s` minus `baseline_s`. `independent` are its errors if blocks are independent, `carried`
-    those that carry a drift of one arm from block to block, `drift` what was seen of one.
+    `value_s` is `compared_s` minus `baseline_s`. `independent` are its errors if blocks are independent, `scattering`
+    the same from the scatter of all blocks, `carried` those that carry a drift of one arm from block to block, `drift`
+    what was seen of one.
     """
 
     value_s: Array
     baseline_s: Array
     compared_s: Array
     independent: Errors
+    scattering: Errors
     carried: Errors
     drift: Drift
     blocks: int
@@ -129,6 +138,7 @@ def fit(pairs: Pairs, baseline_s: Array, compared_s: Array) -> Fit:
         baseline_s=baseline_s.mean(axis=1) + adjustment / 2,
         compared_s=compared_s.mean(axis=1) - adjustment / 2,
         independent=independent_blocks(spectrum),
+        scattering=scattering_blocks(spectrum),
         carried=carried,
         drift=drift,
         blocks=len(design.in_block),
@@ -165,13 +175,24 @@ def _regression(y: Array, z: Array, w: Array) -> _Regression:
     share = _quotient((w_alone * y).sum(axis=1, keepdims=True), squares)
     w_fitted = _quotient(np.where((share > 0) & (share < 1), w, 0.0), np.sqrt(squares))
     y = y - np.clip(share, 0.0, 1.0) * w
-    slopes = np.concatenate([z, w_fitted[:, None, :]], axis=1)
-    root = _inverse_root(slopes)
-    effect_of = (root @ root @ slopes)[:, : z.shape[1]]
+    orders = z.shape[1]
     limits = ORDER_EFFECT_LIMIT * scales[:, :, 0]
-    effects = np.clip((effect_of @ y[:, :, None])[:, :, 0], -limits, limits)
+    slopes = np.concatenate([z, w_fitted[:, None, :]], axis=1)
+    held = np.zeros_like(limits)
+    for _ in range(orders + 1):  # an effect that is held may send the other one beyond its limit
+        root = _inverse_root(slopes)
+        effect_of = (root @ root @ slopes)[:, :orders]
+        effects = (effect_of @ y[:, :, None])[:, :, 0]
+        # An effect beyond its limit is held there and is no estimate any more: it moves with no pair, so that it
+        # takes no pair's weight, and what a long pair has over it is scatter.
+        beyond = np.where(np.abs(effects) > limits, np.sign(effects) * limits, 0.0)
+        if not beyond.any():
+            break
+        held += beyond
+        y = y - (beyond[:, :, None] * z).sum(axis=1)
+        slopes[:, :orders][beyond != 0.0] = 0.0
     return _Regression(
-        effects=_quotient(effects, scales[:, :, 0]),
+        effects=_quotient(effects + held, scales[:, :, 0]),
         effect_of=_quotient(effect_of, scales),
         removed=root @ slopes,
         residuals=y - (effects[:, :, None] * z).sum(axis=1),

@@ -8,8 +8,8 @@ import pytest
 import requests
 
 from chaos.deliveries import DeliveryLog
-from chaos.emulation import toxics
-from chaos.faults import Latency, Stall
+from chaos.emulation import joined, toxics
+from chaos.faults import Latency, Stall, Toxic
 from chaos.lanes import open_lanes
 from chaos.toxiproxy import ToxiproxyServer
 from tests.chaos.conftest import CountingUpstream
@@ -27,6 +27,17 @@ def test_each_way_takes_half_of_what_was_declared(rtt_ms: int, jitter_ms: int) -
     assert there.attributes["latency"] + back.attributes["latency"] == rtt_ms
     assert there.attributes["jitter"] + back.attributes["jitter"] == jitter_ms
     assert all(one.attributes["jitter"] <= one.attributes["latency"] for one in (there, back))
+
+
+def test_who_is_late_the_same_way_twice_is_late_once_by_both() -> None:
+    there, back = toxics(rtt_s=0.067, jitter_s=0.003)
+    late = Toxic(type="latency", stream="downstream", attributes={"latency": 80, "jitter": 5})
+    cut = Toxic(type="slicer", stream="downstream", attributes={"average_size": 10})
+    both = Toxic(type="latency", stream="downstream", attributes={"latency": 114, "jitter": 7})
+    assert joined((there, back), (late,)) == (there, both)
+    assert joined((there, back), (cut,)) == (there, back, cut)
+    assert joined((), (late,)) == (late,)
+    assert joined((there, back), ()) == (there, back)
 
 
 @pytest.mark.chaos
@@ -50,8 +61,8 @@ async def test_every_lane_is_as_slow_and_a_fault_comes_on_top(
         network = {"network_upstream", "network_downstream"}
         assert named == {
             "clean": network,
-            "latency": network | {"latency_downstream"},
-            "stall": network | {"latency_downstream"},
+            "latency": {"network_upstream", "latency_downstream"},
+            "stall": {"network_upstream", "latency_downstream"},
         }
         least_ms = RTT_MS - JITTER_MS
         for n in range(5):

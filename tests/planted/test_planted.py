@@ -39,6 +39,7 @@ def test_the_quickest_are_noticed(tree: Tree, bug: Bug) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_campaign_notices_a_key_of_each_attempt_and_nothing_without_it(tree: Tree) -> None:
     (bug,) = (bug for bug in BUGS if bug.name == "key-of-each-attempt")
     assert named(bug, tree.complaints(bug.seen_by)) == ""

@@ -20,7 +20,7 @@ NETWORKS = (
     Bug(
         name="network-left-out",
         file="chaos/lanes.py",
-        old="toxics = (*network, *(() if lane is None else lane.toxics))",
+        old="toxics = joined(network, () if lane is None else lane.toxics)",
         new="toxics = () if lane is None else lane.toxics",
         breaks="a campaign says that its hops were far apart, and they were not",
         seen_by=Campaign(suite="mixed", arguments=("--network", "us-us")),

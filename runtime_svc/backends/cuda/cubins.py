@@ -74,7 +74,8 @@ def cached(name: str, defines: Mapping[str, int] = _NO_DEFINES) -> Path:
 
 def compiled(name: str, defines: Mapping[str, int] = _NO_DEFINES) -> Cubin:
     """`kernels/<name>.cu` compiled now, past the cache. Raises INTERNAL "kernel_broken" with the log."""
-    return _Nvrtc().compile(_sources(name), _options(defines))
+    # From NVRTC's own cache code comes without the assembler's report.
+    return _Nvrtc().compile(_sources(name), (*_options(defines), "--no-cache"))
 
 
 def _options(defines: Mapping[str, int]) -> tuple[str, ...]:

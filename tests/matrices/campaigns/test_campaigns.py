@@ -116,6 +116,7 @@ def test_other_schedules_give_the_counts_they_predict(
     assert int(result.comparison(name)["faults_observed"]) == len(prediction.fault_ids)
 
 
+@pytest.mark.soak
 def test_a_schedule_by_request_is_the_same_at_concurrency(tmp_path: Path) -> None:
     path = _profile(tmp_path / "conc.toml", _rule("status", 3), by="request")
     prediction = plan_cell(load_profile(path), load_suite("tool_only"), runs=3).prediction("external")
@@ -161,6 +162,7 @@ def test_a_lost_answer_duplicates_an_effect_only_without_keys(tmp_path: Path, id
     assert (row["effects_lost"], row["effects_phantom"]) == ("0", "0")
 
 
+@pytest.mark.soak
 def test_chains_of_calls_are_answered(tmp_path: Path) -> None:
     profile = h.patient(tmp_path, "p00")
     result = h.matrix(tmp_path / "out", profile, "--suite", "chains", "--runs", "3")

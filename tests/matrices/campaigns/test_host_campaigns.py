@@ -139,6 +139,7 @@ def test_a_hang_past_the_timeout_fails_its_request_and_freezes_only_its_host(tmp
         assert row.roles[role] >= 3.5
 
 
+@pytest.mark.soak
 def test_hogs_and_leaks_are_answered_late(tmp_path: Path) -> None:
     for rule in (
         'kind = "hog"\nduration = "500ms"\nmemory_mb = 64\n',
@@ -184,7 +185,7 @@ def _restarted_pids(out: Path) -> list[int]:
     return [int(str(event["pid"])) for event in h.events(out) if event["type"] == "restarted"]
 
 
-@pytest.mark.parametrize("role", ["tools", "model"])
+@pytest.mark.parametrize("role", ["tools", pytest.param("model", marks=pytest.mark.soak)])
 def test_a_death_that_no_fault_planned_breaks_the_cell(tmp_path: Path, role: str) -> None:
     path = profile(tmp_path / "leak.toml", 'kind = "leak"\nsize_mb = 1\n')
     out = tmp_path / "out"

@@ -17,7 +17,7 @@ from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
-KILLS = int(os.environ.get("TRENI_KILLS", "3"))
+KILLS = int(os.environ.get("TRENI_KILLS", "2"))
 """How often the harness is killed; `make soak` kills it 20 times."""
 
 
@@ -61,8 +61,7 @@ def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_
     "role",
     [
         "controller",
-        "toxiproxy",
-        *(pytest.param(role, marks=pytest.mark.soak) for role in ("tools", "runtime")),
+        *(pytest.param(role, marks=pytest.mark.soak) for role in ("tools", "runtime", "toxiproxy")),
     ],
 )
 def test_a_service_that_is_killed_ends_its_cell_and_a_resumption_heals_it(tmp_path: Path, role: str) -> None:
@@ -118,7 +117,9 @@ def _completed(out: Path, cell: str) -> int:
     return sum(event["type"] == "pair_complete" and event["cell"] == cell for event in h.events(out))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
+)
 def test_who_is_told_to_end_leaves_a_folder_to_resume_and_no_process(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:

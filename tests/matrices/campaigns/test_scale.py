@@ -73,7 +73,8 @@ def answering(result: h.Result, cell: str) -> Counter[str]:
 
 @pytest.mark.chaos
 @pytest.mark.slow
-@pytest.mark.parametrize("keys", [True, pytest.param(False, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("keys", [True, False])
 def test_several_do_what_one_of_each_does_and_no_effect_is_there_twice(tmp_path: Path, keys: bool) -> None:
     arguments = (*asked(tmp_path), *(() if keys else ("--no-idempotency",)))
     one = h.matrix(tmp_path / "one", *arguments)

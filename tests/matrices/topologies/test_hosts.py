@@ -238,7 +238,7 @@ def same_counts(one: h.Result, other: h.Result, profiles: list[str]) -> None:
 @pytest.mark.chaos
 @pytest.mark.slow
 def test_three_roles_by_hand_give_the_counts_of_local_and_the_same_runs(tmp_path: Path) -> None:
-    arguments = (h.patient(tmp_path, "p03,p04t"), "--runs", "3")
+    arguments = (h.patient(tmp_path, "p03"), "--runs", "3")
     local = h.matrix(tmp_path / "local", *arguments)
     assert local.status in (0, 3), local.stderr
     (tmp_path / "state").mkdir()
@@ -249,7 +249,7 @@ def test_three_roles_by_hand_give_the_counts_of_local_and_the_same_runs(tmp_path
     for result in (hosts, again):
         assert result.status in (0, 3), result.stderr
         assert h.verb("check", result.folder).returncode == 0
-        same_counts(result, local, ["p03", "p04t"])
+        same_counts(result, local, ["p03"])
         compare = [sys.executable, "-m", "matrices", "compare", str(local.folder), str(result.folder)]
         done = subprocess.run(compare, capture_output=True, text=True, timeout=h.WAIT_S, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
