@@ -3,6 +3,7 @@
 What comes out fits the schema that went in, always; not everything that would fit can come out:
 
 * an object with `properties` that says nothing of `additionalProperties` has no others;
+* a number over 0 and under 1 is over 1e-9: llguidance 1.9 would let 0 pass;
 * a number whose size nothing bounds has at most 15 digits before its point and no exponent, an integer is one that
   every JSON parser reads exactly (RFC 7493): 1e999 is JSON, and infinity to most who read it.
 """
@@ -26,7 +27,7 @@ MAX_JOINED_PATTERNS = 2
 """Regular expressions in a schema that joins schemas by `allOf` and its like: what several have in common is searched
 for, which takes gigabytes for twenty of them."""
 
-LARGEST_NUMBER, LARGEST_INTEGER = 10**15, 2**53 - 1
+LARGEST_NUMBER, LARGEST_INTEGER, SMALLEST_NUMBER = 10**15, 2**53 - 1, 1e-9
 
 _UNSUPPORTED = frozenset(
     {
@@ -241,6 +242,8 @@ def _anything() -> Schema:
 def _bound(schema: Schema, largest: int) -> None:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    if schema.get("exclusiveMinimum") == 0 and isinstance(high, int | float) and high < 1:
+        schema["exclusiveMinimum"] = min(SMALLEST_NUMBER, high / 2)
     if high is None and not (isinstance(low, int | float) and low >= largest):
         schema["maximum"] = largest
     if low is None and not (isinstance(high, int | float) and high <= -largest):
