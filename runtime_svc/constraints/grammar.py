@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
-from runtime_svc.constraints.schema import any_object, narrowed
+from runtime_svc.constraints.schema import Schema, any_object, narrowed
 from treni.markup import CALL, END_CALL, END_THINK, THINK
 from treni.v1 import common_pb2, inference_pb2
 
@@ -62,35 +62,41 @@ def grammar_of(
         typed = request.constrain_calls or choice.mode in _MUST
         rules.append(f"call: {tags.name(CALL)} called")
         rules += (
-            _called(offered, schemas=request.constrain_calls, tags=tags)
-            if typed
-            else [tags.anything_called()]
+            tags.called(_call(offered, typed=request.constrain_calls)) if typed else tags.anything_called()
         )
     thought = tags.thought(ends, opened=thinking) if thinking or request.thinking.enabled else ""
     return "\n".join([f"start: {thought} answer", f"answer: {answer}", *tags.rules, *rules, ""])
 
 
-def _document(constraint: inference_pb2.Constraint) -> str:
+def _document(constraint: inference_pb2.Constraint) -> Schema:
     if constraint.WhichOneof("form") == "json_schema":
         return narrowed(constraint.json_schema, "constraint.json_schema")
     return any_object()
 
 
-def _called(offered: list[common_pb2.ToolSpec], *, schemas: bool, tags: _Tags) -> Iterator[str]:
-    """What stands between the tags of a call: its name first, and line breaks as templates write them."""
-    which = " | ".join(f"tool{index}" for index in range(len(offered)))
-    yield f'called: "\\n" ({which}) "\\n" {tags.name(END_CALL)}'
+def _call(offered: Sequence[common_pb2.ToolSpec], *, typed: bool) -> Schema:
+    """The schema of a call of one of the tools, its name first; `typed`: its arguments fit the tool's own schema.
+
+    One document from brace to brace, so that a token may stand across all that it is made of.
+    """
+    calls: list[Schema] = []
+    arguments: Schema = {}
     for index, tool in enumerate(offered):
-        head = f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
+        root = f"#/$defs/tool{index}"
         where = f"tools[{index}].parameters_json"
-        arguments = narrowed(tool.parameters_json, where) if schemas else any_object()
-        yield f'tool{index}: {json.dumps(head)} arguments{index} "}}"'
-        yield f"arguments{index}: {_json(arguments)}"
+        arguments[f"tool{index}"] = (
+            narrowed(tool.parameters_json, where, root=root) if typed else any_object(root=root)
+        )
+        parts = {"name": {"const": tool.name}, "arguments": {"$ref": root}}
+        calls.append(
+            {"type": "object", "properties": parts, "required": [*parts], "additionalProperties": False}
+        )
+    return {"anyOf": calls, "$defs": arguments}
 
 
-def _json(schema: str) -> str:
+def _json(schema: Schema) -> str:
     options = {"whitespace_pattern": _WHITESPACE, "lenient": False, "coerce_one_of": False}
-    return f'%json {{"x-guidance": {json.dumps(options)}, {schema.removeprefix("{")}'
+    return "%json " + json.dumps({"x-guidance": options, **schema})
 
 
 class _Tags:
@@ -120,11 +126,18 @@ class _Tags:
         self.rules.append(f"REST: /(?s:.*)/ & ~{_up_to(CALL, after='(?s:.*)')}")
         return "REST"
 
-    def anything_called(self) -> str:
+    def called(self, call: Schema) -> list[str]:
+        """What stands between the tags of a call that fits the schema, with line breaks as templates write them.
+
+        The first one also keeps a back-tick before the call from quoting it: it would have to close on its line.
+        """
+        return [f'called: "\\n" object "\\n" {self.name(END_CALL)}', f"object: {_json(call)}"]
+
+    def anything_called(self) -> list[str]:
         """What stands between the tags of a call that is held to nothing."""
         if END_CALL in self._markers:
-            return f"called: <[^{self._markers[END_CALL]}]>* {self.name(END_CALL)}"
-        return f"called[lazy]: {_up_to(END_CALL)}"
+            return [f"called: <[^{self._markers[END_CALL]}]>* {self.name(END_CALL)}"]
+        return [f"called[lazy]: {_up_to(END_CALL)}"]
 
     def thought(self, ends: Collection[int], *, opened: bool) -> str:
         """A thought, which the turn does not end in; one that may come, where the prompt has not `opened` it."""

@@ -81,8 +81,8 @@ _ANYTHING = "treni-route.anything"
 Schema = dict[str, Any]
 
 
-def narrowed(text: str, where: str) -> str:
-    """The schema in `text`, as a grammar is made of it, as JSON.
+def narrowed(text: str, where: str, *, root: str = "#") -> Schema:
+    """The schema in `text`, as a grammar is made of it, to stand at the place `root` of a larger one.
 
     Raises INVALID_ARGUMENT, with `where` it stands: "schema_invalid" for what is no JSON object, "schema_too_large" and
     "schema_unsupported" naming the keyword and where in the schema it is.
@@ -97,14 +97,16 @@ def narrowed(text: str, where: str) -> str:
         ) from None
     joins = _check(schema, where)
     try:
-        return json.dumps(_Narrowing(joins=joins).whole(schema))
+        narrow = _Narrowing(joins=joins, root=root).whole(schema)
+        json.dumps([[[[[[[[narrow]]]]]]]])  # it will stand in a larger one
     except RecursionError:  # a value in it that is nested as deeply as could be read
         raise _too_large(where, "what can be written again", "deeper nesting") from None
+    return narrow
 
 
-def any_object() -> str:
-    """The schema of any object, as JSON."""
-    return json.dumps(_Narrowing(joins=False).whole({"type": "object"}))
+def any_object(*, root: str = "#") -> Schema:
+    """The schema of any object, to stand at the place `root` of a larger one."""
+    return _Narrowing(joins=False, root=root).whole({"type": "object"})
 
 
 def _check(schema: Schema, where: str) -> bool:
@@ -175,17 +177,18 @@ def _joins(schema: Mapping[str, Any]) -> bool:
 
 
 class _Narrowing:
-    """`joins`: some schema joins others, so that none can be closed by itself."""
+    """`joins`: some schema joins others, so that none can be closed by itself. `root`: where the whole one stands."""
 
-    def __init__(self, *, joins: bool) -> None:
+    def __init__(self, *, joins: bool, root: str) -> None:
         self._joins = joins
+        self._root = root
         self._open = False
 
     def whole(self, schema: Schema) -> Schema:
         narrow: Schema = self.one(schema)
         if self._open:
             anything = {"type": list(_TYPES), "minimum": -LARGEST_NUMBER, "maximum": LARGEST_NUMBER}
-            anything |= {"items": _anything(), "additionalProperties": _anything()}
+            anything |= {"items": self._any(), "additionalProperties": self._any()}
             narrow["$defs"] = {**narrow.get("$defs", {}), _ANYTHING: anything}
         return narrow
 
@@ -202,7 +205,9 @@ class _Narrowing:
         for key, value in schema.items():
             if key == "uniqueItems":  # false
                 continue
-            if key in _ONE:
+            if key == "$ref" and isinstance(value, str) and value.startswith("#"):
+                inner[key] = self._root + value[1:]
+            elif key in _ONE:
                 inner[key] = [self.one(one) for one in value] if isinstance(value, list) else self.one(value)
             elif key in _LIST and isinstance(value, list):
                 inner[key] = [self.one(one) for one in value]
@@ -232,11 +237,7 @@ class _Narrowing:
 
     def _any(self) -> Schema:
         self._open = True
-        return _anything()
-
-
-def _anything() -> Schema:
-    return {"$ref": f"#/$defs/{_ANYTHING}"}
+        return {"$ref": f"{self._root}/$defs/{_ANYTHING}"}
 
 
 def _bound(schema: Schema, largest: int) -> None:
