@@ -48,7 +48,7 @@ class Compiler:
             self._compiled[digest] = compiled
             if len(self._compiled) > MAX_CACHED:
                 self._compiled.popitem(last=False)
-            return Matcher(compiled.deep_copy())
+            return Matcher(compiled.deep_copy(), self._vocabulary)
 
     def _compile(self, grammar: str) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -74,22 +74,24 @@ class Compiler:
 
 
 class Matcher:
-    """Where one completion stands in its grammar."""
+    """Where one completion stands in its grammar, over a `vocabulary` of so many tokens."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, vocabulary: int) -> None:
         self._matcher = matcher
+        self._words, self._last = -(-vocabulary // 32), (1 << (vocabulary - 1) % 32 + 1) - 1
 
     def allowed(self) -> Allowed | None:
         """The tokens that may come next, those that end the turn among them where it may end; None for any.
 
         Raises INVALID_ARGUMENT "schema_too_complex" where that is more than can be found out in time.
         """
-        words = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
+        words = np.frombuffer(self._matcher.compute_bitmask(), np.uint32, self._words)
         if self._matcher.is_error():
             raise _too_complex(self._matcher.get_error())
         if not words.any():  # a grammar without any completion, which only shows on the way
             raise _too_complex("no token fits")
-        return None if words.min() == 0xFFFFFFFF else words
+        everything = words[-1] == self._last and (words[:-1] == 0xFFFFFFFF).all()
+        return None if everything else words
 
     def accept(self, token: int) -> None:
         """Goes on by an allowed token that does not end the turn."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from runtime_svc.constraints.compiler import Compiler
-from runtime_svc.constraints.grammar import grammar_of
-from runtime_svc.random_checkpoint import CONTROL, MARKERS, byte_tokenizer
 from runtime_svc.tokens.tokenizer import Tokenizer
-from treni.v1 import inference_pb2
 
 Schema = dict[str, Any]
 
@@ -134,8 +131,6 @@ def walk(
     compiler: Compiler, grammar: str, tokenizer: Tokenizer, ends: set[int], seed: int, *, limit: int = 4000
 ) -> str | None:
     """The text of a random walk through the grammar that ends as soon as it may, mostly; None beyond `limit` tokens."""
-    import numpy as np
-
     matcher, draw, text = compiler.matcher(grammar), random.Random(seed), bytearray()
     for _ in range(limit):
         words = matcher.allowed()
