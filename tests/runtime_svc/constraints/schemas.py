@@ -58,7 +58,7 @@ def _objects(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
         required = [name for name, want in zip(properties, wanted, strict=False) if want]
         return {"type": "object", "properties": properties, "required": required, **more}
 
-    others = st.one_of(
+    others: st.SearchStrategy[Schema] = st.one_of(
         st.just({}),
         st.just({"additionalProperties": False}),
         inner.map(lambda s: {"additionalProperties": s}),
@@ -82,7 +82,7 @@ def _arrays(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     return st.one_of(lists, tuples)
 
 
-_LEAVES = st.one_of(
+_LEAVES: st.SearchStrategy[Schema] = st.one_of(
     _strings(),
     _numbers(),
     st.sampled_from(
@@ -97,7 +97,7 @@ _LEAVES = st.one_of(
     st.lists(VALUES, min_size=1, max_size=4).map(lambda values: {"enum": values}),
 )
 
-_INNER = st.recursive(
+_INNER: st.SearchStrategy[Schema] = st.recursive(
     _LEAVES,
     lambda inner: st.one_of(
         _objects(inner),
@@ -113,7 +113,7 @@ _LIST = {
     "required": ["value"],
 }
 
-SCHEMAS = st.one_of(
+SCHEMAS: st.SearchStrategy[Schema] = st.one_of(
     _objects(_INNER),
     _arrays(_INNER),
     _INNER,

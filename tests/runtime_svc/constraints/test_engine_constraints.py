@@ -129,8 +129,8 @@ def check_that_all_fit(engine: Engine, count: int, *, levels: int = 1) -> None:
     while fitted < count:
         wanted = {**made_up(draw, levels), "$defs": {"pair": PAIR}}
         number += 1
-        more = {"temperature": float(number % 2), "seed": number, "max_new_tokens": 150}
-        finish = finish_of(engine.generate(asked(constraint=schema(wanted), **more)))
+        one = asked(constraint=schema(wanted), temperature=float(number % 2), seed=number, max_new_tokens=150)
+        finish = finish_of(engine.generate(one))
         assert finish.constrained
         if finish.reason == "length":
             assert finish.usage.completion_tokens == 150
@@ -198,7 +198,7 @@ def test_what_has_to_be_called_is_called_and_fits(
             constrain_calls=True,
             temperature=1.0,
             seed=seed,
-            max_new_tokens=300,
+            max_new_tokens=200,
         )
         finish = finish_of(engine.generate(one))
         if not finish.malformed_tool_call:
@@ -207,7 +207,7 @@ def test_what_has_to_be_called_is_called_and_fits(
             assert finish.content == ""
             assert len(finish.tool_calls) == 1 if one_call else len(finish.tool_calls) >= 1
         else:
-            assert finish.usage.completion_tokens == 300
+            assert finish.usage.completion_tokens == 200
         for call in finish.tool_calls:
             assert wanted in ("", call.name)
             jsonschema.validate(json.loads(call.arguments_json), SCHEMA_OF[call.name])
