@@ -67,6 +67,7 @@ class Recorder:
         record = agent_pb2.RunRecord()
         record.CopyFrom(self._record)
         record.turns = len(self._generations)
+        record.constrained = any(finish.constrained for finish in self._generations)
         record.usage.CopyFrom(_summed_usage(self._generations))
         record.engine.CopyFrom(_summed_timings(self._generations))
         record.awareness.CopyFrom(pooled_awareness(self._generations))

@@ -80,6 +80,7 @@ class Run:
             tools=self.offered.values(),
             sampling=self.request.sampling,
             cache_key=self.request.run_id,
+            constrain_calls=self.request.constrain_calls,
         )
         recorder = self.hops.recorder
         finish: inference_pb2.GenerateFinish | None = None

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from runtime_svc.constraints.grammar import is_held
 from runtime_svc.decoding.generation import Generation
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled, unexpected
@@ -104,7 +105,7 @@ class InferenceCore:
             self._generations.add(generation)
         submitted = False
         try:
-            if request.ByteSize() > LARGE_BYTES:
+            if request.ByteSize() > LARGE_BYTES or is_held(request):
                 await self._prepare(generation)
             if not generation.over:
                 with self._changed:

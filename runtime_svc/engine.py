@@ -16,7 +16,10 @@ from runtime_svc.backends.numpy import decoder
 from runtime_svc.backends.numpy.runner import NumpyRunner
 from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.coldstart import ColdStart
+from runtime_svc.constraints.compiler import Compiler
+from runtime_svc.constraints.grammar import grammar_of, is_held
 from runtime_svc.decoding.generation import Generation, Listener
+from runtime_svc.decoding.guide import Guide
 from runtime_svc.decoding.observer import Observer
 from runtime_svc.decoding.runner import Runner
 from runtime_svc.decoding.scheduler import Scheduler
@@ -25,10 +28,12 @@ from runtime_svc.model import open_model
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.route import RouteStage
 from runtime_svc.template import ChatTemplate
+from runtime_svc.tokens.provenance import SPOKEN, Traced
 from runtime_svc.tokens.tokenizer import Tokenizer
 from runtime_svc.validate import check_embed, check_generate
 from runtime_svc.weights.digest import sha256
 from treni.errors import Code, TreniError, invalid_argument
+from treni.markup import END_THINK
 from treni.v1 import inference_pb2
 
 if TYPE_CHECKING:
@@ -42,6 +47,10 @@ MAX_ROWS = 8
 
 KV_BUDGET_BYTES = 8 * 1024**3
 """What the slots may take when they are full, if nobody says how many there are."""
+
+
+_CLOSING = Traced(f"\n{END_THINK}\n\n", SPOKEN)
+"""What closes a thought at its budget, as models that think write it."""
 
 
 def _nothing() -> None:
@@ -76,6 +85,8 @@ class Engine:
         self._encoder = encoder
         self._route = None if encoder is None else RouteStage(encoder)
         self._template = template
+        config = runner.config
+        self._compiler = Compiler(tokenizer, vocabulary=config.vocabulary, ends=config.eos_ids)
         at_once = runner.ahead == 0  # a longer chunk would only wait longer to be cancelled
         self.scheduler = Scheduler(
             runner,
@@ -162,9 +173,15 @@ class Engine:
     def prompt(self, request: inference_pb2.GenerateRequest) -> list[int]:
         """The token ids of the rendered conversation of a checked request.
 
-        Raises INVALID_ARGUMENT when the template refuses it, or the tokens do not fit a slot.
+        Raises INVALID_ARGUMENT when the template refuses it or has no switch for the thinking that is asked for, or the
+        tokens do not fit a slot.
         """
-        tokens = self.tokenizer.encode(self._template.render(request.messages, request.tools))
+        thinking = request.thinking.enabled
+        prompt = self._template.render(request.messages, request.tools, thinking=thinking)
+        tokens = self.tokenizer.encode(prompt)
+        fixed = request.HasField("thinking") and not self._template.has_switch
+        if fixed and thinking != self.tokenizer.opens_thought(tokens):
+            raise _no_switch(thinking)
         room, asked = self.runner.capacity, request.sampling.max_new_tokens
         if not tokens or len(tokens) + max(asked, 1) > room:
             raise invalid_argument(
@@ -174,6 +191,24 @@ class Engine:
                 todo="shorten the conversation or ask for fewer new tokens",
             )
         return tokens
+
+    def guide(self, request: inference_pb2.GenerateRequest, thinking: bool) -> Guide | None:
+        """What the completions of a checked request are held to; None for those that are free.
+
+        `thinking` says that the prompt has opened a thought. Raises INVALID_ARGUMENT for a schema that decoding can't
+        be held to.
+        """
+        held, budget = is_held(request), request.thinking.budget_tokens
+        if not (held or budget):
+            return None
+        config, matcher = self.runner.config, None
+        if held:
+            markers, ends = self.tokenizer.markers, config.eos_ids
+            matcher = self._compiler.matcher(
+                grammar_of(request, markers=markers, ends=ends, thinking=thinking)
+            )
+        closing = self.tokenizer.encode(_CLOSING) if budget else ()
+        return Guide(vocabulary=config.vocabulary, matcher=matcher, closing=closing, budget=budget)
 
     def start(
         self, request: inference_pb2.GenerateRequest, listener: Listener, *, arrived_s: float | None = None
@@ -194,6 +229,7 @@ class Engine:
             request,
             observer=self.observer,
             tokenize=self.prompt,
+            guide=self.guide,
             tokenizer=self.tokenizer,
             capacity=self.runner.capacity,
             route=self._route,
@@ -309,6 +345,16 @@ def _load_encoder(directory: str | Path) -> Encoder:
     from runtime_svc.encoder.encoder import Encoder  # it needs SciPy, which nothing else here does
 
     return Encoder.load(directory)
+
+
+def _no_switch(thinking: bool) -> TreniError:
+    never, always = "never thinks", "always thinks"
+    return invalid_argument(
+        "thinking_unsupported",
+        expected="a chat template with a switch for thinking (enable_thinking)",
+        got=f"one by which the model {never if thinking else always}",
+        todo="leave `thinking` out, or load a model whose template has the switch",
+    )
 
 
 def _no_backend(backend: str) -> TreniError:

@@ -14,6 +14,12 @@ from typing import Any, Protocol
 Array = Any
 """A `numpy.ndarray` of float32, tokens aside."""
 
+Allowed = Any
+"""Which tokens may be drawn: a `numpy.ndarray` (ceil(vocabulary / 32),) uint32, bit i of word w for token 32 w + i."""
+
+MAX_TOP = 20
+"""Of how many most likely tokens a draw tells at most."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingParams:
@@ -30,13 +36,15 @@ class Sampled:
     """A chosen token. Natural logarithms, of the raw logits, before temperature and cut-offs.
 
     `logprob` is the chosen token's, `entropy` in nats, `margin` the most likely token's logprob less the
-    second's.
+    second's. `top` are the most likely tokens, as many as were asked for, with their logprobs: most likely first,
+    equal ones by id. What may not be drawn has its part in all of them.
     """
 
     id: int
     logprob: float
     entropy: float
     margin: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Ops(Protocol):
@@ -99,9 +107,18 @@ class Ops(Protocol):
     def lm_head(self, x: Array, gain: Array, weight: Array, eps: float, normed: Array, out: Array) -> None:
         """Out (T, vocabulary) = rms(x) weight; `normed` (T, hidden) is scratch."""
 
-    def sample(self, logits: Array, params: SamplingParams, step: int) -> Sampled:
+    def sample(
+        self,
+        logits: Array,
+        params: SamplingParams,
+        step: int,
+        *,
+        allowed: Allowed | None = None,
+        top: int = 0,
+    ) -> Sampled:
         """The token for `step`, from `logits` (vocabulary,), with its logprob and entropy.
 
-        The same logits, params and step give the same token, bit for bit. Raises `TreniError` when the
+        It is one of those `allowed`, at least one; of any, if None. `top` is how many of the most likely ones are told
+        with it, at most `MAX_TOP`. The same arguments give the same token, bit for bit. Raises `TreniError` when the
         logits hold NaN or infinity: no answer is made of them.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ class ChatTemplate:
     Where a checkpoint has several, "tool_use" renders requests with tools and "default" the others, as in
     transformers. Templates run in a sandbox, with what transformers gives them: loop controls, the `generation`
     tag, `tojson` that escapes nothing, `raise_exception`, `strftime_now`, and the special tokens by name.
-    `enable_thinking` is false.
 
     Its files are in the directory `path`, unless the file `path` says what `tokenizer_config.json` would: `config`.
     """
@@ -48,17 +48,32 @@ class ChatTemplate:
                 what = f'the chat template "{name}"'
                 raise damaged(file, what, expected="valid Jinja", got=str(error)) from None
 
-    def render(self, messages: Iterable[common_pb2.Message], tools: Iterable[common_pb2.ToolSpec]) -> Traced:
+    @cached_property
+    def has_switch(self) -> bool:
+        """Whether it writes another prompt for a model that is to think first: whether it reads `enable_thinking`."""
+        try:
+            return len({self.render(_TALK, (), thinking=thinking) for thinking in (False, True)}) > 1
+        except TreniError:
+            return False
+
+    def render(
+        self,
+        messages: Iterable[common_pb2.Message],
+        tools: Iterable[common_pb2.ToolSpec],
+        *,
+        thinking: bool = False,
+    ) -> Traced:
         """The prompt that ends where the assistant's next turn begins, with the origin of its characters.
 
-        Raises INVALID_ARGUMENT when the template refuses the conversation.
+        `thinking` is the template's own `enable_thinking`. Raises INVALID_ARGUMENT when the template refuses the
+        conversation.
         """
         turns, offered = [_message(message) for message in messages], [_tool(tool) for tool in tools] or None
         try:
-            return self._render(turns, offered)
+            return self._render(turns, offered, thinking)
         except Exception as error:  # a template is a program of the checkpoint's: it may raise anything
             try:
-                return self._render(_with_ids(turns), offered)
+                return self._render(_with_ids(turns), offered, thinking)
             except Exception:
                 raise invalid_argument(
                     "conversation_refused",
@@ -66,7 +81,9 @@ class ChatTemplate:
                     got=(str(error) or type(error).__name__)[:_MAX_QUOTED_CHARS],
                 ) from None
 
-    def _render(self, turns: list[dict[str, Any]], offered: list[dict[str, Any]] | None) -> Traced:
+    def _render(
+        self, turns: list[dict[str, Any]], offered: list[dict[str, Any]] | None, thinking: bool
+    ) -> Traced:
         template = self._templates["default"]
         if offered is not None:
             template = self._templates.get("tool_use", template)
@@ -75,7 +92,7 @@ class ChatTemplate:
             tools=offered,
             documents=None,
             add_generation_prompt=True,
-            enable_thinking=False,
+            enable_thinking=thinking,
             **self._tokens,
         )
         assert isinstance(prompt, Traced)

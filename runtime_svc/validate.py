@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from runtime_svc.ops import SamplingParams
+from runtime_svc.ops import MAX_TOP, SamplingParams
 from runtime_svc.toolcalls import parse_object
 from treni.errors import invalid_argument
 from treni.v1 import common_pb2, inference_pb2
@@ -15,6 +15,11 @@ MAX_TEXT_BYTES = 64 * 1024
 
 MAX_EMBED_TEXTS = 256
 
+MAX_STOPS = 16
+MAX_STOP_CHARS = 256
+
+_QUOTED = 120
+_CHOICES = ("auto", "none", "required", "tool")
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -28,6 +33,24 @@ def check_generate(request: inference_pb2.GenerateRequest) -> None:
     for index, tool in enumerate(request.tools):
         _check_tool(f"tools[{index}]", tool)
     sampling_params(request.sampling)
+    if request.HasField("tool_choice"):
+        _check_choice(request.tool_choice, [tool.name for tool in request.tools])
+    if request.HasField("constraint"):
+        _check_constraint(request)
+    _check_stops(request.stop)
+    if request.top_logprobs > MAX_TOP:
+        raise invalid_argument(
+            "top_logprobs_invalid",
+            expected=f"top_logprobs from 0 to {MAX_TOP}",
+            got=f"{request.top_logprobs}",
+        )
+    if request.thinking.budget_tokens and not request.thinking.enabled:
+        raise invalid_argument(
+            "thinking_invalid",
+            expected="thinking.budget_tokens only with thinking.enabled",
+            got=f"a budget of {request.thinking.budget_tokens} for a thought that is not wanted",
+            todo="enable thinking, or set no budget",
+        )
 
 
 def check_embed(request: inference_pb2.EmbedRequest) -> None:
@@ -114,6 +137,60 @@ def _check_tool(at: str, tool: common_pb2.ToolSpec) -> None:
             expected=f'a JSON schema of type "object" in {at}.parameters_json',
             got=repr(schema.get("type")),
         )
+
+
+def _check_choice(choice: inference_pb2.ToolChoice, offered: list[str]) -> None:
+    if choice.mode not in _CHOICES:
+        raise invalid_argument(
+            "tool_choice_invalid",
+            expected=f"tool_choice.mode to be one of {', '.join(_CHOICES)}",
+            got=repr(choice.mode)[:_QUOTED],
+        )
+    if choice.mode == "tool":
+        if choice.name not in offered:
+            raise invalid_argument(
+                "tool_choice_unknown",
+                expected="tool_choice.name to be the name of an offered tool",
+                got=repr(choice.name)[:_QUOTED],
+                todo=f"offer it, or choose one of {', '.join(offered)[:_QUOTED]}" if offered else "offer it",
+            )
+    elif choice.name:
+        raise invalid_argument(
+            "tool_choice_invalid",
+            expected='tool_choice.name only with the mode "tool"',
+            got=f"{choice.name!r:.{_QUOTED}} with {choice.mode!r}",
+        )
+    if choice.mode == "required" and not offered:
+        raise invalid_argument(
+            "tool_choice_without_tools", expected='tools to choose from for the mode "required"', got="none"
+        )
+
+
+def _check_constraint(request: inference_pb2.GenerateRequest) -> None:
+    form = request.constraint.WhichOneof("form")
+    if form is None or (form == "json_object" and not request.constraint.json_object):
+        raise invalid_argument(
+            "constraint_invalid", expected="json_schema, or json_object true, in constraint", got="neither"
+        )
+    if request.tool_choice.mode in ("required", "tool"):
+        raise invalid_argument(
+            "constraint_with_calls",
+            expected="a constraint of the text, or a tool that has to be called",
+            got="both",
+            todo='leave one out: with the mode "auto" the model calls a tool or answers in the form',
+        )
+
+
+def _check_stops(stops: Sequence[str]) -> None:
+    if len(stops) > MAX_STOPS:
+        raise invalid_argument("stop_invalid", expected=f"at most {MAX_STOPS} stops", got=f"{len(stops)}")
+    for index, stop in enumerate(stops):
+        if not 1 <= len(stop) <= MAX_STOP_CHARS:
+            raise invalid_argument(
+                "stop_invalid",
+                expected=f"1 to {MAX_STOP_CHARS} characters in stop[{index}]",
+                got=f"{len(stop)}",
+            )
 
 
 def _check_object(kind: str, where: str, text: str) -> dict[str, object]:

@@ -37,6 +37,7 @@ FindingKind: TypeAlias = Literal[
     "tokens_differ",
     "arm_swapped",
     "backend_swapped",
+    "decoding_otherwise",
     "usage_wrong",
     "error_count",
     "error_unplanned",

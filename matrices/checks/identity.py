@@ -46,6 +46,10 @@ def of_identity(
     want = (model.name, model.backend, model.device) if record.turns else ("", "", "")
     if told != want:
         yield say("backend_swapped", differs("model", " ".join(want), " ".join(told)))
+    if record.turns and record.constrained != expected.constrained:
+        held, free = "held to the tools' schemas", "free"
+        want_, got = (held if one else free for one in (expected.constrained, record.constrained))
+        yield say("decoding_otherwise", differs("tool calls", want_, got))
     yield from _of_usage(record, say)
     if arm.engine_timings:
         yield from _of_engine(record, say)

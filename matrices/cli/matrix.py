@@ -176,6 +176,11 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     help="Let services take calls of a session that is not theirs, to see what a stale server does.",
 )
 @click.option(
+    "--constrain-calls",
+    is_flag=True,
+    help="Hold the model's tool calls to their schemas as they are decoded, in both arms (docs/constrained.md).",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("results"),
@@ -256,6 +261,7 @@ def _planned(
     restarts: int,
     no_idempotency: bool,
     no_fencing: bool,
+    constrain_calls: bool,
     out: Path,
 ) -> Campaign:
     """The campaign that was asked for, in a folder that is not made yet."""
@@ -275,6 +281,7 @@ def _planned(
         model_dir=None if model_dir is None else str(model_dir.resolve()),
         idempotency=not no_idempotency,
         fencing=not no_fencing,
+        constrain_calls=constrain_calls,
         margin=margin,
         restarts=restarts,
         toxiproxy=toxiproxy,

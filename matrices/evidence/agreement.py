@@ -62,6 +62,7 @@ def refuse_other_plans(first: Manifest, second: Manifest) -> None:
     """
     for name in ("runs", "seed", "fault_seeds", "concurrency", "idempotency"):
         _alike(name.replace("_", " "), getattr(first, name), getattr(second, name))
+    _alike("constrain_calls", *(bool(one.details.get("constrain_calls", False)) for one in (first, second)))
     names = [[cell.name for cell in one.cells] for one in (first, second)]
     _alike("the cells", *(", ".join(of) for of in names))
     for mine, theirs in zip(first.cells, second.cells, strict=True):

@@ -84,6 +84,8 @@ class Options:
     """Which cells are variants of a profile, and what was set in them."""
     fencing: bool = True
     """Whether services refuse calls that are meant for another session of theirs."""
+    constrain_calls: bool = False
+    """Whether the arguments of tool calls are held to their schemas as they are decoded, in both arms."""
     networks: Mapping[Hop, NetworkProfile] = dataclasses.field(default_factory=dict)
     """The networks that hops are made to be like, by hop."""
     placement: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -115,6 +117,7 @@ class Campaign:
             replace(
                 expectation_of(cell),
                 in_flight=self.options.concurrency,
+                constrained=self.options.constrain_calls,
                 networks=self.options.networks,
                 away_s=longest_s(self.options.placement),
                 must_pass=must_pass(suite=self.options.suite, model_dir=self.options.model_dir),
@@ -218,6 +221,7 @@ def write_campaign(
             "suite": options.suite,
             "toxiproxy": options.toxiproxy,
             **({} if options.fencing else {"fencing": False}),
+            **({"constrain_calls": True} if options.constrain_calls else {}),
             **({"network": _emulated(options.networks)} if options.networks else {}),
             **({"placement": options.placement} if options.placement else {}),
             **({"hosts": dict(hosts)} if hosts else {}),
@@ -269,6 +273,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         fault_seeds=manifest.fault_seeds,
         sweep=manifest.sweep,
         fencing=bool(manifest.details.get("fencing", True)),
+        constrain_calls=bool(manifest.details.get("constrain_calls", False)),
         networks=networks_of(manifest),
         placement=manifest.details.get("placement", {}),
         replicas=manifest.replicas,

@@ -16,7 +16,8 @@ from matrices.planning.expectation import Expectation
 class Work:
     """What one run did. `tools` are (name, arguments as canonical JSON) in order, refused calls included.
 
-    `new_connections` counts attempts that had to wait for a connection to be made.
+    `new_connections` counts attempts that had to wait for a connection to be made. `constrained`: what the model wrote was
+    held to a form.
     """
 
     prompt_tokens: int
@@ -29,6 +30,7 @@ class Work:
     tool_attempts: int
     retries: int
     new_connections: int
+    constrained: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +58,7 @@ def work_of(run: Run) -> Work | None:
         tool_attempts=sum(attempt.hop == "tool" for attempt in record.attempts),
         retries=run.retries,
         new_connections=sum(attempt.connection == "new" for attempt in record.attempts),
+        constrained=record.constrained,
     )
 
 
@@ -69,7 +72,7 @@ def _canonical(arguments_json: str) -> str:
 def pair_work(pair: int, runs: Mapping[str, Run]) -> PairWork:
     """The pair's entry. It is void only if both arms answered and did different work by one of these rules.
 
-    Tool calls or their arguments differ; prompt or completion tokens differ; tokens found in the KV cache differ,
+    The one was held to a form in decoding, and the other was free. Tool calls or their arguments differ; prompt or completion tokens differ; tokens found in the KV cache differ,
     unless an attempt at the model failed: its retry may find what it left there.
     An arm that failed did less by design of the experiment, which is a result and not a confound.
     """
@@ -82,6 +85,9 @@ def pair_work(pair: int, runs: Mapping[str, Run]) -> PairWork:
 
 def _difference(first: tuple[str, Work], second: tuple[str, Work]) -> str | None:
     (one, a), (two, b) = first, second
+    if a.constrained != b.constrained:
+        held, free = (one, two) if a.constrained else (two, one)
+        return f"decoding differs: {held} constrained, {free} free"
     if a.tools != b.tools:
         return f"tool calls differ: {one} {_calls(a)}, {two} {_calls(b)}"
     cached = [] if a.model_retries or b.model_retries else ["cached_prompt_tokens"]

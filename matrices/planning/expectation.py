@@ -205,7 +205,7 @@ class Expectation:
     reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
     like, `away_s` is the longest round trip that was declared between its places. `answering` has the roles that answer
     for each arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
-    `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
+    `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
     """
 
     cell: str
@@ -220,6 +220,7 @@ class Expectation:
     disturbs: bool = False
     in_flight: int = 1
     remark: str = ""
+    constrained: bool = False
     must_pass: bool = True
     networks: Mapping[Hop, NetworkProfile] = field(default_factory=dict)
     away_s: float = 0.0

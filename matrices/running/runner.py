@@ -279,6 +279,7 @@ class Runner:
                 sampling=common_pb2.Sampling(seed=self._campaign.options.seed),
                 request_index=planned.pair,
                 no_idempotency=not segment.plan.idempotency,
+                constrain_calls=self._campaign.options.constrain_calls,
             )
             marks = segment.marks(arm, planned.pair, run_id)
             await segment.hold()

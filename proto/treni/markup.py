@@ -113,6 +113,11 @@ class Speech:
         self._line = ""
         self._fence = ""
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is thought, unless it ends the thought."""
+        return self._thinking
+
     def text(self, text: str) -> str:
         """What of the next text is said."""
         *lines, last = (self._line + text).split("\n")

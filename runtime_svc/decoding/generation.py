@@ -8,10 +8,11 @@ from typing import Protocol
 
 from runtime_svc.decoding.awareness import awareness
 from runtime_svc.decoding.completion import Completion
+from runtime_svc.decoding.guide import Guide
 from runtime_svc.decoding.observer import Observer
-from runtime_svc.decoding.scheduler import Prompt
 from runtime_svc.decoding.stages import Stages
-from runtime_svc.ops import Sampled
+from runtime_svc.decoding.work import Prompt
+from runtime_svc.ops import Allowed, Sampled
 from runtime_svc.tokens.tokenizer import Tokenizer
 from runtime_svc.toolcalls import parse_blocks
 from runtime_svc.validate import sampling_params
@@ -38,9 +39,10 @@ class Generation:
     """A checked request, as the scheduler's `Work`.
 
     `tokenize` gives the prompt's tokens and raises `TreniError` where they are too many for the `capacity` of a
-    slot. `route`, where there is one, is what an encoder makes of the request. `stamp` holds what every finish says
-    alike: model, backend and device. `begun` tells whether the engine has looked at it, `over` whether the listener
-    has heard the last.
+    slot. `guide`, where there is one, gives what the completion is held to, if it is, from whether the prompt has
+    opened a thought. `route`, where there is one, is what an encoder makes of the request. `stamp` holds what every
+    finish says alike: model, backend and device. `begun` tells whether the engine has looked at it, `over` whether the
+    listener has heard the last.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Generation:
         stamp: inference_pb2.GenerateFinish,
         listener: Listener,
         arrived_s: float,
+        guide: Callable[[inference_pb2.GenerateRequest, bool], Guide | None] | None = None,
         route: Callable[[inference_pb2.GenerateRequest], common_pb2.RouteAwareness] | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -62,6 +65,8 @@ class Generation:
         self.over = False
         self._request = request
         self._tokenize = tokenize
+        self._make_guide = guide
+        self._guide: Guide | None = None
         self._capacity = capacity
         self._route = route
         self._stamp = stamp
@@ -80,13 +85,16 @@ class Generation:
             self.cancelled = reason
 
     def prepare(self) -> None:
-        """Renders and tokenises, on any thread and before it is submitted, what would else wait for `begin`.
+        """Renders, tokenises and compiles, on any thread and before it is submitted, what would else wait for `begin`.
 
         Raises `TreniError` to refuse the request.
         """
         before_s = time.perf_counter()
         tokens = self._prompt = self._tokenize(self._request)
-        self._completion = Completion(self._tokenizer, thinking=self._tokenizer.opens_thought(tokens))
+        thinking = self._tokenizer.opens_thought(tokens)
+        self._completion = Completion(self._tokenizer, thinking=thinking, stops=self._request.stop)
+        if self._make_guide is not None:
+            self._guide = self._make_guide(self._request, thinking)
         self.stages.since("tokenize_s", before_s)
 
     def begin(self) -> Prompt:
@@ -107,19 +115,29 @@ class Generation:
             key=self._request.cache_key,
             params=sampling_params(sampling),
             budget=sampling.max_new_tokens or min(DEFAULT_NEW_TOKENS, self._capacity - len(tokens)),
+            guided=self._guide is not None,
+            top=self._request.top_logprobs,
         )
 
-    def token(self, token: Sampled, *, last: bool) -> None:
-        """Decodes the token to text, and hands on what is complete of it."""
+    def allowed(self) -> Allowed | None:
+        """The tokens that its guide lets come next."""
+        assert self._guide is not None
+        return self._guide.allowed()
+
+    def token(self, token: Sampled, *, last: bool) -> bool:
+        """Decodes the token to text, and hands on what is complete of it; whether the text is at a stop."""
         self.stages.token()
         self._tokens.append(token)
         if last:
-            return
+            return True
         before_s = time.perf_counter()
         text = self._completion.feed(token.id)
         self.stages.since("detokenize_s", before_s)
         if text:
             self._listener.text(text)
+        if self._guide is not None and not self._completion.stop:
+            self._guide.accept(token.id, self._completion)
+        return bool(self._completion.stop)
 
     def end(self, reason: str, *, reused: int) -> None:
         """Sums the generation up and tells the listener."""
@@ -127,7 +145,7 @@ class Generation:
         completed = self._completion.finish()
         parsed = parse_blocks(completed.reading.blocks)
         finish = inference_pb2.GenerateFinish(
-            reason="tool_calls" if parsed.calls else reason,
+            reason="tool_calls" if parsed.calls else "stop" if self._completion.stop else reason,
             text=completed.text,
             content=completed.reading.content,
             thinking=completed.reading.thinking,
@@ -140,9 +158,11 @@ class Generation:
                 cached_prompt_tokens=reused,
             ),
             awareness=awareness(self._tokens, self._routed),
-            tokens=[
-                inference_pb2.TokenStat(id=t.id, logprob=t.logprob, entropy=t.entropy) for t in self._tokens
-            ],
+            tokens=[self._stat(token) for token in self._tokens],
+            stop_sequence=self._completion.stop,
+            constrained=self._guide is not None and self._guide.holds,
+            thinking_tokens=self._completion.thinking_tokens,
+            thought_cut=self._guide is not None and self._guide.cut,
         )
         finish.MergeFrom(self._stamp)
         self.stages.since("detokenize_s", before_s)
@@ -151,6 +171,15 @@ class Generation:
             self._observer.answered(finish)
         self.over = True
         self._listener.finish(finish, completed.rest)
+
+    def _stat(self, token: Sampled) -> inference_pb2.TokenStat:
+        stat = inference_pb2.TokenStat(id=token.id, logprob=token.logprob, entropy=token.entropy)
+        if token.top:
+            of = self._tokenizer.bytes_of
+            stat.text = of(token.id)
+            for i, logprob in token.top:
+                stat.top.add(id=i, logprob=logprob, text=of(i))
+        return stat
 
     def fail(self, error: TreniError) -> None:
         """Tells why there is no answer: the cancellation, where there was one."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runtime_svc.models.architecture import ModelConfig
-from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.ops import Allowed, Sampled, SamplingParams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +19,8 @@ class Row:
 
     `token` goes into KV slot `slot` at `position`, the number of tokens before it there; the step then draws the
     sequence's `draw`-th token (0 is the one that the prefill drew). `token` None stands for the token that the
-    launch just before drew for this slot, which need not have reached the host yet.
+    launch just before drew for this slot, which need not have reached the host yet. `allowed` and `top` are those of
+    `Ops.sample`; a row that is told what is allowed knows its token.
     """
 
     slot: int
@@ -27,6 +28,8 @@ class Row:
     token: int | None
     draw: int
     params: SamplingParams
+    allowed: Allowed | None = None
+    top: int = 0
 
 
 class Pending(Protocol):
@@ -93,8 +96,13 @@ class Runner(Protocol):
         start: int,
         params: SamplingParams | None,
         check: Callable[[], None],
+        *,
+        allowed: Allowed | None = None,
+        top: int = 0,
     ) -> Sampled | None:
         """Puts `tokens` (at least one) into the slot at positions `start`..; draws token 0 from the last logits.
+
+        `allowed` and `top` are those of `Ops.sample`.
 
         `start` is a length that the slot's state can go on from (`config.state`). With `params` None nothing is
         drawn. `check` is called before every chunk, and stops the work by raising: the state has then read some of

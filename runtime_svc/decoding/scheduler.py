@@ -5,52 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from runtime_svc.decoding.observer import Observer
 from runtime_svc.decoding.runner import Pending, Row, Runner
 from runtime_svc.decoding.slots import SlotTable
 from runtime_svc.decoding.stages import Stages
+from runtime_svc.decoding.work import Prompt, Work
 from runtime_svc.errors import logits_not_finite, unexpected
-from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.ops import Sampled
 from treni.errors import TreniError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prompt:
-    """What a request comes to: at most `budget` tokens are drawn after `tokens`; both fit a slot together."""
-
-    tokens: Sequence[int]
-    key: str
-    params: SamplingParams
-    budget: int
-
-
-class Work(Protocol):
-    """A request as the scheduler sees it, called by whoever drives the scheduler, one thread at a time."""
-
-    @property
-    def stages(self) -> Stages:
-        """Where its time is written down."""
-
-    @property
-    def cancelled(self) -> TreniError | None:
-        """Why nobody wants it any longer; None while somebody does."""
-
-    def begin(self) -> Prompt:
-        """The prompt of the work, which is admitted now. Raises `TreniError` to refuse itself."""
-
-    def token(self, token: Sampled, *, last: bool) -> None:
-        """The work's next token is there; the `last` one ends the model's turn and is no text."""
-
-    def end(self, reason: str, *, reused: int) -> None:
-        """The work is complete: "stop" or "length". `reused` prompt tokens were not computed."""
-
-    def fail(self, error: TreniError) -> None:
-        """The work is over without an answer."""
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -233,8 +198,10 @@ class Scheduler:
 
         before_s, sampling_s = time.perf_counter(), self.runner.sampling_s
         try:
+            allowed = work.allowed() if complete and prompt.guided else None
+            params = prompt.params if complete else None
             token = self.runner.prefill(
-                sequence.slot, tokens, start, prompt.params if complete else None, check
+                sequence.slot, tokens, start, params, check, allowed=allowed, top=prompt.top
             )
         except Exception as error:
             self.slots.advanced(sequence.slot, len(tokens))
@@ -276,21 +243,38 @@ class Scheduler:
                 self._read(before_s, sampling_s)
 
     def _may_launch(self, sequence: _Sequence) -> bool:
-        """Whether the budget allows a token more, and the one before it is known here or to the last launch."""
-        known = sequence.launched == sequence.drawn or sequence.launch == self._launches
+        """Whether the budget allows a token more, and the one before it is known here or to the last launch.
+
+        What a guided sequence may say next is not known before its last token is read here.
+        """
+        known = sequence.launched == sequence.drawn or (
+            sequence.launch == self._launches and not sequence.prompt.guided
+        )
         return known and sequence.launched < sequence.prompt.budget
 
-    def _launch(self, sequences: list[_Sequence]) -> None:
-        rows = [
-            Row(
-                slot=s.slot,
-                position=len(s.prompt.tokens) + s.launched - 1,
-                token=s.last if s.launched == s.drawn else None,
-                draw=s.launched,
-                params=s.prompt.params,
+    def _launch(self, ready: list[_Sequence]) -> None:
+        rows: list[Row] = []
+        sequences: list[_Sequence] = []
+        for s in ready:
+            try:
+                allowed = s.work.allowed() if s.prompt.guided else None
+            except Exception as error:
+                self._fail(s, _typed(error))
+                continue
+            sequences.append(s)
+            rows.append(
+                Row(
+                    slot=s.slot,
+                    position=len(s.prompt.tokens) + s.launched - 1,
+                    token=s.last if s.launched == s.drawn else None,
+                    draw=s.launched,
+                    params=s.prompt.params,
+                    allowed=allowed,
+                    top=s.prompt.top,
+                )
             )
-            for s in sequences
-        ]
+        if not rows:
+            return
         started_s = time.perf_counter()
         try:
             pending = self.runner.launch(rows)
@@ -343,14 +327,14 @@ class Scheduler:
         sequence.last = token.id
         last = token.id in self._eos_ids
         try:
-            sequence.work.token(token, last=last)
+            complete = sequence.work.token(token, last=last) or last
         except Exception as error:
             self._fail(sequence, _typed(error))
             return
-        if last or sequence.drawn == sequence.prompt.budget:
+        if complete or sequence.drawn == sequence.prompt.budget:
             self._over(sequence)
             try:
-                sequence.work.end("stop" if last else "length", reused=sequence.reused)
+                sequence.work.end("stop" if complete else "length", reused=sequence.reused)
             except Exception as error:
                 sequence.work.fail(_typed(error))
 

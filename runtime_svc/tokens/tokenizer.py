@@ -39,7 +39,8 @@ class Tokenizer:
     Its files are in the directory `path`, unless the file `path` has the `content` of a `tokenizer.json`.
 
     `control` holds the tokens that structure a conversation, such as "<|im_start|>": they come from the chat
-    template only, and are never text. `markers` are the ids of those `MARKERS` that it has.
+    template only, and are never text; `control_ids` are their ids. `markers` are the ids of those `MARKERS` that
+    it has.
     """
 
     def __init__(self, path: Path, content: str | None = None) -> None:
@@ -51,8 +52,8 @@ class Tokenizer:
             raise unsupported(self._file.path, expected="a byte-level tokenizer", got=decoder)
         added = library.get_added_tokens_decoder()
         special = {i for i, token in added.items() if token.special or token.content in declared}
-        self._control_ids = frozenset(i for i in special if added[i].content not in MARKERS)
-        self.control = frozenset(added[i].content for i in self._control_ids)
+        self.control_ids = frozenset(i for i in special if added[i].content not in MARKERS)
+        self.control = frozenset(added[i].content for i in self.control_ids)
         self.markers = {token.content: i for i, token in added.items() if token.content in MARKERS}
         self._bytes = {i: token.content.encode() for i, token in added.items()}
         structure = {
@@ -97,19 +98,19 @@ class Tokenizer:
         opening, closing = self.markers.get(THINK), self.markers.get(END_THINK)
         turn: list[int] = []
         for token in reversed(prompt):
-            if token in self._control_ids or token in (opening, closing):
+            if token in self.control_ids or token in (opening, closing):
                 break
             turn.append(token)
         else:
             token = -1
         if opening is not None:
             return token == opening
-        text = b"".join(map(self._bytes_of, reversed(turn)))
+        text = b"".join(map(self.bytes_of, reversed(turn)))
         return text.rstrip().endswith(THINK.encode())
 
     def stream(self) -> TextStream:
         """A decoder for one completion."""
-        return TextStream(self._bytes_of, self._control_ids)
+        return TextStream(self.bytes_of, self.control_ids)
 
     def _pieces(self, text: str, origin: bytes) -> list[str]:
         """The text, cut through all that looks like a control token and is none, so that no piece has one.
@@ -127,7 +128,7 @@ class Tokenizer:
         matches = self._structure_anywhere.finditer(text)
         return (match for match in matches if not _allowed(match, origin, group=1))
 
-    def _bytes_of(self, token: int) -> bytes:
+    def bytes_of(self, token: int) -> bytes:
         """The token's bytes, b"" for an id that is none. Found when first asked for: a vocabulary is large."""
         known = self._bytes.get(token)
         if known is None:

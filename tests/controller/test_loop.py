@@ -153,6 +153,16 @@ async def test_without_idempotency_there_are_no_keys() -> None:
     assert [attempt.idempotency_key for attempt in played.recorder.record().attempts] == ["", "", ""]
 
 
+@pytest.mark.parametrize("held", [False, True])
+async def test_calls_are_held_to_their_schemas_in_every_turn_if_the_run_asks_for_it(held: bool) -> None:
+    turns = [tool_turn(("calculator", "{}")), completion("Done.")]
+    turns[0][-1].finish.constrained = held
+    model = PlayedModel(*turns)
+    played, _ = await play(model, constrain_calls=held)
+    assert [request.constrain_calls for request in model.requests] == [held, held]
+    assert played.recorder.record().constrained == held
+
+
 async def test_a_refusal_is_read_by_the_model_and_not_retried() -> None:
     def refuses_first(request: tools_pb2.CallToolRequest, call: Call) -> tools_pb2.CallToolResponse:
         if request.arguments_json == "{}":

@@ -53,6 +53,7 @@ def record(
     cached: int = 100,
     loop_s: float = 0.0005,
     backoff_s: float = 0.0,
+    constrained: bool = False,
 ) -> dict[str, Any]:
     """A run's record whose hops sum to its total."""
     attempts = tuple(attempts) or (attempt(),)
@@ -75,6 +76,7 @@ def record(
         backend="numpy",
         device="cpu",
         model="treni-tiny",
+        constrained=constrained,
     )
     return json_format.MessageToDict(
         made, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

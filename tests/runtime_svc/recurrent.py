@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from runtime_svc.decoding.runner import Row
-from runtime_svc.decoding.scheduler import Prompt
 from runtime_svc.decoding.stages import Stages
+from runtime_svc.decoding.work import Prompt
 from runtime_svc.errors import cancelled
 from runtime_svc.models.architecture import ModelConfig, State
-from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.ops import Allowed, Sampled, SamplingParams
 from treni.errors import TreniError
 
 
@@ -67,6 +67,9 @@ class RecurrentRunner:
         start: int,
         params: SamplingParams | None,
         check: Callable[[], None],
+        *,
+        allowed: Allowed | None = None,
+        top: int = 0,
     ) -> Sampled | None:
         self._go_on(slot, start)
         for first in range(0, len(tokens), 16):
@@ -134,8 +137,12 @@ class Talk:
     def begin(self) -> Prompt:
         return Prompt(tokens=self.tokens, key=self.key, params=self.params, budget=self.budget)
 
-    def token(self, token: Sampled, *, last: bool) -> None:
+    def allowed(self) -> Allowed | None:
+        raise AssertionError("asked of a work that is not guided")
+
+    def token(self, token: Sampled, *, last: bool) -> bool:
         self.answer.append(token.id)
+        return False
 
     def end(self, reason: str, *, reused: int) -> None:
         self.reason, self.reused = reason, reused

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runtime_svc.decoding.runner import Row, Runner
-from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.ops import Allowed, Sampled, SamplingParams
 from treni.errors import TreniError
 from treni.v1 import inference_pb2
 
@@ -47,10 +47,13 @@ class Watched:
         start: int,
         params: SamplingParams | None,
         check: Callable[[], None],
+        *,
+        allowed: Allowed | None = None,
+        top: int = 0,
     ) -> Sampled | None:
         self._untouched(slot)
         self.calls.append(("prefill", slot, start, len(tokens)))
-        return self._runner.prefill(slot, tokens, start, params, check)
+        return self._runner.prefill(slot, tokens, start, params, check, allowed=allowed, top=top)
 
     def copy_prefix(self, source: int, target: int, length: int) -> None:
         self._untouched(target)
@@ -62,6 +65,7 @@ class Watched:
         for row in rows:
             in_flight = [row.slot in {r.slot for r in launch.rows} for launch in self.launched]
             assert (row.token is None) == any(in_flight)
+            assert row.token is not None or row.allowed is None
             assert not any(in_flight) or in_flight[-1]  # the launch just before drew it
         self.calls.append(("launch", *(row.slot for row in rows)))
         launch = _Later(self, list(rows))

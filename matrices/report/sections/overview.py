@@ -25,7 +25,8 @@ def parts(figures: Figures) -> Iterator[Part]:
         else "",
         f", sent by {m.workers} processes" if m.workers > 1 else "",
         f", idempotency keys {'on' if m.idempotency else 'off'}"
-        f"{'' if m.details.get('fencing', True) else ', fencing off'}. Model ",
+        f"{'' if m.details.get('fencing', True) else ', fencing off'}"
+        f"{', tool calls held to their schemas' if m.details.get('constrain_calls') else ''}. Model ",
         code(m.model.name),
         f" on {m.model.backend} ({m.model.device}), checkpoint ",
         code(m.model.checkpoint_sha256[:12]),

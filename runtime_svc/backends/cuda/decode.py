@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from runtime_svc.backends.cuda.cache import KvCache
 from runtime_svc.backends.cuda.decode_layout import (
+    LIKELY_BYTES,
     MAX_ROWS,
     SAMPLE_SHARED_BYTES,
     SAMPLE_THREADS,
@@ -18,6 +20,7 @@ from runtime_svc.backends.cuda.decode_layout import (
     LayerPointers,
     RowResult,
     StepArguments,
+    likely_of,
     next_launch,
     row_controls,
 )
@@ -81,7 +84,12 @@ class Decode:
             eps=config.norm_eps,
             whole=shape.whole_tiles(config.vocabulary, device.multiprocessors),
         )
-        self._landings = [_Landing(device) for _ in range(IN_FLIGHT)]
+        self._likely = device.allocate(MAX_ROWS * LIKELY_BYTES)
+        self._words = -(-config.vocabulary // 32)
+        self._allowed = device.allocate(MAX_ROWS * self._words * 4)
+        self._landings = [_Landing(device, self._words) for _ in range(IN_FLIGHT)]
+        self._alone = device.host(MAX_ROWS * self._words * 4)
+        self._found = device.host(LIKELY_BYTES)
         self._launched = 0
 
     @property
@@ -117,9 +125,10 @@ class Decode:
             together=True,
             defines=self._single if len(rows) == 1 else self._several,
         )
-        if any(row.params.temperature > 0 for row in rows):
-            self._sample(arguments)
-        return landing.take(self._results, len(rows))
+        self._choose(arguments, rows, landing.allowed)
+        likely = self._likely if any(row.top for row in rows) else None
+        tops = [min(row.top, self._config.vocabulary) for row in rows]
+        return landing.take(self._results, likely, tops)
 
     def draw(self, row: Row, logits: int, result: int) -> None:
         """Draws for one row from (vocabulary,) float32 `logits` that somebody else computed.
@@ -129,11 +138,38 @@ class Decode:
         arguments = StepArguments.from_buffer_copy(self._arguments)
         arguments.logits, arguments.results, arguments.rows = logits, result, 1
         arguments.row = row_controls(self._shape, [row], self._device.multiprocessors)
-        self._sample(arguments)
+        self._device.wait_sent()
+        self._choose(arguments, [row], self._alone)
 
-    def _sample(self, arguments: StepArguments) -> None:
+    def likely(self, row: Row) -> list[tuple[int, float]]:
+        """The most likely tokens with their logits that the last `draw` found for its row; waits for the device."""
+        if not row.top:
+            return []
+        self._device.download(self._likely, self._found)
+        return likely_of(self._found.tobytes(), min(row.top, self._config.vocabulary))
+
+    def _choose(
+        self, arguments: StepArguments, rows: Sequence[Row], allowed: np.ndarray[Any, np.dtype[np.uint8]]
+    ) -> None:
+        """Puts the tokens that are not the most likely ones into the results, and finds those that rows tell.
+
+        `allowed` is host memory for the words of all rows, from which nothing is being copied.
+        """
+        if any(row.top for row in rows):
+            self._sample("likely_rows", arguments, self._likely)
+        held = [(index, row.allowed) for index, row in enumerate(rows) if row.allowed is not None]
+        if held:
+            words = allowed.view(np.uint32).reshape(MAX_ROWS, self._words)
+            for index, row_words in held:
+                words[index] = row_words
+            self._device.send(self._allowed, words[: held[-1][0] + 1])
+            self._sample("hold_rows", arguments, self._allowed)
+        if any(row.params.temperature > 0 for row in rows):
+            self._sample("sample_rows", arguments)
+
+    def _sample(self, kernel: str, arguments: StepArguments, *more: int) -> None:
         blocks = (arguments.rows, 1, 1)
-        self._device.launch("sample", "sample_rows", blocks, SAMPLE_THREADS, [arguments], SAMPLE_SHARED_BYTES)
+        self._device.launch("sample", kernel, blocks, SAMPLE_THREADS, [arguments, *more], SAMPLE_SHARED_BYTES)
 
     def _check(self, rows: Sequence[Row]) -> None:
         slots = {row.slot for row in rows}
@@ -155,33 +191,47 @@ class Decode:
 class Landed:
     """A launched step; implements `runtime_svc.decoding.runner.Pending`."""
 
-    def __init__(self, landing: _Landing, rows: int) -> None:
-        self._landing, self._rows = landing, rows
+    def __init__(self, landing: _Landing, tops: list[int]) -> None:
+        self._landing, self._tops = landing, tops
         self._tokens: list[Sampled | None] | None = None
 
     def wait(self) -> list[Sampled | None]:
         """The drawn tokens; blocks until the device has them. See `Pending`."""
         if self._tokens is None:
-            self._tokens = [result.sampled() for result in self._landing.read(self._rows)]
+            self._tokens = self._landing.read(self._tops)
         return self._tokens
 
 
 class _Landing:
-    """Where one step's results arrive on the host."""
+    """Where one step's results arrive on the host, and `allowed`, from which its rows' words are copied before."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, words: int) -> None:
         self._arrival = device.landing(MAX_ROWS * ctypes.sizeof(RowResult))
+        self._likely = device.landing(MAX_ROWS * LIKELY_BYTES)
+        self.allowed = device.host(MAX_ROWS * words * 4)
         self.free = True
 
-    def take(self, results: int, rows: int) -> Landed:
+    def take(self, results: int, likely: int | None, tops: list[int]) -> Landed:
         self.free = False
-        self._arrival.start(results, rows * ctypes.sizeof(RowResult))
-        return Landed(self, rows)
+        if likely is not None:
+            self._likely.start(likely, len(tops) * LIKELY_BYTES)
+        self._arrival.start(results, len(tops) * ctypes.sizeof(RowResult))
+        return Landed(self, tops)
 
-    def read(self, rows: int) -> list[RowResult]:
+    def read(self, tops: list[int]) -> list[Sampled | None]:
+        if any(tops):
+            self._likely.wait()
         self._arrival.wait()
         self.free = True
-        return list((RowResult * rows).from_buffer_copy(self._arrival.host.tobytes()))
+        found = (RowResult * len(tops)).from_buffer_copy(self._arrival.host.tobytes())
+        return [
+            result.sampled(self._told(index, top) if top and result.finite else ())
+            for index, (result, top) in enumerate(zip(found, tops, strict=True))
+        ]
+
+    def _told(self, row: int, count: int) -> list[tuple[int, float]]:
+        at = row * LIKELY_BYTES
+        return likely_of(self._likely.host[at : at + LIKELY_BYTES].tobytes(), count)
 
 
 def _layer_table(device: Device, loaded: DeviceWeights) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runtime_svc.decoding.runner import Row
 from runtime_svc.models.architecture import ModelConfig
-from runtime_svc.ops import Sampled
+from runtime_svc.ops import MAX_TOP, Sampled
 from treni.errors import Code, TreniError
 
 MAX_ROWS = 8
@@ -57,7 +57,8 @@ class RowControl(ctypes.Structure):
         ("splits", ctypes.c_uint32),
         ("span", ctypes.c_uint32),
         ("tasks", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
+        ("held", ctypes.c_uint16),
+        ("top", ctypes.c_uint16),
     )
 
 
@@ -75,11 +76,28 @@ class RowResult(ctypes.Structure):
         ("slot", ctypes.c_int32),
     )
 
-    def sampled(self) -> Sampled | None:
-        """The token; None where the logits hold NaN or infinity."""
+    def sampled(self, likely: Sequence[tuple[int, float]] = ()) -> Sampled | None:
+        """The token, with the most `likely` ones and their logits; None where the logits hold NaN or infinity."""
         if not self.finite:
             return None
-        return Sampled(id=self.id, logprob=self.logprob, entropy=self.entropy, margin=self.margin)
+        top = tuple((i, (logit - self.peak) - self.log_total) for i, logit in likely)
+        return Sampled(id=self.id, logprob=self.logprob, entropy=self.entropy, margin=self.margin, top=top)
+
+
+class LikelyToken(ctypes.Structure):
+    """One of the most likely tokens of a row, with its raw logit."""
+
+    _fields_ = (("id", ctypes.c_int32), ("logit", ctypes.c_float))
+
+
+LIKELY_BYTES = MAX_TOP * ctypes.sizeof(LikelyToken)
+"""What one row's most likely tokens take."""
+
+
+def likely_of(found: bytes, count: int) -> list[tuple[int, float]]:
+    """The first `count` of a row's most likely tokens with their logits, most likely first and equal ones by id."""
+    tokens = (LikelyToken * count).from_buffer_copy(found)
+    return sorted(((token.id, token.logit) for token in tokens), key=lambda token: (-token[1], token[0]))
 
 
 class StepArguments(ctypes.Structure):
@@ -209,6 +227,7 @@ def row_controls(shape: DecodeShape, rows: Sequence[Row], blocks: int) -> ctypes
         params = row.params
         control.seed, control.temperature = params.seed, params.temperature
         control.top_p, control.top_k = params.top_p, params.top_k
+        control.held, control.top = row.allowed is not None, row.top
         control.split_length, control.splits = split(shape, row.position + 1)
         # About one task to a block. The parts of a task share the queries; their results are what they would be alone.
         control.span = min(-(-parts // blocks), control.splits)

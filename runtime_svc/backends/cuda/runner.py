@@ -20,7 +20,7 @@ from runtime_svc.decoding.runner import Pending, Row
 from runtime_svc.errors import logits_not_finite
 from runtime_svc.models.architecture import ModelConfig
 from runtime_svc.models.rope import turns
-from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.ops import Allowed, Sampled, SamplingParams
 from runtime_svc.weights.checkpoint import Checkpoint
 from treni.errors import Code, TreniError
 
@@ -35,6 +35,9 @@ class Steps(Protocol):
 
     def draw(self, row: Row, logits: int, result: int) -> None:
         """Starts the drawing of one row's token from other logits."""
+
+    def likely(self, row: Row) -> list[tuple[int, float]]:
+        """What the last `draw` found most likely, with the logits."""
 
 
 class CudaRunner:
@@ -109,6 +112,9 @@ class CudaRunner:
         start: int,
         params: SamplingParams | None,
         check: Callable[[], None],
+        *,
+        allowed: Allowed | None = None,
+        top: int = 0,
     ) -> Sampled | None:
         """Prefills as `Runner` says, in passes of at most `prefill.CHUNK` tokens."""
         self._check_room(len(tokens), start)
@@ -120,10 +126,21 @@ class CudaRunner:
             self._prefill.run(slot, part, start + first, logits=last)
         if params is None:
             return None
-        if params.temperature > 0:
-            row = Row(slot=slot, position=start + len(tokens) - 1, token=tokens[-1], draw=0, params=params)
+        likely: list[tuple[int, float]] = []
+        if params.temperature > 0 or allowed is not None or top:
+            position = start + len(tokens) - 1
+            row = Row(
+                slot=slot,
+                position=position,
+                token=tokens[-1],
+                draw=0,
+                params=params,
+                allowed=allowed,
+                top=top,
+            )
             self._steps.draw(row, self._prefill.logits, self._prefill.result)
-        token = self._prefill.drawn().sampled()
+            likely = self._steps.likely(row)
+        token = self._prefill.drawn().sampled(likely)
         if token is None:
             raise logits_not_finite()
         return token
@@ -157,4 +174,5 @@ def _prepare(device: CudaDevice, shape: DecodeShape) -> None:
         device.load(file)
     for defines in variants(shape):
         device.function("decode", "decode_step", SHARED_BYTES, defines)
-    device.function("sample", "sample_rows", SAMPLE_SHARED_BYTES)
+    for kernel in ("sample_rows", "hold_rows", "likely_rows"):
+        device.function("sample", kernel, SAMPLE_SHARED_BYTES)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime_svc.backends.numpy import sampler
-from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.ops import Allowed, Sampled, SamplingParams
 
 Floats = npt.NDArray[np.float32]
 
@@ -120,9 +120,17 @@ class NumpyOps:
         _rms(x, gain, eps, normed)
         np.matmul(normed, weight, out=out)
 
-    def sample(self, logits: Floats, params: SamplingParams, step: int) -> Sampled:
+    def sample(
+        self,
+        logits: Floats,
+        params: SamplingParams,
+        step: int,
+        *,
+        allowed: Allowed | None = None,
+        top: int = 0,
+    ) -> Sampled:
         """Draws a token as `sampler.sample` does."""
-        return sampler.sample(logits, params, step)
+        return sampler.sample(logits, params, step, allowed=allowed, top=top)
 
 
 def _rms(x: Floats, gain: Floats, eps: float, out: Floats) -> None:

@@ -10,7 +10,7 @@ from runtime_svc.backends.numpy.ops import NumpyOps
 from runtime_svc.backends.numpy.weights import read_weights
 from runtime_svc.decoding.runner import Pending, Row
 from runtime_svc.models.architecture import ModelConfig
-from runtime_svc.ops import Array, Sampled, SamplingParams
+from runtime_svc.ops import Allowed, Array, Sampled, SamplingParams
 from runtime_svc.weights.checkpoint import Checkpoint
 from treni.errors import TreniError
 
@@ -94,6 +94,9 @@ class NumpyRunner:
         start: int,
         params: SamplingParams | None,
         check: Callable[[], None],
+        *,
+        allowed: Allowed | None = None,
+        top: int = 0,
     ) -> Sampled | None:
         """Prefills as `Runner` says, in chunks of `decoder.CHUNK` from `start` on."""
         cache = self._caches[slot]
@@ -101,7 +104,7 @@ class NumpyRunner:
         if params is None:
             self.decoder.append(tokens, cache, check=check)
             return None
-        return self._sample(self.decoder.forward(tokens, cache, check=check), params, 0)
+        return self._sample(self.decoder.forward(tokens, cache, check=check), params, 0, allowed, top)
 
     def launch(self, rows: Sequence[Row]) -> Pending:
         """Computes the step, one row after the other."""
@@ -121,14 +124,16 @@ class NumpyRunner:
         cache.truncate(row.position)
         logits = self.decoder.forward((row.token,), cache)
         try:
-            return self._sample(logits, row.params, row.draw)
+            return self._sample(logits, row.params, row.draw, row.allowed, row.top)
         except TreniError as error:
             if error.kind != "logits_not_finite":
                 raise
             return None
 
-    def _sample(self, logits: Array, params: SamplingParams, draw: int) -> Sampled:
+    def _sample(
+        self, logits: Array, params: SamplingParams, draw: int, allowed: Allowed | None, top: int
+    ) -> Sampled:
         before_s = time.perf_counter()
-        token = self.decoder.ops.sample(logits, params, draw)
+        token = self.decoder.ops.sample(logits, params, draw, allowed=allowed, top=top)
         self.sampling_s += time.perf_counter() - before_s
         return token

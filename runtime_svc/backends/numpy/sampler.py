@@ -8,15 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime_svc.errors import logits_not_finite
-from runtime_svc.ops import Sampled, SamplingParams
+from runtime_svc.ops import Allowed, Sampled, SamplingParams
 
 Floats = npt.NDArray[np.float32]
 
 
-def sample(logits: Floats, params: SamplingParams, step: int) -> Sampled:
+def sample(
+    logits: Floats, params: SamplingParams, step: int, *, allowed: Allowed | None = None, top: int = 0
+) -> Sampled:
     """The token for `step`, with statistics of the raw `logits` (vocabulary,), which stay unchanged.
 
-    Raises `TreniError` (INTERNAL) when a logit is not finite.
+    Only `allowed` tokens are chosen from, as if there were no others; `top` as `Ops.sample` says. Raises `TreniError`
+    (INTERNAL) when a logit is not finite.
     """
     best = int(logits.argmax())
     shifted = logits - logits[best]
@@ -26,11 +29,28 @@ def sample(logits: Floats, params: SamplingParams, step: int) -> Sampled:
         raise logits_not_finite()
     log_total = math.log(total)
     entropy = log_total - float(np.dot(exps, shifted)) / total
-    chosen = best if params.temperature == 0 else _draw(shifted, params, uniform(params.seed, step))
+    open_to, chosen = shifted, best
+    if allowed is not None:
+        left = _only(logits, allowed)
+        chosen = int(left.argmax())
+        open_to = left - left[chosen]
+    if params.temperature > 0:
+        chosen = _draw(open_to, params, uniform(params.seed, step))
+    likely = tuple((i, float(shifted[i]) - log_total) for i in most_likely(shifted, top)) if top else ()
     logprob = float(shifted[chosen]) - log_total
     shifted[best] = -np.inf
     margin = -float(shifted.max()) if shifted.size > 1 else math.inf
-    return Sampled(id=chosen, logprob=logprob, entropy=max(entropy, 0.0), margin=margin)
+    return Sampled(id=chosen, logprob=logprob, entropy=max(entropy, 0.0), margin=margin, top=likely)
+
+
+def most_likely(logits: Floats, count: int) -> list[int]:
+    """The ids of the `count` largest of `logits` (vocabulary,), largest first, equal ones by id; all, if fewer."""
+    if count >= logits.size:
+        return [int(i) for i in np.argsort(-logits, kind="stable")]
+    least = np.partition(logits, logits.size - count)[logits.size - count]
+    over, equal = np.flatnonzero(logits > least), np.flatnonzero(logits == least)
+    ranked = over[np.argsort(-logits[over], kind="stable")]
+    return [int(i) for i in (*ranked, *equal[: count - over.size])]
 
 
 def uniform(seed: int, step: int) -> float:
@@ -58,6 +78,13 @@ def kept(scaled: Floats, params: SamplingParams) -> npt.NDArray[np.intp]:
         # The first rank that reaches top_p is the last one kept.
         order = order[: int(np.searchsorted(cumulative, params.top_p * cumulative[-1])) + 1]
     return order
+
+
+def _only(logits: Floats, allowed: Allowed) -> Floats:
+    """The allowed logits, and minus infinity in the place of others."""
+    bits = np.unpackbits(allowed.view(np.uint8), count=logits.size, bitorder="little")
+    assert bits.any()  # who forbids everything must not ask
+    return np.where(bits, logits, np.float32(-np.inf))
 
 
 def _draw(shifted: Floats, params: SamplingParams, u: float) -> int:

@@ -170,6 +170,10 @@ CASES: dict[str, tuple[list[ev.Event], Kinds]] = {
         changed(record(lambda r: r.update(backend="cupy")), **outcome_of(CLEAN)),
         {("backend_swapped", EXT, CLEAN)},
     ),
+    "one arm held to the tools' schemas": (
+        changed(record(lambda r: r.update(constrained=True)), **outcome_of(CLEAN)),
+        {("decoding_otherwise", EXT, CLEAN), ("pair_void", "", CLEAN)},
+    ),
     "errors that no fault caused": (
         FAILED_CLEAN,
         {

@@ -41,6 +41,7 @@ def test_arms_that_did_the_same_work_are_not_void() -> None:
     [
         ({"prompt": 201}, "prompt tokens differ: external 201, internal 200"),
         ({"completion": 13}, "completion tokens differ: external 13, internal 12"),
+        ({"constrained": True}, "decoding differs: external constrained, internal free"),
         ({"cached": 0}, "cached prompt tokens differ: external 0, internal 100"),
         (
             {"tools": [h.tool_use()]},

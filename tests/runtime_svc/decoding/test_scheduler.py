@@ -372,7 +372,7 @@ def test_what_nobody_foresaw_is_told_and_the_engine_goes_on(
     expected = alone(engine, request)
     for owner, name in ((engine.runner, "prefill"), (engine.runner, "launch"), (engine.tokenizer, "encode")):
 
-        def broken(*arguments: object) -> NoReturn:
+        def broken(*arguments: object, **more: object) -> NoReturn:
             raise RuntimeError("the sky fell")
 
         with monkeypatch.context() as patched:

@@ -27,7 +27,7 @@ struct Row {
     float temperature;   // 0: greedy
     u32 split_length, splits;  // how attention cuts the row's positions
     u32 span, tasks;           // how many parts a block takes, and how often that is, over all heads
-    u32 unused;
+    u16 held, top;             // whether its token is one of those allowed; how many of the most likely ones to tell
 };
 
 struct Step {

@@ -1,4 +1,5 @@
-// Draws tokens for the rows of a decode step that have a temperature, from the logits that the step left.
+// What becomes of the logits that a decode step left: `likely_rows` finds the most likely tokens of rows that tell them,
+// `hold_rows` leaves out what is not allowed, and `sample_rows` draws for rows that have a temperature. In this order.
 //
 // Weights are integers, exp(scaled) in units of 2^-40, so that sums do not depend on the order in which threads
 // add. "Most likely first, ties by index" is a radix descent over the bits of the scaled logit, 11 at a time, with a
@@ -8,6 +9,7 @@
 
 constexpr u32 SAMPLE_THREADS = 1024;
 constexpr u32 BINS = 2048;
+constexpr u32 MAX_TOP = 20;  // `ops.MAX_TOP`
 
 struct SampleShared {
     u64 histogram[BINS];
@@ -114,12 +116,14 @@ __device__ __forceinline__ u32 by_key(SampleShared& s, const Weights& w, u64 tar
 }
 
 // Grid: rows of the step; block: SAMPLE_THREADS. Rows without a temperature, or whose logits are not finite, stay.
+// The token of a result is the most likely one that may be drawn.
 extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample_rows(const __grid_constant__ Step step) {
     SampleShared& s = *reinterpret_cast<SampleShared*>(dynamic_shared());
     const Row& row = step.row[blockIdx.x];
     Result& result = step.results[blockIdx.x];
     if (!(row.temperature > 0) || !result.finite) return;
-    Weights w{step.logits + u64(blockIdx.x) * step.vocabulary, step.vocabulary, result.peak, row.temperature};
+    const float* logits = step.logits + u64(blockIdx.x) * step.vocabulary;
+    Weights w{logits, step.vocabulary, logits[result.id], row.temperature};
     u64 bits = philox_bits(row.seed, row.draw);
     u32 token;
     if (row.top_k <= 0 && !(row.top_p < 1)) {
@@ -169,3 +173,76 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS) sample_rows(const _
     }
 }
 TRENI_SHIM_EXPORT(sample_rows)
+
+// Leaves the tokens of held rows that are not `allowed`, (rows, ceil(vocabulary / 32)) bits, minus infinity for a logit,
+// and the most likely other one in the result; what that says of all logits stays. The same grid.
+extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
+hold_rows(const __grid_constant__ Step step, const u32* allowed) {
+    SampleShared& s = *reinterpret_cast<SampleShared*>(dynamic_shared());
+    const Row& row = step.row[blockIdx.x];
+    Result& result = step.results[blockIdx.x];
+    if (!row.held || !result.finite) return;
+    float* logits = step.logits + u64(blockIdx.x) * step.vocabulary;
+    const u32* words = allowed + u64(blockIdx.x) * ((step.vocabulary + 31) / 32);
+    Weights w{logits, step.vocabulary, 0, 1};  // the logits as they are
+    u64 best = 0;                              // a key, and an index that is larger for earlier tokens
+    for (u32 i = threadIdx.x; i < w.count; i += SAMPLE_THREADS) {
+        if (words[i / 32] >> i % 32 & 1u) {
+            u64 here = u64(w.key(i)) << 32 | (0xffffffffu - i);
+            best = here > best ? here : best;
+        } else {
+            logits[i] = -infinity();
+        }
+    }
+    for (u32 step_ = 16; step_ > 0; step_ /= 2) {
+        u64 other = __shfl_xor_sync(0xffffffffu, best, step_);
+        best = other > best ? other : best;
+    }
+    if (threadIdx.x % 32 == 0) s.warp_sums[threadIdx.x / 32] = best;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    for (u32 i = 0; i < SAMPLE_THREADS / 32; i++) best = s.warp_sums[i] > best ? s.warp_sums[i] : best;
+    if (best == 0) {  // nothing is allowed: as if nothing were finite
+        result.finite = 0;
+        return;
+    }
+    u32 token = 0xffffffffu - u32(best);
+    result.id = int(token);
+    result.logprob = (logits[token] - result.peak) - result.log_total;
+    step.last_token[row.slot] = int(token);
+}
+TRENI_SHIM_EXPORT(hold_rows)
+
+struct Likely {
+    int id;
+    float logit;
+};
+
+// The most likely tokens of rows that tell any, in no order, ties by index: `likely` (rows, MAX_TOP). The same grid.
+extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
+likely_rows(const __grid_constant__ Step step, Likely* likely) {
+    SampleShared& s = *reinterpret_cast<SampleShared*>(dynamic_shared());
+    const Row& row = step.row[blockIdx.x];
+    if (row.top == 0 || !step.results[blockIdx.x].finite) return;
+    Weights w{step.logits + u64(blockIdx.x) * step.vocabulary, step.vocabulary, 0, 1};
+    u32 wanted = min(u32(row.top), w.count);
+    u32 least = by_key(s, w, wanted - 1, [](u32) { return u64(1); });
+    u32 over = u32(s.below);
+    __syncthreads();
+    u32 each = (w.count + SAMPLE_THREADS - 1) / SAMPLE_THREADS;
+    u32 begin = min(threadIdx.x * each, w.count), end = min(begin + each, w.count);
+    u64 found = 0, all;  // larger ones below, equal ones above
+    for (u32 i = begin; i < end; i++) {
+        u32 key = w.key(i);
+        found += u64(key > least) + (u64(key == least) << 32);
+    }
+    u64 before = block_scan(s, found, all) - found;
+    u32 at = u32(before), tie = over + u32(before >> 32);
+    Likely* mine = likely + blockIdx.x * MAX_TOP;
+    for (u32 i = begin; i < end; i++) {
+        u32 key = w.key(i);
+        if (key > least) mine[at++] = {int(i), w.logits[i]};
+        if (key == least && tie < wanted) mine[tie++] = {int(i), w.logits[i]};
+    }
+}
+TRENI_SHIM_EXPORT(likely_rows)

@@ -132,6 +132,11 @@ for name, value in (("model", "qwen"), ("backend", "cupy"), ("device", "H200")):
     add(f"the manifest has another {name}", promised, "backend_swapped")
 
 
+@tampers("decoding_otherwise")
+def a_campaign_says_that_calls_were_held_to_their_schemas(c: Folder) -> None:
+    c.manifest["details"]["constrain_calls"] = True
+
+
 USAGE: dict[str, dict[str, Any]] = {
     "no tokens": {"prompt_tokens": 0, "completion_tokens": 0, "cached_prompt_tokens": 0},
     "no prompt tokens": {"prompt_tokens": 0},

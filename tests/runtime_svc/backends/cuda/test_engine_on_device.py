@@ -1,5 +1,6 @@
 """The engine and its scheduler over the device's runner: steps launched ahead, slots shared, prefixes reused."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from runtime_svc.random_checkpoint import Shape, write_random_checkpoint
 from runtime_svc.template import ChatTemplate
 from runtime_svc.tokens.tokenizer import Tokenizer
 from tests.runtime_svc.backends.cuda.test_runner import made
-from tests.runtime_svc.requests import generate_request
+from tests.runtime_svc.requests import generate_request, tool
 from treni.v1 import inference_pb2
 
 CLEAR_GAP = 0.1
@@ -68,3 +69,35 @@ def test_a_second_turn_prefills_only_what_is_new(engine: Engine) -> None:
     assert first.usage.cached_prompt_tokens == 0
     assert again.usage.cached_prompt_tokens > 0
     assert [token.id for token in again.tokens] == [token.id for token in first.tokens]
+
+
+def test_an_answer_held_to_a_form_leaves_its_neighbours_bits_alone(engine: Engine) -> None:
+    held = generate_request("Colour?", max_new_tokens=12, temperature=1.0, seed=3)
+    held.constraint.json_schema = '{"enum": ["red", "green", 7]}'
+    held.top_logprobs = 3
+    free = [generate_request(question, max_new_tokens=10, temperature=0.7, seed=5) for question in QUESTIONS]
+    alone = [finish_of(engine.generate(request)) for request in (held, *free)]
+    streams = [engine.generate(request) for request in (held, *free)]
+    begun = [next(stream) for stream in streams]
+    together = [finish_of([first, *stream]) for first, stream in zip(begun, streams, strict=True)]
+    for one, beside in zip(alone, together, strict=True):
+        assert list(one.tokens) == list(beside.tokens)
+    answer = together[0]
+    assert (answer.reason, answer.constrained) == ("stop", True)
+    assert json.loads(answer.content) in ("red", "green", 7)
+    for token in answer.tokens:
+        assert len(token.top) == 3
+        assert [one.logprob for one in token.top] == sorted((one.logprob for one in token.top), reverse=True)
+        assert [one.logprob for one in token.top if one.id == token.id] in (
+            [],
+            [pytest.approx(token.logprob)],
+        )
+
+
+def test_a_call_that_has_to_be_made_is_made(engine: Engine) -> None:
+    request = generate_request("Hello", tools=[tool("f")], max_new_tokens=80, temperature=1.0, seed=1)
+    request.constrain_calls = True
+    request.tool_choice.mode, request.tool_choice.one_call = "required", True
+    finish = finish_of(engine.generate(request))
+    assert finish.reason == "tool_calls"
+    assert [(call.name, json.loads(call.arguments_json)) for call in finish.tool_calls] == [("f", {})]
