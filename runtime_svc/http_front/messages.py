@@ -20,18 +20,26 @@ Content = Annotated[Text | Annotated[list[TextPart], Tag("parts")], text_or("par
 
 
 class CalledFunction(Strict):
-    """The function that an assistant's turn called, with its arguments as the model wrote them."""
+    """The function that an assistant's turn called, with its arguments as the model wrote them.
+
+    `parsed_arguments` is what OpenAI's own client makes of them, and counts for nothing beside them.
+    """
 
     name: Identifier
     arguments: str
+    parsed_arguments: Any = None
 
 
 class Call(Strict):
-    """A tool call in an assistant's turn; its result is the tool message with the same id."""
+    """A tool call in an assistant's turn; its result is the tool message with the same id.
+
+    `index` is its place, as OpenAI's client puts it together from a stream.
+    """
 
     id: Identifier
     type: Literal["function"]
     function: CalledFunction
+    index: Annotated[int, Field(ge=0)] | None = None
 
 
 class SystemMessage(Strict):
@@ -49,7 +57,10 @@ class UserMessage(Strict):
 
 
 class AssistantMessage(Strict):
-    """What the model said in an earlier turn, as an answer of this server has it."""
+    """What the model said in an earlier turn, as an answer of this server has it, or OpenAI's client keeps it.
+
+    `parsed` is what that client makes of the content, and counts for nothing beside it.
+    """
 
     role: Literal["assistant"]
     content: Content | None = None
@@ -59,6 +70,7 @@ class AssistantMessage(Strict):
     audio: None = None
     function_call: None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    parsed: Any = None
 
 
 class ToolMessage(Strict):
