@@ -39,6 +39,8 @@ Chunks = AsyncGenerator[inference_pb2.GenerateChunk, None]
 class ChatEndpoint(Endpoint):
     """The endpoint, as an ASGI application. An error that comes once events have been sent is the last event."""
 
+    content = "messages"
+
     def __init__(self, core: InferenceCore) -> None:
         self._core = core
 

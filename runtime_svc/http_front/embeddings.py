@@ -43,6 +43,8 @@ class EmbeddingsAnswer(Strict):
 class EmbeddingsEndpoint(Endpoint):
     """The endpoint, as an ASGI application."""
 
+    content = "input"
+
     def __init__(self, core: InferenceCore) -> None:
         self._core = core
 

@@ -25,12 +25,15 @@ Kind = Literal["invalid_request_error", "rate_limit_error", "server_error"]
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """How HTTP says it: `code` None stands for the error's own kind."""
+    """How HTTP says it: `code` None stands for the error's own kind.
+
+    `of_content` tells what is wrong with the texts of a request, under whatever name its path takes them.
+    """
 
     status: int
     type: Kind
     code: str | None = None
-    param: str | None = None
+    of_content: bool = False
 
 
 _CODES: Mapping[Code, _Told] = {
@@ -56,17 +59,18 @@ _CODES: Mapping[Code, _Told] = {
 
 _KINDS: Mapping[str, _Told] = {
     "api_key_invalid": _Told(401, "invalid_request_error", "invalid_api_key"),
-    "context_overflow": _Told(400, "invalid_request_error", "context_length_exceeded", "messages"),
+    "context_overflow": _Told(400, "invalid_request_error", "context_length_exceeded", of_content=True),
     "internal": _Told(500, "server_error"),
     "media_type_unsupported": _Told(415, "invalid_request_error"),
-    "messages_too_many": _Told(400, "invalid_request_error", param="messages"),
+    "conversation_refused": _Told(400, "invalid_request_error", of_content=True),
     "method_not_allowed": _Told(405, "invalid_request_error"),
-    "model_not_found": _Told(404, "invalid_request_error", param="model"),
+    "model_not_found": _Told(404, "invalid_request_error"),
     "out_of_memory": _Told(503, "server_error"),
-    "prompt_too_large": _Told(400, "invalid_request_error", param="messages"),
+    "prompt_too_large": _Told(400, "invalid_request_error", of_content=True),
     "request_timeout": _Told(408, "invalid_request_error"),
     "request_too_large": _Told(413, "invalid_request_error"),
-    "tool_invalid": _Told(400, "invalid_request_error", param="tools"),
+    "texts_count": _Told(400, "invalid_request_error", of_content=True),
+    "tool_call_invalid": _Told(400, "invalid_request_error", of_content=True),
 }
 """Kinds of errors that HTTP has a word of its own for."""
 
@@ -82,10 +86,19 @@ _PARAMETER_KINDS: Mapping[str, str] = {
 
 
 class ParameterError(TreniError):
-    """An INVALID_ARGUMENT error that names the `param` of the request which is at fault."""
+    """An error that names the `param` of the request which is at fault."""
 
-    def __init__(self, kind: str, *, param: str, expected: str, got: str, todo: str) -> None:
-        super().__init__(Code.INVALID_ARGUMENT, kind, expected=expected, got=got, todo=todo)
+    def __init__(
+        self,
+        kind: str,
+        *,
+        param: str,
+        expected: str,
+        got: str,
+        todo: str = "correct the request",
+        code: Code = Code.INVALID_ARGUMENT,
+    ) -> None:
+        super().__init__(code, kind, expected=expected, got=got, todo=todo)
         self.param = param
 
 
@@ -120,15 +133,23 @@ def status_of(error: TreniError) -> int:
 def body_of(error: TreniError) -> bytes:
     """The error as JSON, its words cut as on every wire of the project."""
     told, detail = _told(error), error.to_detail()
-    param = error.param if isinstance(error, ParameterError) else told.param
     said = ErrorObject(
         message=f"expected {detail.expected}; got {detail.got}; {detail.todo}",
         type=told.type,
-        param=param,
+        param=error.param if isinstance(error, ParameterError) else None,
         code=told.code or detail.kind,
         treni=Detail(kind=detail.kind, definite=error.definite),
     )
     return ErrorBody(error=said).model_dump_json().encode()
+
+
+def located(error: TreniError, content: str) -> TreniError:
+    """The error with the parameter that it is about, where that is the one under which the texts come: `content`."""
+    if isinstance(error, ParameterError) or not _told(error).of_content:
+        return error
+    return ParameterError(
+        error.kind, param=content, expected=error.expected, got=error.got, todo=error.todo, code=error.code
+    )
 
 
 def headers_of(error: TreniError) -> dict[str, str]:
@@ -184,9 +205,7 @@ def of_validation(error: ValidationError, body: bytes) -> TreniError:
         )
     expected = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     got = "nothing" if first["type"] == "missing" else _clipped(first["input"])
-    return ParameterError(
-        kind, param=param, expected=f"{param}: {expected}", got=got, todo="correct the request"
-    )
+    return ParameterError(kind, param=param, expected=f"{param}: {expected}", got=got)
 
 
 def inference_required(got: str) -> TreniError:

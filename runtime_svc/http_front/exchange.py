@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
@@ -31,12 +31,20 @@ class ClientGone(Exception):
 
 
 class Endpoint(ABC):
-    """An ASGI application that reads a body and answers, and ends without a word where the client has gone."""
+    """An ASGI application that reads a body and answers, and ends without a word where the client has gone.
+
+    `content` is the parameter of its body under which the texts come.
+    """
+
+    content: ClassVar[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. Raises `TreniError` as long as no answer has begun."""
         with suppress(ClientGone):
-            await self.answer(scope, receive, send)
+            try:
+                await self.answer(scope, receive, send)
+            except TreniError as error:
+                raise errors.located(error, self.content) from None
 
     @abstractmethod
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:

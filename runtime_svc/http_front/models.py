@@ -6,8 +6,9 @@ import time
 from typing import Literal
 
 from runtime_svc.engine import Engine
+from runtime_svc.http_front.errors import ParameterError
 from runtime_svc.http_front.fields import Strict
-from treni.errors import Code, TreniError
+from treni.errors import Code
 
 _STARTED = int(time.time())
 
@@ -46,9 +47,10 @@ def models_of(engine: Engine) -> Models:
 def check_model(asked: str, there: str) -> None:
     """Raises NOT_FOUND where a request asks for another model than the one `there` is: none stands in for another."""
     if asked != there:
-        raise TreniError(
-            Code.NOT_FOUND,
+        raise ParameterError(
             "model_not_found",
+            param="model",
+            code=Code.NOT_FOUND,
             expected=f"the model {there!r}",
             got=repr(asked),
             todo="see /v1/models",
