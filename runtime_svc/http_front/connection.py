@@ -125,6 +125,9 @@ class Connection(H11Protocol):
         except h11.LocalProtocolError:  # an answer has begun, or the connection is over
             self.transport.abort()
         self.transport.close()
+        if self.cycle is not None:  # who is about to answer has nobody to answer to any more
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _stop_asking(self) -> None:
         if self._asking is not None:

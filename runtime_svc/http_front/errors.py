@@ -232,8 +232,15 @@ def _path(detail: ErrorDetails, body: bytes) -> str:
         if isinstance(part, int):
             node, path = node[part], f"{path}[{part}]"
         elif isinstance(node, dict) and (part in node or (last and detail["type"] == "missing")):
-            node, path = node.get(part), f"{path}.{part}" if path else part
+            node, path = node.get(part), path + _step(part, first=not path)
     return path or "body"
+
+
+def _step(key: str, *, first: bool) -> str:
+    """A key in a path; one that is no name stands in brackets, as in JSON."""
+    if not key.isidentifier():
+        return f"[{json.dumps(key, ensure_ascii=False)}]"
+    return key if first else f".{key}"
 
 
 def _clipped(value: Any) -> str:

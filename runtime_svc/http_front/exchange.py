@@ -19,11 +19,9 @@ from treni.limits import HTTP_REQUEST
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
-LINGER_BYTES = 8 * 1024 * 1024
-"""Of a body that is refused, what is read and thrown away: a connection that is closed on a client which still sends
-is reset, and the client may lose the answer that says why."""
-
-LINGER_S = 2.0
+LINGER_S = 1.0
+"""How long a connection stays open, unread, after a body was refused: closing it on a client that still sends resets
+it, and a client that has not read by then why it was refused may never do so."""
 
 
 class ClientGone(Exception):
@@ -116,25 +114,14 @@ class ErrorResponse(Response):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends the error, and reads on for a moment where the client may still be sending."""
+        """Sends the error, and waits for a moment where the client may still be sending."""
         if not self._unread:
             await super().__call__(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
-                await _discard(receive)
+        await asyncio.sleep(LINGER_S)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _discard(receive: Receive) -> None:
-    read = 0
-    while read < LINGER_BYTES:
-        message = await receive()
-        read += len(message.get("body", b""))
-        if not message.get("more_body", False):
-            return
 
 
 async def _gone(receive: Receive) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -7,11 +8,13 @@ import pytest
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
 from runtime_svc.http_front import server
+from runtime_svc.http_front.requests import ChatRequest
 from runtime_svc.http_front.server import RunningFront
+from runtime_svc.http_front.translation import generate_request
 from runtime_svc.metrics import Metrics
 from tests.limits import HANG_S
 from tests.runtime_svc.brake import Brake
-from tests.runtime_svc.http_front.front import Front, served
+from tests.runtime_svc.http_front.front import Front, asking, served
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,18 @@ def client(front: Front) -> Iterator[openai.OpenAI]:
 def engine(random_directory: Path) -> Engine:
     """A small random model in this process, with one row."""
     return Engine.load(random_directory, max_rows=1)
+
+
+@pytest.fixture(scope="session")
+def long_body(random_directory: Path) -> dict[str, Any]:
+    """A request to the random model that certainly generates for long, by a seed that was tried."""
+    engine = Engine.load(random_directory)
+    for seed in range(200):
+        body = asking("Go on", temperature=2, top_k=1000, max_tokens=900, seed=seed) | {"model": "small"}
+        request = generate_request(ChatRequest.model_validate(body))
+        if list(engine.generate(request))[-1].finish.usage.completion_tokens >= 400:
+            return body
+    raise AssertionError("no seed gives a long answer")
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ async def test_a_full_queue_says_when_to_come_again(here: RunningFront, brake: B
 
 
 async def test_what_the_engine_could_not_compute_is_no_answer(
-    here: RunningFront, brake: Brake, monkeypatch: pytest.MonkeyPatch
+    here: RunningFront, long_body: dict[str, Any], brake: Brake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch, steps = brake._launch, 0
 
@@ -187,8 +187,8 @@ async def test_what_the_engine_could_not_compute_is_no_answer(
 
     monkeypatch.setattr(brake, "_launch", broken)
     async with openai.AsyncOpenAI(base_url=here.address, api_key="none", max_retries=0) as client:
-        body = asking("x", max_tokens=900, temperature=2, top_k=1000, seed=3) | {"model": "small"}
-        body["extra_body"] = {"top_k": body.pop("top_k")}
+        body = long_body | {"extra_body": {"top_k": long_body["top_k"]}}
+        del body["top_k"]
         with pytest.raises(openai.InternalServerError) as failed:
             await client.chat.completions.create(**body)
         assert (failed.value.status_code, failed.value.code) == (502, "inference_required")
