@@ -41,6 +41,9 @@ def description(engine: Engine) -> bytes:
         [*((model, "validation") for model in _READ), *((model, "serialization") for model in _WRITTEN)],
         ref_template=_REFS + "{model}",
     )
+    definitions = schemas["$defs"]
+    for body, model in ((requests.ChatRequest, engine.model), (requests.EmbeddingsRequest, engine.embedder)):
+        definitions[body.__name__]["properties"]["model"] = {"type": "string", "const": model}
     paths: dict[str, Any] = {}
     for prefix in ("/v1", ""):
         paths |= {prefix + path: item for path, item in _paths(prefix).items()}
@@ -52,7 +55,7 @@ def description(engine: Engine) -> bytes:
             "description": f"OpenAI's interface to the model {engine.model!r}.",
         },
         "paths": paths | _own_paths(),
-        "components": {"schemas": schemas["$defs"]},
+        "components": {"schemas": definitions},
     }
     return json.dumps(document, ensure_ascii=False).encode()
 
