@@ -87,7 +87,7 @@ class _Waiting:
             )
         if result.name is not None and result.name != call.function.name:
             raise ParameterError(
-                "invalid_value",
+                "parameters_conflict",
                 param=f"{at}.name",
                 expected=f"the name of the function that was called, {call.function.name!r}, or none",
                 got=repr(result.name),
