@@ -64,6 +64,7 @@ class _Answer:
         self._alternatives = (chat.top_logprobs or 0) if chat.logprobs else None
         self._with_usage = chat.stream_options is not None and bool(chat.stream_options.include_usage)
         self._gate = TextGate()
+        self._sent = self._held = ""
         self._begun = self._ended = False
 
     def whole(self, finish: inference_pb2.GenerateFinish) -> JsonResponse:
@@ -73,7 +74,7 @@ class _Answer:
     def events(self, chunk: inference_pb2.GenerateChunk) -> bytes:
         """The events that a chunk makes; none while what it says may be the beginning of a call."""
         finish = chunk.finish if chunk.HasField("finish") else None
-        text = self._gate.feed(chunk.text)
+        text = self._keep(self._gate.feed(chunk.text))
         deltas: list[Delta] = []
         if not self._begun:
             self._begun = True
@@ -88,6 +89,14 @@ class _Answer:
         if not self._ended:
             answers.check_inferred(None)
 
+    def _keep(self, text: str) -> str:
+        """The text less a line's end, which is no part of the content where a call follows it."""
+        text = self._held + text
+        self._held = "\n" if text.endswith("\n") else ""
+        text = text.removesuffix("\n")
+        self._sent += text
+        return text
+
     def _end(self, finish: inference_pb2.GenerateFinish) -> bytes:
         self._ended = True
         return b"".join([*(self._event(delta) for delta in self._rest(finish)), *self._last(finish), _DONE])
@@ -95,9 +104,10 @@ class _Answer:
     def _rest(self, finish: inference_pb2.GenerateFinish) -> Iterator[Delta]:
         if finish.thinking:
             yield Delta(reasoning_content=finish.thinking)
-        rest = self._gate.rest(answers.said(finish))
-        if rest:
-            yield Delta(content=rest)
+        said = answers.said(finish)
+        # Something else was sent where only the end tells that it had been a thought.
+        if said.startswith(self._sent) and said != self._sent:
+            yield Delta(content=said[len(self._sent) :])
         for index, call in enumerate(answers.answered_calls(finish)):
             yield Delta(
                 tool_calls=[CallDelta(index=index, id=call.id, type=call.type, function=call.function)]

@@ -20,6 +20,10 @@ RETRY_AFTER_S = 1
 
 _MAX_GOT_CHARS = 120
 
+_MANY = 200
+"""Errors of one body from which on none is told by name: a hostile body has tens of thousands, and naming them takes
+a quarter of a second, for which every client would wait."""
+
 Kind = Literal["invalid_request_error", "rate_limit_error", "server_error"]
 
 
@@ -182,6 +186,15 @@ def of_http(error: HTTPException) -> TreniError:
 
 def of_validation(error: ValidationError, body: bytes) -> TreniError:
     """The first thing that is wrong with a request's body, by the name of its parameter."""
+    count = error.error_count()
+    if count > _MANY:
+        return TreniError(
+            Code.INVALID_ARGUMENT,
+            "body_invalid",
+            expected="a body with parameters that this server has",
+            got=f"{count} things that are wrong",
+            todo="correct the request",
+        )
     first = error.errors(include_url=False)[0]
     kind = _PARAMETER_KINDS.get(first["type"])
     if kind is None:

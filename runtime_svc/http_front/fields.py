@@ -6,6 +6,7 @@ import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 
@@ -33,6 +34,12 @@ def text_or(other: str) -> Discriminator:
         return "text" if isinstance(value, str) else other
 
     return Discriminator(form)
+
+
+def several(most: int, least: int = 0) -> FieldInfo:
+    """The bounds of a list, of which the first item that is wrong is told: no more is read of it."""
+    bounds: FieldInfo = Field(min_length=least, max_length=most, fail_fast=True)
+    return bounds
 
 
 Zero = Annotated[float, only(0), Field(json_schema_extra={"const": 0})]

@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from runtime_svc.http_front.fields import Identifier, Name, Strict, Text, text_or
+from runtime_svc.http_front.fields import Identifier, Name, Strict, Text, several, text_or
+from treni.limits import TOOL_CALLS
+
+MAX_PARTS = 1024
 
 
 class TextPart(Strict):
@@ -16,7 +19,7 @@ class TextPart(Strict):
     text: str
 
 
-Content = Annotated[Text | Annotated[list[TextPart], Tag("parts")], text_or("parts")]
+Content = Annotated[Text | Annotated[list[TextPart], several(MAX_PARTS), Tag("parts")], text_or("parts")]
 
 
 class CalledFunction(Strict):
@@ -65,11 +68,11 @@ class AssistantMessage(Strict):
     role: Literal["assistant"]
     content: Content | None = None
     reasoning_content: str | None = None
-    tool_calls: list[Call] | None = None
+    tool_calls: Annotated[list[Call], several(TOOL_CALLS.most)] | None = None
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: Annotated[list[Any], several(0)] | None = None
     parsed: Any = None
 
 

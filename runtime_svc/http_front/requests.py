@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from runtime_svc.http_front.fields import Identifier, Name, No, One, Strict, Zero, text_or
+from runtime_svc.http_front.fields import Identifier, Name, No, One, Strict, Zero, several, text_or
 from runtime_svc.http_front.messages import Message
 from runtime_svc.validate import MAX_EMBED_TEXTS
 from treni.limits import MESSAGES, NEW_TOKENS, TOOLS
@@ -94,8 +94,8 @@ class ChatRequest(Strict):
     """The body of POST /v1/chat/completions. A parameter that is null counts as one that is left out."""
 
     model: Identifier
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MESSAGES.most)]
-    tools: Annotated[list[Tool], Field(max_length=TOOLS.most)] | None = None
+    messages: Annotated[list[Message], several(MESSAGES.most, 1)]
+    tools: Annotated[list[Tool], several(TOOLS.most)] | None = None
     tool_choice: (
         Annotated[
             Annotated[Literal["none", "auto", "required"], Tag("text")] | Annotated[NamedTool, Tag("named")],
@@ -111,7 +111,7 @@ class ChatRequest(Strict):
     max_tokens: Tokens | None = None
     stop: (
         Annotated[
-            Annotated[Stop, Tag("text")] | Annotated[list[Stop], Field(max_length=MAX_STOPS), Tag("several")],
+            Annotated[Stop, Tag("text")] | Annotated[list[Stop], several(MAX_STOPS), Tag("several")],
             text_or("several"),
         ]
         | None
@@ -133,7 +133,7 @@ class ChatRequest(Strict):
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
     store: No | None = None
     service_tier: Literal["auto", "default"] | None = None
-    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    modalities: Annotated[list[Literal["text"]], several(1, 1)] | None = None
 
 
 class EmbeddingsRequest(Strict):
@@ -144,7 +144,7 @@ class EmbeddingsRequest(Strict):
         Annotated[str, Field(min_length=1), Tag("text")]
         | Annotated[
             list[Annotated[str, Field(min_length=1)]],
-            Field(min_length=1, max_length=MAX_EMBED_TEXTS),
+            several(MAX_EMBED_TEXTS, 1),
             Tag("several"),
         ],
         text_or("several"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ CALLING = {"role": "assistant", "tool_calls": [CALL]}
 USER = {"role": "user", "content": "x"}
 RESULT = {"role": "tool", "tool_call_id": "a", "content": ""}
 IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+MANY = json.dumps({f"unknown{number}": 0 for number in range(9000)}).encode()
 THINK = {"chat_template_kwargs": {"enable_thinking": True}}
 NAMED = {"type": "function", "function": {"name": "f"}}
 NO_OBJECT = {"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}
@@ -120,6 +122,7 @@ def test_another_model_is_not_found(client: openai.OpenAI) -> None:
         ("POST", "/v1/chat/completions", b"[" * 5000, {}, 400, "json_invalid"),
         ("POST", "/v1/chat/completions", b'{"model": "\xff"}', {}, 400, "json_invalid"),
         ("POST", "/v1/chat/completions", b'{"seed": 1' + b"0" * 5000 + b"}", {}, 400, None),
+        ("POST", "/v1/chat/completions", MANY, {}, 400, "body_invalid"),
         ("POST", "/v1/chat/completions", b"{}", {"content-type": "text/plain"}, 415, "media_type_unsupported"),
         ("POST", "/v1/chat/completions", b"{}", {"content-encoding": "gzip"}, 415, "media_type_unsupported"),
         ("GET", "/v1/chat/completions", b"", {}, 405, "method_not_allowed"),

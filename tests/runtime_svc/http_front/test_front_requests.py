@@ -208,6 +208,25 @@ def test_any_bytes_are_refused_in_words(body: bytes) -> None:
     errors.ErrorBody.model_validate_json(errors.body_of(result))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "assistant", "tool_calls": [0] * 100_000}]},
+        {"messages": [{"role": "user", "content": [0] * 100_000}]},
+        {"messages": [0] * 100_000},
+        {"stop": [0] * 100_000},
+        {f"{number:x}": 0 for number in range(30_000)},
+        {"logit_bias": {f"{number:x}": "" for number in range(30_000)}},
+    ],
+)
+def test_a_body_with_much_wrong_costs_no_more_than_one_with_little(body: dict[str, Any]) -> None:
+    data = json.dumps(body).encode()
+    with pytest.raises(ValidationError) as refused:
+        ChatRequest.model_validate_json(data)
+    result = errors.of_validation(refused.value, data)
+    assert refused.value.error_count() < 10 or result.kind == "body_invalid"
+
+
 @given(*[TEXT] * 6)
 def test_nobody_shares_a_prefix_unasked(a: str, b: str, c: str, d: str, e: str, f: str) -> None:
     one, other = cache_key(caller=a, user=b, key=c), cache_key(caller=d, user=e, key=f)
