@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU_STAMP := $(VENV)/.installed-gpu
 RAY_STAMP := $(VENV)/.installed-ray
+LITELLM := .venv-litellm
+LITELLM_STAMP := $(LITELLM)/.installed
 SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
@@ -109,6 +111,10 @@ soak: $(STAMP) ## goes deeper than the tests: more schedules, arms and deaths, t
 	$(BIN)/python -m pytest -m soak $(PARALLEL)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/campaigns/test_interruptions.py -k killed_again_and_again
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## 5,000 hostile requests over HTTP while a good client works, and what became of them (minutes; N= SEED=)
+	$(BIN)/python -m tests.runtime_svc.http_front.fuzz --requests $(or $(N),5000) --seed $(or $(SEED),1)
+
 .PHONY: schedules
 schedules: $(STAMP) ## eleven drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
 	TRENI_SCHEDULES=all TRENI_FAULT_SEEDS=8 $(BIN)/python -m pytest tests/matrices/campaigns/test_schedules.py
@@ -121,10 +127,18 @@ matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table an
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.
 	$(BIN)/treni-route matrix p00..p05 || test $$? -eq 3
 
-bench: $(STAMP) ## controller overhead, echo floor, internal overhead, then the engine beside its floors
+bench: $(STAMP) $(LITELLM_STAMP) ## controller overhead, echo floor, internal overhead; the fronts beside LiteLLM; the engine beside its floors
 	$(BIN)/treni-route bench routing
 	@echo
+	$(BIN)/treni-route bench front --litellm $(LITELLM)/bin/python
+	@echo
 	$(BIN)/treni-route bench runtime
+
+# In an environment of its own: it asks for a hundred packages, at versions that others then cannot have.
+$(LITELLM_STAMP):
+	$(PYTHON) -m venv $(LITELLM)
+	$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check 'litellm[proxy]>=1.110,<2'
+	touch $@
 
 .PHONY: bench-gpu
 bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
@@ -156,4 +170,4 @@ lock: $(STAMP) ## resolves pyproject.toml into requirements.lock and requirement
 	  --generate-hashes --no-emit-index-url -o requirements-ray.lock
 
 clean: ## removes the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(LITELLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from chaos.faults import Toxic
 from chaos.toxiproxy_build import ensure_server
 from treni import processes
 from treni.errors import Code, TreniError
+from treni.serving import free_port
 
 START_TIMEOUT_S = 120.0
 API_TIMEOUT_S = 30.0
@@ -175,7 +175,7 @@ class ToxiproxyServer:
         """
         program = await asyncio.to_thread(ensure_server) if program is None else program
         for _ in range(_START_TRIES):
-            started = await cls._start_on(host, _free_port(host), program, log_path)
+            started = await cls._start_on(host, free_port(host), program, log_path)
             if started is not None:
                 return started
         raise _not_up(program, f"no port to listen on in {_START_TRIES} tries")
@@ -282,12 +282,6 @@ async def _answers(host: str, port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _not_up(program: Path, got: str) -> TreniError:

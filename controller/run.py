@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from controller.attempts import HopFailed, Hops
 from controller.policy import Policy
 from controller.ports import MODEL_HOP, TOOL_HOP, ModelPort, ToolPort
-from controller.text import TextGate, reading_of
 from treni.errors import Code, TreniError
 from treni.folding import fold, nfc
+from treni.text_gate import TextGate, reading_of
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
 
 MAX_QUOTED_CHARS = 120

@@ -16,6 +16,7 @@ if any(argument.endswith("cupy") for argument in sys.argv[1:]):
 import asyncio  # noqa: E402
 import logging  # noqa: E402
 import time  # noqa: E402
+from contextlib import AsyncExitStack  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
@@ -27,7 +28,7 @@ from runtime_svc.server import start  # noqa: E402
 from treni import entry, serving  # noqa: E402
 
 if TYPE_CHECKING:
-    from runtime_svc.metrics import MetricsServer
+    from runtime_svc.metrics import Metrics, MetricsServer
 
 GRACE_S = 5.0
 
@@ -35,18 +36,33 @@ _log = logging.getLogger(__name__)
 
 
 async def serve(
-    engine: Engine, *, host: str, port: int, max_queue: int, metrics_server: MetricsServer | None
+    engine: Engine,
+    *,
+    host: str,
+    port: int,
+    http: int | None,
+    max_queue: int,
+    metrics: Metrics | None,
+    metrics_server: MetricsServer | None,
 ) -> None:
-    """Serves until told to stop, then lets running calls end for at most `GRACE_S` seconds."""
-    async with InferenceCore(engine, max_queue=max_queue) as core:
+    """Serves until told to stop, then lets running calls end for at most `GRACE_S` seconds.
+
+    With a port for `http`, which needs `metrics`, it does so over HTTP too.
+    """
+    async with InferenceCore(engine, max_queue=max_queue) as core, AsyncExitStack() as fronts:
         server = await start(core, host=host, port=port)
+        fronts.push_async_callback(server.stop, grace_s=GRACE_S)
         ready = {"service": "runtime", "address": server.address, "model": engine.model}
+        if http is not None:
+            from runtime_svc.http_front import server as http_server
+
+            assert metrics is not None
+            front = await http_server.start(core, metrics, host=host, port=http)
+            fronts.push_async_callback(front.stop, grace_s=GRACE_S)
+            ready["http"] = front.address
         if metrics_server is not None:
             ready["metrics"] = metrics_server.address
-        try:
-            await serving.until_told_to_stop(ready)
-        finally:
-            await server.stop(grace_s=GRACE_S)
+        await serving.until_told_to_stop(ready)
 
 
 _EPILOG = """A KV slot holds the keys and values of one sequence. A request takes one while it runs, and leaves it
@@ -120,28 +136,54 @@ _COUNT = entry.WholeRange(1, MAX_COUNT)
     "size, which gives up what batching gains on a GPU; numpy computes so anyway.",
 )
 @click.option(
+    "--http",
+    type=_PORT,
+    metavar="PORT",
+    help="Speak OpenAI's HTTP interface on this port too, 0 for a free one; default: off.",
+)
+@click.option(
     "--metrics-port",
     type=_PORT,
     metavar="PORT",
     help="Serve Prometheus metrics on this port of the loopback interface, 0 for a free one; default: off.",
 )
 def main(
-    model: Path, host: str, port: int, max_queue: int, metrics_port: int | None, **settings: Any
+    model: Path,
+    host: str,
+    port: int,
+    http: int | None,
+    max_queue: int,
+    metrics_port: int | None,
+    **settings: Any,
 ) -> None:
-    """Serve one model over gRPC. Prints one line of JSON with its address when it is ready."""
+    """Serve one model over gRPC, and over HTTP where that is asked for.
+
+    Prints one line of JSON with its addresses when it is ready.
+    """
+    metrics: Metrics | None = None
     metrics_server: MetricsServer | None = None
     try:
         _log.info("loading the model", extra={"model": str(model), "backend": settings["backend"]})
         started_s = time.perf_counter()
         engine = Engine.load(model, **settings)
         _log.info("the model is loaded", extra={"seconds": time.perf_counter() - started_s})
-        if metrics_port is not None:
+        if metrics_port is not None or http is not None:
             from runtime_svc.metrics import Metrics
 
             metrics = Metrics()
             metrics.watch(engine)
-            metrics_server = metrics.serve(port=metrics_port)
-        asyncio.run(serve(engine, host=host, port=port, max_queue=max_queue, metrics_server=metrics_server))
+            metrics_server = None if metrics_port is None else metrics.serve(port=metrics_port)
+        asyncio.run(
+            serve(
+                engine,
+                host=host,
+                port=port,
+                http=http,
+                max_queue=max_queue,
+                metrics=metrics,
+                metrics_server=metrics_server,
+            )
+        )
     finally:
         if metrics_server is not None:
             metrics_server.stop()

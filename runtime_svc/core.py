@@ -84,6 +84,11 @@ class InferenceCore:
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the engine thread runs and takes requests; a full queue is no reason to say no."""
+        return self._thread.is_alive() and not self._closing
+
     def info(self) -> inference_pb2.InfoResponse:
         """What runs here."""
         return self.engine.info

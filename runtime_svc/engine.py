@@ -166,6 +166,11 @@ class Engine:
             encoder="" if self._encoder is None else self._encoder.identity,
         )
 
+    @property
+    def embedder(self) -> str:
+        """The name of the model behind `embeddings`: the encoder's, its directory's, or without one the decoder's."""
+        return self.model if self._encoder is None else self._encoder.name
+
     def observe(self, observer: Observer) -> None:
         """Tells `observer` what happens from now on."""
         self.observer = self.scheduler.observer = observer
@@ -294,7 +299,8 @@ class Engine:
         """
         if self._encoder is not None:
             for ids in self._encoder.tokenize(request.texts):
-                yield inference_pb2.Embedding(values=self._encoder.embed_tokens([ids], check=check)[0])
+                vector = self._encoder.embed_tokens([ids], check=check)[0]
+                yield inference_pb2.Embedding(values=vector, tokens=len(ids))
             return
         if not isinstance(self.runner, NumpyRunner):
             raise TreniError(
@@ -316,7 +322,7 @@ class Engine:
                 )
             with self.scheduler.lock:
                 mean = states.pooled(tokens, states.new_cache(), check=check)
-            yield inference_pb2.Embedding(values=mean / np.linalg.norm(mean))
+            yield inference_pb2.Embedding(values=mean / np.linalg.norm(mean), tokens=len(tokens))
 
 
 class _Heard:

@@ -10,7 +10,15 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 
 from runtime_svc.decoding.stages import STAGES
 from treni.errors import Code, TreniError
@@ -113,6 +121,12 @@ class Metrics:
     def ended(self, error: TreniError) -> None:
         """A generation is over without an answer, or never began."""
         self._requests.labels(_outcome(error)).inc()
+
+    page_type = CONTENT_TYPE_LATEST
+
+    def page(self) -> bytes:
+        """All metrics as they are now, in the text form of `page_type`."""
+        return generate_latest(self.registry)
 
     def serve(self, *, port: int, host: str = "127.0.0.1") -> MetricsServer:
         """Serves the metrics over HTTP, on a thread of its own; port 0 picks a free one.

@@ -25,6 +25,7 @@ Examples:
   treni-route bench runtime                          the bundled model on the CPU, beside its floors
   treni-route bench runtime --model DIR --backend cupy --peer transformers --peer vllm
   treni-route bench runtime --help                   every option, every kind of peer
+  treni-route bench front --litellm PYTHON           what gRPC and HTTP add, beside LiteLLM's proxy
 
 \b
 Each figure is printed beside what it is to be held against, of the same run: ratios, never verdicts."""
@@ -130,5 +131,18 @@ def _ranged(median: float, extremes: tuple[float, float], digits: int = 1) -> st
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def runtime(arguments: tuple[str, ...]) -> None:
     """Measure the runtime beside other runtimes; `treni-route bench runtime --help` has the options."""
+    _become("runtime_svc.bench", arguments)
+
+
+@bench.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def front(arguments: tuple[str, ...]) -> None:
+    """Measure what gRPC and HTTP add to the bare engine, beside a LiteLLM proxy; `... bench front --help` has more."""
+    _become("runtime_svc.bench.fronts", arguments)
+
+
+def _become(module: str, arguments: tuple[str, ...]) -> None:
     # A process of its own, with few imports and its own number of threads: as `serve` does it.
-    os.execv(sys.executable, [sys.executable, "-m", "runtime_svc.bench", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])

@@ -51,6 +51,22 @@ def _request(service: str, most: int) -> Limit:
 AGENT_REQUEST = _request("AgentService", 512 * 1024)
 MODEL_REQUEST = _request("InferenceService", 128 * 1024)
 TOOL_REQUEST = _request("ToolService", 128 * 1024)
+HTTP_REQUEST = Limit(
+    kind="request_too_large",
+    most=512 * 1024,
+    what="bytes in a body of the HTTP front",
+    where="the HTTP front of the runtime",
+    todo="send less at once",
+    code=Code.OUT_OF_RANGE,
+)
+HTTP_CONNECTIONS = Limit(
+    kind="too_many_connections",
+    most=512,
+    what="connections of the HTTP front",
+    where="the HTTP front of the runtime",
+    todo="close some, or retry after a backoff",
+    code=Code.RESOURCE_EXHAUSTED,
+)
 OTHER_REQUEST = Limit(
     kind="request_too_large",
     most=64 * 1024,
@@ -110,7 +126,7 @@ CALLS_IN_FLIGHT = Limit(
     kind="too_many_calls",
     most=256,
     what="calls of one method at once",
-    where="every method of every server",
+    where="every method of every server, and every path of the HTTP front",
     todo="send fewer at once, or retry after a backoff",
     code=Code.RESOURCE_EXHAUSTED,
 )
@@ -120,6 +136,8 @@ ALL = (
     AGENT_REQUEST,
     MODEL_REQUEST,
     TOOL_REQUEST,
+    HTTP_REQUEST,
+    HTTP_CONNECTIONS,
     OTHER_REQUEST,
     TOOL_RESULT,
     TOOLS,

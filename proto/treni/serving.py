@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 
 import grpc
@@ -71,6 +72,13 @@ async def start(
 def join(host: str, port: int) -> str:
     """The address "host:port" as clients take it: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of the host that nobody uses now, for a program that does not pick one itself."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def not_bound(host: str, port: int, why: str) -> TreniError:

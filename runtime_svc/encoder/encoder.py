@@ -44,9 +44,14 @@ class Encoder:
         return cls(directory=path, tokenizer=tokenizer, bert=bert)
 
     @property
+    def name(self) -> str:
+        """The name of the encoder's directory."""
+        return self._directory.resolve().name
+
+    @property
     def identity(self) -> str:
-        """The name of the encoder's directory, and the beginning of the digest of what is in it."""
-        return f"{self._directory.resolve().name} {sha256(self._directory)[:12]}"
+        """The encoder's name, and the beginning of the digest of what is in its directory."""
+        return f"{self.name} {sha256(self._directory)[:12]}"
 
     @property
     def width(self) -> int:

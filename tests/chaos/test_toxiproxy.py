@@ -52,7 +52,7 @@ async def test_a_port_that_another_server_took_is_not_mistaken_for_ours(
     assert await ToxiproxyServer._start_on("127.0.0.1", port, toxiproxy_program, None) is None
     assert {child.pid for child in psutil.Process().children()} <= before
     ports = iter([port, port])
-    monkeypatch.setattr("chaos.toxiproxy._free_port", lambda _: next(ports, 0) or free_port())
+    monkeypatch.setattr("chaos.toxiproxy.free_port", lambda _: next(ports, 0) or free_port())
     async with await ToxiproxyServer.start(program=toxiproxy_program) as second:
         assert second.address != toxiproxy.address
         assert ToxiproxyClient(second.address).version() == second.version

@@ -44,7 +44,7 @@ def run_after(statement: str, *arguments: str, **options: Any) -> Ended:
 
 def run(*arguments: str | bytes, **options: Any) -> Ended:
     """`treni-route ARGUMENTS`, in this process where that shows the same, else in one of its own."""
-    handed_on = arguments[:1] == ("serve",) or arguments[:2] == ("bench", "runtime")
+    handed_on = arguments[:1] == ("serve",) or arguments[:2] in (("bench", "runtime"), ("bench", "front"))
     if options or handed_on or any(isinstance(argument, bytes) for argument in arguments):
         return _ended([sys.executable, "-m", "matrices", *arguments], options)
     result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="treni-route")
@@ -159,6 +159,8 @@ def test_every_command_refuses_what_it_does_not_know(path: tuple[str, ...]) -> N
         ("bench", "routing", "--model", "/nonexistent"),
         ("bench", "scale", "--rounds", "0"),
         ("bench", "scale", "--model", "/nonexistent"),
+        ("bench", "front", "--rounds", "0"),
+        ("bench", "front", "--model", "/nonexistent"),
         ("bench", "runtime", "--repeats", "9" * 5000),
         ("bench", "runtime", "--threads", "0"),
         ("bench", "runtime", "--measure-limit-s", "nan"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.text import TextGate, reading_of
+from treni.text_gate import TextGate, reading_of
 from treni.v1 import inference_pb2
 
 CALL = '<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>'

@@ -1,0 +1,1 @@
+"""OpenAI's HTTP interface to an `InferenceCore` of this process. Imported only where somebody asks for it."""
