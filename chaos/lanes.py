@@ -53,9 +53,15 @@ class LaneChannel(grpc.aio.Channel):
     """
 
     def __init__(
-        self, hop: Hop, clean: grpc.aio.Channel, lanes: Mapping[FaultKind, _OpenLane], deliveries: DeliveryLog
+        self,
+        hop: Hop,
+        upstream: str,
+        clean: grpc.aio.Channel,
+        lanes: Mapping[FaultKind, _OpenLane],
+        deliveries: DeliveryLog,
     ) -> None:
         self._hop = hop
+        self._upstream = upstream
         self._clean = clean
         self._lanes = lanes
         self._deliveries = deliveries
@@ -113,7 +119,7 @@ class LaneChannel(grpc.aio.Channel):
             if fault is None:
                 return clean(request, metadata=pairs, **options)
             lane = self._lanes[fault.kind]
-            channel = _open_faulty(lane.address) if lane.channel is None else lane.channel
+            channel = _open_faulty(lane.address, self._upstream) if lane.channel is None else lane.channel
             self._deliveries.append_for(fault, "lane", dict(pairs))
             started = make(channel)(request, metadata=pairs, **options)
             if lane.channel is None:
@@ -177,7 +183,7 @@ async def open_lanes(
                 lanes[kind] = await _open_lane(
                     client, hop, kind.name, upstream, lane, network, channels, proxies
                 )
-        channel = LaneChannel(hop, clean.channel, lanes, deliveries)
+        channel = LaneChannel(hop, upstream, clean.channel, lanes, deliveries)
         channels.push_async_callback(channel.close)
         yield channel
 
@@ -203,7 +209,9 @@ async def _open_lane(
         await _add(client, name, toxics)
         return _OpenLane(address=proxy.listen, channel=None)
     channel = (
-        open_channel(proxy.listen, interceptors=interceptors) if lane is None else _open_faulty(proxy.listen)
+        open_channel(proxy.listen, interceptors=interceptors, service=upstream)
+        if lane is None
+        else _open_faulty(proxy.listen, upstream)
     )
     channels.push_async_callback(channel.close)
     await _warm(channel, proxy)
@@ -216,9 +224,9 @@ async def _add(client: ToxiproxyClient, proxy: str, toxics: Iterable[Toxic]) -> 
         await asyncio.to_thread(client.add_toxic, proxy, toxic)
 
 
-def _open_faulty(address: str) -> grpc.aio.Channel:
+def _open_faulty(address: str, upstream: str) -> grpc.aio.Channel:
     # A stall holds the answer to a keepalive too: the connection would be given up, and a new one never come about.
-    return open_channel(address, keepalive=False)
+    return open_channel(address, keepalive=False, service=upstream)
 
 
 async def _warm(channel: grpc.aio.Channel, proxy: Proxy) -> None:

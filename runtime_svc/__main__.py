@@ -25,6 +25,8 @@ from runtime_svc.core import InferenceCore  # noqa: E402
 from runtime_svc.engine import MAX_ROWS, Engine  # noqa: E402
 from runtime_svc.server import start  # noqa: E402
 from treni import entry, serving  # noqa: E402
+from treni.door_options import DoorSettings, door_options  # noqa: E402
+from treni.doors import OPEN, Door  # noqa: E402
 
 if TYPE_CHECKING:
     from runtime_svc.metrics import MetricsServer
@@ -35,11 +37,17 @@ _log = logging.getLogger(__name__)
 
 
 async def serve(
-    engine: Engine, *, host: str, port: int, max_queue: int, metrics_server: MetricsServer | None
+    engine: Engine,
+    *,
+    host: str,
+    port: int,
+    max_queue: int,
+    metrics_server: MetricsServer | None,
+    door: Door = OPEN,
 ) -> None:
     """Serves until told to stop, then lets running calls end for at most `GRACE_S` seconds."""
     async with InferenceCore(engine, max_queue=max_queue) as core:
-        server = await start(core, host=host, port=port)
+        server = await start(core, host=host, port=port, door=door)
         ready = {"service": "runtime", "address": server.address, "model": engine.model}
         if metrics_server is not None:
             ready["metrics"] = metrics_server.address
@@ -125,8 +133,15 @@ _COUNT = entry.WholeRange(1, MAX_COUNT)
     metavar="PORT",
     help="Serve Prometheus metrics on this port of the loopback interface, 0 for a free one; default: off.",
 )
+@door_options
 def main(
-    model: Path, host: str, port: int, max_queue: int, metrics_port: int | None, **settings: Any
+    model: Path,
+    host: str,
+    port: int,
+    max_queue: int,
+    metrics_port: int | None,
+    doors: DoorSettings,
+    **settings: Any,
 ) -> None:
     """Serve one model over gRPC. Prints one line of JSON with its address when it is ready."""
     metrics_server: MetricsServer | None = None
@@ -141,7 +156,16 @@ def main(
             metrics = Metrics()
             metrics.watch(engine)
             metrics_server = metrics.serve(port=metrics_port)
-        asyncio.run(serve(engine, host=host, port=port, max_queue=max_queue, metrics_server=metrics_server))
+        asyncio.run(
+            serve(
+                engine,
+                host=host,
+                port=port,
+                max_queue=max_queue,
+                metrics_server=metrics_server,
+                door=doors.door,
+            )
+        )
     finally:
         if metrics_server is not None:
             metrics_server.stop()

@@ -19,7 +19,7 @@ import pytest
 from chaos.toxiproxy_build import ensure_server
 from matrices.evidence import events as ev
 from matrices.evidence.history import read_history
-from matrices.topologies.hosts import read_hosts
+from matrices.topologies.hosts_file import read_hosts
 from matrices.topologies.role_command import role_command
 from tests.matrices import harness as h
 from treni.errors import Code, TreniError

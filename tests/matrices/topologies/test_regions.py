@@ -21,7 +21,7 @@ from chaos.toxiproxy import ToxiproxyClient, ToxiproxyServer
 from chaos.toxiproxy_build import ensure_server
 from matrices.evidence import events as ev
 from matrices.evidence.history import read_history
-from matrices.topologies.hosts import read_hosts
+from matrices.topologies.hosts_file import read_hosts
 from matrices.topologies.pilot import read_pilot
 from tests.matrices import harness as h
 from tests.matrices.topologies.test_hosts import AGENT, CONTROLLER, TOOLS, by_hand, same_counts, write
