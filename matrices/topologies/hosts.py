@@ -69,8 +69,7 @@ class Hosts:
         self._campaign = campaign
 
     def refuse(self, campaign: Campaign) -> None:
-        """Raises INVALID_ARGUMENT for fresh processes, a model, crashes, doors that can't be, and faults where the file
-        allows none."""
+        """Raises INVALID_ARGUMENT for fresh processes, a model, crashes, and doors and faults that can't be."""
         self._file.keyring()
         if campaign.options.restarts > 1:
             raise invalid_argument(

@@ -14,7 +14,7 @@ import grpc
 from treni import metadata
 from treni.doors import AUTHORIZATION
 from treni.errors import invalid_argument
-from treni.handshakes import SPEAKS_TLS, Reason, reason_of
+from treni.handshakes import NOT_SHOWN, NOT_TAKEN, SPEAKS_TLS, Reason, reason_of
 from treni.keys import Keys
 from treni.passes import Keyring, Pass
 
@@ -115,7 +115,9 @@ def diagnosis(address: str) -> Reason | None:
         ):
             if one.ca is None:  # they shook hands
                 return reason_of(SPEAKS_TLS)
-            stream.recv(1)  # what a server says to a certificate of ours comes after the handshake
+            # What a server says to our certificate comes after the handshake; gRPC's closes the connection then.
+            if stream.recv(1) == b"":
+                return reason_of(NOT_SHOWN if one.certificate is None else NOT_TAKEN)
     except ssl.SSLError as error:
         return None if one.ca is None else reason_of(str(error))
     except (OSError, ValueError):

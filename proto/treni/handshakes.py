@@ -18,6 +18,9 @@ class Reason:
 HUNG_UP = "Socket closed"
 """What gRPC says where the other end closed the connection without a word, as one does that refuses a certificate."""
 
+NOT_SHOWN, NOT_TAKEN = "CERTIFICATE_REQUIRED", "ALERT_CERTIFICATE_UNKNOWN"
+"""What TLS calls it that a caller has no certificate, or one that is not taken."""
+
 SPEAKS_TLS = "SPEAKS_TLS"
 """What is said of a server that shook hands with a caller who was to speak in plain."""
 
@@ -68,12 +71,12 @@ _REASONS: tuple[tuple[str, Reason], ...] = (
             ),
         )
         for text, got in (
-            ("CERTIFICATE_REQUIRED", "none"),
+            (NOT_SHOWN, "none"),
             ("ALERT_HANDSHAKE_FAILURE", "none that it takes"),
             ("ALERT_CERTIFICATE_EXPIRED", "one that has expired"),
             ("ALERT_UNKNOWN_CA", "one of an authority that it does not know"),
             ("ALERT_BAD_CERTIFICATE", "one that it finds bad"),
-            ("ALERT_CERTIFICATE_UNKNOWN", "one that it does not take"),
+            (NOT_TAKEN, "one that it does not take: expired, or of another authority"),
         )
     ),
     (
