@@ -308,7 +308,7 @@ async def test_a_client_here_and_everything_else_behind_one_tunnel_give_the_coun
                 process = far.start(
                     *(sys.executable, "-m", "matrices", "serve", role, "--testbed", "--host", "0.0.0.0"),
                     *("--port", str(port), "--service-port", str(port + 1000)),
-                    *("--state", str(tmp_path / f"state-{number}")),
+                    *("--state", str(tmp_path / f"state-{number}"), "--insecure"),
                 )
                 started.append(process)
                 assert process.stdout is not None
