@@ -66,7 +66,7 @@ class RayCluster:
         self._campaign = campaign
 
     def refuse(self, campaign: Campaign) -> None:
-        """Raises INVALID_ARGUMENT for a limit or a key that is none and for crashes, FAILED_PRECONDITION without Ray."""
+        """Raises INVALID_ARGUMENT for a wrong limit or key and for crashes, FAILED_PRECONDITION without Ray."""
         _wait_s()
         _ = ray_doors().keyring
         for cell in campaign.cells:

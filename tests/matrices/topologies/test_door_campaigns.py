@@ -10,9 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from matrices.evidence.campaign import plan_campaign
+from matrices.spec.profiles import select_profiles
 from matrices.topologies.hosts_file import read_hosts
+from matrices.topologies.registry import chosen, topology
 from tests.matrices import harness as h
 from tests.matrices.topologies.test_hosts import LOOPBACKS, WHOLE, by_hand, same_counts, write
+from tests.matrices.topologies.test_topology import OPTIONS
 from tests.proto.certificates import Authority, key_file
 from treni.errors import Code, TreniError
 
@@ -67,7 +71,7 @@ def test_hosts_with_keys_and_certificates_give_the_counts_of_local_and_leave_no_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profiles: str
 ) -> None:
     """The proxies carry TLS, and who is behind them has to name itself all the same."""
-    arguments = (h.patient(tmp_path, profiles), "--runs", "3", "--suite", "tool_only")
+    arguments = (h.patient(tmp_path, profiles), "--runs", "1", "--suite", "tool_only")
     local = h.matrix(tmp_path / "local", *arguments)
     assert local.status in (0, 3), local.stderr
     monkeypatch.setenv("TRENI_LOG_LEVEL", "debug")
@@ -127,22 +131,22 @@ def test_a_harness_that_is_not_let_in_says_so_and_runs_nothing(tmp_path: Path) -
     more = {role: ["--key-file", str(keys)] for role in LOOPBACKS}
     with by_hand(state, LOOPBACKS, more=more) as services:
         text = services.file().read_text(encoding="utf-8")
-        for door, word in (("", "got none"), (f'[[door]]\nkey_file = "{other}"\n', "not known here")):
-            file = write(tmp_path / "hosts.toml", text + door)
-            process = h.start("p00", "--topology", str(file), "--out", str(tmp_path / "out"))
-            _, stderr = process.communicate(timeout=h.WAIT_S)
-            assert process.returncode == 1, stderr
-            assert word in stderr
-            assert "key_file" in stderr
-            assert "Traceback" not in stderr
-            assert OF_AGENT not in stderr
+        file = write(tmp_path / "hosts.toml", f'{text}[[door]]\nkey_file = "{other}"\n')
+        process = h.start("p00", "--topology", str(file), "--out", str(tmp_path / "out"))
+        _, stderr = process.communicate(timeout=h.WAIT_S)
+    assert process.returncode == 1, stderr
+    assert "not known here" in stderr
+    assert "key_file" in stderr
+    assert "Traceback" not in stderr
+    assert OF_AGENT not in stderr
 
 
 @pytest.mark.chaos
 @pytest.mark.slow
 def test_a_campaign_on_this_machine_behind_a_key_of_its_own(tmp_path: Path) -> None:
     """With more clients than one, a twin's model, and a fault that kills a service, which comes back behind the key."""
-    arguments = (h.patient(tmp_path, "p03,b01,n04"), "--runs", "1", "--suite", "tool_only", "--workers", "2")
+    clients = ("--workers", "2", "--concurrency", "2")
+    arguments = (h.patient(tmp_path, "n04,b01"), "--runs", "1", "--suite", "tool_only", *clients)
     result = h.matrix(tmp_path / "out", *arguments, "--topology", "local:keys")
     assert result.status in (0, 3), result.stderr
     assert h.verb("check", result.folder).returncode == 0
@@ -174,7 +178,7 @@ def test_doors_that_are_none_are_refused_with_the_file(tmp_path: Path, text: str
     assert word in str(raised.value)
 
 
-def test_what_is_wrong_with_a_doors_files_is_said_by_a_dry_run(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_doors_files_is_said_before_anything_runs(tmp_path: Path) -> None:
     key_file(tmp_path, ALL, name="open", mode=0o644)
     for door, word in (
         (DOOR, "keys"),
@@ -183,9 +187,8 @@ def test_what_is_wrong_with_a_doors_files_is_said_by_a_dry_run(tmp_path: Path) -
         ('[[door]]\ncert = "open"\n', "authority"),
     ):
         file = write(tmp_path / "hosts.toml", WHOLE + door)
-        process = h.start("p00", "--topology", str(file), "--dry-run", "--out", str(tmp_path / "out"))
-        _, stderr = process.communicate(timeout=h.WAIT_S)
-        assert process.returncode == 2, stderr
-        assert word in stderr
-        assert ALL not in stderr
-        assert not (tmp_path / "out").exists()
+        campaign = plan_campaign(tmp_path, OPTIONS, select_profiles("p00"))
+        with pytest.raises(TreniError, match=word) as raised:
+            topology(*chosen(str(file))).refuse(campaign)
+        assert raised.value.code is Code.INVALID_ARGUMENT
+        assert ALL not in str(raised.value)
