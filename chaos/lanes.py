@@ -20,13 +20,12 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chaos.deliveries import DeliveryLog
 from chaos.faults import Fault, FaultKind, Hop, Lane, Toxic, fault_of
 from chaos.schedule import Schedule
 from chaos.toxiproxy import Proxy, ToxiproxyClient
-from treni.channels import open_channel
+from treni.channels import knock, open_channel
 from treni.errors import Code, TreniError
 
 WARM_TIMEOUT_S = 120.0
@@ -230,14 +229,13 @@ def _open_faulty(address: str, upstream: str) -> grpc.aio.Channel:
 
 
 async def _warm(channel: grpc.aio.Channel, proxy: Proxy) -> None:
-    """A round trip, so that both sides have acknowledged each other's HTTP/2 settings before a toxic holds them."""
+    """A round trip, so that both sides have acknowledged each other's HTTP/2 settings before a toxic holds them.
+
+    Raises what keeps us from being let in, where something does, and UNAVAILABLE (`lane_not_warm`).
+    """
     try:
-        await health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=WARM_TIMEOUT_S, wait_for_ready=True
-        )
+        await knock(channel, proxy.listen, service=proxy.upstream, timeout_s=WARM_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
-        if error.code() in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
-            return  # an answer all the same
         raise TreniError(
             Code.UNAVAILABLE,
             "lane_not_warm",

@@ -15,7 +15,7 @@ from matrices.evidence import events as ev
 from matrices.topologies.cell_config import CellConfig
 from matrices.topologies.clocks import estimate, exchange
 from matrices.topologies.processes import START_TIMEOUT_S
-from treni.channels import diagnosis, open_channel
+from treni.channels import diagnosis, open_channel, unreachable
 from treni.errors import Code, TreniError, from_rpc_error
 from treni.handshakes import HUNG_UP, reason_of
 from treni.v1 import evidence_pb2, evidence_pb2_grpc
@@ -178,22 +178,16 @@ class RoleClient:
         told = from_rpc_error(error, hop="")
         if not told.foreign:
             return told  # the role itself says what is wrong
-        expected = f"the {self.role} to answer at {self.address}"
+        where = f"the {self.role} at {self.address}"
         reason = reason_of(error.details() or "")
         if reason is None and HUNG_UP in (error.details() or ""):
             reason = await asyncio.to_thread(diagnosis, self.address)
         if reason is not None:
-            return TreniError(
-                told.code,
-                reason.kind,
-                expected=f"{expected}, and {reason.expected}",
-                got=reason.got,
-                todo=reason.todo,
-            )
+            return unreachable(reason, where)
         return TreniError(
             told.code,
             "service_unreachable",
-            expected=expected,
+            expected=f"{where} to answer",
             got=f"{error.code().name}: {error.details()}",
             todo="see that it runs, was started with --testbed, and that the address is right",
         )

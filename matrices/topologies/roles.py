@@ -21,7 +21,7 @@ from controller.ports import AttemptKey, ToolPort
 from matrices.topologies.cell_config import NO_STRIKER, CellConfig
 from tools_svc.protocol import ToolsConfig
 from treni.balance import chosen
-from treni.channels import open_channel
+from treni.channels import knock, open_channel
 from treni.doors import OPEN, Door
 from treni.fence import fenced
 from treni.v1 import inference_pb2
@@ -219,6 +219,7 @@ async def _way(
     async with striking(striker.address, striker.role) as interceptors:
         if hop not in config.faultable:
             async with open_channel(upstream, interceptors=interceptors) as channel:
+                await knock(channel, upstream)
                 yield channel
             return
         from chaos.emulation import toxics

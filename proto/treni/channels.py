@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,11 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from treni import metadata
 from treni.doors import AUTHORIZATION
-from treni.errors import invalid_argument
-from treni.handshakes import NOT_SHOWN, NOT_TAKEN, SPEAKS_TLS, Reason, reason_of
+from treni.errors import Code, TreniError, from_rpc_error, invalid_argument
+from treni.handshakes import HUNG_UP, NOT_SHOWN, NOT_TAKEN, SPEAKS_TLS, Reason, reason_of
 from treni.keys import Keys
 from treni.passes import Keyring, Pass
 
@@ -31,6 +33,8 @@ SILENCE_LIMIT_S = KEEPALIVE_INTERVAL_S + KEEPALIVE_TIMEOUT_S
 """After so long at most a connection that went silent, without a word from either end, is replaced."""
 
 DIAGNOSIS_TIMEOUT_S = 5.0
+KNOCK_TIMEOUT_S = 120.0
+"""The limit for a server that is not there; one that is slow answers within it."""
 
 _KEEPALIVE = (
     ("grpc.keepalive_time_ms", int(KEEPALIVE_INTERVAL_S * 1000)),
@@ -98,20 +102,60 @@ def open_channel(
     return channel if one.keys is None else _KeyedChannel(channel, one.keys)
 
 
-def diagnosis(address: str) -> Reason | None:
+async def knock(
+    channel: grpc.aio.Channel, address: str, *, service: str = "", timeout_s: float = KNOCK_TIMEOUT_S
+) -> None:
+    """A round trip on a channel to `address`, behind which `service` is, that needs whatever the door there asks for.
+
+    A server that is not up yet is waited for. Raises `TreniError` where it is, and does not let us in or is not to be
+    believed, and as gRPC does for everything else.
+    """
+    ask = health_pb2_grpc.HealthStub(channel).List
+    for patient in (False, True):
+        try:
+            await ask(health_pb2.HealthListRequest(), timeout=timeout_s, wait_for_ready=patient)
+            return
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
+                return  # an answer all the same
+            if error.code() is Code.UNAUTHENTICATED:
+                raise from_rpc_error(error, hop="") from None
+            told = error.details() or ""
+            reason = reason_of(told)
+            if reason is None and HUNG_UP in told:
+                reason = await asyncio.to_thread(diagnosis, address, service=service)
+            if reason is not None:
+                raise unreachable(reason, service or address) from None
+            if patient or error.code() is not Code.UNAVAILABLE:
+                raise
+
+
+def unreachable(reason: Reason, where: str) -> TreniError:
+    """The error of a caller that did not come together with whoever is `where`, for that reason."""
+    return TreniError(
+        Code.UNAVAILABLE,
+        reason.kind,
+        expected=f"{where} to answer, and {reason.expected}",
+        got=reason.got,
+        todo=reason.todo,
+    )
+
+
+def diagnosis(address: str, *, service: str = "") -> Reason | None:
     """Why the server at `address` and what is shown to it do not come together; None where that is not known.
 
-    It shakes hands once more, of which Python's own library tells more than gRPC. Blocks, for `DIAGNOSIS_TIMEOUT_S` at
-    most.
+    It shakes hands once more, of which Python's own library tells more than gRPC. `service` is whom the address leads
+    to. Blocks, for `DIAGNOSIS_TIMEOUT_S` at most.
     """
-    one = _keyring.pass_to(address)
+    service = service or address
+    one = _keyring.pass_to(service)
     host, _, port = address.rpartition(":")
     context = ssl._create_unverified_context() if one.ca is None else one.context()
     context.set_alpn_protocols(["h2"])
     try:
         with (
             socket.create_connection((host.strip("[]"), int(port)), DIAGNOSIS_TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname=one.name_of(address)) as stream,
+            context.wrap_socket(plain, server_hostname=one.name_of(service)) as stream,
         ):
             if one.ca is None:  # they shook hands
                 return reason_of(SPEAKS_TLS)
