@@ -124,18 +124,23 @@ key = "{mine.key}"
 
 @pytest.mark.chaos
 @pytest.mark.slow
-def test_a_harness_that_is_not_let_in_says_so_and_runs_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stranger", ["controller", pytest.param("harness", marks=pytest.mark.soak)])
+def test_who_is_not_let_in_says_so_and_nothing_is_run(tmp_path: Path, stranger: str) -> None:
     state = tmp_path / "state"
     state.mkdir()
     keys, other = key_file(tmp_path, ALL, name="keys"), key_file(tmp_path, OF_AGENT, name="other")
     more = {role: ["--key-file", str(keys)] for role in LOOPBACKS}
+    if stranger == "controller":
+        more["controller"] += ["--peer-key-file", str(other)]
+    shown = other if stranger == "harness" else keys
     with by_hand(state, LOOPBACKS, more=more) as services:
         text = services.file().read_text(encoding="utf-8")
-        file = write(tmp_path / "hosts.toml", f'{text}[[door]]\nkey_file = "{other}"\n')
+        file = write(tmp_path / "hosts.toml", f'{text}[[door]]\nkey_file = "{shown}"\n')
         process = h.start("p00", "--topology", str(file), "--out", str(tmp_path / "out"))
         _, stderr = process.communicate(timeout=h.WAIT_S)
     assert process.returncode == 1, stderr
     assert "not known here" in stderr
+    assert not [event for event in h.events(tmp_path / "out") if event["type"] == "pair_complete"]
     assert "key_file" in stderr
     assert "Traceback" not in stderr
     assert OF_AGENT not in stderr
@@ -143,6 +148,7 @@ def test_a_harness_that_is_not_let_in_says_so_and_runs_nothing(tmp_path: Path) -
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_campaign_on_this_machine_behind_a_key_of_its_own(tmp_path: Path) -> None:
     """With more clients than one, a twin's model, and a fault that kills a service, which comes back behind the key."""
     clients = ("--workers", "2", "--concurrency", "2")

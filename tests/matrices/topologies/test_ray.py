@@ -174,6 +174,7 @@ def test_without_the_clusters_token_nobody_is_let_in(
     cluster: RayTestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "token"
+    other.touch(0o600)
     other.write_text("0" * 64, encoding="utf-8")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
     process = h.start("p00", "--topology", f"ray:{cluster.address}", "--out", str(tmp_path / "out"))
