@@ -20,14 +20,13 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chaos.deliveries import DeliveryLog
 from chaos.emulation import joined
 from chaos.faults import Fault, FaultKind, Hop, Lane, Toxic, fault_of
 from chaos.schedule import Schedule
 from chaos.toxiproxy import Proxy, ToxiproxyClient
-from treni.channels import open_channel
+from treni.channels import knock, open_channel
 from treni.errors import Code, TreniError
 
 WARM_TIMEOUT_S = 120.0
@@ -54,9 +53,15 @@ class LaneChannel(grpc.aio.Channel):
     """
 
     def __init__(
-        self, hop: Hop, clean: grpc.aio.Channel, lanes: Mapping[FaultKind, _OpenLane], deliveries: DeliveryLog
+        self,
+        hop: Hop,
+        upstream: str,
+        clean: grpc.aio.Channel,
+        lanes: Mapping[FaultKind, _OpenLane],
+        deliveries: DeliveryLog,
     ) -> None:
         self._hop = hop
+        self._upstream = upstream
         self._clean = clean
         self._lanes = lanes
         self._deliveries = deliveries
@@ -114,7 +119,7 @@ class LaneChannel(grpc.aio.Channel):
             if fault is None:
                 return clean(request, metadata=pairs, **options)
             lane = self._lanes[fault.kind]
-            channel = _open_faulty(lane.address) if lane.channel is None else lane.channel
+            channel = _open_faulty(lane.address, self._upstream) if lane.channel is None else lane.channel
             self._deliveries.append_for(fault, "lane", dict(pairs))
             started = make(channel)(request, metadata=pairs, **options)
             if lane.channel is None:
@@ -178,7 +183,7 @@ async def open_lanes(
                 lanes[kind] = await _open_lane(
                     client, hop, kind.name, upstream, lane, network, channels, proxies
                 )
-        channel = LaneChannel(hop, clean.channel, lanes, deliveries)
+        channel = LaneChannel(hop, upstream, clean.channel, lanes, deliveries)
         channels.push_async_callback(channel.close)
         yield channel
 
@@ -204,7 +209,9 @@ async def _open_lane(
         await _add(client, name, toxics)
         return _OpenLane(address=proxy.listen, channel=None)
     channel = (
-        open_channel(proxy.listen, interceptors=interceptors) if lane is None else _open_faulty(proxy.listen)
+        open_channel(proxy.listen, interceptors=interceptors, service=upstream)
+        if lane is None
+        else _open_faulty(proxy.listen, upstream)
     )
     channels.push_async_callback(channel.close)
     await _warm(channel, proxy)
@@ -217,20 +224,19 @@ async def _add(client: ToxiproxyClient, proxy: str, toxics: Iterable[Toxic]) -> 
         await asyncio.to_thread(client.add_toxic, proxy, toxic)
 
 
-def _open_faulty(address: str) -> grpc.aio.Channel:
+def _open_faulty(address: str, upstream: str) -> grpc.aio.Channel:
     # A stall holds the answer to a keepalive too: the connection would be given up, and a new one never come about.
-    return open_channel(address, keepalive=False)
+    return open_channel(address, keepalive=False, service=upstream)
 
 
 async def _warm(channel: grpc.aio.Channel, proxy: Proxy) -> None:
-    """A round trip, so that both sides have acknowledged each other's HTTP/2 settings before a toxic holds them."""
+    """A round trip, so that both sides have acknowledged each other's HTTP/2 settings before a toxic holds them.
+
+    Raises what keeps us from being let in, where something does, and UNAVAILABLE (`lane_not_warm`).
+    """
     try:
-        await health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=WARM_TIMEOUT_S, wait_for_ready=True
-        )
+        await knock(channel, proxy.listen, service=proxy.upstream, timeout_s=WARM_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
-        if error.code() in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
-            return  # an answer all the same
         raise TreniError(
             Code.UNAVAILABLE,
             "lane_not_warm",

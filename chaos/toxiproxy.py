@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from toxiproxy.exceptions import InvalidToxic, NotFound, ProxyExists
 from chaos.faults import Toxic
 from chaos.toxiproxy_build import ensure_server
 from treni import processes
+from treni.doors import is_loopback
 from treni.errors import Code, TreniError
 from treni.serving import free_port
 
@@ -36,6 +38,8 @@ LOOPBACK = "127.0.0.1"
 """Where a server listens for those on this machine alone."""
 
 _POLL_S = 0.02
+
+_log = logging.getLogger("treni.chaos")
 _START_TRIES = 5
 
 # Sets PR_SET_PDEATHSIG and becomes the server: the setting outlives exec, and unlike a preexec_fn this runs no
@@ -170,7 +174,8 @@ class ToxiproxyServer:
     ) -> ToxiproxyServer:
         """Starts a server on a free port of `host` and returns once it serves; its log goes to `log_path`.
 
-        `program` defaults to what `ensure_server` finds or builds. The server dies with the thread that runs
+        Of a host that other machines reach it is told that its API lets everybody in. `program` defaults to what
+        `ensure_server` finds or builds. The server dies with the thread that runs
         this event loop. Raises UNAVAILABLE if it does not come up, FAILED_PRECONDITION if there is none to start.
         """
         program = await asyncio.to_thread(ensure_server) if program is None else program
@@ -182,7 +187,15 @@ class ToxiproxyServer:
 
     @classmethod
     async def attach(cls, address: str) -> ToxiproxyServer:
-        """Uses the server at "host:port". Raises UNAVAILABLE if none answers, FAILED_PRECONDITION below 2.0."""
+        """Uses the server at "host:port". Raises UNAVAILABLE if none answers, FAILED_PRECONDITION below 2.0.
+
+        Of one that other machines reach it is told that its API lets everybody in.
+        """
+        if not is_loopback(address.rpartition(":")[0]):
+            _log.warning(
+                "whoever reaches this API can turn the proxies elsewhere: it has no key",
+                extra={"toxiproxy": address},
+            )
         version = await asyncio.to_thread(ToxiproxyClient(address).version)
         if version.split(".")[0].isdecimal() and int(version.split(".")[0]) < 2:
             raise TreniError(

@@ -20,6 +20,7 @@ from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
 from controller.run import unknown_tool
 from treni import serving
+from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError, conclude, invalid_argument, unforeseen
 from treni.limits import TOOLS
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
@@ -208,14 +209,16 @@ async def start(
     host: str = "127.0.0.1",
     port: int = 0,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    door: Door = OPEN,
 ) -> serving.RunningServer:
     """A started server of the agent, with health and reflection; port 0 picks a free one.
 
-    Raises UNAVAILABLE when the address cannot be bound.
+    Raises UNAVAILABLE when the address cannot be bound, INVALID_ARGUMENT where the `door` does not allow it.
     """
     return await serving.start(
         [lambda server: add_to(server, servicer)],
         host=host,
         port=port,
         interceptors=interceptors,
+        door=door,
     )

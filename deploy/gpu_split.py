@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from matrices.topologies.processes import Child, start_child
 from runtime_svc.backends import BACKENDS
 from treni import entry, processes
 from treni.errors import Code, TreniError, invalid_argument
+from treni.keys import new_key_file
 from treni.storage import new_folder, writing
 
 GPU, CPU = "gpu", "cpu"
@@ -159,14 +161,18 @@ async def run(folder: Path, *, backend: str, model_dir: Path | None, campaign: S
         ensure_server
     )  # before anything is made: to build it can take a minute, or not be possible
     async with AsyncExitStack() as stack:
+        # Not in the folder, which is kept and shown.
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="treni-key-"))
+        key = new_key_file(Path(scratch, "key"))
         hosts = await stack.enter_async_context(joined_hosts(folder))
         engine = ["--backend", backend, *([] if model_dir is None else ["--model", str(model_dir)])]
         services = [
             # Two, so that the A/A cell measures what one process differs from another; the first one compiles.
-            await _serve(hosts[GPU], "agent", "agent", folder, stack, engine),
-            await _serve(hosts[GPU], "agent", "agent-b", folder, stack, engine),
-            await _serve(hosts[CPU], "controller", "controller", folder, stack),
-            await _serve(hosts[CPU], "tools", "tools", folder, stack),
+            await _serve(hosts[GPU], "agent", "agent", folder, key, stack, engine),
+            await _serve(hosts[GPU], "agent", "agent-b", folder, key, stack, engine),
+            await _serve(hosts[CPU], "controller", "controller", folder, key, stack),
+            await _serve(hosts[CPU], "tools", "tools", folder, key, stack),
+            f'[[door]]\nkey_file = "{key}"\n',
         ]
         file = folder / "hosts.toml"
         with writing(file):
@@ -186,11 +192,17 @@ async def run(folder: Path, *, backend: str, model_dir: Path | None, campaign: S
 
 
 async def _serve(
-    host: Host, role: str, name: str, folder: Path, stack: AsyncExitStack, more: Sequence[str] = ()
+    host: Host,
+    role: str,
+    name: str,
+    folder: Path,
+    key: Path,
+    stack: AsyncExitStack,
+    more: Sequence[str] = (),
 ) -> str:
     """Starts a role on the host; its entry in the file of hosts. No port is chosen before it is there."""
     command = [sys.executable, "-m", "matrices", "serve", role, "--testbed", "--host", ADDRESSES[host.name]]
-    state = ["--state", str(folder / "state" / name)]
+    state = ["--state", str(folder / "state" / name), "--key-file", str(key)]
     child = await start_child(name, host.python(*command, *state, *more), log_path=folder / f"{name}.log")
     stack.push_async_callback(child.stop)
     entry.note(f"{name} serves on the host {host.name} at {child.address}")

@@ -26,6 +26,8 @@ from runtime_svc.core import InferenceCore  # noqa: E402
 from runtime_svc.engine import MAX_ROWS, Engine  # noqa: E402
 from runtime_svc.server import start  # noqa: E402
 from treni import entry, serving  # noqa: E402
+from treni.door_options import DoorSettings, door_options  # noqa: E402
+from treni.doors import OPEN, Door  # noqa: E402
 
 if TYPE_CHECKING:
     from runtime_svc.metrics import Metrics, MetricsServer
@@ -44,20 +46,21 @@ async def serve(
     max_queue: int,
     metrics: Metrics | None,
     metrics_server: MetricsServer | None,
+    door: Door = OPEN,
 ) -> None:
     """Serves until told to stop, then lets running calls end for at most `GRACE_S` seconds.
 
     With a port for `http`, which needs `metrics`, it does so over HTTP too.
     """
     async with InferenceCore(engine, max_queue=max_queue) as core, AsyncExitStack() as fronts:
-        server = await start(core, host=host, port=port)
+        server = await start(core, host=host, port=port, door=door)
         fronts.push_async_callback(server.stop, grace_s=GRACE_S)
         ready = {"service": "runtime", "address": server.address, "model": engine.model}
         if http is not None:
             from runtime_svc.http_front import server as http_server
 
             assert metrics is not None
-            front = await http_server.start(core, metrics, host=host, port=http)
+            front = await http_server.start(core, metrics, host=host, port=http, door=door)
             fronts.push_async_callback(front.stop, grace_s=GRACE_S)
             ready["http"] = front.address
         if metrics_server is not None:
@@ -147,6 +150,7 @@ _COUNT = entry.WholeRange(1, MAX_COUNT)
     metavar="PORT",
     help="Serve Prometheus metrics on this port of the loopback interface, 0 for a free one; default: off.",
 )
+@door_options
 def main(
     model: Path,
     host: str,
@@ -154,6 +158,7 @@ def main(
     http: int | None,
     max_queue: int,
     metrics_port: int | None,
+    doors: DoorSettings,
     **settings: Any,
 ) -> None:
     """Serve one model over gRPC, and over HTTP where that is asked for.
@@ -182,6 +187,7 @@ def main(
                 max_queue=max_queue,
                 metrics=metrics,
                 metrics_server=metrics_server,
+                door=doors.door,
             )
         )
     finally:

@@ -10,6 +10,7 @@ import grpc
 
 from runtime_svc.core import InferenceCore
 from treni import serving
+from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
@@ -63,13 +64,18 @@ async def start(
     host: str = "127.0.0.1",
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     others: Sequence[serving.AddService] = (),
+    door: Door = OPEN,
 ) -> serving.RunningServer:
     """A started server of inference and of `others`; port 0 picks a free one.
 
-    Raises UNAVAILABLE when the address cannot be bound.
+    Raises UNAVAILABLE when the address cannot be bound, INVALID_ARGUMENT where the `door` does not allow it.
     """
     return await serving.start(
-        [lambda server: add_to(server, core), *others], host=host, port=port, interceptors=interceptors
+        [lambda server: add_to(server, core), *others],
+        host=host,
+        port=port,
+        interceptors=interceptors,
+        door=door,
     )
 
 

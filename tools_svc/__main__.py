@@ -10,6 +10,8 @@ import click
 from tools_svc.protocol import ToolsConfig
 from tools_svc.server import start
 from treni import entry, serving
+from treni.door_options import DoorSettings, door_options
+from treni.doors import Door
 
 
 @entry.command()
@@ -23,13 +25,14 @@ from treni import entry, serving
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
-def main(host: str, port: int, ledger: Path) -> None:
+@door_options
+def main(host: str, port: int, ledger: Path, doors: DoorSettings) -> None:
     """Serve the tools. Prints one line of JSON with the address when it is ready."""
-    asyncio.run(_serve(host, port, ledger))
+    asyncio.run(_serve(host, port, ledger, doors.door))
 
 
-async def _serve(host: str, port: int, ledger: Path) -> None:
-    server = await start(ToolsConfig(ledger_path=ledger), host=host, port=port)
+async def _serve(host: str, port: int, ledger: Path, door: Door) -> None:
+    server = await start(ToolsConfig(ledger_path=ledger), host=host, port=port, door=door)
     try:
         await serving.until_told_to_stop({"service": "tools", "address": server.address})
     finally:

@@ -12,6 +12,7 @@ from tools_svc.pool import BoundedPool
 from tools_svc.protocol import ToolsConfig
 from tools_svc.registry import Registry, build_registry
 from treni import serving
+from treni.doors import OPEN, Door
 from treni.errors import TreniError
 from treni.limits import TOOL_REQUEST
 from treni.v1 import tools_pb2, tools_pb2_grpc
@@ -78,10 +79,11 @@ async def start(
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     workers: int = WORKERS,
     queue: int = QUEUE,
+    door: Door = OPEN,
 ) -> RunningTools:
     """A started server of every tool; port 0 picks a free one. `interceptors` see each call before it is handled.
 
-    Raises UNAVAILABLE when the address cannot be bound.
+    Raises UNAVAILABLE when the address cannot be bound, INVALID_ARGUMENT where the `door` does not allow it.
     """
     registry = build_registry(config)
     pool = BoundedPool(workers=workers, queue=queue)
@@ -97,6 +99,7 @@ async def start(
             port=port,
             interceptors=interceptors,
             largest_request=TOOL_REQUEST,
+            door=door,
         )
     except TreniError:
         registry.close()

@@ -6,6 +6,7 @@ import json
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from deploy.namespaces.making import Hosts
 from deploy.split_host.link import LINK_FILE
 from matrices.topologies.processes import START_TIMEOUT_S
 from treni.errors import Code, TreniError
+from treni.keys import new_key_file
 
 GPU, CPU, TOOLS, CLIENT = "gpu", "cpu", "tools", "client"
 """The hosts by name: of the runtime, of controller and proxies, of tools that have one, and of the harness."""
@@ -36,6 +38,9 @@ STRIKER_PORT = 7004
 
 PROXIES_PORT = 8474
 
+KEY = "/tmp/key"
+"""The file with the key of every role, on each host: they are reached from the others."""
+
 _POLL_S = 0.02
 
 
@@ -49,6 +54,7 @@ def served(
     each who does. Raises UNAVAILABLE for what does not start.
     """
     with ExitStack() as stack:
+        _lend_key(hosts)
         for role, name in placement.items():
             stack.callback(_start_role(hosts[name], role).stop)
         strikers = dict.fromkeys(placement.values()) if struck else ()
@@ -71,7 +77,18 @@ def _file_of_hosts(hosts: Hosts, placement: Mapping[str, str]) -> str:
     )
     on = hosts[placement["controller"]]
     proxies = f'\n[toxiproxy]\nhost = "{on.name}"\naddress = "{on.address}:{PROXIES_PORT}"\n'
-    return f'link = "{LINK_FILE}"\n{services}{proxies}'
+    door = f'\n[[door]]\nkey_file = "{KEY}"\n'
+    return f'link = "{LINK_FILE}"\n{services}{proxies}{door}'
+
+
+def _lend_key(hosts: Hosts) -> None:
+    """Puts one key, drawn for this, on every host; it ends with them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        key = new_key_file(Path(scratch, "key")).read_bytes()
+    for host in hosts.by_name.values():
+        path = host.path(KEY)
+        path.touch(0o600)
+        path.write_bytes(key)
 
 
 def _table_of_host(host: Host) -> str:
@@ -83,7 +100,7 @@ def _start_striker(host: Host) -> HostProcess:
         host,
         "host",
         *("-m", "matrices", "serve", "host", "--host", host.address, "--port", str(STRIKER_PORT)),
-        *("--state", "/tmp/state/host"),
+        *("--state", "/tmp/state/host", "--key-file", KEY),
     )
     return process
 
@@ -108,7 +125,7 @@ def _start_role(host: Host, role: str) -> HostProcess:
         role,
         *("-m", "matrices", "serve", role, "--testbed", "--host", host.address),
         *("--port", str(EVIDENCE_PORTS[role]), "--service-port", str(SERVICE_PORTS[role])),
-        *("--state", f"/tmp/state/{role}"),
+        *("--state", f"/tmp/state/{role}", "--key-file", KEY),
     )
     return process
 

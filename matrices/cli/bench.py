@@ -52,12 +52,13 @@ def bench() -> None:
     type=click.Path(path_type=Path),
     help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
 )
+@click.option("--keys", is_flag=True, help="Have the services behind a key, as --topology local:keys does.")
 @output.format_option
-def routing(requests: int, model_dir: Path | None, form: str) -> None:
+def routing(requests: int, model_dir: Path | None, keys: bool, form: str) -> None:
     """Measure the routing's own cost beside its floors, in one run, and print the ratios."""
     from matrices.running.bench import run as measure
 
-    costs = asyncio.run(measure(str(model_dir or bundled_checkpoint()), requests))
+    costs = asyncio.run(measure(str(model_dir or bundled_checkpoint()), requests, keys=keys))
     if form == "json":
         output.say_json(dataclasses.asdict(costs))
     else:

@@ -28,7 +28,7 @@ from matrices.running.runner import Runner
 from matrices.spec.networks import parse_networks
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
-from matrices.topologies.hosts import MOST_REPLICAS
+from matrices.topologies.hosts_file import MOST_REPLICAS
 from matrices.topologies.registry import chosen, replicas
 from matrices.topologies.registry import topology as topology_of
 from runtime_svc.backends import BACKENDS

@@ -20,6 +20,7 @@ from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.echo import METHOD
+from matrices.topologies.local import KEYS
 from matrices.topologies.processes import start_child
 from matrices.topologies.registry import topology
 from tools_svc.registry import tool_specs
@@ -62,8 +63,12 @@ class Costs:
     rows: tuple[Cost, ...]
 
 
-async def run(model_dir: str, requests: int) -> Costs:
-    """What routing costs on this machine, measured now. Raises TreniError if a request fails."""
+async def run(model_dir: str, requests: int, *, keys: bool = False) -> Costs:
+    """What routing costs on this machine, measured now, the services behind a key with `keys`; the echo never is.
+
+    Raises TreniError if a request fails.
+    """
+    placement = {KEYS: True} if keys else {}
     with tempfile.TemporaryDirectory(prefix="treni-bench-") as scratch:
         options = Options(
             suite="core",
@@ -81,7 +86,9 @@ async def run(model_dir: str, requests: int) -> Costs:
         campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))
         refuse_impossible(campaign)
         cell = campaign.cells[-1]
-        async with CellServices.open(topology(options.topology, {}), cell, campaign, counters={}) as services:
+        async with CellServices.open(
+            topology(options.topology, placement), cell, campaign, counters={}
+        ) as services:
             echo = await start_child(
                 "echo",
                 ["-m", "matrices.topologies.echo", str(os.getpid())],

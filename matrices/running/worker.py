@@ -16,7 +16,9 @@ import pydantic
 
 from matrices.running.client import AgentClient, Invocation
 from matrices.topologies.processes import die_with_parent
+from treni.channels import show
 from treni.errors import Code, TreniError
+from treni.passes import Keyring
 from treni.v1 import agent_pb2
 
 LINE_BYTES = 64 * 2**20
@@ -136,4 +138,6 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid())
+    if len(sys.argv) > 2:
+        show(Keyring.of_json(sys.argv[2]))
     asyncio.run(_work())

@@ -15,6 +15,7 @@ from grpc.aio import Channel
 from matrices.running.client import AgentClient, AgentClients, Invocation
 from matrices.running.worker import LINE_BYTES, Asked, Told
 from treni import processes
+from treni.channels import shown
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2
 
@@ -139,7 +140,7 @@ async def workers(count: int) -> AsyncIterator[tuple[Worker, ...]]:
         started = []
         for _ in range(count if count > 1 else 0):
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "matrices.running.worker", str(os.getpid())),
+                *(sys.executable, "-m", "matrices.running.worker", str(os.getpid()), shown().to_json()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=LINE_BYTES,

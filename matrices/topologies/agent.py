@@ -13,6 +13,8 @@ import grpc
 from controller.policy import Policy
 from tools_svc.protocol import ToolsConfig
 from treni import entry, serving
+from treni.door_options import DoorSettings, door_options
+from treni.doors import Door
 
 
 def _policy_options(command: Any) -> Any:
@@ -43,14 +45,23 @@ def _policy_options(command: Any) -> Any:
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
+@door_options
 @_policy_options
-def main(host: str, port: int, model_dir: Path | None, backend: str, ledger: Path, **policy: Any) -> None:
+def main(
+    host: str,
+    port: int,
+    model_dir: Path | None,
+    backend: str,
+    ledger: Path,
+    doors: DoorSettings,
+    **policy: Any,
+) -> None:
     """Serve the internal arm: loop, engine and tools in one process. Prints one line of JSON when it is ready."""
-    asyncio.run(_serve(host, port, model_dir, backend, ledger, Policy(**policy)))
+    asyncio.run(_serve(host, port, model_dir, backend, ledger, Policy(**policy), doors.door))
 
 
 async def _serve(
-    host: str, port: int, model_dir: Path | None, backend: str, ledger: Path, policy: Policy
+    host: str, port: int, model_dir: Path | None, backend: str, ledger: Path, policy: Policy, door: Door
 ) -> None:
     from runtime_svc.threads import limit_blas_threads
 
@@ -69,7 +80,7 @@ async def _serve(
             def add_agent(server: grpc.aio.Server) -> str:
                 return add_internal_agent(server, core, own_tools(registry), policy)
 
-            server = await inference.start(core, host=host, port=port, others=[add_agent])
+            server = await inference.start(core, host=host, port=port, others=[add_agent], door=door)
             try:
                 await serving.until_told_to_stop(
                     {"service": "agent", "address": server.address, "model": engine.model}

@@ -24,6 +24,7 @@ from matrices.topologies.cell_config import CellConfig, parse_config
 from matrices.topologies.processes import Child
 from matrices.topologies.roles import OpenCell, deliveries_path, ledger_path
 from tools_svc.ledger_append import read_effects
+from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError, abort, invalid_argument
 from treni.v1 import evidence_pb2, evidence_pb2_grpc
 
@@ -53,8 +54,8 @@ class EvidenceServicer(evidence_pb2_grpc.EvidenceServiceServicer):
     """Speaks for one role in one process.
 
     `role` is what the process was started as, `open_cell` serves the role's own service for a cell on `host` and `port`
-    (0: a free one each time), `state` is the folder under which each scope has one of its own, `start_twin` starts
-    another process of the same kind.
+    (0: a free one each time) behind the `door`, `state` is the folder under which each scope has one of its own,
+    `start_twin` starts another process of the same kind.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class EvidenceServicer(evidence_pb2_grpc.EvidenceServiceServicer):
         state: Path,
         host: str,
         port: int = 0,
+        door: Door = OPEN,
         start_twin: Callable[[int], Awaitable[Child]],
         gpu: bool = False,
     ) -> None:
@@ -73,6 +75,7 @@ class EvidenceServicer(evidence_pb2_grpc.EvidenceServiceServicer):
         self.state = state
         self._host = host
         self._port = port
+        self._door = door
         self._start_twin = start_twin
         self._gpu = gpu
         self._epoch = secrets.token_hex(8)
@@ -222,7 +225,7 @@ class EvidenceServicer(evidence_pb2_grpc.EvidenceServiceServicer):
         async def serve() -> None:
             # In a task of its own from beginning to end: what is entered in one task has to be left in it.
             try:
-                async with self._open_cell(config, folder, self._host) as address:
+                async with self._open_cell(config, folder, self._host, self._door) as address:
                     ready.set_result(address)
                     await stop.wait()
             except Exception as error:

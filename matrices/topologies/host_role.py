@@ -21,6 +21,7 @@ from matrices.topologies.cell_config import CellConfig
 from matrices.topologies.roles import deliveries_path
 from matrices.topologies.struck_host import Hosted, ThisHost
 from treni import serving
+from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError, abort, invalid_argument
 from treni.v1 import host_pb2, host_pb2_grpc
 
@@ -175,7 +176,7 @@ def _not_struck(fault: Fault, error: BaseException) -> TreniError:
 
 
 @asynccontextmanager
-async def open_host(config: CellConfig, folder: Path, host: str) -> AsyncIterator[str]:
+async def open_host(config: CellConfig, folder: Path, host: str, door: Door = OPEN) -> AsyncIterator[str]:
     """Serves the HostService of a cell; what it harmed is whole again when the block is left."""
     on_link = any(rule.fault.on_link for rule in config.profile.faults.rules)
     if on_link and (refusal := links_refusal()) is not None:
@@ -189,7 +190,7 @@ async def open_host(config: CellConfig, folder: Path, host: str) -> AsyncIterato
                 host_pb2_grpc.add_HostServiceServicer_to_server(servicer, server)
                 return SERVICE
 
-            server = await serving.start([add], host=host, port=config.port)
+            server = await serving.start([add], host=host, port=config.port, door=door)
             try:
                 yield server.address
             finally:

@@ -2,140 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import socket
-import tomllib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import pydantic
+from typing import Any
 
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.arms.parts import ONE_OF_EACH, Part, Replicas
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
-from matrices.spec.regions import Way, refuse_undeclared
-from matrices.spec.rules import WITH_UNITS
+from matrices.topologies.hosts_file import HostsFile, Service, Site, kept, read_hosts, validated
 from matrices.topologies.role_client import RoleClient
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
+from treni.channels import showing
 from treni.errors import invalid_argument
-from treni.text_files import read_text
-
-Kind = Literal["agent", "runtime", "controller", "tools"]
-Site = Literal["hop", "tool", "host"]
-
-MOST_REPLICAS = 64
-"""How many controllers, or tool services, a file may list."""
-
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):([0-9]{1,5})")
-
-
-def _address(value: str) -> str:
-    match = _ADDRESS.fullmatch(value)
-    if match is None or not 1 <= int(match[2]) <= 65535:
-        raise ValueError('expected "host:port", such as "10.0.0.2:7001"')
-    return value
-
-
-Address = Annotated[str, pydantic.AfterValidator(_address)]
-FileName = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_-]+\.json$")]
-
-
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-
-class Service(_Strict):
-    """One service that runs somewhere, started by `treni-route serve ROLE --testbed`."""
-
-    role: Kind = pydantic.Field(description="What it was started as.")
-    host: str = pydantic.Field(min_length=1, description="What its host is called in the report.")
-    address: Address = pydantic.Field(
-        description="Where its EvidenceService answers, from the harness and the others."
-    )
-    region: str | None = pydantic.Field(default=None, min_length=1, description="Where its host stands.")
-    faults: tuple[Site, ...] = pydantic.Field(
-        default=("hop", "tool"),
-        description="What may be faulted there: its hop, its tools, and the host's process itself.",
-    )
-
-
-class Proxies(_Strict):
-    """The toxiproxy server, by the address of its API."""
-
-    host: str = pydantic.Field(min_length=1, description="What its host is called in the report.")
-    address: Address = pydantic.Field(
-        description="Where its API answers; the controller's lanes listen on that host."
-    )
-
-
-class Agent(_Strict):
-    """Who strikes one host as planned: `treni-route serve host --testbed` on it."""
-
-    name: str = pydantic.Field(
-        min_length=1, description="The `host` of the services that are struck with it."
-    )
-    address: Address = pydantic.Field(
-        description="Where its EvidenceService answers, from the harness and the other hosts."
-    )
-
-
-class HostsFile(_Strict):
-    """The content of a file of hosts: where each role is served, and where toxiproxy is."""
-
-    service: tuple[Service, ...] = pydantic.Field(
-        description="Every service: an agent, a controller and tools at least."
-    )
-    region: str | None = pydantic.Field(default=None, min_length=1, description="Where the harness runs.")
-    network: tuple[Way, ...] = pydantic.Field(
-        default=(), description="What lies between two regions: each two that are in the file need one."
-    )
-    toxiproxy: Proxies | None = pydantic.Field(
-        default=None,
-        description="Without it a server is started beside the harness, which the controller's host must reach.",
-    )
-    host: tuple[Agent, ...] = pydantic.Field(
-        default=(), description="Every host that may be struck; without any no host is."
-    )
-    link: FileName | None = pydantic.Field(
-        default=None,
-        description="A file beside the manifest: what crossed the link, as whoever made the hosts counted it.",
-    )
-
-    @pydantic.model_validator(mode="after")
-    def _complete(self) -> HostsFile:
-        for kind, least, most in (
-            ("agent", 1, 2),
-            ("runtime", 0, 1),
-            ("controller", 1, MOST_REPLICAS),
-            ("tools", 1, MOST_REPLICAS),
-        ):
-            count = sum(one.role == kind for one in self.service)
-            if not least <= count <= most:
-                raise ValueError(
-                    f"expected {least if least == most else f'{least} to {most}'} {kind}, got {count}"
-                )
-        refuse_undeclared([self.region, *(one.region for one in self.service)], self.network)
-        addresses = [one.address for one in self.service] + [one.address for one in self.host]
-        if self.toxiproxy is not None:
-            addresses.append(self.toxiproxy.address)
-        for address in addresses:
-            if addresses.count(address) > 1:
-                raise ValueError(f"expected an address of its own for each service, got {address} twice")
-        names = [one.name for one in self.host]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"expected each host once, got {name} twice")
-        return self
-
-    def of(self, kind: str) -> list[Service]:
-        """The services of one kind, in the order of the file."""
-        return [one for one in self.service if one.role == kind]
 
 
 class HostsPlaced:
@@ -185,7 +69,8 @@ class Hosts:
         self._campaign = campaign
 
     def refuse(self, campaign: Campaign) -> None:
-        """Raises INVALID_ARGUMENT for fresh processes, a model, crashes, and faults where the file allows none."""
+        """Raises INVALID_ARGUMENT for fresh processes, a model, crashes, and doors and faults that can't be."""
+        self._file.keyring()
         if campaign.options.restarts > 1:
             raise invalid_argument(
                 "restarts_not_here",
@@ -253,6 +138,7 @@ class Hosts:
     ) -> AsyncIterator[HostsPlaced]:
         """The services of the file; for a role that it lacks a second process of an agent, until the session ends."""
         async with AsyncExitStack() as stack:
+            stack.enter_context(showing(self._file.keyring()))
             placed = await self._addresses(cell, session)
             address, own = campaign.options.toxiproxy, None
             if address is None and self._file.toxiproxy is not None:
@@ -324,8 +210,8 @@ def _settings(argument: str | None) -> dict[str, Any]:
         raise invalid_argument(
             "topology_argument", expected="a .toml file of hosts", got="none", todo="see docs/topologies.md"
         )
-    file = read_hosts(Path(argument))
-    return {"hosts": file.model_dump(mode="json", exclude_none=True), "campaign": secrets.token_hex(8)}
+    path = Path(argument)
+    return {"hosts": kept(read_hosts(path), path), "campaign": secrets.token_hex(8)}
 
 
 def _build(settings: Mapping[str, Any]) -> Hosts:
@@ -347,35 +233,6 @@ def listed_replicas(settings: Mapping[str, Any], asked: Replicas) -> Replicas:
 
 
 ENTRY = TopologyEntry(name="hosts", settings=_settings, build=_build, replicas=listed_replicas)
-
-
-def read_hosts(path: Path) -> HostsFile:
-    """The file of hosts at `path`. Raises INVALID_ARGUMENT that names the file and the key."""
-    try:
-        data = tomllib.loads(read_text(path, what="a TOML file of hosts"))
-    except (ValueError, RecursionError) as error:
-        raise invalid_argument(
-            "hosts_unreadable",
-            expected=f"{path} to be a TOML file of hosts",
-            got=str(error),
-            todo="correct it",
-        ) from None
-    return validated(data, str(path), context=WITH_UNITS)
-
-
-def validated(data: object, where: str, *, context: object = None) -> HostsFile:
-    """The file of hosts in parsed TOML or JSON. Raises INVALID_ARGUMENT that names `where` and the key."""
-    try:
-        return HostsFile.model_validate(data, context=context)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise invalid_argument(
-            "hosts_invalid",
-            expected=f"{where} to be a file of hosts as docs/topologies.md describes it",
-            got=f"{key}: {first['msg']}" if key else first["msg"],
-            todo="correct it",
-        ) from None
 
 
 def _needed(cell: PlannedCell) -> Iterator[tuple[Part, Site]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,15 @@ from matrices.topologies.role_command import HOST
 from matrices.topologies.roles import deliveries_path
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
+from treni.channels import showing
+from treni.door_options import UNGUARDED, DoorSettings
 from treni.errors import TreniError, invalid_argument
+from treni.keys import new_key_file
 
 PROXY = "toxiproxy"
+
+KEYS = "keys"
+"""The argument of the topology that has its services behind a key."""
 
 
 class LocalPlaced:
@@ -77,7 +84,13 @@ class LocalPlaced:
 
 
 class Local:
-    """Starts everything here, anew for each segment."""
+    """Starts everything here, anew for each segment.
+
+    With `keys`, behind a key that is drawn for the segment, which other users of this machine do not have.
+    """
+
+    def __init__(self, *, keys: bool = False) -> None:
+        self._keys = keys
 
     def refuse(self, campaign: Campaign) -> None:
         """Raises INVALID_ARGUMENT for faults of a link: there is none between processes of one machine."""
@@ -98,30 +111,33 @@ class Local:
         folder = campaign.folder / "cells" / scope_of(cell, take)
         folder.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            doors = stack.enter_context(_doors()) if self._keys else UNGUARDED
             toxiproxy = await stack.enter_async_context(await _toxiproxy(campaign.options, folder))
             agent = None
             if cell.disturbs:
                 # Before those that it may start again, and so ended after them.
-                agent = await start_child(HOST, _serving(HOST, folder), log_path=folder / f"{HOST}.log")
+                agent = await start_child(
+                    HOST, _serving(HOST, folder, doors), log_path=folder / f"{HOST}.log"
+                )
                 stack.push_async_callback(agent.stop)
             # The last is ended first: the controller before what it calls.
-            children = await _start_roles(cell.parts, campaign.options, folder, stack)
+            children = await _start_roles(cell.parts, campaign.options, folder, doors, stack)
             yield LocalPlaced(cell=cell, folder=folder, toxiproxy=toxiproxy, children=children, agent=agent)
 
 
 def _settings(argument: str | None) -> dict[str, Any]:
-    """Nothing is to be kept. Raises INVALID_ARGUMENT for an argument."""
-    if argument is not None:
+    """Whether there are keys. Raises INVALID_ARGUMENT for any other argument."""
+    if argument not in (None, KEYS):
         raise invalid_argument(
-            "topology_argument", expected="no argument for the topology local", got=repr(argument)
+            "topology_argument", expected=f"{KEYS}, or nothing, after the topology local", got=repr(argument)
         )
-    return {}
+    return {} if argument is None else {KEYS: True}
 
 
 ENTRY = TopologyEntry(
     name="local",
     settings=_settings,
-    build=lambda settings: Local(),
+    build=lambda settings: Local(keys=bool(settings.get(KEYS, False))),
     replicas=lambda settings, asked: asked,
 )
 
@@ -137,16 +153,25 @@ async def _toxiproxy(options: Options, folder: Path) -> ToxiproxyServer:
     return await ToxiproxyServer.start(log_path=folder / "toxiproxy.log")
 
 
-def _serving(role: str, folder: Path) -> list[str]:
+@contextmanager
+def _doors() -> Iterator[DoorSettings]:
+    """The doors of a segment and what is shown there, its key in a file that is gone when the block is left."""
+    with tempfile.TemporaryDirectory(prefix="treni-key-") as scratch:
+        doors = DoorSettings(key_file=new_key_file(Path(scratch, "key")))
+        with showing(doors.keyring):
+            yield doors
+
+
+def _serving(role: str, folder: Path, doors: DoorSettings) -> list[str]:
     return [
         *("-m", "matrices.topologies.serve", role),
-        *("--state", str(folder), "--parent-pid", str(os.getpid())),
+        *("--state", str(folder), "--parent-pid", str(os.getpid()), *doors.arguments),
     ]
 
 
-def _arguments(part: Part, options: Options, folder: Path) -> list[str]:
+def _arguments(part: Part, options: Options, folder: Path, doors: DoorSettings) -> list[str]:
     kind = kind_of(part)
-    arguments = _serving(kind, folder)
+    arguments = _serving(kind, folder, doors)
     if kind in ("agent", "runtime"):
         arguments += ["--backend", options.backend]
         if options.model_dir is not None:
@@ -155,13 +180,13 @@ def _arguments(part: Part, options: Options, folder: Path) -> list[str]:
 
 
 async def _start_roles(
-    parts: Mapping[str, Part], options: Options, folder: Path, stack: AsyncExitStack
+    parts: Mapping[str, Part], options: Options, folder: Path, doors: DoorSettings, stack: AsyncExitStack
 ) -> dict[str, Child]:
     children: dict[str, Child] = {}
 
     async def start(role: str) -> None:
         children[role] = await start_child(
-            role, _arguments(parts[role], options, folder), log_path=folder / f"{role}.log"
+            role, _arguments(parts[role], options, folder, doors), log_path=folder / f"{role}.log"
         )
 
     async def stop() -> None:

@@ -17,7 +17,8 @@ import pydantic
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.spec.rules import WITH_UNITS
-from matrices.topologies.hosts import Hosts, HostsFile, Kind, Site, listed_replicas, validated
+from matrices.topologies.hosts import Hosts, listed_replicas
+from matrices.topologies.hosts_file import DoorTable, HostsFile, Kind, Site, kept, validated
 from matrices.topologies.topology import TopologyEntry
 from treni.errors import TreniError, invalid_argument
 from treni.text_files import read_text
@@ -56,6 +57,10 @@ class PilotFile(_Strict):
     network: Mapping[str, Any] | None = pydantic.Field(
         default=None, description="What is declared of the tunnel: `profile`, or `rtt`, `jitter` and `loss`."
     )
+    door: DoorTable | None = pydantic.Field(
+        default=None,
+        description="What the harness shows at the doors of the services, as in a file of hosts.",
+    )
     service: tuple[PilotService, ...] = pydantic.Field(
         description="Two agents, a controller and tools; a runtime where a cell needs one of its own."
     )
@@ -87,6 +92,8 @@ class PilotFile(_Strict):
             ],
             "toxiproxy": {"host": self.host, "address": f"127.0.0.1:{self.toxiproxy}"},
         }
+        if self.door is not None:
+            data["door"] = [self.door.model_dump()]
         if self.network is not None:
             data |= {"region": HERE, "network": [{"between": (HERE, THERE), **self.network}]}
         return HostsFile.model_validate(data, context=context)
@@ -153,8 +160,8 @@ def _settings(argument: str | None) -> dict[str, Any]:
             got="none",
             todo="see docs/topologies.md",
         )
-    file = read_pilot(Path(argument))
-    return {"hosts": file.model_dump(mode="json", exclude_none=True), "campaign": secrets.token_hex(8)}
+    path = Path(argument)
+    return {"hosts": kept(read_pilot(path), path), "campaign": secrets.token_hex(8)}
 
 
 def _build(settings: Mapping[str, Any]) -> Pilot:

@@ -12,6 +12,7 @@ from pathlib import Path
 from chaos.toxiproxy import ToxiproxyServer
 from matrices.topologies.evidence_service import make_state
 from matrices.topologies.processes import die_with_parent
+from matrices.topologies.ray_doors import ray_doors, stand
 from matrices.topologies.ray_protocol import FIRST_PORT, PORT_VARIABLE, STATE_VARIABLE, Begun, Failure
 from matrices.topologies.role_server import RoleServer, RoleSettings, evidence_servicer, start_role
 from treni import logs
@@ -41,6 +42,8 @@ class RoleActor:
 
         async def start() -> RoleServer:
             _refuse_niceness(host)
+            doors = ray_doors()
+            stand(doors, host)
             port = port_of(kind, number)
             return await _bound(
                 RoleSettings(
@@ -49,6 +52,7 @@ class RoleActor:
                     port=port,
                     service_port=port + 1,
                     state=_state(),
+                    doors=doors,
                     model_dir=None if model_dir is None else Path(model_dir),
                     backend=backend,
                 )

@@ -21,6 +21,7 @@ import ray
 from ray._private import services
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from chaos.toxiproxy import LOOPBACK
 from matrices.topologies.processes import die_with_parent
 from matrices.topologies.ray_actors import ProxyActor, RoleActor
 from matrices.topologies.ray_protocol import (
@@ -210,10 +211,17 @@ def _place(asked: Asked, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, An
         numbers[kind] += 1
     if asked.proxies:
         node = hosts[CPU_HOST]
-        actors[_PROXIES] = _at(ProxyActor, CPU_HOST, node).remote(
-            host=node["NodeManagerAddress"], log_level=asked.log_level
-        )
+        # Their API has no key: where the harness is beside them, as the controller is, nobody else need reach it.
+        host = LOOPBACK if _is_here(node) else node["NodeManagerAddress"]
+        actors[_PROXIES] = _at(ProxyActor, CPU_HOST, node).remote(host=host, log_level=asked.log_level)
     return actors
+
+
+def _is_here(node: Mapping[str, Any]) -> bool:
+    """Whether this process runs on the node; one that is connected as a client does not know."""
+    return (
+        not ray.util.client.ray.is_connected() and ray.get_runtime_context().get_node_id() == node["NodeID"]
+    )
 
 
 def _at(actor: type, resource: str, node: Mapping[str, Any], *, gpus: float = 0) -> Any:

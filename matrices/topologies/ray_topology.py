@@ -13,11 +13,12 @@ from chaos.toxiproxy import ToxiproxyServer
 from matrices.evidence.campaign import Campaign
 from matrices.planning.plan import PlannedCell
 from matrices.topologies.processes import Child, start_child
+from matrices.topologies.ray_doors import ray_doors
 from matrices.topologies.ray_protocol import DRIVER_MODULE, HEAD_LOST, WAIT_VARIABLE, Asked, Ready
 from matrices.topologies.supervisor import Ward
 from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
 from treni import logs
-from treni.channels import check_address
+from treni.channels import check_address, showing
 from treni.errors import Code, TreniError, invalid_argument
 
 WAIT_S = 120.0
@@ -65,8 +66,9 @@ class RayCluster:
         self._campaign = campaign
 
     def refuse(self, campaign: Campaign) -> None:
-        """Raises INVALID_ARGUMENT for a limit that is none and for crashes, FAILED_PRECONDITION without Ray."""
+        """Raises INVALID_ARGUMENT for a wrong limit or key and for crashes, FAILED_PRECONDITION without Ray."""
         _wait_s()
+        _ = ray_doors().keyring
         for cell in campaign.cells:
             if any(kind.kills_host for kind in cell.kinds):
                 raise invalid_argument(
@@ -104,6 +106,7 @@ class RayCluster:
             log_level=os.environ.get(logs.LEVEL_VARIABLE) or "info",
         )
         async with AsyncExitStack() as stack:
+            stack.enter_context(showing(ray_doors().keyring))
             arguments = ["-m", DRIVER_MODULE, asked.model_dump_json(), "--parent-pid", str(os.getpid())]
             driver = await start_child(DRIVER, arguments, log_path=folder / "ray.log")
             stack.push_async_callback(driver.stop)

@@ -15,8 +15,9 @@ from matrices.evidence import events as ev
 from matrices.topologies.cell_config import CellConfig
 from matrices.topologies.clocks import estimate, exchange
 from matrices.topologies.processes import START_TIMEOUT_S
-from treni.channels import open_channel
+from treni.channels import diagnosis, open_channel, unreachable
 from treni.errors import Code, TreniError, from_rpc_error
+from treni.handshakes import HUNG_UP, reason_of
 from treni.v1 import evidence_pb2, evidence_pb2_grpc
 
 STATUS_TIMEOUT_S = 10.0
@@ -62,7 +63,7 @@ class RoleClient:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
                 await self._hold.read()
         except grpc.aio.AioRpcError as error:
-            raise self._failed(error) from None
+            raise await self._failed(error) from None
         except TimeoutError:
             raise TreniError(
                 Code.UNAVAILABLE,
@@ -139,7 +140,7 @@ class RoleClient:
                 async for row in stream
             ]
         except grpc.aio.AioRpcError as error:
-            raise self._failed(error) from None
+            raise await self._failed(error) from None
 
     async def effects(self, scope: str) -> list[ev.EffectRow]:
         """Every entry in its tools' ledger under the scope."""
@@ -159,7 +160,7 @@ class RoleClient:
                 async for row in stream
             ]
         except grpc.aio.AioRpcError as error:
-            raise self._failed(error) from None
+            raise await self._failed(error) from None
 
     async def close(self) -> None:
         """Closes the channel, and lets the role go."""
@@ -171,16 +172,22 @@ class RoleClient:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise self._failed(error) from None
+            raise await self._failed(error) from None
 
-    def _failed(self, error: grpc.aio.AioRpcError) -> TreniError:
+    async def _failed(self, error: grpc.aio.AioRpcError) -> TreniError:
         told = from_rpc_error(error, hop="")
-        if told.kind != told.code.name.lower():
+        if not told.foreign:
             return told  # the role itself says what is wrong
+        where = f"the {self.role} at {self.address}"
+        reason = reason_of(error.details() or "")
+        if reason is None and HUNG_UP in (error.details() or ""):
+            reason = await asyncio.to_thread(diagnosis, self.address)
+        if reason is not None:
+            return unreachable(reason, where)
         return TreniError(
             told.code,
             "service_unreachable",
-            expected=f"the {self.role} to answer at {self.address}",
+            expected=f"{where} to answer",
             got=f"{error.code().name}: {error.details()}",
             todo="see that it runs, was started with --testbed, and that the address is right",
         )

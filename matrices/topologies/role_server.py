@@ -14,6 +14,7 @@ from matrices.topologies.evidence_service import SERVICE, EvidenceServicer, make
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.role_command import TESTBED_MODULE
 from treni import serving
+from treni.door_options import UNGUARDED, DoorSettings
 from treni.v1 import evidence_pb2_grpc
 
 
@@ -21,8 +22,8 @@ from treni.v1 import evidence_pb2_grpc
 class RoleSettings:
     """What a role is served as, and where.
 
-    `port` is that of the EvidenceService and `service_port` that of the role's own service, 0 for a free one; what
-    follows `state`, the folder for its evidence, counts for roles with an engine.
+    `port` is that of the EvidenceService and `service_port` that of the role's own service, 0 for a free one; both are
+    behind the door of `doors`. What follows that counts for roles with an engine; `state` is the folder for evidence.
     """
 
     role: str
@@ -30,6 +31,7 @@ class RoleSettings:
     port: int
     service_port: int
     state: Path
+    doors: DoorSettings = UNGUARDED
     model_dir: Path | None = None
     backend: str = "numpy"
     encoder: Path | None = None
@@ -52,7 +54,8 @@ class RoleSettings:
             "--slot-tokens": self.slot_tokens,
         }
         options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
-        return [self.role, *options, *(["--batch-invariant"] if self.batch_invariant else [])]
+        invariant = ["--batch-invariant"] if self.batch_invariant else []
+        return [self.role, *options, *self.doors.arguments, *invariant]
 
 
 class RoleServer:
@@ -79,6 +82,7 @@ def evidence_servicer(settings: RoleSettings) -> EvidenceServicer:
         state=settings.state,
         host=settings.host,
         port=settings.service_port,
+        door=settings.doors.door,
         start_twin=_twin_of(settings),
         gpu=settings.backend != "numpy",
     )
@@ -91,7 +95,8 @@ async def start_role(settings: RoleSettings, servicer: EvidenceServicer) -> Role
         evidence_pb2_grpc.add_EvidenceServiceServicer_to_server(servicer, server)
         return SERVICE
 
-    return RoleServer(servicer, await serving.start([add], host=settings.host, port=settings.port))
+    server = await serving.start([add], host=settings.host, port=settings.port, door=settings.doors.door)
+    return RoleServer(servicer, server)
 
 
 def _opener(settings: RoleSettings) -> roles.OpenCell:

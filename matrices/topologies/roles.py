@@ -21,16 +21,17 @@ from controller.ports import AttemptKey, ToolPort
 from matrices.topologies.cell_config import NO_STRIKER, CellConfig
 from tools_svc.protocol import ToolsConfig
 from treni.balance import chosen
-from treni.channels import open_channel
+from treni.channels import knock, open_channel
+from treni.doors import OPEN, Door
 from treni.fence import fenced
 from treni.v1 import inference_pb2
 
 if TYPE_CHECKING:
     from runtime_svc.engine import Engine
 
-OpenCell: TypeAlias = "Callable[[CellConfig, Path, str], AbstractAsyncContextManager[str]]"
-"""Serves a role's own service for a cell while the block runs: configuration, folder for its state, host to listen on;
-gives the address."""
+OpenCell: TypeAlias = "Callable[[CellConfig, Path, str, Door], AbstractAsyncContextManager[str]]"
+"""Serves a role's own service for a cell while the block runs: configuration, folder for its state, host to listen on,
+and behind which door; gives the address."""
 
 
 def deliveries_path(folder: Path, role: str, arm: str) -> Path:
@@ -55,7 +56,7 @@ def _tools_config(config: CellConfig, folder: Path) -> ToolsConfig:
 
 
 @asynccontextmanager
-async def open_tools(config: CellConfig, folder: Path, host: str) -> AsyncIterator[str]:
+async def open_tools(config: CellConfig, folder: Path, host: str, door: Door = OPEN) -> AsyncIterator[str]:
     """Serves the tools, with the faults of their hop and site in front of them."""
     from chaos.injector import FaultInjector
     from tools_svc.server import start
@@ -66,6 +67,7 @@ async def open_tools(config: CellConfig, folder: Path, host: str) -> AsyncIterat
             host=host,
             port=config.port,
             interceptors=[*fenced(config.fence), FaultInjector("tool", deliveries)],
+            door=door,
         )
         try:
             yield server.address
@@ -97,7 +99,7 @@ def open_runtime(engine: Engine) -> OpenCell:
             return super().generate(salted)
 
     @asynccontextmanager
-    async def opened(config: CellConfig, folder: Path, host: str) -> AsyncIterator[str]:
+    async def opened(config: CellConfig, folder: Path, host: str, door: Door = OPEN) -> AsyncIterator[str]:
         with (
             _log(config, folder, config.arm) as deliveries,
             _log(config, folder, config.caller) as hop_deliveries,
@@ -123,6 +125,7 @@ def open_runtime(engine: Engine) -> OpenCell:
                         FaultInjector("agent", deliveries),
                     ],
                     others=[] if config.agent is None else [add_agent],
+                    door=door,
                 )
                 try:
                     yield server.address
@@ -133,7 +136,9 @@ def open_runtime(engine: Engine) -> OpenCell:
 
 
 @asynccontextmanager
-async def open_controller(config: CellConfig, folder: Path, host: str) -> AsyncIterator[str]:
+async def open_controller(
+    config: CellConfig, folder: Path, host: str, door: Door = OPEN
+) -> AsyncIterator[str]:
     """Serves the agent of an arm that reaches its model over a hop."""
     from chaos.injector import FaultInjector
     from controller.remote import RemoteModel
@@ -157,6 +162,7 @@ async def open_controller(config: CellConfig, folder: Path, host: str) -> AsyncI
                 host=host,
                 port=config.port,
                 interceptors=[*fenced(config.fence), FaultInjector("agent", log)],
+                door=door,
             )
             try:
                 yield server.address
@@ -213,6 +219,7 @@ async def _way(
     async with striking(striker.address, striker.role) as interceptors:
         if hop not in config.faultable:
             async with open_channel(upstream, interceptors=interceptors) as channel:
+                await knock(channel, upstream)
                 yield channel
             return
         from chaos.emulation import toxics

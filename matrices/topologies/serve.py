@@ -14,6 +14,7 @@ from matrices.topologies.processes import die_with_parent
 from matrices.topologies.role_command import HOST
 from matrices.topologies.role_server import RoleSettings, evidence_servicer, start_role
 from treni import entry, serving
+from treni.door_options import DoorSettings, door_options
 
 
 @entry.command()
@@ -63,6 +64,7 @@ from treni import entry, serving
     "--batch-invariant", is_flag=True, help="agent, runtime: the same bits whoever runs beside a sequence."
 )
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
+@door_options
 def main(
     role: str,
     host: str,
@@ -71,20 +73,27 @@ def main(
     state: Path,
     model_dir: Path | None,
     parent_pid: int | None,
+    doors: DoorSettings,
     **engine: Any,
 ) -> None:
     """Serve the EvidenceService of one ROLE for a testbed, and for each cell the role's own service.
 
     agent: the internal arm (loop, engine and tools in one process) and inference. runtime: inference alone.
     controller: the external arm. tools: the tools. host: who harms this host as profiles with site = "host" say, for
-    links as root. Whoever reaches the address can begin cells and read evidence:
-    listen where only the harness can.
+    links as root. Whoever is let in can begin cells and read evidence.
     Prints one line of JSON with the address when it is ready.
     """
     if parent_pid is not None:
         die_with_parent(parent_pid)
     settings = RoleSettings(
-        role=role, host=host, port=port, service_port=service_port, state=state, model_dir=model_dir, **engine
+        role=role,
+        host=host,
+        port=port,
+        service_port=service_port,
+        state=state,
+        doors=doors,
+        model_dir=model_dir,
+        **engine,
     )
     asyncio.run(_serve(settings, evidence_servicer(settings)))
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from treni import metadata
-from treni.errors import invalid_argument
+from treni.doors import AUTHORIZATION
+from treni.errors import Code, TreniError, from_rpc_error, invalid_argument
+from treni.handshakes import HUNG_UP, NOT_SHOWN, NOT_TAKEN, SPEAKS_TLS, Reason, reason_of
+from treni.keys import Keys
+from treni.passes import Keyring, Pass
 
 if TYPE_CHECKING:
     import httpx
@@ -22,6 +32,10 @@ KEEPALIVE_TIMEOUT_S = 10.0
 SILENCE_LIMIT_S = KEEPALIVE_INTERVAL_S + KEEPALIVE_TIMEOUT_S
 """After so long at most a connection that went silent, without a word from either end, is replaced."""
 
+DIAGNOSIS_TIMEOUT_S = 5.0
+KNOCK_TIMEOUT_S = 120.0
+"""The limit for a server that is not there; one that is slow answers within it."""
+
 _KEEPALIVE = (
     ("grpc.keepalive_time_ms", int(KEEPALIVE_INTERVAL_S * 1000)),
     # Both: measured with gRPC 1.85, a silent connection is given up after the second, whose default is a minute.
@@ -32,16 +46,182 @@ _KEEPALIVE = (
 )
 
 
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+
+_keyring = Keyring()
+
+
+def show(keyring: Keyring) -> None:
+    """Makes this process show these passes, by the host that it calls, on whatever channels it opens from now on."""
+    global _keyring
+    _keyring = keyring
+
+
+def shown() -> Keyring:
+    """The passes that this process shows."""
+    return _keyring
+
+
+@contextmanager
+def showing(keyring: Keyring) -> Iterator[None]:
+    """Shows these passes on channels that are opened while the block runs, and then those of before."""
+    before = shown()
+    show(keyring)
+    try:
+        yield
+    finally:
+        show(before)
+
+
 def open_channel(
-    address: str, *, interceptors: Sequence[grpc.aio.ClientInterceptor] = (), keepalive: bool = True
+    address: str,
+    *,
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    keepalive: bool = True,
+    service: str = "",
+    given: Pass | None = None,
 ) -> grpc.aio.Channel:
     """A channel to the service at `address` ("host:port"), past every proxy that the environment names.
 
     It fails calls rather than repeat them, and replaces a connection that went silent within `SILENCE_LIMIT_S`.
-    `keepalive=False` is for a connection that is silent on purpose, such as one that a fault stalls.
+    `keepalive=False` is for a connection that is silent on purpose, such as one that a fault stalls. `service` is the
+    address of whom it leads to where something that carries bytes stands between: its pass is shown, and its name
+    expected. `given` is shown instead of what the process shows.
     """
+    service = service or address
+    one = _keyring.pass_to(service) if given is None else given
     options = [*metadata.CHANNEL_OPTIONS, *(_KEEPALIVE if keepalive else ())]
-    return grpc.aio.insecure_channel(address, options=options, interceptors=list(interceptors))
+    credentials = one.credentials()
+    if credentials is None:
+        channel = grpc.aio.insecure_channel(address, options=options, interceptors=list(interceptors))
+    else:
+        options.append(("grpc.ssl_target_name_override", one.name_of(service)))
+        channel = grpc.aio.secure_channel(
+            address, credentials, options=options, interceptors=list(interceptors)
+        )
+    return channel if one.keys is None else _KeyedChannel(channel, one.keys)
+
+
+async def knock(
+    channel: grpc.aio.Channel, address: str, *, service: str = "", timeout_s: float = KNOCK_TIMEOUT_S
+) -> None:
+    """A round trip on a channel to `address`, behind which `service` is, that needs whatever the door there asks for.
+
+    A server that is not up yet is waited for. Raises `TreniError` where it is, and does not let us in or is not to be
+    believed, and as gRPC does for everything else.
+    """
+    ask = health_pb2_grpc.HealthStub(channel).List
+    for patient in (False, True):
+        try:
+            await ask(health_pb2.HealthListRequest(), timeout=timeout_s, wait_for_ready=patient)
+            return
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (Code.NOT_FOUND, Code.UNIMPLEMENTED):
+                return  # an answer all the same
+            if error.code() is Code.UNAUTHENTICATED:
+                raise from_rpc_error(error, hop="") from None
+            told = error.details() or ""
+            reason = reason_of(told)
+            if reason is None and HUNG_UP in told:
+                reason = await asyncio.to_thread(diagnosis, address, service=service)
+            if reason is not None:
+                raise unreachable(reason, service or address) from None
+            if patient or error.code() is not Code.UNAVAILABLE:
+                raise
+
+
+def unreachable(reason: Reason, where: str) -> TreniError:
+    """The error of a caller that did not come together with whoever is `where`, for that reason."""
+    return TreniError(
+        Code.UNAVAILABLE,
+        reason.kind,
+        expected=f"{where} to answer, and {reason.expected}",
+        got=reason.got,
+        todo=reason.todo,
+    )
+
+
+def diagnosis(address: str, *, service: str = "") -> Reason | None:
+    """Why the server at `address` and what is shown to it do not come together; None where that is not known.
+
+    It shakes hands once more, of which Python's own library tells more than gRPC. `service` is whom the address leads
+    to. Blocks, for `DIAGNOSIS_TIMEOUT_S` at most.
+    """
+    service = service or address
+    one = _keyring.pass_to(service)
+    host, _, port = address.rpartition(":")
+    context = ssl._create_unverified_context() if one.ca is None else one.context()
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), DIAGNOSIS_TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=one.name_of(service)) as stream,
+        ):
+            if one.ca is None:  # they shook hands
+                return reason_of(SPEAKS_TLS)
+            # What a server says to our certificate comes after the handshake; gRPC's closes the connection then.
+            if stream.recv(1) == b"":
+                return reason_of(NOT_SHOWN if one.certificate is None else NOT_TAKEN)
+    except ssl.SSLError as error:
+        return None if one.ca is None else reason_of(str(error))
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+class _KeyedChannel(grpc.aio.Channel):
+    """A channel whose calls show a key. An interceptor would cost each call a task of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel, keys: Keys) -> None:
+        self._channel = channel
+        self._keys = keys
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """A callable as `grpc.aio.Channel.unary_unary` gives one, its calls with the key."""
+        return self._keyed(self._channel.unary_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """A callable as `grpc.aio.Channel.unary_stream` gives one, its calls with the key."""
+        return self._keyed(self._channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """A callable as `grpc.aio.Channel.stream_unary` gives one, its calls with the key."""
+        return self._keyed(self._channel.stream_unary(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """A callable as `grpc.aio.Channel.stream_stream` gives one, its calls with the key."""
+        return self._keyed(self._channel.stream_stream(*args, **kwargs))
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """The state of its connection."""
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Waits for another state of its connection."""
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Waits until it is connected."""
+        await self._channel.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Closes the connection; calls still out are cancelled after `grace` seconds."""
+        await self._channel.close(grace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _keyed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def keyed(request: Any = None, *, metadata: Metadata | None = None, **options: Any) -> Any:
+            pairs = (*(metadata or ()), (AUTHORIZATION, self._keys.shown()))
+            return call(request, metadata=pairs, **options)
+
+        return keyed
 
 
 def check_address(option: str, address: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from treni.handshakes import reason_of
 from treni.v1 import common_pb2
 
 Code = grpc.StatusCode
@@ -156,6 +157,19 @@ def from_rpc_error(error: grpc.RpcError, *, hop: str) -> TreniError:
             definite=detail.definite,
             hop=detail.hop or hop,
             fault_id=detail.fault_id,
+        )
+    # Nobody but gRPC itself says UNAVAILABLE of a handshake: a server of ours has details.
+    reason = reason_of(message) if code is Code.UNAVAILABLE else None
+    if reason is not None:
+        return TreniError(
+            code,
+            reason.kind,
+            expected=reason.expected,
+            got=reason.got,
+            todo=reason.todo,
+            definite=False,
+            hop=hop,
+            foreign=True,
         )
     return TreniError(
         code,

@@ -131,6 +131,12 @@ CALLS_IN_FLIGHT = Limit(
     code=Code.RESOURCE_EXHAUSTED,
 )
 
+CONNECTIONS = 768
+"""How many connections a server has at once; one more is closed as it comes, before a word of it is read."""
+
+HANDSHAKE_LIMIT_S = 30
+"""How long a connection may take until it has said what a handshake needs; then the server closes it."""
+
 
 ALL = (
     AGENT_REQUEST,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from treni.limits import ANSWER_BYTES
+from treni.limits import ANSWER_BYTES, CONNECTIONS, HANDSHAKE_LIMIT_S
 
 FAULT = "treni-fault"
 """The scheduled fault of this attempt, as `chaos.faults` encodes it. Absent: no fault."""
@@ -45,4 +45,8 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # itself cancels calls without a word once a thousand wait to be looked at.
     ("grpc.server.max_pending_requests", 1 << 15),
     ("grpc.server.max_pending_requests_hard_limit", 1 << 16),
+    # Who connects and says nothing, or not what a handshake needs, is closed after this, and one connection more than
+    # these at once: files that a process may open are few.
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_LIMIT_S * 1000),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS),
 )

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from treni import memory, metadata
+from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError
 from treni.guard import Guard
 from treni.limits import AGENT_REQUEST, Limit
@@ -46,20 +47,29 @@ async def start(
     port: int = 0,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     largest_request: Limit = AGENT_REQUEST,
+    door: Door = OPEN,
 ) -> RunningServer:
     """A started server of the services, with standard health and reflection; port 0 picks a free one.
 
-    `host` is a name or an address, IPv6 with or without brackets. Raises UNAVAILABLE when it cannot be bound.
+    `host` is a name or an address, IPv6 with or without brackets. A server that asks its callers for a key or a
+    certificate has no reflection. Raises UNAVAILABLE when the address cannot be bound, INVALID_ARGUMENT (`door_open`)
+    for one that other machines reach behind a `door` that does not allow it.
     """
+    door.refuse_beyond_loopback(host)
     # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
     options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * largest_request.most)]
-    server = grpc.aio.server(interceptors=[Guard(), *interceptors], options=options)
+    server = grpc.aio.server(interceptors=[*door.interceptors(), Guard(), *interceptors], options=options)
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    if not door.locked:
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        bound_port = server.add_insecure_port(join(host, port))
+        bound_port = (
+            server.add_insecure_port(join(host, port))
+            if door.tls is None
+            else server.add_secure_port(join(host, port), door.tls.credentials())
+        )
     except RuntimeError as error:
         await server.stop(None)
         raise not_bound(host, port, str(error)) from error

@@ -18,11 +18,9 @@ from runtime_svc.http_front.models import check_model
 from runtime_svc.http_front.requests import ChatRequest
 from runtime_svc.http_front.translation import generate_request
 from treni.errors import TreniError, unforeseen
+from treni.http_door import CALLER
 from treni.text_gate import TextGate
 from treni.v1 import inference_pb2
-
-CALLER = "treni.caller"
-"""The key of an ASGI scope under which whoever checks keys says who a request is from; absent: anybody."""
 
 _DONE = b"data: [DONE]\n\n"
 _EVENT_HEADERS = [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -15,6 +13,8 @@ from starlette.middleware import Middleware
 from runtime_svc.core import InferenceCore
 from runtime_svc.http_front.app import application
 from runtime_svc.http_front.connection import HEAD_BYTES, Connection
+from treni.doors import OPEN, Door
+from treni.http_door import LockedApp, uvicorn_options
 from treni.serving import join, not_bound
 
 if TYPE_CHECKING:
@@ -49,18 +49,19 @@ async def start(
     *,
     port: int = 0,
     host: str = "127.0.0.1",
-    middleware: Sequence[Middleware] = (),
-    tls: ssl.SSLContext | None = None,
+    door: Door = OPEN,
 ) -> RunningFront:
     """A started front; port 0 picks a free one.
 
-    `middleware` stands before every path: who checks keys refuses there, by raising a `TreniError`, and writes who it
-    is into the scope under `chat.CALLER`. With `tls` it speaks HTTPS alone. Raises UNAVAILABLE when the address cannot
-    be bound.
+    Behind a `door` that asks for keys every path but health asks for one, and with its TLS it speaks HTTPS alone.
+    Raises UNAVAILABLE when the address cannot be bound, INVALID_ARGUMENT (`door_open`) for one that other machines
+    reach behind a door that does not allow it.
     """
+    door.refuse_beyond_loopback(host)
     listener = _bound(host, port)
     # Requests that are no HTTP are refused in words, and need no line in the log each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    middleware = [] if door.keys is None else [Middleware(LockedApp, keys=door.keys)]
     config = uvicorn.Config(
         application(core, metrics, middleware=middleware),
         http=Connection,
@@ -73,9 +74,9 @@ async def start(
         timeout_keep_alive=KEEP_ALIVE_S,
         h11_max_incomplete_event_size=HEAD_BYTES,
         backlog=BACKLOG,
-        ssl_context_factory=None if tls is None else lambda *_: tls,
+        **uvicorn_options(door),
     )
-    scheme = "http" if tls is None else "https"
+    scheme = "http" if door.tls is None else "https"
     address = f"{scheme}://{join(host, listener.getsockname()[1])}"
     config.load()
     # Not by its `serve`, which takes the program's signals.

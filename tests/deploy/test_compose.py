@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ from matrices.running.client import AgentClient
 from matrices.topologies.role_command import role_command
 from tests.limits import HANG_S
 from tests.places import ROOT
-from treni.channels import open_http
+from tests.proto.certificates import KEY
+from treni.channels import open_http, showing
+from treni.keys import Keys
+from treni.passes import Keyring, Pass
 from treni.v1 import agent_pb2
 
 DEPLOY = ROOT / "deploy"
@@ -60,6 +64,12 @@ def test_every_command_line_is_one_of_ours_and_knows_where_the_others_are() -> N
         assert f"127.0.0.1:{options(name)['port']}" in probe[-1]
         compile(probe[-1], name, "exec")
     assert {*OURS["controller"]["depends_on"]} == {"runtime", "tools"}
+
+
+def test_every_service_asks_for_the_key_that_compose_was_given() -> None:
+    for name, service in OURS.items():
+        assert service["environment"]["TRENI_KEY"].startswith("${TRENI_KEY:?")
+        assert (options(name)["key_env"], options(name)["insecure"]) == ("TRENI_KEY", False)
 
 
 def test_the_ledger_is_on_a_volume_that_its_user_may_write() -> None:
@@ -129,7 +139,10 @@ def started(name: str, instead: dict[str, str]) -> Iterator[dict[str, Any]]:
     """A service by its own command line with these options instead; what it says when it is ready."""
     command = [*OURS[name]["command"], *(f"{option}={value}" for option, value in instead.items())]
     process = subprocess.Popen(
-        [sys.executable, "-m", "matrices", *command], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "matrices", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TRENI_KEY": KEY},
     )
     assert process.stdout is not None
     try:
@@ -140,7 +153,9 @@ def started(name: str, instead: dict[str, str]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.slow
-async def test_what_it_starts_answers_a_request_and_counts_it(tmp_path: Path) -> None:
+async def test_what_it_starts_answers_a_request_and_counts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Of an option that is given twice the last one counts: other ports and paths, on this machine's loopback alone.
     here = {"--host": "127.0.0.1", "--port": "0"}
     model = {"--model": str(bundled_checkpoint()), "--metrics-port": "0"}
@@ -152,7 +167,9 @@ async def test_what_it_starts_answers_a_request_and_counts_it(tmp_path: Path) ->
             {**here, "--model-address": runtime["address"], "--tools-address": tools["address"]},
         ) as controller,
     ):
-        client = AgentClient(controller["address"])
+        monkeypatch.setenv("TRENI_KEY", KEY)
+        with showing(Keyring(default=Pass(keys=Keys(variable="TRENI_KEY")))):
+            client = AgentClient(controller["address"])
         request = agent_pb2.RunRequest(run_id="compose", task_id="t", prompt="What is 17 times 23?")
         done = await client.run(request, timeout_s=HANG_S)
         await client.close()

@@ -63,7 +63,7 @@ class Served:
         host = self.hosts[place]
         process = host.start(
             *(sys.executable, "-m", "matrices.topologies.serve", role, "--host", host.address),
-            *("--state", f"/tmp/state-{role}"),
+            *("--state", f"/tmp/state-{role}", "--insecure"),
             stdout=subprocess.PIPE,
         )
         assert process.stdout is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Campaign, Tests
 from tests.planted.campaigns import LOST_ANSWER, LOST_REQUEST, STATUS
+from tests.planted.door_bugs import DOORS
 from tests.planted.ray_bugs import RAY
 from tests.planted.strikes import STRIKES
 from tests.planted.where_bugs import CLOCKS, FENCING, NETWORKS
@@ -629,6 +630,7 @@ BUGS: tuple[Bug, ...] = (
     *TEXT,
     *SEVERAL,
     *FENCING,
+    *DOORS,
     *CLOCKS,
     *NETWORKS,
     *RAY,

@@ -124,8 +124,9 @@ def test_connections_are_made_in_one_place() -> None:
         if not file.name.endswith(("_pb2.py", "_pb2_grpc.py"))
         for made in connections_made(file)
     ]
-    assert [made.rpartition(" ")[2] for made in found] == [
+    assert sorted(made.rpartition(" ")[2] for made in found) == [
         "grpc.aio.insecure_channel",
+        "grpc.aio.secure_channel",
         "httpx.AsyncClient",
     ], found
     assert all(made.startswith("proto/treni/channels.py") for made in found)

@@ -41,7 +41,10 @@ def busy() -> Iterator[str]:
         ((*TOOLS, "--port", "-1"), 2, "65535"),
         ((*RUNTIME, "--port", "x"), 2, "x"),
         ((*CONTROLLER, "--nonsense"), 2, "--nonsense"),
-        *(((*each, "--host", "192.0.2.1"), 1, "192.0.2.1:0") for each in (TOOLS, RUNTIME, CONTROLLER)),
+        *(
+            ((*each, "--host", "192.0.2.1", "--insecure"), 1, "192.0.2.1:0")
+            for each in (TOOLS, RUNTIME, CONTROLLER)
+        ),
         ((*RUNTIME, "--metrics-port", "BUSY"), 1, "expected 127.0.0.1:"),
         ((*RUNTIME, "--metrics-port", "70000"), 2, "65535"),
         *(((*RUNTIME, "--max-queue", value), 2, "--max-queue") for value in ("-5", "0", "1e3", "9" * 30)),

@@ -76,6 +76,7 @@ class RayTestCluster:
     def environment(self) -> dict[str, str]:
         """What whoever speaks to the cluster needs in its environment."""
         token = self.folder / "token"
+        token.touch(0o600)
         token.write_text(self.token, encoding="utf-8")
         return {
             "RAY_TMPDIR": str(self.folder),

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 from chaos.toxiproxy_build import ensure_server
 from matrices.evidence import events as ev
 from matrices.evidence.history import read_history
-from matrices.topologies.hosts import read_hosts
+from matrices.topologies.hosts_file import read_hosts
 from matrices.topologies.role_command import role_command
 from tests.matrices import harness as h
 from treni.errors import Code, TreniError
@@ -157,6 +157,7 @@ class Byhand:
     addresses: dict[str, str]
     prefix: dict[str, list[str]]
     processes: dict[str, subprocess.Popen[str]]
+    more: Mapping[str, Sequence[str]]
 
     def start(self, role: str) -> None:
         host, port = self.addresses[role].rsplit(":", 1)
@@ -176,6 +177,7 @@ class Byhand:
                     port,
                 ),
                 *("--state", str(self.folder / role)),
+                *self.more.get(role, ()),
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -201,10 +203,13 @@ class Byhand:
 
 @contextmanager
 def by_hand(
-    folder: Path, hosts: dict[str, str], prefix: dict[str, list[str]] | None = None
+    folder: Path,
+    hosts: dict[str, str],
+    prefix: dict[str, list[str]] | None = None,
+    more: Mapping[str, Sequence[str]] = {},
 ) -> Iterator[Byhand]:
-    """Each role at its host, on any free port."""
-    running = Byhand(folder, {role: f"{host}:0" for role, host in hosts.items()}, prefix or {}, {})
+    """Each role at its host, on any free port, with `more` options."""
+    running = Byhand(folder, {role: f"{host}:0" for role, host in hosts.items()}, prefix or {}, {}, more)
     try:
         for role in hosts:
             running.start(role)
@@ -380,7 +385,8 @@ def test_two_network_namespaces_are_two_hosts(tmp_path: Path) -> None:
         prefix = {"agent": into[here], "tools": into[here], "controller": into[there]}
         proxy = subprocess.Popen([*into[there], str(ensure_server()), "-host", "10.77.0.2", "-port", "8474"])
         try:
-            with by_hand(tmp_path / "state", hosts, prefix) as services:
+            open_doors = {role: ["--insecure"] for role in hosts}
+            with by_hand(tmp_path / "state", hosts, prefix, open_doors) as services:
                 file = services.file('[toxiproxy]\nhost = "there"\naddress = "10.77.0.2:8474"\n')
                 profile = h.patient(tmp_path, "p03")
                 arguments = (profile, "--suite", "tool_only", "--runs", "3")

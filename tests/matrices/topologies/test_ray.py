@@ -16,12 +16,14 @@ import pytest
 from matrices.evidence import events as ev
 from matrices.evidence.history import read_history
 from matrices.topologies.processes import start_child
+from matrices.topologies.ray_doors import ray_doors
 from matrices.topologies.ray_protocol import CPU_HOST, DRIVER_MODULE, GPU_HOST, WAIT_VARIABLE, Asked, Ready
 from matrices.topologies.role_client import RoleClient
 from tests.limits import HANG_S
 from tests.matrices import harness as h
 from tests.matrices.topologies.ray_cluster import RayTestCluster, ray_cluster
 from tests.matrices.topologies.test_hosts import same_counts
+from treni.channels import showing
 from treni.errors import TreniError
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos, pytest.mark.slow]
@@ -92,7 +94,13 @@ async def test_an_actor_that_ray_restarts_serves_where_it_did_as_another_epoch(
     driver = await start_child("driver", arguments, log_path=tmp_path / "log")
     try:
         begun = Ready.model_validate(driver.ready).roles["tools"]
-        client = RoleClient("tools", begun.address)
+        stranger = RoleClient("tools", begun.address)
+        with pytest.raises(TreniError) as refused:
+            await stranger.read()
+        await stranger.close()
+        assert refused.value.kind == "key_missing"
+        with showing(ray_doors().keyring):
+            client = RoleClient("tools", begun.address)
         try:
             before = (await client.read()).status
             assert before.pid == begun.pid
@@ -166,6 +174,7 @@ def test_without_the_clusters_token_nobody_is_let_in(
     cluster: RayTestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "token"
+    other.touch(0o600)
     other.write_text("0" * 64, encoding="utf-8")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(other))
     process = h.start("p00", "--topology", f"ray:{cluster.address}", "--out", str(tmp_path / "out"))

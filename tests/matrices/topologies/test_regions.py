@@ -21,7 +21,7 @@ from chaos.toxiproxy import ToxiproxyClient, ToxiproxyServer
 from chaos.toxiproxy_build import ensure_server
 from matrices.evidence import events as ev
 from matrices.evidence.history import read_history
-from matrices.topologies.hosts import read_hosts
+from matrices.topologies.hosts_file import read_hosts
 from matrices.topologies.pilot import read_pilot
 from tests.matrices import harness as h
 from tests.matrices.topologies.test_hosts import AGENT, CONTROLLER, TOOLS, by_hand, same_counts, write
@@ -308,7 +308,7 @@ async def test_a_client_here_and_everything_else_behind_one_tunnel_give_the_coun
                 process = far.start(
                     *(sys.executable, "-m", "matrices", "serve", role, "--testbed", "--host", "0.0.0.0"),
                     *("--port", str(port), "--service-port", str(port + 1000)),
-                    *("--state", str(tmp_path / f"state-{number}")),
+                    *("--state", str(tmp_path / f"state-{number}"), "--insecure"),
                 )
                 started.append(process)
                 assert process.stdout is not None

@@ -12,6 +12,7 @@ from matrices.arms.parts import parts
 from matrices.arms.registry import DEFAULT
 from matrices.evidence.campaign import Options
 from matrices.topologies import local as topology
+from treni.door_options import UNGUARDED
 from treni.errors import Code, TreniError
 
 PARTS = {role: part for role, part in parts(DEFAULT).items() if role != "controller"}
@@ -45,7 +46,7 @@ def test_the_cause_is_told_when_the_other_start_fails_on_being_called_off(
 
     async def start_both() -> None:
         async with AsyncExitStack() as stack:
-            await topology._start_roles(PARTS, OPTIONS, tmp_path, stack)
+            await topology._start_roles(PARTS, OPTIONS, tmp_path, UNGUARDED, stack)
 
     with pytest.raises(TreniError, match="got nothing") as raised:
         asyncio.run(start_both())
