@@ -147,6 +147,8 @@ def _serving(role: str, folder: Path) -> list[str]:
 def _arguments(part: Part, options: Options, folder: Path) -> list[str]:
     kind = kind_of(part)
     arguments = _serving(kind, folder)
+    if part.tooled is not None:
+        arguments += options.tooling.options
     if kind in ("agent", "runtime"):
         arguments += ["--backend", options.backend]
         if options.model_dir is not None:

@@ -35,7 +35,15 @@ class RoleActor:
     """
 
     def __init__(
-        self, *, kind: str, number: int, host: str, backend: str, model_dir: str | None, log_level: str
+        self,
+        *,
+        kind: str,
+        number: int,
+        host: str,
+        backend: str,
+        model_dir: str | None,
+        tools: tuple[str, ...],
+        log_level: str,
     ) -> None:
         _settle(log_level)
 
@@ -51,6 +59,7 @@ class RoleActor:
                     state=_state(),
                     model_dir=None if model_dir is None else Path(model_dir),
                     backend=backend,
+                    tools=tools,
                 )
             )
 

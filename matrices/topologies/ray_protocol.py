@@ -39,14 +39,15 @@ class _Message(pydantic.BaseModel):
 class Asked(_Message):
     """What the harness asks of its driver.
 
-    `address` is "" for the cluster of this machine, `roles` holds the kind of each by its name, `proxies` says whether
-    to start a toxiproxy server, and `wait_s` how long hosts may take to join.
+    `address` is "" for the cluster of this machine, `roles` holds the kind of each by its name, `tools` are the
+    sources of those that have tools, `proxies` says whether to start a toxiproxy server, and `wait_s` how long hosts may take to join.
     """
 
     address: str
     roles: dict[str, str]
     backend: str
     model_dir: str | None
+    tools: tuple[str, ...] = pydantic.Field(strict=False)
     proxies: bool
     wait_s: float
     log_level: str

@@ -13,6 +13,7 @@ from matrices.topologies import roles
 from matrices.topologies.evidence_service import SERVICE, EvidenceServicer, make_state
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.role_command import TESTBED_MODULE
+from tools_svc.sources import BUILTIN, check_sources
 from treni import serving
 from treni.v1 import evidence_pb2_grpc
 
@@ -22,7 +23,8 @@ class RoleSettings:
     """What a role is served as, and where.
 
     `port` is that of the EvidenceService and `service_port` that of the role's own service, 0 for a free one; what
-    follows `state`, the folder for its evidence, counts for roles with an engine.
+    follows `state`, the folder for its evidence, counts for roles with an engine, and `tools`, the sources of tools, for
+    those with tools.
     """
 
     role: str
@@ -36,6 +38,7 @@ class RoleSettings:
     slots: int | None = None
     slot_tokens: int | None = None
     batch_invariant: bool = False
+    tools: tuple[str, ...] = BUILTIN
 
     @property
     def arguments(self) -> list[str]:
@@ -52,6 +55,8 @@ class RoleSettings:
             "--slot-tokens": self.slot_tokens,
         }
         options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
+        if self.tools != BUILTIN:
+            options += [text for source in self.tools for text in ("--tools", source)]
         return [self.role, *options, *(["--batch-invariant"] if self.batch_invariant else [])]
 
 
@@ -73,6 +78,7 @@ class RoleServer:
 def evidence_servicer(settings: RoleSettings) -> EvidenceServicer:
     """The role's EvidenceService, its model loaded. Raises `TreniError` for a state or a model that is none."""
     make_state(settings.state)
+    check_sources(settings.tools)
     return EvidenceServicer(
         role=settings.role,
         open_cell=_opener(settings),
@@ -96,9 +102,9 @@ async def start_role(settings: RoleSettings, servicer: EvidenceServicer) -> Role
 
 def _opener(settings: RoleSettings) -> roles.OpenCell:
     if settings.role == "tools":
-        return roles.open_tools
+        return roles.open_tools(settings.tools)
     if settings.role == "controller":
-        return roles.open_controller
+        return roles.open_controller(settings.tools)
     if settings.role == "host":
         from matrices.topologies.host_role import open_host
 
@@ -117,7 +123,7 @@ def _opener(settings: RoleSettings) -> roles.OpenCell:
         slot_tokens=settings.slot_tokens,
         batch_invariant=settings.batch_invariant,
     )
-    return roles.open_runtime(engine)
+    return roles.open_runtime(engine, settings.tools)
 
 
 def _twin_of(settings: RoleSettings) -> Callable[[int], Awaitable[Child]]:
