@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import mcp_types as types
 import pydantic
@@ -68,11 +68,16 @@ class _Live:
 
 
 class Connection:
-    """An MCP server behind `transport`, called `title` in errors. Its methods are for any thread."""
+    """An MCP server behind `transport`, called `title` in errors. Its methods are for any thread.
 
-    def __init__(self, title: str, transport: Transport) -> None:
+    `probe` asks it first for a protocol without a handshake. Servers of before 2026 answer that with an error and a
+    page in their log; no server does without the handshake on stdio yet.
+    """
+
+    def __init__(self, title: str, transport: Transport, *, probe: bool) -> None:
         self._title = title
         self._transport = transport
+        self._mode: Literal["auto", "legacy"] = "auto" if probe else "legacy"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="mcp", daemon=True)
         self._live: _Live | None = None
@@ -175,7 +180,13 @@ class Connection:
                 self._live.stale = True
 
         try:
-            client = Client(self._transport(ended), cache=None, client_info=info, message_handler=heard)
+            client = Client(
+                self._transport(ended),
+                mode=self._mode,
+                cache=None,
+                client_info=info,
+                message_handler=heard,
+            )
             async with client:
                 tools = await self._listed(client.session)
                 if self._known is None:

@@ -80,7 +80,7 @@ def _open(argument: str | None, config: ToolsConfig) -> OpenSource:
         if _is_url(argument)
         else partial(stdio_transport, _command(argument))
     )
-    connection = Connection(f"the MCP server {clip(argument)!r}", transport)
+    connection = Connection(f"the MCP server {clip(argument)!r}", transport, probe=_is_url(argument))
     try:
         server, listed = connection.open()
         specs = tuple(spec_of(tool, fit_name(tool.name)) for tool in listed)
