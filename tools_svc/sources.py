@@ -54,18 +54,20 @@ def _entry(text: str) -> tuple[SourceEntry, str | None]:
 def open_tools(config: ToolsConfig, opened: ExitStack) -> list[Tool]:
     """The tools of the config's sources in order; `opened` closes the sources.
 
-    A name that an earlier source has is given the label of the later one before it, which is told in the log. Raises
-    INVALID_ARGUMENT (`tool_name_taken`) where that is taken too, and what sources raise.
+    A name that an earlier source has, or a tool of ours whether it is there or not, is given the label of its source
+    before it, which is told in the log. Raises INVALID_ARGUMENT (`tool_name_taken`) where that is taken too, and what
+    sources raise.
     """
     check_sources(config.sources)
     tools: list[Tool] = []
     taken: set[str] = set()
+    reserved = set(builtin.TOOLS)
     try:
         for text in config.sources:
             entry, argument = _entry(text)
             source = entry.open(argument, config)
             opened.callback(source.close)
-            tools += source.tools(_names(source, taken))
+            tools += source.tools({} if entry is builtin.ENTRY else _names(source, taken | reserved))
             taken.update(tool.spec.name for tool in tools)
     except BaseException:
         for tool in tools:

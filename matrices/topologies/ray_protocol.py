@@ -40,7 +40,8 @@ class Asked(_Message):
     """What the harness asks of its driver.
 
     `address` is "" for the cluster of this machine, `roles` holds the kind of each by its name, `tools` are the
-    sources of those that have tools, `proxies` says whether to start a toxiproxy server, and `wait_s` how long hosts may take to join.
+    sources of those that have tools, `proxies` says whether to start a toxiproxy server, and `wait_s` how long hosts
+    may take to join.
     """
 
     address: str

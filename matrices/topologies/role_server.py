@@ -23,8 +23,8 @@ class RoleSettings:
     """What a role is served as, and where.
 
     `port` is that of the EvidenceService and `service_port` that of the role's own service, 0 for a free one; what
-    follows `state`, the folder for its evidence, counts for roles with an engine, and `tools`, the sources of tools, for
-    those with tools.
+    follows `state`, the folder for its evidence, counts for roles with an engine, and `tools`, where they come from,
+    for those with tools.
     """
 
     role: str
