@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pydantic
 
+from tools_svc.sources import BUILTIN
 from treni import entry
 from treni.errors import Code, TreniError, unforeseen
 
@@ -48,10 +49,10 @@ class Asked(_Message):
     roles: dict[str, str]
     backend: str
     model_dir: str | None
-    tools: tuple[str, ...] = pydantic.Field(strict=False)
     proxies: bool
     wait_s: float
     log_level: str
+    tools: tuple[str, ...] = pydantic.Field(default=BUILTIN, strict=False)
 
 
 class Failure(_Message):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 import mcp_types as types
@@ -42,6 +43,10 @@ def _text(result: types.CallToolResult) -> str:
     return block.text
 
 
+def _with_key(key: str) -> types.RequestParamsMeta:
+    return cast(types.RequestParamsMeta, {KEY: key})
+
+
 async def _exercise(client: Client, ledger: Path) -> None:
     listed = (await client.list_tools()).tools
     assert [tool.name for tool in listed] == [spec.name for spec in tool_specs()]
@@ -67,10 +72,10 @@ async def _exercise(client: Client, ledger: Path) -> None:
 
     entry = {"account": "rent", "amount": 5}
     for _ in range(2):
-        done = await client.call_tool("ledger_append", entry, meta={KEY: "k"})
+        done = await client.call_tool("ledger_append", entry, meta=_with_key("k"))
         assert done.structured_content == {"recorded": entry}
     await client.call_tool("ledger_append", entry)
-    refused = await client.call_tool("ledger_append", entry, meta={KEY: "x" * 300})
+    refused = await client.call_tool("ledger_append", entry, meta=_with_key("x" * 300))
     assert refused.is_error
     assert [row.amount for row in read_effects(ledger)] == [5, 5]
 
