@@ -131,6 +131,7 @@ def check(
             },
             sequential=manifest.concurrency == 1,
             alike=_alike(manifest, expectations),
+            foreign=frozenset().union(*(expected.foreign for expected in expectations)),
         ),
     ]
     judged = []

@@ -12,6 +12,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tools_svc.mcp.limits import CALL_S, MAX_MESSAGE_BYTES, MAX_UNASKED_BYTES
 
 CONNECT_S = 10.0
+END_S = 2.0
 _TIMEOUT = httpx2.Timeout(CALL_S, connect=CONNECT_S)
 
 
@@ -42,6 +43,8 @@ class _Bounded(httpx2.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The answer, its body bounded as it is read."""
+        if request.method == "DELETE":  # the end of a session, which a server that hangs must not hold up
+            request.extensions = {**request.extensions, "timeout": httpx2.Timeout(END_S).as_dict()}
         try:
             response = await super().handle_async_request(request)
         except httpx2.TransportError as error:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Of one message: a result of ours holds 64 KiB, a listing of many tools with their schemas some more."""
+"""The longest message: a result of ours holds 64 KiB, a listing of many tools with their schemas some more."""
 
 MAX_UNASKED_BYTES = 16 * 1024 * 1024
-"""Of messages that answer nothing, between two answers: whoever sends more is flooding."""
+"""How much a server may send between two answers that answers nothing: whoever sends more is flooding."""
 
 OPEN_S = 120.0
-"""For a server to start and to list its tools: one that is fetched first takes its time."""
+"""How long a server may take to start and to list its tools: one that is fetched first takes its time."""
 
 CALL_S = 60.0
-"""For one call, whoever waits for it: what takes longer is given up."""
+"""How long a call may take, whoever waits for it: what takes longer is given up."""
 
 MAX_STARTS, STARTS_WITHIN_S = 5, 60.0
 """A server that dies is started again for the next call, so often in so many seconds."""
 
 MAX_TOOLS = 512
-"""Of one server."""
+"""How many tools one server may list."""
 
 MAX_SCHEMA_BYTES = 32 * 1024
 MAX_SCHEMA_DEPTH = 32

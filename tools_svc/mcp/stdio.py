@@ -24,7 +24,7 @@ from tools_svc.mcp.limits import MAX_MESSAGE_BYTES, MAX_UNASKED_BYTES
 GUARD = Path(__file__).with_name("guard.py")
 
 END_S = 10.0
-"""For the guard to end: it takes two seconds for a server that heeds nothing."""
+"""The limit for a guard that hangs: it takes two seconds to end a server that heeds nothing."""
 
 
 @asynccontextmanager

@@ -150,7 +150,7 @@ def test_three_reference_servers_are_tools_in_both_arms(tmp_path: Path, servers:
     files.mkdir()
     profile.write_text(PROFILE, encoding="utf-8")
     sources = [
-        f"mcp:{servers['time']} --local-timezone UTC",
+        f"mcp:{servers['time']} --local-timezone Etc/UTC",
         f"mcp:{servers['sqlite']} --db-path {tmp_path / 'a.db'}",
         f"mcp:{servers['filesystem']} {files}",
     ]
@@ -200,7 +200,9 @@ def page(tmp_path: Path) -> Iterator[str]:
 
 
 def test_the_fetch_server(tmp_path: Path, servers: dict[str, str], page: str) -> None:
-    config = ToolsConfig(ledger_path=tmp_path / "ledger", sources=(f"mcp:{servers['fetch']}",))
+    config = ToolsConfig(
+        ledger_path=tmp_path / "ledger", sources=(f"mcp:{servers['fetch']} --allow-private-ips",)
+    )
     with build_registry(config) as registry:
         answer = registry.call(CallToolRequest(name="fetch", arguments_json=json.dumps({"url": page})))
         assert "Kestrel listens." in answer.result_json
