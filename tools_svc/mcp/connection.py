@@ -20,7 +20,7 @@ from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
 
 from tools_svc.mcp import translate
-from tools_svc.mcp.limits import CALL_S, MAX_STARTS, MAX_TOOLS, OPEN_S, STARTS_WITHIN_S
+from tools_svc.mcp.limits import CALL_S, MAX_STARTS, MAX_TOOLS, OPEN_S, PING_S, STARTS_WITHIN_S
 from tools_svc.suggest import clip
 from treni import entry
 from treni.errors import Code, TreniError
@@ -36,6 +36,7 @@ _ANSWER: pydantic.TypeAdapter[types.CallToolResult | types.InputRequiredResult] 
 
 MAX_PAGES = 100
 
+_log = logging.getLogger(__name__)
 logging.getLogger("mcp").setLevel(
     logging.CRITICAL
 )  # what it would log with a traceback is raised here in words
@@ -58,13 +59,18 @@ class _Ended:
 
 @dataclass(kw_only=True, slots=True)
 class _Live:
-    """A connection that stands until it has `ended`; `stale` once the server said that its tools changed."""
+    """A connection that stands until it has `ended`; `stale` once the server said that its tools changed.
+
+    `in_flight` counts the calls that somebody waits for, `doubt` asks whether the server still answers.
+    """
 
     session: ClientSession
     server: str
     tools: dict[str, types.Tool]
     ended: _Ended
     stale: bool = False
+    in_flight: int = 0
+    doubt: asyncio.Task[None] | None = None
 
 
 class Connection:
@@ -152,6 +158,7 @@ class Connection:
         self._holder = asyncio.create_task(self._hold(ready))
         done, _ = await asyncio.wait({ready}, timeout=OPEN_S)
         if not done:
+            ready.cancel()
             self._holder.cancel()
             raise self._not_opened(f"nothing for {OPEN_S:g} s")
         self._live = ready.result()
@@ -228,11 +235,16 @@ class Connection:
         live = await self._connected()
         await self._refuse_changed(live, name)
         params = types.CallToolRequestParams(name=name, arguments=arguments)
+        live.in_flight += 1
         try:
             async with asyncio.timeout(CALL_S):
                 answer = await live.session.send_request(types.CallToolRequest(params=params), _ANSWER)
         except TimeoutError:
+            self._doubt(live)
             raise translate.late(name, CALL_S) from None
+        except asyncio.CancelledError:
+            self._doubt(live)
+            raise
         except MCPError as error:
             if error.message in _GONE:
                 live.ended(error.message)
@@ -244,9 +256,26 @@ class Connection:
         except Exception as error:  # anyio's, of streams that broke under the call
             live.ended(_words(error))
             raise translate.lost(name, live.ended.why) from None
+        finally:
+            live.in_flight -= 1
         if isinstance(answer, types.InputRequiredResult):
             raise translate.malformed(name, "a question to the user, who is not here")
         return answer
+
+    def _doubt(self, live: _Live) -> None:
+        """Finds out whether the server of a call that was given up still answers, unless that is asked already."""
+        if live.doubt is None or live.doubt.done():
+            live.doubt = asyncio.create_task(self._ping(live))
+
+    async def _ping(self, live: _Live) -> None:
+        try:
+            async with asyncio.timeout(PING_S):
+                await live.session.send_request(types.PingRequest(), types.EmptyResult)
+        except TimeoutError:
+            if live.in_flight == 0:  # it may be busy with that one, and whoever waits for it asks again
+                live.ended(f"no answer to a ping within {PING_S:g} s")
+        except Exception as error:
+            _log.debug("a ping failed, which is an answer too", extra={"why": _words(error)})
 
     async def _refuse_changed(self, live: _Live, name: str) -> None:
         """Lists the tools again where the server says that they changed; raises FAILED_PRECONDITION if this one did."""

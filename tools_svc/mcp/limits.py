@@ -14,6 +14,9 @@ OPEN_S = 120.0
 CALL_S = 60.0
 """How long a call may take, whoever waits for it: what takes longer is given up."""
 
+PING_S = 5.0
+"""How long a server may take to answer a ping after a call that it did not answer: else it hangs, and is ended."""
+
 MAX_STARTS, STARTS_WITHIN_S = 5, 60.0
 """A server that dies is started again for the next call, so often in so many seconds."""
 

@@ -80,12 +80,15 @@ async def _exercise(client: Client, ledger: Path) -> None:
     assert [row.amount for row in read_effects(ledger)] == [5, 5]
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_over_http(tmp_path: Path, mode: str) -> None:
+async def test_over_http(tmp_path: Path) -> None:
     with served(tmp_path) as (_, ready):
         assert ready["mcp"].startswith("http://127.0.0.1:")
-        async with Client(ready["mcp"], mode=mode) as client:
+        async with Client(ready["mcp"]) as client:
             await _exercise(client, tmp_path / "ledger.sqlite")
+        async with Client(ready["mcp"], mode="legacy") as client:
+            assert (await client.call_tool("calculator", {"expression": "6 * 7"})).structured_content == {
+                "value": 42
+            }
 
 
 async def test_over_stdio(tmp_path: Path) -> None:

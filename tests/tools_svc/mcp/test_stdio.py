@@ -92,6 +92,17 @@ def test_what_never_answers_ends_when_its_caller_stops_waiting(tmp_path: Path, n
     wait_gone(*pids(tmp_path))
 
 
+def test_a_server_that_hangs_is_ended_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools_svc.mcp.connection.PING_S", BRIEF_S)
+    with hosting(tmp_path) as registry:
+        with pytest.raises(TreniError, match="within"):
+            call(registry, "hang", wait_s=BRIEF_S)
+        wait_gone(*pids(tmp_path))
+        assert json.loads(call(registry, "echo").result_json) == {"text": "hi"}
+
+
 def test_a_dead_server_is_started_again_but_not_for_ever(tmp_path: Path) -> None:
     with hosting(tmp_path) as registry:
         kinds = []
