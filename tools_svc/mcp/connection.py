@@ -27,7 +27,7 @@ from treni.errors import Code, TreniError
 
 T = TypeVar("T")
 
-Transport = Callable[[Callable[[str], None]], AbstractAsyncContextManager[Any]]
+Transport = Callable[[Callable[..., None]], AbstractAsyncContextManager[Any]]
 """Opens the streams to the server, and is told who is to hear why they ended."""
 
 _ANSWER: pydantic.TypeAdapter[types.CallToolResult | types.InputRequiredResult] = pydantic.TypeAdapter(
@@ -44,13 +44,18 @@ logging.getLogger("mcp").setLevel(
 
 @dataclass(kw_only=True, slots=True)
 class _Ended:
-    """Whether a connection ended, and why, as far as its transport says so: the first word stands."""
+    """Whether a connection ended, and why, as far as its transport says so: the first word stands.
+
+    `unsent`: what was to be sent last certainly was not.
+    """
 
     why: str = ""
+    unsent: bool = False
     event: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def __call__(self, why: str) -> None:
-        self.why = self.why or why
+    def __call__(self, why: str, *, unsent: bool = False) -> None:
+        if not self:
+            self.why, self.unsent = why, unsent
         self.event.set()
 
     def __bool__(self) -> bool:
@@ -247,9 +252,11 @@ class Connection:
             raise
         except MCPError as error:
             if error.message in _GONE:
-                live.ended(error.message)
+                live.ended(error.message, unsent=error.message == _GONE[1])
             if live.ended:
-                raise translate.lost(name, live.ended.why) from None
+                # Of several calls nobody knows which one it was that could not be sent.
+                unsent = live.ended.unsent and live.in_flight == 1
+                raise translate.lost(name, live.ended.why, definite=unsent) from None
             raise translate.error_of(name, error.error) from None
         except (ValueError, RuntimeError) as error:
             raise translate.malformed(name, _words(error)) from None

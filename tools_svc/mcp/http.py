@@ -17,10 +17,11 @@ _TIMEOUT = httpx2.Timeout(CALL_S, connect=CONNECT_S)
 
 
 @asynccontextmanager
-async def http_transport(url: str, said: Callable[[str], None]) -> AsyncIterator[Any]:
+async def http_transport(url: str, said: Callable[..., None]) -> AsyncIterator[Any]:
     """The connection to the URL while the block runs, as the pair of streams that `mcp.Client` takes.
 
-    `said` is told why it ended, where the server or the way to it did. The environment's proxies are not used.
+    `said` is told why it ended, where the server or the way to it did, and with `unsent=True` where what was to be
+    sent last certainly was not. The environment's proxies are not used.
     """
     async with (
         httpx2.AsyncClient(
@@ -37,7 +38,7 @@ async def http_transport(url: str, said: Callable[[str], None]) -> AsyncIterator
 class _Bounded(httpx2.AsyncHTTPTransport):
     """HTTP whose answers end in an error where they are longer than agreed."""
 
-    def __init__(self, said: Callable[[str], None]) -> None:
+    def __init__(self, said: Callable[..., None]) -> None:
         super().__init__()
         self._said = said
 
@@ -49,7 +50,8 @@ class _Bounded(httpx2.AsyncHTTPTransport):
             response = await super().handle_async_request(request)
         except httpx2.TransportError as error:
             if request.method == "POST":
-                self._said(f"{type(error).__name__}: {error}")
+                never = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+                self._said(f"{type(error).__name__}: {error}", unsent=never)
             raise
         encoding = response.headers.get("content-encoding", "identity")
         if encoding != "identity":

@@ -175,14 +175,15 @@ def error_of(name: str, error: types.ErrorData) -> TreniError:
     )
 
 
-def lost(name: str, why: str) -> TreniError:
-    """The error of a call whose server went away before it answered."""
+def lost(name: str, why: str, *, definite: bool = False) -> TreniError:
+    """The error of a call whose server went away before it answered; `definite`: the call never reached it."""
     return TreniError(
         Code.UNAVAILABLE,
         "mcp_server_lost",
         expected=f"the MCP server to answer the call of {name}",
         got=why,
-        todo="see the server's own log; it is started again for the next call, and the work may have happened",
+        todo="see the server's own log; the next call finds it again, if it is there",
+        definite=definite,
     )
 
 

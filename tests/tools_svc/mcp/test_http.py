@@ -84,7 +84,10 @@ def test_a_server_that_is_started_again_at_its_url_is_found_again(tmp_path: Path
     there, here = tmp_path / "there", tmp_path / "here"
     there.mkdir()
     here.mkdir()
-    request = CallToolRequest(name="calculator", arguments_json='{"expression": "6 * 7"}')
+    entry = {"account": "rent", "amount": 5}
+    request = CallToolRequest(
+        name="treni-route_ledger_append", arguments_json=json.dumps(entry), idempotency_key="k"
+    )
     with served(there) as (_, ready):
         port = ready["mcp"].rpartition(":")[2].removesuffix("/mcp")
         host = hosting(here, f"mcp:{ready['mcp']}")
@@ -92,8 +95,13 @@ def test_a_server_that_is_started_again_at_its_url_is_found_again(tmp_path: Path
     try:
         with pytest.raises(TreniError) as caught:
             registry.call(request)
-        assert caught.value.code is Code.UNAVAILABLE
+        assert (caught.value.code, caught.value.definite) == (
+            Code.UNAVAILABLE,
+            True,
+        )  # and so it may be repeated
         with served(there, "--mcp", port):
-            assert json.loads(registry.call(request).result_json) == {"value": 42}
+            assert json.loads(registry.call(request).result_json) == {"recorded": entry}
+            assert registry.call(request).replayed
     finally:
         host.__exit__(None, None, None)
+    assert len(read_effects(there / "ledger.sqlite")) == 1
