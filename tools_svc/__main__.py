@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
 
+from tools_svc import mcp_service
 from tools_svc.protocol import ToolsConfig
-from tools_svc.server import start
+from tools_svc.registry import Registry, build_registry
+from tools_svc.server import serve
+from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
@@ -25,18 +29,49 @@ from treni.doors import Door
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
+@click.option(
+    "--tools",
+    metavar="builtin|mcp:COMMAND|mcp:URL",
+    multiple=True,
+    default=BUILTIN,
+    show_default=True,
+    help="Where tools come from, ours or an MCP server; repeatable.",
+)
+@click.option(
+    "--mcp",
+    "mcp_port",
+    type=entry.WholeRange(0, 65535),
+    help="Be an MCP server too, over HTTP on this port of 127.0.0.1; 0 picks a free one.",
+)
+@click.option("--mcp-stdio", is_flag=True, help="Be an MCP server on stdin and stdout, and nothing else.")
 @door_options
-def main(host: str, port: int, ledger: Path, doors: DoorSettings) -> None:
+def main(
+    host: str,
+    port: int,
+    ledger: Path,
+    tools: tuple[str, ...],
+    mcp_port: int | None,
+    mcp_stdio: bool,
+    doors: DoorSettings,
+) -> None:
     """Serve the tools. Prints one line of JSON with the address when it is ready."""
-    asyncio.run(_serve(host, port, ledger, doors.door))
+    if mcp_port is not None or mcp_stdio:
+        mcp_service.refuse_absent()
+    with build_registry(ToolsConfig(ledger_path=ledger, sources=tools)) as registry:
+        if mcp_stdio:
+            asyncio.run(mcp_service.serve_stdio(registry))
+        else:
+            asyncio.run(_serve(registry, host, port, mcp_port, doors.door))
 
 
-async def _serve(host: str, port: int, ledger: Path, door: Door) -> None:
-    server = await start(ToolsConfig(ledger_path=ledger), host=host, port=port, door=door)
-    try:
-        await serving.until_told_to_stop({"service": "tools", "address": server.address})
-    finally:
-        await server.stop()
+async def _serve(registry: Registry, host: str, port: int, mcp_port: int | None, door: Door) -> None:
+    server = await serve(registry, host=host, port=port, door=door)
+    ready = {"service": "tools", "address": server.address}
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(server.stop)
+        if mcp_port is not None:
+            ready["mcp"] = await stack.enter_async_context(mcp_service.serving_mcp(registry, mcp_port))
+        await serving.until_told_to_stop(ready)
 
 
 if __name__ == "__main__":

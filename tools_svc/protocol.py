@@ -13,6 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from tools_svc.arguments import ArgumentsCheck
 from treni.v1.common_pb2 import ToolSpec
 
 LedgerSync = Literal["disk", "process"]
@@ -26,13 +27,19 @@ class ToolsConfig:
     what an answered entry survives: "disk" a crash of the machine, "process" a kill of any process. `session` takes
     the ledger over from every other session, so that a process that was superseded writes nothing more into it; ""
     leaves it to whoever has it. `data` is a folder with `cities.csv`, `accounts.txt` and `notes/*.txt`; by default the
-    one that the package ships.
+    one that the package ships. `sources` are those that tools come from, as `tools_svc.sources` reads them.
     """
 
     ledger_path: Path
     ledger_sync: LedgerSync = "disk"
     session: str = ""
+    sources: tuple[str, ...] = ("builtin",)
     data: Traversable = field(default_factory=lambda: resources.files("tools_svc") / "data")
+
+    @property
+    def memory_path(self) -> Path:
+        """The SQLite file of what calls came to whose tools keep no ledger of their own, beside the ledger."""
+        return self.ledger_path.with_name(f"{self.ledger_path.stem}-calls.sqlite")
 
 
 WORK_SHARE = 0.8
@@ -100,6 +107,13 @@ class Tool(Protocol):
         take longer than a moment ends within `info.caller.work_s()`, and stops once `info.caller.gone`.
         """
 
+    def arguments_check(self) -> Callable[[str], dict[str, Any]]:
+        """What makes of the model's text the arguments that `run` is given, or raises INVALID_ARGUMENT.
+
+        By the spec's schema, unless a tool says otherwise.
+        """
+        return ArgumentsCheck(self.spec)
+
     def close(self) -> None:
         """Frees what the tool holds. Nothing, unless a tool says otherwise."""
         return
@@ -111,6 +125,33 @@ class ToolEntry:
 
     spec: ToolSpec
     build: Callable[[ToolsConfig], Tool]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenSource:
+    """A source's tools, ready to be called. `label` is what the source is called where two have a tool of one name.
+
+    `tools` builds them: it is given a name for each that clashes, as a map from the names in `specs`. `close` frees
+    what they share, once they are closed.
+    """
+
+    label: str
+    specs: tuple[ToolSpec, ...]
+    tools: Callable[[Mapping[str, str]], list[Tool]]
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceEntry:
+    """A kind of source that tools come from, as "name" or "name:argument" asks for it.
+
+    `check` says whether the argument (None for none) can be one, or raises INVALID_ARGUMENT, and touches nothing;
+    `open` opens the source, or raises `TreniError`.
+    """
+
+    name: str
+    check: Callable[[str | None], None]
+    open: Callable[[str | None, ToolsConfig], OpenSource]
 
 
 def make_spec(

@@ -5,75 +5,42 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from types import TracebackType
 
-from tools_svc import calculator, facts_sql, ledger_append, notes_search
-from tools_svc.arguments import ArgumentsCheck
-from tools_svc.protocol import Caller, CallInfo, Tool, ToolEntry, ToolOutput, ToolsConfig, to_json
+from tools_svc.builtin import TOOLS as TOOLS
+from tools_svc.builtin import tool_specs as tool_specs
+from tools_svc.protocol import Caller, CallInfo, Tool, ToolOutput, ToolsConfig, to_json
+from tools_svc.sources import open_tools
 from tools_svc.suggest import clip, did_you_mean
-from treni import plugins
 from treni.errors import Code, TreniError, invalid_argument, unforeseen
 from treni.limits import TOOL_RESULT
 from treni.v1.common_pb2 import ToolSpec
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
-
-TOOLS: plugins.Plugins[ToolEntry] = plugins.Plugins(
-    "treni_route.tools",
-    ToolEntry,
-    lambda entry: entry.spec.name,
-    (calculator.ENTRY, facts_sql.ENTRY, notes_search.ENTRY, ledger_append.ENTRY),
-)
-"""Every tool there is by name, in the order in which they are listed. A package adds one by an entry point of this
-group that loads its `ToolEntry`."""
 
 MAX_ID_CHARS = 256
 
 _log = logging.getLogger(__name__)
 
 
-def tool_specs() -> tuple[ToolSpec, ...]:
-    """The specs of every tool there is, without building any."""
-    return tuple(entry.spec for entry in TOOLS.values())
-
-
 def build_registry(config: ToolsConfig) -> Registry:
-    """A registry of every tool there is, built from the config.
+    """A registry of every tool of the config's sources.
 
-    Raises FAILED_PRECONDITION (`tool_unbuildable`) for a tool that cannot be built; then none is left open.
+    Raises `TreniError` for a source that cannot be opened, FAILED_PRECONDITION (`tool_unbuildable`) for a tool that
+    cannot be built; then nothing is left open.
     """
-    tools: list[Tool] = []
-    try:
-        for name, entry in TOOLS.items():
-            tools.append(_built(name, entry, config))
-        return Registry(tools)
-    except TreniError:
-        for tool in tools:
-            tool.close()
-        raise
-
-
-def _built(name: str, entry: ToolEntry, config: ToolsConfig) -> Tool:
-    try:
-        ArgumentsCheck(entry.spec)
-        return entry.build(config)
-    except TreniError:
-        raise
-    except Exception as error:  # a tool may be any package's
-        raise TreniError(
-            Code.FAILED_PRECONDITION,
-            "tool_unbuildable",
-            expected=f"the tool {name} to be built",
-            got=clip(f"{type(error).__name__}: {error}"),
-            todo="mend or uninstall the package that adds it",
-        ) from error
+    with ExitStack() as opened:
+        tools = open_tools(config, opened)
+        return Registry(tools, opened.pop_all())
 
 
 class Registry:
-    """Lists and calls tools. Thread-safe; a context manager that closes its tools."""
+    """Lists and calls tools. Thread-safe; a context manager that closes its tools, and then their `sources`."""
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
+    def __init__(self, tools: Iterable[Tool], sources: ExitStack | None = None) -> None:
         self._tools = {tool.spec.name: tool for tool in tools}
-        self._checks = {name: ArgumentsCheck(tool.spec) for name, tool in self._tools.items()}
+        self._checks = {name: tool.arguments_check() for name, tool in self._tools.items()}
+        self._sources = sources
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """The tools as the model sees them."""
@@ -114,9 +81,11 @@ class Registry:
             raise _broke(request.name, error) from error
 
     def close(self) -> None:
-        """Closes every tool."""
+        """Closes every tool and its source."""
         for tool in self._tools.values():
             tool.close()
+        if self._sources is not None:
+            self._sources.close()
 
     def __enter__(self) -> Registry:
         return self

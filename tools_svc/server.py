@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -58,17 +59,21 @@ async def call_tool(
 class RunningTools:
     """The tools, served on `address` ("host:port") until they are stopped."""
 
-    def __init__(self, *, server: serving.RunningServer, pool: BoundedPool, registry: Registry) -> None:
+    def __init__(
+        self, *, server: serving.RunningServer, pool: BoundedPool, registry: Registry, owned: bool
+    ) -> None:
         self.address = server.address
         self._server = server
         self._pool = pool
         self._registry = registry
+        self._owned = owned
 
     async def stop(self, *, grace_s: float = 1.0) -> None:
-        """Refuses new calls, lets running ones end for `grace_s`, then closes the tools."""
+        """Refuses new calls, lets running ones end for `grace_s`, then closes the tools where they are its own."""
         await self._server.stop(grace_s=grace_s)
         await self._pool.close()
-        self._registry.close()
+        if self._owned:
+            await asyncio.to_thread(self._registry.close)
 
 
 async def start(
@@ -81,27 +86,52 @@ async def start(
     queue: int = QUEUE,
     door: Door = OPEN,
 ) -> RunningTools:
-    """A started server of every tool; port 0 picks a free one. `interceptors` see each call before it is handled.
+    """A started server of every tool of the config's sources; see `serve`. Raises what `build_registry` raises too."""
+    registry = await asyncio.to_thread(build_registry, config)
+    try:
+        return await serve(
+            registry,
+            host=host,
+            port=port,
+            interceptors=interceptors,
+            workers=workers,
+            queue=queue,
+            door=door,
+            owned=True,
+        )
+    except TreniError:
+        registry.close()
+        raise
 
-    Raises UNAVAILABLE when the address cannot be bound, INVALID_ARGUMENT where the `door` does not allow it.
+
+async def serve(
+    registry: Registry,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    workers: int = WORKERS,
+    queue: int = QUEUE,
+    door: Door = OPEN,
+    owned: bool = False,
+) -> RunningTools:
+    """A started server of the registry's tools; port 0 picks a free one. `interceptors` see each call first.
+
+    The caller closes the registry, unless it is `owned`. Raises UNAVAILABLE when the address cannot be
+    bound, INVALID_ARGUMENT where the `door` does not allow it.
     """
-    registry = build_registry(config)
     pool = BoundedPool(workers=workers, queue=queue)
 
     def add(server: grpc.aio.Server) -> str:
         tools_pb2_grpc.add_ToolServiceServicer_to_server(ToolServicer(registry, pool), server)
         return SERVICE_NAME
 
-    try:
-        server = await serving.start(
-            [add],
-            host=host,
-            port=port,
-            interceptors=interceptors,
-            largest_request=TOOL_REQUEST,
-            door=door,
-        )
-    except TreniError:
-        registry.close()
-        raise
-    return RunningTools(server=server, pool=pool, registry=registry)
+    server = await serving.start(
+        [add],
+        host=host,
+        port=port,
+        interceptors=interceptors,
+        largest_request=TOOL_REQUEST,
+        door=door,
+    )
+    return RunningTools(server=server, pool=pool, registry=registry, owned=owned)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from matrices.checks.finding import MAX_QUOTED_CHARS, Finding, Say, differs
 from matrices.evidence.runs import Run
-from matrices.planning.expectation import ExpectedRun
+from matrices.planning.expectation import Expectation, ExpectedRun
 from matrices.spec.suites import ExpectedCall, Task
 from treni.v1 import agent_pb2
 
@@ -15,13 +15,15 @@ _ERROR = ("code", "kind", "definite", "hop", "fault_id")
 """What the plan says of a run's error; the message is free text."""
 
 
-def of_answer(run: Run, task: Task, expected: ExpectedRun, *, must_pass: bool, say: Say) -> Iterator[Finding]:
-    """Findings about the outcome, the answer and the tool calls; `must_pass`: a wrong answer is one, too."""
+def of_answer(
+    run: Run, task: Task, expected: ExpectedRun, of_cell: Expectation, *, say: Say
+) -> Iterator[Finding]:
+    """Findings about the outcome, the answer and the tool calls; a wrong answer is one where the cell must pass."""
     yield from of_shape(run, say)
     answer = run.outcome.answer
     if run.ok:
         correct = answer is not None and task.is_correct(answer)
-        if must_pass and not correct:
+        if of_cell.must_pass and not correct:
             yield say("answer_wrong", f"task {task.id} answered {(answer or '')[:MAX_QUOTED_CHARS]!r}")
         if run.outcome.correct is not correct:
             yield say("grade_wrong", differs("correct", correct, run.outcome.correct))
@@ -31,7 +33,7 @@ def of_answer(run: Run, task: Task, expected: ExpectedRun, *, must_pass: bool, s
                 "record_missing", "an answer without a record" if run.ok else "an error without a record"
             )
         return
-    yield from _of_calls(run.record, expected, say)
+    yield from _of_calls(run.record, expected, of_cell.foreign, say)
     if run.record.turns != expected.turns:
         yield say("calls_wrong", differs("turns", expected.turns, run.record.turns))
 
@@ -50,7 +52,9 @@ def of_shape(run: Run, say: Say) -> Iterator[Finding]:
             yield say("outcome_inconsistent", f"{outcome.outcome}, with an answer or a grade")
 
 
-def _of_calls(record: agent_pb2.RunRecord, expected: ExpectedRun, say: Say) -> Iterator[Finding]:
+def _of_calls(
+    record: agent_pb2.RunRecord, expected: ExpectedRun, foreign: Collection[str], say: Say
+) -> Iterator[Finding]:
     uses = record.tools
     if len(uses) != len(expected.calls):
         yield say("calls_wrong", differs("tool calls", len(expected.calls), len(uses)))
@@ -59,7 +63,7 @@ def _of_calls(record: agent_pb2.RunRecord, expected: ExpectedRun, say: Say) -> I
             ("tool", call.name, use.name),
             ("arguments", call.arguments, _json(use.arguments_json)),
             ("refused", call.refused, use.is_error),
-            ("result", "as its tool gives one", _result(call, use)),
+            ("result", "as its tool gives one", _result(call, use, foreign=call.name in foreign)),
         ):
             if want != got:
                 yield say("calls_wrong", f"call {index}: {differs(what, want, got)}")
@@ -72,12 +76,17 @@ def _json(text: str) -> object:
         return text
 
 
-def _result(call: ExpectedCall, use: agent_pb2.ToolUse) -> str:
-    """ "as its tool gives one", or the result where no tool gives such a one for the call."""
+def _result(call: ExpectedCall, use: agent_pb2.ToolUse, *, foreign: bool) -> str:
+    """ "as its tool gives one", or the result where no tool gives such a one for the call.
+
+    Of a `foreign` tool nothing is known but that a result is an object, and what a refusal looks like.
+    """
     result = _json(use.result_json)
-    if not isinstance(result, dict) or (list(result) == ["error"]) != call.refused:
+    if not isinstance(result, dict):
         return use.result_json
-    if "recorded" in result and result != {"recorded": call.arguments}:
+    if (list(result) == ["error"]) != call.refused and not (foreign and not call.refused):
+        return use.result_json
+    if not foreign and "recorded" in result and result != {"recorded": call.arguments}:
         return use.result_json
     return "as its tool gives one"
 

@@ -131,6 +131,7 @@ def check(
             },
             sequential=manifest.concurrency == 1,
             alike=_alike(manifest, expectations),
+            foreign=frozenset().union(*(expected.foreign for expected in expectations)),
         ),
     ]
     judged = []
@@ -356,7 +357,7 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
         flight = cell.disturbed.flights[run.outcome.run_id]
         yield from disturbances.of_run(flight, expected, planned.task, of_cell, cell.disturbed, say)
         return
-    yield from answers.of_answer(run, planned.task, expected, must_pass=of_cell.must_pass, say=say)
+    yield from answers.of_answer(run, planned.task, expected, of_cell, say=say)
     yield from answers.of_error(run, expected, say)
     late_s = attempts.late_s(of_cell)
     arm = of_cell.comparison.arm(run.arm)

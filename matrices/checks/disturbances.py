@@ -241,7 +241,7 @@ def of_run(
     run, arm = flight.run, of_cell.comparison.arm(flight.run.arm)
     met = found.met_by(flight, arm)
     if run.ok:
-        yield from answers.of_answer(run, task, expected, must_pass=of_cell.must_pass, say=say)
+        yield from answers.of_answer(run, task, expected, of_cell, say=say)
         if not expected.ok:
             yield say("error_absent", "the schedule predicts an error")
     else:

@@ -13,11 +13,16 @@ Told = tuple[str, Run, str]
 
 
 def of_sameness(
-    cells: Mapping[str, Iterable[Run]], *, sequential: bool, alike: Collection[str]
+    cells: Mapping[str, Iterable[Run]],
+    *,
+    sequential: bool,
+    alike: Collection[str],
+    foreign: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Findings about runs that say otherwise than most runs of their task; a tie is held against everyone.
 
-    A tool gives the same result for the same call of a task: nothing that the tools read changes. A conversation with
+    A tool gives the same result for the same call of a task: nothing that the tools read changes, those aside that are
+    `foreign`, which may tell the time. A conversation with
     the same words in it has the same number of tokens, and where no other takes its place in the KV cache
     (`sequential`) finds as many of them there, unless an attempt at the model failed and left more. In the cells
     `alike` the same conversation, with as many tokens known, ends with the same answer, right or wrong: greedy decoding
@@ -32,7 +37,8 @@ def of_sameness(
                 continue
             task, uses = run.pair.task_id, run.record.tools
             for index, use in enumerate(uses):
-                results[task, index, use.name, use.arguments_json].append((cell, run, use.result_json))
+                if use.name not in foreign:
+                    results[task, index, use.name, use.arguments_json].append((cell, run, use.result_json))
             words = tuple((use.arguments_json, use.result_json) for use in uses)
             usage = run.record.usage
             said = f"{usage.prompt_tokens} in, {usage.completion_tokens} out"

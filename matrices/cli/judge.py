@@ -53,11 +53,14 @@ def check(folder: Path, digest: str | None, form: str) -> None:
                 "findings": [dataclasses.asdict(finding) for finding in found],
                 "cells": len(result.cells),
                 "digest": history.digest,
+                "effects_not_counted": _uncounted(result),
             }
         )
     else:
         for finding in found:
             click.echo(str(finding))
+        if uncounted := _uncounted(result):
+            entry.note(f"effects not counted: {', '.join(uncounted)}")
         entry.note(f"{len(found)} findings in {len(result.cells)} cells")
         entry.note(f"digest: {history.digest}")
     sys.exit(ExitStatus.FINDINGS if found else ExitStatus.PASS)
@@ -108,6 +111,11 @@ def _differing(folder: Path, result: Figures) -> list[Finding]:
         )
         for name in differing(folder, result)
     ]
+
+
+def _uncounted(result: Figures) -> list[str]:
+    """The tools called whose effects no ledger counts."""
+    return sorted({name for cell in result.cells for name in cell.uncounted})
 
 
 def _refuse_other_digest(expected: str, history: History) -> None:

@@ -28,10 +28,12 @@ from matrices.running.runner import Runner
 from matrices.spec.networks import parse_networks
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
+from matrices.spec.tooling import tooling_of
 from matrices.topologies.hosts_file import MOST_REPLICAS
 from matrices.topologies.registry import chosen, replicas
 from matrices.topologies.registry import topology as topology_of
 from runtime_svc.backends import BACKENDS
+from tools_svc.sources import BUILTIN
 from treni import entry
 from treni.errors import Code, TreniError
 from treni.storage import new_folder
@@ -43,6 +45,7 @@ Examples:
   treni-route matrix p00,p04 --runs 3      a short one
   treni-route matrix mine.toml --suite chains
   treni-route matrix p01t --compare external:external   an arm with itself
+  treni-route matrix p00 --suite mine.jsonl --tools mcp:"npx -y @modelcontextprotocol/server-filesystem /tmp/x"
   treni-route matrix r01 --fault-seeds 8 --set policy.retries=0..4
   treni-route matrix --resume results/20260101T000000Z
   treni-route check results/20260101T000000Z
@@ -169,6 +172,15 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     show_default=True,
     help="Groups of blocks with fresh processes; from 3 on, the group is the replicate.",
 )
+@click.option(
+    "--tools",
+    "sources",
+    metavar="builtin|mcp:COMMAND|mcp:URL",
+    multiple=True,
+    default=BUILTIN,
+    show_default=True,
+    help="Where tools come from: ours, or an MCP server, of which each role that has tools runs its own; repeatable.",
+)
 @click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")
 @click.option(
     "--no-fencing",
@@ -259,6 +271,7 @@ def _planned(
     toxiproxy: str | None,
     margin: float,
     restarts: int,
+    sources: tuple[str, ...],
     no_idempotency: bool,
     no_fencing: bool,
     constrain_calls: bool,
@@ -289,6 +302,7 @@ def _planned(
         fault_seeds=fault_seeds,
         sweep=sweep,
         workers=workers,
+        tooling=tooling_of(sources),
         replicas=replicas(name, placement, Replicas(controllers=controllers, tool_services=tool_services)),
     )
     return plan_campaign(out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), options, cells)

@@ -43,6 +43,7 @@ from matrices.spec.profiles import Profile
 from matrices.spec.regions import longest_s
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
+from matrices.spec.tooling import Tooling, tooling_written
 from treni.errors import Code, TreniError, invalid_argument
 from treni.v1 import inference_pb2
 
@@ -94,6 +95,8 @@ class Options:
     """How many controllers and tool services the requests are spread over."""
     workers: int = 1
     """How many client processes send the requests; one is the harness itself."""
+    tooling: Tooling = Tooling()  # noqa: RUF009
+    """Where the tools come from, and what was listed there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +118,7 @@ class Campaign:
         """What the checker compares each cell with."""
         return tuple(
             replace(
-                expectation_of(cell),
+                expectation_of(cell, self.options.tooling),
                 in_flight=self.options.concurrency,
                 constrained=self.options.constrain_calls,
                 networks=self.options.networks,
@@ -225,6 +228,7 @@ def write_campaign(
             **({"network": _emulated(options.networks)} if options.networks else {}),
             **({"placement": options.placement} if options.placement else {}),
             **({"hosts": dict(hosts)} if hosts else {}),
+            **options.tooling.written,
         },
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
@@ -278,6 +282,7 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         placement=manifest.details.get("placement", {}),
         replicas=manifest.replicas,
         workers=manifest.workers,
+        tooling=tooling_written(manifest.details),
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options, version=manifest.version)

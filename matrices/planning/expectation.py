@@ -205,7 +205,9 @@ class Expectation:
     reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
     like, `away_s` is the longest round trip that was declared between its places. `answering` has the roles that answer
     for each arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
-    `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
+    `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has
+    to be right; otherwise a wrong one is a figure of its arm. `uncounted` are the tools called whose effects no ledger
+    counts, `foreign` those that are none of ours and answer in any form.
     """
 
     cell: str
@@ -225,6 +227,8 @@ class Expectation:
     networks: Mapping[Hop, NetworkProfile] = field(default_factory=dict)
     away_s: float = 0.0
     answering: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+    foreign: frozenset[str] = frozenset()
 
     def agent(self, arm: str, pair: int) -> str:
         """The role that answers the arm's request of a pair."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-
 from matrices.arms.parts import replicas_of
 from matrices.planning.expectation import Expectation, ExpectedPair, ExpectedRun
 from matrices.planning.plan import SIDE_EFFECT_TOOLS, PlannedCell, PlannedPair, policy_of
 from matrices.planning.trace import Terms, expected_run
-from tools_svc.registry import TOOLS
+from matrices.spec.tooling import Tooling
 
 
-def expectation_of(cell: PlannedCell) -> Expectation:
-    """The runs that follow from the cell's plan, its schedules and its policy."""
+def expectation_of(cell: PlannedCell, tooling: Tooling = Tooling()) -> Expectation:  # noqa: B008
+    """The runs that follow from the cell's plan, its schedules and its policy, with the tools of the campaign."""
     predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    policy, unrecorded_tools = policy_of(cell.profile, seed=cell.seed), _unrecorded_tools(cell)
+    policy, unrecorded_tools = policy_of(cell.profile, seed=cell.seed), _unrecorded_tools(cell, tooling)
 
     def run(arm: str, planned: PlannedPair) -> ExpectedRun:
         prediction = predictions[arm]
@@ -54,15 +52,12 @@ def expectation_of(cell: PlannedCell) -> Expectation:
         breaks_hosts=cell.breaks_hosts,
         disturbs=cell.disturbs,
         standstill_s=max((kind.standstill_s for kind in cell.kinds), default=0.0),
+        uncounted=unrecorded_tools,
+        foreign=tooling.foreign,
     )
 
 
-def _unrecorded_tools(cell: PlannedCell) -> tuple[str, ...]:
+def _unrecorded_tools(cell: PlannedCell, tooling: Tooling) -> tuple[str, ...]:
     """The tools called in the cell that have side effects and leave no row in the ledger."""
     called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.expect.calls)
-    return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and _changes(name))
-
-
-@functools.cache
-def _changes(tool: str) -> bool:
-    return tool in TOOLS and TOOLS[tool].spec.has_side_effects
+    return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and tooling.changes(name))

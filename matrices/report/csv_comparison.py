@@ -84,14 +84,20 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     ),
     Column("faults_delivered", "of the compared arm", lambda r: str(len(r.second.faults.delivered))),
     Column("faults_observed", "of the compared arm", lambda r: str(len(r.second.faults.observed))),
-    Column("effects_lost", "of the compared arm; as in summary.csv", lambda r: str(r.second.effects.lost)),
+    Column(
+        "effects_lost",
+        "of the compared arm; as in summary.csv",
+        lambda r: r.cell.counted(r.second.effects.lost),
+    ),
     Column(
         "effects_duplicate",
         "of the compared arm; as in summary.csv",
-        lambda r: str(r.second.effects.duplicate),
+        lambda r: r.cell.counted(r.second.effects.duplicate),
     ),
     Column(
-        "effects_phantom", "of the compared arm; as in summary.csv", lambda r: str(r.second.effects.phantom)
+        "effects_phantom",
+        "of the compared arm; as in summary.csv",
+        lambda r: r.cell.counted(r.second.effects.phantom),
     ),
     Column(
         "baseline_faults_planned",
@@ -114,19 +120,19 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     Column(
         "baseline_effects_lost",
         "of the baseline",
-        lambda r: str(r.first.effects.lost),
+        lambda r: r.cell.counted(r.first.effects.lost),
         was="internal_effects_lost",
     ),
     Column(
         "baseline_effects_duplicate",
         "of the baseline",
-        lambda r: str(r.first.effects.duplicate),
+        lambda r: r.cell.counted(r.first.effects.duplicate),
         was="internal_effects_duplicate",
     ),
     Column(
         "baseline_effects_phantom",
         "of the baseline",
-        lambda r: str(r.first.effects.phantom),
+        lambda r: r.cell.counted(r.first.effects.phantom),
         was="internal_effects_phantom",
     ),
     Column(

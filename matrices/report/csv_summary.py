@@ -96,25 +96,29 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
         lambda r: str(len(r.arm.faults.observed)),
     ),
     Column(
-        "effects_recorded", "entries in the ledger by this arm's runs", lambda r: str(r.arm.effects.recorded)
+        "effects_recorded",
+        "entries in the ledger by this arm's runs; like the next ones empty where no tool with effects writes one",
+        lambda r: r.cell.counted(r.arm.effects.recorded),
     ),
     Column(
         "effects_lost",
         "calls acknowledged to the model without an entry",
-        lambda r: str(r.arm.effects.lost),
+        lambda r: r.cell.counted(r.arm.effects.lost),
     ),
     Column(
-        "effects_duplicate", "entries beyond the first of one call", lambda r: str(r.arm.effects.duplicate)
+        "effects_duplicate",
+        "entries beyond the first of one call",
+        lambda r: r.cell.counted(r.arm.effects.duplicate),
     ),
     Column(
         "effects_phantom",
         "calls that left an entry in a request that ended without an answer",
-        lambda r: str(r.arm.effects.phantom),
+        lambda r: r.cell.counted(r.arm.effects.phantom),
     ),
     Column(
         "effects_superseded",
         "entries of runs that were abandoned when the campaign was resumed, in no other count",
-        lambda r: str(r.arm.effects.superseded),
+        lambda r: r.cell.counted(r.arm.effects.superseded),
     ),
     Column("cell", "short name of the profile", lambda r: r.cell.config.name),
     Column(

@@ -120,7 +120,8 @@ class CellFigures:
     to report). `abandoned` counts pairs that an interruption cut off, `discarded` how the cell broke each time that
     it ran again. `harm` has a row for each arm where faults break hosts, `recoveries` where they strike them.
     `counters` are the counts of attempts by which schedules act. `remark` is what a reader of the error rates must
-    know of the schedule, `ways` how far apart its places were.
+    know of the schedule, `ways` how far apart its places were. `uncounted` are the tools called whose effects no ledger
+    counts, `ledgered` says whether any other with effects is called.
     """
 
     config: ManifestCell
@@ -145,6 +146,12 @@ class CellFigures:
     counters: tuple[Counter, ...]
     remark: str
     ways: Ways = NO_WAYS
+    uncounted: tuple[str, ...] = ()
+    ledgered: bool = True
+
+    def counted(self, effects: int) -> str:
+        """A count of effects in words: "" where none of the cell's tools has its effects counted."""
+        return str(effects) if self.ledgered or not self.uncounted else ""
 
     @property
     def claim_safe(self) -> bool:
@@ -280,6 +287,12 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 ),
                 counters=expected[name].counters,
                 remark=expected[name].remark,
+                uncounted=expected[name].uncounted,
+                ledgered=any(
+                    call.name in manifest.side_effect_tools
+                    for pair in expected[name].pairs
+                    for call in pair.task.expect.calls
+                ),
                 ways=ways_of(manifest, events, name),
             )
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from matrices.evidence.campaign import Campaign
 from matrices.spec.suites import Suite
+from matrices.spec.tooling import Tooling
 from runtime_svc.backends import BACKENDS
-from tools_svc.registry import tool_specs
 from tools_svc.suggest import did_you_mean
 from treni.channels import check_address
 from treni.errors import TreniError, invalid_argument
@@ -15,8 +15,8 @@ from treni.errors import TreniError, invalid_argument
 
 def refuse_impossible(campaign: Campaign) -> None:
     """Raises INVALID_ARGUMENT for a campaign that could not answer a request; touches nothing."""
-    refuse_unknown_tools(campaign.suite)
     options = campaign.options
+    refuse_unknown_tools(campaign.suite, options.tooling)
     if options.toxiproxy is not None:
         check_address("--toxiproxy", options.toxiproxy)
     if options.topology == "local":
@@ -24,9 +24,9 @@ def refuse_impossible(campaign: Campaign) -> None:
         _refuse_absent_backend(options.backend)
 
 
-def refuse_unknown_tools(suite: Suite) -> None:
+def refuse_unknown_tools(suite: Suite, tooling: Tooling = Tooling()) -> None:  # noqa: B008
     """Raises INVALID_ARGUMENT (`suite_tool_unknown`) for a task that offers or calls a tool that it cannot have."""
-    known = [spec.name for spec in tool_specs()]
+    known = tooling.names
     for task in suite.tasks:
         for name in task.tools:
             if name not in known:

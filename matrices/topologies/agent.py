@@ -12,6 +12,7 @@ import grpc
 
 from controller.policy import Policy
 from tools_svc.protocol import ToolsConfig
+from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
@@ -45,6 +46,14 @@ def _policy_options(command: Any) -> Any:
     required=True,
     help="The ledger's SQLite file; made when absent.",
 )
+@click.option(
+    "--tools",
+    metavar="builtin|mcp:COMMAND|mcp:URL",
+    multiple=True,
+    default=BUILTIN,
+    show_default=True,
+    help="Where tools come from, ours or an MCP server; repeatable.",
+)
 @door_options
 @_policy_options
 def main(
@@ -53,15 +62,17 @@ def main(
     model_dir: Path | None,
     backend: str,
     ledger: Path,
+    tools: tuple[str, ...],
     doors: DoorSettings,
     **policy: Any,
 ) -> None:
     """Serve the internal arm: loop, engine and tools in one process. Prints one line of JSON when it is ready."""
-    asyncio.run(_serve(host, port, model_dir, backend, ledger, Policy(**policy), doors.door))
+    config = ToolsConfig(ledger_path=ledger, sources=tools)
+    asyncio.run(_serve(host, port, model_dir, backend, config, Policy(**policy), doors.door))
 
 
 async def _serve(
-    host: str, port: int, model_dir: Path | None, backend: str, ledger: Path, policy: Policy, door: Door
+    host: str, port: int, model_dir: Path | None, backend: str, tools: ToolsConfig, policy: Policy, door: Door
 ) -> None:
     from runtime_svc.threads import limit_blas_threads
 
@@ -74,7 +85,7 @@ async def _serve(
     from tools_svc.registry import build_registry
 
     engine = Engine.load(bundled_checkpoint() if model_dir is None else model_dir, backend=backend)
-    with build_registry(ToolsConfig(ledger_path=ledger)) as registry:
+    with build_registry(tools) as registry:
         async with InferenceCore(engine) as core:
 
             def add_agent(server: grpc.aio.Server) -> str:

@@ -39,7 +39,8 @@ class CellConfig(pydantic.BaseModel):
     where the role's own service must answer, 0 for any free port. The addresses are for an agent with hops, one of
     `controllers`: those of the tools are several where calls are spread; so are the `strikers` of hops that lead to a
     host which a schedule strikes. `fence` is the session that the role's calls are for and its service takes calls of
-    (`treni.fence`), "" for any. `networks` are those that the agent's hops are made to be like.
+    (`treni.fence`), "" for any. `networks` are those that the agent's hops are made to be like. `listed` has the digest
+    of each tool that the campaign was planned with, empty where those of this version are meant.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +66,7 @@ class CellConfig(pydantic.BaseModel):
     controllers: int = 1
     toxiproxy_address: str = ""
     strikers: dict[Hop, Striker] = {}
+    listed: dict[str, str] = {}
 
     @property
     def schedules(self) -> dict[Hop, Schedule]:
@@ -100,11 +102,13 @@ def config_of(
     counters: Mapping[str, int],
     fence: str = "",
     networks: Mapping[Hop, NetworkProfile] = {},
+    listed: Mapping[str, str] = {},
 ) -> CellConfig:
     """The configuration of a planned cell for one role, its addresses yet to be known.
 
     `counters` gives, for each of the cell's counts of attempts, the number to start from; `fence` is the session by
-    which its calls are told from others', "" for none; `networks` are emulated on the hops of its agent.
+    which its calls are told from others', "" for none; `networks` are emulated on the hops of its agent; `listed` has
+    the digests of the campaign's tools.
     """
     arm = part.arm.name
     return CellConfig(
@@ -124,6 +128,7 @@ def config_of(
         controllers=cell.replicas.controllers,
         fence=fence,
         networks={hop: one for hop, one in networks.items() if part.agent and hop in part.agent.hops},
+        listed=dict(listed) if part.tooled is not None else {},
         starts={counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
     )
 

@@ -106,6 +106,7 @@ class CellServices:
                     counters=counters,
                     fence=fence,
                     networks=campaign.options.networks,
+                    listed=campaign.options.tooling.digests,
                 )
                 for role, part in cell.parts.items()
             }

@@ -172,6 +172,8 @@ def _serving(role: str, folder: Path, doors: DoorSettings) -> list[str]:
 def _arguments(part: Part, options: Options, folder: Path, doors: DoorSettings) -> list[str]:
     kind = kind_of(part)
     arguments = _serving(kind, folder, doors)
+    if part.tooled is not None:
+        arguments += options.tooling.options
     if kind in ("agent", "runtime"):
         arguments += ["--backend", options.backend]
         if options.model_dir is not None:

@@ -36,7 +36,15 @@ class RoleActor:
     """
 
     def __init__(
-        self, *, kind: str, number: int, host: str, backend: str, model_dir: str | None, log_level: str
+        self,
+        *,
+        kind: str,
+        number: int,
+        host: str,
+        backend: str,
+        model_dir: str | None,
+        tools: tuple[str, ...],
+        log_level: str,
     ) -> None:
         _settle(log_level)
 
@@ -55,6 +63,7 @@ class RoleActor:
                     doors=doors,
                     model_dir=None if model_dir is None else Path(model_dir),
                     backend=backend,
+                    tools=tools,
                 )
             )
 

@@ -206,6 +206,7 @@ def _place(asked: Asked, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, An
             host=node["NodeManagerAddress"],
             backend=asked.backend,
             model_dir=asked.model_dir,
+            tools=asked.tools,
             log_level=asked.log_level,
         )
         numbers[kind] += 1

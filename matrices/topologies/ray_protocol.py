@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pydantic
 
+from tools_svc.sources import BUILTIN
 from treni import entry
 from treni.errors import Code, TreniError, unforeseen
 
@@ -39,8 +40,9 @@ class _Message(pydantic.BaseModel):
 class Asked(_Message):
     """What the harness asks of its driver.
 
-    `address` is "" for the cluster of this machine, `roles` holds the kind of each by its name, `proxies` says whether
-    to start a toxiproxy server, and `wait_s` how long hosts may take to join.
+    `address` is "" for the cluster of this machine, `roles` holds the kind of each by its name, `tools` are the
+    sources of those that have tools, `proxies` says whether to start a toxiproxy server, and `wait_s` how long hosts
+    may take to join.
     """
 
     address: str
@@ -50,6 +52,7 @@ class Asked(_Message):
     proxies: bool
     wait_s: float
     log_level: str
+    tools: tuple[str, ...] = pydantic.Field(default=BUILTIN, strict=False)
 
 
 class Failure(_Message):

@@ -101,6 +101,7 @@ class RayCluster:
             roles={role: kind_of(part) for role, part in cell.parts.items()},
             backend=options.backend,
             model_dir=options.model_dir,
+            tools=options.tooling.sources,
             proxies=options.toxiproxy is None,
             wait_s=_wait_s(),
             log_level=os.environ.get(logs.LEVEL_VARIABLE) or "info",

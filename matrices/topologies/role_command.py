@@ -68,8 +68,12 @@ def _options(path: Path) -> Iterator[str]:
                 pass
             case str() | int() | float():
                 yield f"{option}={value}"
+            case list() if all(isinstance(one, str) for one in value):
+                yield from (f"{option}={one}" for one in value)
             case _:
-                raise _invalid(path, f"{key} to be a text, a number or a truth value", repr(value))
+                raise _invalid(
+                    path, f"{key} to be a text, a number, a truth value or a list of texts", repr(value)
+                )
 
 
 def _invalid(path: Path, expected: str, got: str) -> TreniError:

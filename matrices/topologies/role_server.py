@@ -13,6 +13,7 @@ from matrices.topologies import roles
 from matrices.topologies.evidence_service import SERVICE, EvidenceServicer, make_state
 from matrices.topologies.processes import Child, start_child
 from matrices.topologies.role_command import TESTBED_MODULE
+from tools_svc.sources import BUILTIN, check_sources
 from treni import serving
 from treni.door_options import UNGUARDED, DoorSettings
 from treni.v1 import evidence_pb2_grpc
@@ -23,7 +24,8 @@ class RoleSettings:
     """What a role is served as, and where.
 
     `port` is that of the EvidenceService and `service_port` that of the role's own service, 0 for a free one; both are
-    behind the door of `doors`. What follows that counts for roles with an engine; `state` is the folder for evidence.
+    behind the door of `doors`. What follows that counts for roles with an engine, and `tools`, where they come from,
+    for those with tools; `state` is the folder for evidence.
     """
 
     role: str
@@ -38,6 +40,7 @@ class RoleSettings:
     slots: int | None = None
     slot_tokens: int | None = None
     batch_invariant: bool = False
+    tools: tuple[str, ...] = BUILTIN
 
     @property
     def arguments(self) -> list[str]:
@@ -54,6 +57,8 @@ class RoleSettings:
             "--slot-tokens": self.slot_tokens,
         }
         options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
+        if self.tools != BUILTIN:
+            options += [text for source in self.tools for text in ("--tools", source)]
         invariant = ["--batch-invariant"] if self.batch_invariant else []
         return [self.role, *options, *self.doors.arguments, *invariant]
 
@@ -76,6 +81,7 @@ class RoleServer:
 def evidence_servicer(settings: RoleSettings) -> EvidenceServicer:
     """The role's EvidenceService, its model loaded. Raises `TreniError` for a state or a model that is none."""
     make_state(settings.state)
+    check_sources(settings.tools)
     return EvidenceServicer(
         role=settings.role,
         open_cell=_opener(settings),
@@ -101,9 +107,9 @@ async def start_role(settings: RoleSettings, servicer: EvidenceServicer) -> Role
 
 def _opener(settings: RoleSettings) -> roles.OpenCell:
     if settings.role == "tools":
-        return roles.open_tools
+        return roles.open_tools(settings.tools)
     if settings.role == "controller":
-        return roles.open_controller
+        return roles.open_controller(settings.tools)
     if settings.role == "host":
         from matrices.topologies.host_role import open_host
 
@@ -122,7 +128,7 @@ def _opener(settings: RoleSettings) -> roles.OpenCell:
         slot_tokens=settings.slot_tokens,
         batch_invariant=settings.batch_invariant,
     )
-    return roles.open_runtime(engine)
+    return roles.open_runtime(engine, settings.tools)
 
 
 def _twin_of(settings: RoleSettings) -> Callable[[int], Awaitable[Child]]:

@@ -5,9 +5,10 @@ Each role imports what it needs when it is asked for, so that the controller doe
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,7 +20,9 @@ from chaos.faults import Hop
 from chaos.schedule import WARMUP_REQUEST
 from controller.ports import AttemptKey, ToolPort
 from matrices.topologies.cell_config import NO_STRIKER, CellConfig
+from matrices.topologies.roles_asked import refuse_other_tools
 from tools_svc.protocol import ToolsConfig
+from tools_svc.sources import BUILTIN
 from treni.balance import chosen
 from treni.channels import knock, open_channel
 from treni.doors import OPEN, Door
@@ -28,6 +31,7 @@ from treni.v1 import inference_pb2
 
 if TYPE_CHECKING:
     from runtime_svc.engine import Engine
+    from tools_svc.registry import Registry
 
 OpenCell: TypeAlias = "Callable[[CellConfig, Path, str, Door], AbstractAsyncContextManager[str]]"
 """Serves a role's own service for a cell while the block runs: configuration, folder for its state, host to listen on,
@@ -48,34 +52,55 @@ def _log(config: CellConfig, folder: Path, arm: str) -> DeliveryLog:
     return DeliveryLog(deliveries_path(folder, config.role, arm))
 
 
-def _tools_config(config: CellConfig, folder: Path) -> ToolsConfig:
+def _tools_config(config: CellConfig, folder: Path, sources: Sequence[str]) -> ToolsConfig:
     # An fsync on a shared disk was seen to take over 250 ms: as long as a tool timeout, and no fault of the plan.
     return ToolsConfig(
-        ledger_path=ledger_path(folder, config.role), ledger_sync="process", session=config.fence
+        ledger_path=ledger_path(folder, config.role),
+        ledger_sync="process",
+        session=config.fence,
+        sources=tuple(sources),
     )
 
 
 @asynccontextmanager
-async def open_tools(config: CellConfig, folder: Path, host: str, door: Door = OPEN) -> AsyncIterator[str]:
-    """Serves the tools, with the faults of their hop and site in front of them."""
+async def _own_registry(config: CellConfig, folder: Path, sources: Sequence[str]) -> AsyncIterator[Registry]:
+    """The tools of this process. Raises FAILED_PRECONDITION (`tools_differ`) for others than were planned with."""
+    from tools_svc.registry import build_registry
+
+    # In a thread: a source may take its time to open and to close, and this process has others to answer.
+    registry = await asyncio.to_thread(build_registry, _tools_config(config, folder, sources))
+    try:
+        refuse_other_tools(registry.specs(), config.listed)
+        yield registry
+    finally:
+        await asyncio.to_thread(registry.close)
+
+
+def open_tools(sources: Sequence[str] = BUILTIN) -> OpenCell:
+    """What serves the tools of these sources, with the faults of their hop and site in front of them."""
     from chaos.injector import FaultInjector
-    from tools_svc.server import start
+    from tools_svc.server import serve
 
-    with _log(config, folder, config.arm) as deliveries:
-        server = await start(
-            _tools_config(config, folder),
-            host=host,
-            port=config.port,
-            interceptors=[*fenced(config.fence), FaultInjector("tool", deliveries)],
-            door=door,
-        )
-        try:
-            yield server.address
-        finally:
-            await server.stop()
+    @asynccontextmanager
+    async def opened(config: CellConfig, folder: Path, host: str, door: Door = OPEN) -> AsyncIterator[str]:
+        with _log(config, folder, config.arm) as deliveries:
+            async with _own_registry(config, folder, sources) as registry:
+                server = await serve(
+                    registry,
+                    host=host,
+                    port=config.port,
+                    interceptors=[*fenced(config.fence), FaultInjector("tool", deliveries)],
+                    door=door,
+                )
+                try:
+                    yield server.address
+                finally:
+                    await server.stop()
+
+    return opened
 
 
-def open_runtime(engine: Engine) -> OpenCell:
+def open_runtime(engine: Engine, sources: Sequence[str] = BUILTIN) -> OpenCell:
     """What serves inference by that engine and, in the same process, the agent of an arm whose model it is."""
     from chaos.injector import FaultInjector
     from runtime_svc import server as inference
@@ -106,7 +131,7 @@ def open_runtime(engine: Engine) -> OpenCell:
         ):
             async with (
                 CellCore(os.urandom(8).hex()) as core,
-                _agents_tools(config, folder, deliveries) as tools,
+                _agents_tools(config, folder, deliveries, sources) as tools,
             ):
 
                 def add_agent(server: grpc.aio.Server) -> str:
@@ -135,43 +160,46 @@ def open_runtime(engine: Engine) -> OpenCell:
     return opened
 
 
-@asynccontextmanager
-async def open_controller(
-    config: CellConfig, folder: Path, host: str, door: Door = OPEN
-) -> AsyncIterator[str]:
-    """Serves the agent of an arm that reaches its model over a hop."""
+def open_controller(sources: Sequence[str] = BUILTIN) -> OpenCell:
+    """What serves the agent of an arm that reaches its model over a hop."""
     from chaos.injector import FaultInjector
     from controller.remote import RemoteModel
     from controller.server import AgentServicer, start
 
-    assert config.agent is not None
-    with _log(config, folder, config.arm) as log:
-        async with (
-            _way(config, "model", config.model_address, log) as model,
-            _agents_tools(config, folder, log) as tools,
-        ):
-            servicer = AgentServicer(
-                arm=config.agent,
-                model=RemoteModel(model, fence=config.fence),
-                tools=tools,
-                policy=config.policy,
-                annotate=config.annotate,
-            )
-            server = await start(
-                servicer,
-                host=host,
-                port=config.port,
-                interceptors=[*fenced(config.fence), FaultInjector("agent", log)],
-                door=door,
-            )
-            try:
-                yield server.address
-            finally:
-                await server.stop()
+    @asynccontextmanager
+    async def opened(config: CellConfig, folder: Path, host: str, door: Door = OPEN) -> AsyncIterator[str]:
+        assert config.agent is not None
+        with _log(config, folder, config.arm) as log:
+            async with (
+                _way(config, "model", config.model_address, log) as model,
+                _agents_tools(config, folder, log, sources) as tools,
+            ):
+                servicer = AgentServicer(
+                    arm=config.agent,
+                    model=RemoteModel(model, fence=config.fence),
+                    tools=tools,
+                    policy=config.policy,
+                    annotate=config.annotate,
+                )
+                server = await start(
+                    servicer,
+                    host=host,
+                    port=config.port,
+                    interceptors=[*fenced(config.fence), FaultInjector("agent", log)],
+                    door=door,
+                )
+                try:
+                    yield server.address
+                finally:
+                    await server.stop()
+
+    return opened
 
 
 @asynccontextmanager
-async def _agents_tools(config: CellConfig, folder: Path, log: DeliveryLog) -> AsyncIterator[ToolPort]:
+async def _agents_tools(
+    config: CellConfig, folder: Path, log: DeliveryLog, sources: Sequence[str]
+) -> AsyncIterator[ToolPort]:
     """The tools of the agent that answers here: those of this process, or those behind its tool hop."""
     if config.tools_addresses:
         from controller.balance import BalancedTools
@@ -187,9 +215,8 @@ async def _agents_tools(config: CellConfig, folder: Path, log: DeliveryLog) -> A
         return
     from chaos.injector import FaultyTools
     from runtime_svc.internal import own_tools
-    from tools_svc.registry import build_registry
 
-    with build_registry(_tools_config(config, folder)) as registry:
+    async with _own_registry(config, folder, sources) as registry:
         yield own_tools(registry, lambda tools: FaultyTools(tools, log))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
 
 from matrices.evidence import provenance
+from matrices.spec.tooling import digest_of
 from matrices.topologies.role_client import RoleClient
 from treni.channels import open_channel
 from treni.errors import Code, TreniError, from_rpc_error
 from treni.fence import pairs
 from treni.v1 import evidence_pb2, inference_pb2, inference_pb2_grpc
+from treni.v1.common_pb2 import ToolSpec
 
 INFO_TIMEOUT_S = 600.0
 """The limit of a runtime's answer to who it is, for one that hangs: its first one reads the whole checkpoint."""
@@ -72,3 +75,20 @@ async def info_of(client: RoleClient, fence: str) -> inference_pb2.InfoResponse:
             return await stub.Info(inference_pb2.InfoRequest(), timeout=INFO_TIMEOUT_S, metadata=pairs(fence))
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, hop="model") from None
+
+
+def refuse_other_tools(specs: Iterable[ToolSpec], listed: Mapping[str, str]) -> None:
+    """Raises FAILED_PRECONDITION (`tools_differ`) for a planned tool that is not hosted, or is another here.
+
+    `listed` has the digest of each tool that the campaign was planned with.
+    """
+    hosted = {spec.name: digest_of(spec) for spec in specs}
+    for name, digest in listed.items():
+        if hosted.get(name) != digest:
+            raise TreniError(
+                Code.FAILED_PRECONDITION,
+                "tools_differ",
+                expected=f"the tool {name} as it was listed when the campaign was planned",
+                got="another description or schema" if name in hosted else f"only {', '.join(hosted)}",
+                todo="start every role that has tools with the --tools of the campaign, and the same servers",
+            )

@@ -13,6 +13,7 @@ from matrices.topologies.evidence_service import EvidenceServicer
 from matrices.topologies.processes import die_with_parent
 from matrices.topologies.role_command import HOST
 from matrices.topologies.role_server import RoleSettings, evidence_servicer, start_role
+from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 
@@ -62,6 +63,14 @@ from treni.door_options import DoorSettings, door_options
 )
 @click.option(
     "--batch-invariant", is_flag=True, help="agent, runtime: the same bits whoever runs beside a sequence."
+)
+@click.option(
+    "--tools",
+    metavar="builtin|mcp:COMMAND|mcp:URL",
+    multiple=True,
+    default=BUILTIN,
+    show_default=True,
+    help="agent, tools: where tools come from, ours or an MCP server; repeatable.",
 )
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
 @door_options

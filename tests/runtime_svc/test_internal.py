@@ -44,7 +44,7 @@ from tests.controller.servers import (
     serving,
 )
 from tests.limits import HANG_S, longer_and_longer
-from tools_svc.protocol import CallInfo, ToolOutput, ToolsConfig, make_spec
+from tools_svc.protocol import CallInfo, Tool, ToolOutput, ToolsConfig, make_spec
 from tools_svc.registry import Registry, build_registry
 from treni import metadata
 from treni.errors import Code, TreniError
@@ -85,7 +85,7 @@ class PlayedCore:
             self.closed.set()
 
 
-class Gate:
+class Gate(Tool):
     """A tool that blocks its thread until it is let go, and counts how often it was done."""
 
     spec = make_spec(name="gate", description="Waits.", properties={}, required=(), has_side_effects=True)

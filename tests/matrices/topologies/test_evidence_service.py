@@ -57,7 +57,7 @@ async def no_twin(number: int) -> Child:
 @asynccontextmanager
 async def serving_tools(state: Path) -> AsyncIterator[RoleClient]:
     servicer = EvidenceServicer(
-        role="tools", open_cell=roles.open_tools, state=state, host="127.0.0.1", start_twin=no_twin
+        role="tools", open_cell=roles.open_tools(), state=state, host="127.0.0.1", start_twin=no_twin
     )
 
     def add(server: grpc.aio.Server) -> str:
