@@ -13,16 +13,19 @@ import click
 from click.core import ParameterSource
 
 from matrices.arms.parts import Replicas
-from matrices.arms.registry import DEFAULT, parse_comparison
+from matrices.arms.registry import DEFAULT
 from matrices.cli import output
 from matrices.cli.judge import finish
+from matrices.cli.outside_options import agent_asked, comparison_asked, endpoint_asked, outside_options
 from matrices.cli.progress import CampaignProgress
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
 from matrices.evidence.manifest import Manifest
+from matrices.evidence.outside import EndpointTold
 from matrices.evidence.provenance import refuse_other_versions
 from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
+from matrices.running.asking import ask_outside
 from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
 from matrices.spec.networks import parse_networks
@@ -62,6 +65,11 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
 )
 @click.option(
+    "--tasks",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your own tasks instead, a .jsonl file: id, prompt and answer suffice (docs/tasks.md).",
+)
+@click.option(
     "--runs",
     type=entry.WholeRange(1, 1000),
     default=12,
@@ -93,7 +101,8 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     metavar="BASELINE:COMPARED",
     default=":".join(DEFAULT.names),
     show_default=True,
-    help="The two arms, internal, external or a package's; an arm with itself runs twice, in processes of its own.",
+    help="The two arms: internal, external, endpoint, agent or a package's; an arm with itself runs twice, in processes "
+    "of its own. With --model-endpoint or an agent of your own: that arm against internal.",
 )
 @click.option(
     "--concurrency",
@@ -169,6 +178,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     show_default=True,
     help="Groups of blocks with fresh processes; from 3 on, the group is the replicate.",
 )
+@outside_options
 @click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")
 @click.option(
     "--no-fencing",
@@ -201,17 +211,18 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
         campaign, begun, _ = load_campaign(resume)
         refuse_other_versions(begun)
     else:
-        campaign, begun = _planned(**asked), None
+        campaign, begun = _planned(context, **asked), None
     refuse_impossible(campaign)
     topology_of(campaign.options.topology, campaign.options.placement).refuse(campaign)
     if dry_run:
         _print_plan(campaign, form)
         return
+    told = asyncio.run(ask_outside(campaign))
     if resume is None:
         # Made before anything is measured: a campaign that could not be written down is not begun.
         folder = new_folder(campaign.folder.parent, campaign.folder.name)
         campaign = dataclasses.replace(campaign, folder=folder)
-    _run(campaign, begun)
+    _run(campaign, begun, told)
     finish(campaign.folder, form)
 
 
@@ -235,9 +246,11 @@ def _refuse_beside_resume(context: click.Context) -> None:
 
 
 def _planned(
+    context: click.Context,
     *,
     profiles: str | None,
     suite: str,
+    tasks: Path | None,
     runs: int,
     seed: int,
     topology: str,
@@ -257,14 +270,33 @@ def _planned(
     no_idempotency: bool,
     no_fencing: bool,
     out: Path,
+    model_endpoint: str | None,
+    model_name: str | None,
+    model_key_env: str | None,
+    model_parameters: tuple[str, ...],
+    model_omit: tuple[str, ...],
+    agent_url: str | None,
+    agent_command: str | None,
+    agent_key_env: str | None,
 ) -> Campaign:
     """The campaign that was asked for, in a folder that is not made yet."""
     if profiles is None:
         raise click.UsageError("name the profiles to run, such as p00..p05, or --resume a folder")
     cells, sweep = expand(select_profiles(profiles), [parse_setting(text) for text in settings])
     name, placement = chosen(topology)
+    endpoint, model_dir = endpoint_asked(
+        model_endpoint=model_endpoint,
+        model_name=model_name,
+        model=model_dir,
+        model_key_env=model_key_env,
+        model_parameters=model_parameters,
+        model_omit=model_omit,
+    )
+    own_agent = agent_asked(
+        agent_url=agent_url, agent_command=agent_command, agent_key_env=agent_key_env, folder=Path()
+    )
     options = Options(
-        suite=suite,
+        suite=_suite(context, suite, tasks),
         runs=runs,
         seed=seed,
         concurrency=concurrency,
@@ -278,13 +310,32 @@ def _planned(
         margin=margin,
         restarts=restarts,
         toxiproxy=toxiproxy,
-        comparison=parse_comparison(compare),
+        comparison=comparison_asked(
+            compare, chosen=_is_given(context, "compare"), endpoint=endpoint, agent=own_agent
+        ),
+        endpoint=endpoint,
+        own_agent=own_agent,
         fault_seeds=fault_seeds,
         sweep=sweep,
         workers=workers,
         replicas=replicas(name, placement, Replicas(controllers=controllers, tool_services=tool_services)),
     )
     return plan_campaign(out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), options, cells)
+
+
+def _suite(context: click.Context, suite: str, tasks: Path | None) -> str:
+    """The suite that was asked for, by one of two names."""
+    if tasks is None:
+        return suite
+    if _is_given(context, "suite"):
+        raise click.UsageError("expected --suite or --tasks; got both; leave one out", context)
+    if tasks.suffix != ".jsonl":
+        raise click.UsageError(f"expected --tasks FILE.jsonl; got {tasks}; rename it", context)
+    return str(tasks)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def _print_plan(campaign: Campaign, form: str) -> None:
@@ -297,12 +348,12 @@ def _print_plan(campaign: Campaign, form: str) -> None:
             entry.note(f"{cell.name}: {beat}")
 
 
-def _run(campaign: Campaign, begun: Manifest | None) -> None:
+def _run(campaign: Campaign, begun: Manifest | None, told: EndpointTold | None) -> None:
     """Runs a new campaign, or what is left of the one that `begun` describes."""
     go_on = f"go on with: treni-route matrix --resume {campaign.folder}"
     pairs = sum(len(cell.pairs) for cell in campaign.cells)
     with CampaignProgress(pairs=pairs) as progress:
-        runner = Runner(campaign, progress, None if begun is None else begun.model)
+        runner = Runner(campaign, progress, None if begun is None else begun.model, told)
         try:
             asyncio.run(unless_terminated(runner.run() if begun is None else runner.resume()))
         except BaseException as error:

@@ -23,22 +23,26 @@ from matrices.evidence.manifest import (
     VERSION,
     Manifest,
     ManifestCell,
+    ManifestModel,
     ManifestSuite,
     ManifestTask,
     dump_manifest,
     networks_of,
     read_manifest,
 )
+from matrices.evidence.outside import EndpointTold, endpoint_of, outside_details, own_agent_of
 from matrices.planning import plan
 from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.network_rules import refuse_unlike_plan
+from matrices.planning.open_rules import refuse_unknowable
 from matrices.planning.plan import PlannedCell
 from matrices.planning.scale_rules import refuse_several
 from matrices.planning.strike_rules import refuse_uncertain_strikes
 from matrices.spec.networks import NetworkProfile
+from matrices.spec.outside import AgentSpec, EndpointSpec
 from matrices.spec.profiles import Profile
 from matrices.spec.regions import longest_s
 from matrices.spec.suites import Suite, load_suite, must_pass
@@ -92,6 +96,10 @@ class Options:
     """How many controllers and tool services the requests are spread over."""
     workers: int = 1
     """How many client processes send the requests; one is the harness itself."""
+    endpoint: EndpointSpec | None = None
+    """The endpoint of the arm whose model is outside; None where no arm has one."""
+    own_agent: AgentSpec | None = None
+    """The agent of the arm that is the user's own; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +151,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
         refuse_unlike_plan(cell, options.networks, topology=options.topology)
         refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
         refuse_uncertain_strikes(cell)
+        refuse_unknowable(cell)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -172,11 +181,17 @@ def _cells(
 
 
 def write_campaign(
-    campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str, hosts: Mapping[str, Any]
+    campaign: Campaign,
+    info: inference_pb2.InfoResponse,
+    *,
+    toxiproxy: str,
+    hosts: Mapping[str, Any],
+    told: EndpointTold | None = None,
 ) -> ev.Opened:
     """Writes manifest and suite into the campaign's folder, the manifest last and whole; the history's first line.
 
-    `hosts` says of each role that runs elsewhere on what machine, and with which versions.
+    `hosts` says of each role that runs elsewhere on what machine, and with which versions, `told` what an endpoint told
+    of its model.
     """
     options = campaign.options
     suite = "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks).encode()
@@ -188,7 +203,7 @@ def write_campaign(
         commit=provenance.commit(),
         versions={**provenance.versions(), "toxiproxy": toxiproxy},
         host=provenance.host(),
-        model=provenance.model_of(info),
+        model=provenance.model_of(info) if info.model else _outside_model(options, told),
         topology=options.topology,
         suite=ManifestSuite(
             name=campaign.suite.name,
@@ -196,7 +211,7 @@ def write_campaign(
                 ManifestTask(
                     id=pair.task.id,
                     family=pair.task.family,
-                    expected_calls=len(pair.task.expect.calls),
+                    expected_calls=pair.task.expected_calls,
                     side_effects=pair.task.side_effects,
                 )
                 for pair in planned
@@ -221,6 +236,7 @@ def write_campaign(
             **({"network": _emulated(options.networks)} if options.networks else {}),
             **({"placement": options.placement} if options.placement else {}),
             **({"hosts": dict(hosts)} if hosts else {}),
+            **outside_details(options.endpoint, told, options.own_agent),
         },
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
@@ -273,6 +289,8 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         placement=manifest.details.get("placement", {}),
         replicas=manifest.replicas,
         workers=manifest.workers,
+        endpoint=endpoint_of(manifest),
+        own_agent=own_agent_of(manifest),
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options, version=manifest.version)
@@ -381,6 +399,12 @@ def _profile(cell: ManifestCell) -> Profile:
         raise _inconsistent(
             f"the profile of {cell.name}: {where}: {first['msg']}", repr(first["input"])
         ) from None
+
+
+def _outside_model(options: Options, told: EndpointTold | None) -> ManifestModel:
+    """What is known of the model where no arm has an engine of ours."""
+    name = told.model if told is not None else "unknown"
+    return ManifestModel(name=name, backend="none", device="", dtype="", parameters=0, checkpoint_sha256="")
 
 
 def _emulated(networks: Mapping[Hop, NetworkProfile]) -> dict[str, Any]:
