@@ -1,7 +1,7 @@
 """Lanes of a hop that speaks plain HTTP/1: a proxy for each kind of fault, chosen by the address that is dialled.
 
-A request has a connection to itself for as long as it lasts, and nothing is set up on one before it. So an attempt under
-a fault goes out on a new connection through its lane's proxy, and no connection has to be warmed.
+A request has a connection to itself for as long as it lasts, and nothing is set up on one before it. So an attempt
+under a fault goes out on a connection through its lane's proxy, and none has to be warmed.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def _summed_timings(generations: Sequence[inference_pb2.GenerateFinish]) -> comm
 def pooled_awareness(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.Awareness:
     """One awareness over all generations: log-probabilities pooled by token, margin, entropy and route at worst.
 
-    `route` is that of the generation whose router was least sure. Generations without a token, or of a server that does not tell, say nothing; with
-    none left, the message is empty.
+    `route` is that of the generation whose router was least sure. Generations without a token, or of a server
+    that does not tell, say nothing; with none left, the message is empty.
     """
     spoken = [
         finish

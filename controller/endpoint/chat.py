@@ -162,7 +162,7 @@ class _Written:
 
 @dataclass(kw_only=True, slots=True)
 class Completion:
-    """A completion put together from what a server sends; `model` is what was asked for, and is told where it is silent.
+    """A completion put together from what a server sends; `model` is the one that was asked for until it tells another.
 
     `turn` makes the ids of calls that the server left without one unlike those of other turns.
     """

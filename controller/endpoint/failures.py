@@ -1,4 +1,4 @@
-"""What a foreign HTTP server's failures are in the words of the contract: the one map, total, and honest about doubt."""
+"""The failures of a foreign HTTP server in the words of the contract: the one map, total, and honest about doubt."""
 
 from __future__ import annotations
 

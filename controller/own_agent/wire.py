@@ -53,7 +53,7 @@ class ToldError(_Strict):
 
 
 class Said(_Strict):
-    """One thing that an agent says: a piece of its answer's `text` as it comes, or, at last, the `answer` or an `error`.
+    """One thing that an agent says: a piece of the answer's `text` as it comes, or, at last, `answer` or `error`.
 
     `id` is the task's `run_id`: a command has to give it, since several tasks may be in progress. `calls`, `usage` and
     `model` may come with the end.

@@ -101,8 +101,8 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     metavar="BASELINE:COMPARED",
     default=":".join(DEFAULT.names),
     show_default=True,
-    help="The two arms: internal, external, endpoint, agent or a package's; an arm with itself runs twice, in processes "
-    "of its own. With --model-endpoint or an agent of your own: that arm against internal.",
+    help="The two arms: internal, external, endpoint, agent or a package's; an arm with itself runs twice, in "
+    "processes of its own. With --model-endpoint or an agent of your own: that arm against internal.",
 )
 @click.option(
     "--concurrency",

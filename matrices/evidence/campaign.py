@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,14 +22,13 @@ from matrices.evidence.manifest import (
     VERSION,
     Manifest,
     ManifestCell,
-    ManifestModel,
     ManifestSuite,
     ManifestTask,
     dump_manifest,
     networks_of,
     read_manifest,
 )
-from matrices.evidence.outside import EndpointTold, endpoint_of, outside_details, own_agent_of
+from matrices.evidence.outside import EndpointTold, endpoint_of, model_outside, outside_details, own_agent_of
 from matrices.planning import plan
 from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
@@ -48,6 +46,7 @@ from matrices.spec.regions import longest_s
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
 from treni.errors import Code, TreniError, invalid_argument
+from treni.storage import write_whole
 from treni.v1 import inference_pb2
 
 MANIFEST = "manifest.json"
@@ -203,7 +202,7 @@ def write_campaign(
         commit=provenance.commit(),
         versions={**provenance.versions(), "toxiproxy": toxiproxy},
         host=provenance.host(),
-        model=provenance.model_of(info) if info.model else _outside_model(options, told),
+        model=provenance.model_of(info) if info.model else model_outside(told),
         topology=options.topology,
         suite=ManifestSuite(
             name=campaign.suite.name,
@@ -244,12 +243,7 @@ def write_campaign(
         workers=options.workers,
     )
     written = dump_manifest(manifest)
-    partial = campaign.folder / f"{MANIFEST}.partial"
-    with partial.open("wb") as file:
-        file.write(written)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(campaign.folder / MANIFEST)
+    write_whole(campaign.folder / MANIFEST, written, durable=True)
     return ev.Opened(version=VERSION, manifest_sha256=chain.digest(written), suite_sha256=chain.digest(suite))
 
 
@@ -399,12 +393,6 @@ def _profile(cell: ManifestCell) -> Profile:
         raise _inconsistent(
             f"the profile of {cell.name}: {where}: {first['msg']}", repr(first["input"])
         ) from None
-
-
-def _outside_model(options: Options, told: EndpointTold | None) -> ManifestModel:
-    """What is known of the model where no arm has an engine of ours."""
-    name = told.model if told is not None else "unknown"
-    return ManifestModel(name=name, backend="none", device="", dtype="", parameters=0, checkpoint_sha256="")
 
 
 def _emulated(networks: Mapping[Hop, NetworkProfile]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
-from matrices.evidence.manifest import Manifest
+from matrices.evidence.manifest import Manifest, ManifestModel
 from matrices.spec.outside import AgentSpec, EndpointSpec
 from treni.errors import Code, TreniError
 
@@ -35,6 +35,12 @@ def outside_details(
     if agent is not None:
         details["agent"] = agent.model_dump(mode="json")
     return details
+
+
+def model_outside(told: EndpointTold | None) -> ManifestModel:
+    """What is known of the model where no arm has an engine of ours."""
+    name = "unknown" if told is None else told.model
+    return ManifestModel(name=name, backend="none", device="", dtype="", parameters=0, checkpoint_sha256="")
 
 
 def endpoint_of(manifest: Manifest) -> EndpointSpec | None:

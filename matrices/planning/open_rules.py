@@ -1,4 +1,4 @@
-"""What a profile must be like where it is not known before which calls a run makes: told of afterwards, and checked then."""
+"""What a profile must be like where nobody knows before the run which calls it makes: it is checked by those it made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from treni.errors import invalid_argument
 
 
 def refuse_unknowable(cell: PlannedCell) -> None:
-    """Raises INVALID_ARGUMENT for a cell of which nobody could say, after the run either, whether it went as planned."""
+    """Raises INVALID_ARGUMENT for a cell of which nobody could say after the run whether it went as planned."""
     arms = [arm.name for arm in cell.comparison if cell.opens(arm.name) or not arm.seen]
     if not arms:
         return

@@ -160,7 +160,7 @@ class PlannedCell:
     def prediction(self, arm: str, made: Mapping[int, Sequence[Step]] | None = None) -> Prediction | None:
         """What the schedules do to the arm's requests; None for an arm that they do not touch.
 
-        `made` has the calls, by pair, of runs that nobody could plan. Where neither tells, the request calls nothing.
+        `made` has the calls, by pair, of runs that nobody could plan.
         """
         schedules = self.schedules_on(arm)
         if not schedules:

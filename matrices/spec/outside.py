@@ -17,7 +17,7 @@ class _Strict(BaseModel):
 
 
 class EndpointSpec(_Strict):
-    """A model behind an endpoint: `url` is what `/chat/completions` is added to, `model` the name that it goes by there.
+    """A model behind an endpoint: `url` is what `/chat/completions` is added to, `model` the name that it has there.
 
     `key_env` names the environment variable that holds the key, "" for none. `parameters` are set in the body of each
     request, `omit` are keys of the body that this endpoint does not take.
@@ -31,7 +31,7 @@ class EndpointSpec(_Strict):
 
     @property
     def can_be_faulted(self) -> bool:
-        """Whether proxies can stand on the way there: what is encrypted is nobody's to hold in the middle of a stream."""
+        """Whether a fault can strike a request on its way there, and not the handshake of an encrypted connection."""
         return urlsplit(self.url).scheme == "http"
 
     @property

@@ -79,8 +79,8 @@ def main(
 
     agent: the internal arm (loop, engine and tools in one process) and inference. runtime: inference alone.
     controller: the external arm. tools: the tools. host: who harms this host as profiles with site = "host" say, for
-    links as root. adapter: the user's own agent, for `local` alone. Whoever reaches the address can begin cells and read evidence:
-    listen where only the harness can.
+    links as root. adapter: the user's own agent, for `local` alone. Whoever reaches the address can begin cells and
+    read evidence: listen where only the harness can.
     Prints one line of JSON with the address when it is ready.
     """
     if parent_pid is not None:
