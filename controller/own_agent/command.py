@@ -26,7 +26,6 @@ MAX_LOG_BYTES = 1024 * 1024
 """How much of a process's stderr is kept; the rest is read and dropped."""
 
 QUEUE = 1024
-FLOOD_S = 0.001
 GRACE_S = 2.0
 """How long a process has to end once its stdin is closed."""
 
@@ -146,7 +145,9 @@ class _Process:
 
     def forget(self, run_id: str) -> None:
         """Heeds no more what it says of the task."""
-        self._listeners.pop(run_id, None)
+        queue = self._listeners.pop(run_id, None)
+        while queue is not None and not queue.empty():
+            queue.get_nowait()  # whoever waits to say more has room
         self._past.add(run_id)
 
     def give(self, line: bytes) -> None:
@@ -192,10 +193,9 @@ class _Process:
             except TreniError as error:
                 self._fail(error)
                 return
-            while (queue := self._listeners.get(said.id)) is not None and queue.full():
-                await asyncio.sleep(FLOOD_S)  # it says more than anybody reads
+            queue = self._listeners.get(said.id)
             if queue is not None:
-                queue.put_nowait(said)
+                await queue.put(said)  # what floods waits for its reader, or is let go with it
             elif said.id not in self._past:
                 known = ", ".join(self._listeners) or "none"
                 self._fail(

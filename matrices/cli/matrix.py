@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from matrices.arms.parts import Replicas
 from matrices.arms.registry import DEFAULT
 from matrices.cli import output
+from matrices.cli.campaign_file import BESIDE, folder_of, take_file
 from matrices.cli.judge import finish
 from matrices.cli.outside_options import agent_asked, comparison_asked, endpoint_asked, outside_options
 from matrices.cli.progress import CampaignProgress
@@ -47,6 +48,9 @@ Examples:
   treni-route matrix mine.toml --suite chains
   treni-route matrix p01t --compare external:external   an arm with itself
   treni-route matrix r01 --fault-seeds 8 --set policy.retries=0..4
+  treni-route matrix p00 --tasks my.jsonl --model-endpoint http://host:8000/v1 --model NAME
+  treni-route matrix p00 --tasks my.jsonl --agent-command "python my_agent.py"
+  treni-route matrix campaign.toml         all of it in one file
   treni-route matrix --resume results/20260101T000000Z
   treni-route check results/20260101T000000Z
 
@@ -55,12 +59,9 @@ Exit status: 0 some profile has a verdict that is a safe claim; 1 the checker fo
 3 inconclusive: nothing is wrong, and nothing can be claimed; 130 interrupted, 143 told to end by SIGTERM; 141
 nobody reads stdout any more."""
 
-_BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
-"""What may be said of a campaign that goes on: everything else was decided when it began."""
-
 
 @entry.command(epilog=_EPILOG)
-@click.argument("profiles", required=False)
+@click.argument("profiles", required=False, is_eager=True, callback=take_file)
 @click.option(
     "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
 )
@@ -204,7 +205,9 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
-    the bundled ones. An A/A cell, the baseline against itself, always runs first: it is the noise floor.
+    the bundled ones. Or it is a campaign's file, such as campaign.toml: the profiles and every option in it
+    (docs/tasks.md); an option that is given beside it counts instead. An A/A cell, the baseline against itself,
+    always runs first: it is the noise floor.
     """
     if resume is not None:
         _refuse_beside_resume(context)
@@ -230,7 +233,7 @@ def _refuse_beside_resume(context: click.Context) -> None:
     given = [
         parameter
         for parameter in context.command.params
-        if parameter.name not in _BESIDE_RESUME
+        if parameter.name not in BESIDE
         and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         and parameter.expose_value
     ]
@@ -293,7 +296,10 @@ def _planned(
         model_omit=model_omit,
     )
     own_agent = agent_asked(
-        agent_url=agent_url, agent_command=agent_command, agent_key_env=agent_key_env, folder=Path()
+        agent_url=agent_url,
+        agent_command=agent_command,
+        agent_key_env=agent_key_env,
+        folder=folder_of(context),
     )
     options = Options(
         suite=_suite(context, suite, tasks),
@@ -324,10 +330,16 @@ def _planned(
 
 
 def _suite(context: click.Context, suite: str, tasks: Path | None) -> str:
-    """The suite that was asked for, by one of two names."""
-    if tasks is None:
+    """The suite that was asked for, by one of two names; on the command line either counts over the file's."""
+    by_hand = ParameterSource.COMMANDLINE
+    if tasks is None or (
+        context.get_parameter_source("suite") is by_hand
+        and context.get_parameter_source("tasks") is not by_hand
+    ):
         return suite
-    if _is_given(context, "suite"):
+    if _is_given(context, "suite") and context.get_parameter_source("suite") is context.get_parameter_source(
+        "tasks"
+    ):
         raise click.UsageError("expected --suite or --tasks; got both; leave one out", context)
     if tasks.suffix != ".jsonl":
         raise click.UsageError(f"expected --tasks FILE.jsonl; got {tasks}; rename it", context)

@@ -96,9 +96,8 @@ class Options:
     workers: int = 1
     """How many client processes send the requests; one is the harness itself."""
     endpoint: EndpointSpec | None = None
-    """The endpoint of the arm whose model is outside; None where no arm has one."""
     own_agent: AgentSpec | None = None
-    """The agent of the arm that is the user's own; None where there is none."""
+    """The endpoint of the arm whose model is outside, and the agent that is the user's own; None where no arm is it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,8 +188,7 @@ def write_campaign(
 ) -> ev.Opened:
     """Writes manifest and suite into the campaign's folder, the manifest last and whole; the history's first line.
 
-    `hosts` says of each role that runs elsewhere on what machine, and with which versions, `told` what an endpoint told
-    of its model.
+    `hosts` has the machine and versions of each role that runs elsewhere, `told` is how an endpoint names its model.
     """
     options = campaign.options
     suite = "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks).encode()

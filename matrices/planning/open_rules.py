@@ -1,4 +1,4 @@
-"""What a profile must be like where nobody knows before the run which calls it makes: it is checked by those it made."""
+"""What a profile must be like where nobody knows before a run which calls it makes: it is checked by what it made."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class PlannedCell:
         return bool(self.schedules_on(arm))
 
     def called_into_faults(self, arm: str) -> bool:
-        """Whether a schedule acts on what the arm calls, and not on the client's call alone."""
+        """Whether a schedule acts on what the arm calls."""
         return any(schedule.hop != AGENT for schedule in self.schedules_on(arm))
 
     @property
@@ -151,17 +151,13 @@ class PlannedCell:
         return any(kind.disturbs for kind in self.kinds)
 
     def opens(self, arm: str) -> tuple[int, ...]:
-        """The pairs of which it is not known before which calls the arm makes for them."""
-        of_arm = self.comparison.arm(arm)
-        if not of_arm.seen:
-            return ()
-        return tuple(planned.pair for planned in self.pairs if of_arm.model_outside or not planned.task.told)
+        """The pairs of which nobody knows before which calls the arm makes for them."""
+        side = self.comparison.arm(arm)
+        free = (one.pair for one in self.pairs if side.model_outside or not one.task.told)
+        return tuple(free) if side.seen else ()
 
     def prediction(self, arm: str, made: Mapping[int, Sequence[Step]] | None = None) -> Prediction | None:
-        """What the schedules do to the arm's requests; None for an arm that they do not touch.
-
-        `made` has the calls, by pair, of runs that nobody could plan.
-        """
+        """What the schedules do to the arm's requests, in which those `made` call so; None for an untouched arm."""
         schedules = self.schedules_on(arm)
         if not schedules:
             return None

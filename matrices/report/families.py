@@ -1,4 +1,4 @@
-"""A cell's pairs by whether their tasks need a tool, and what a token takes: for arms that need not do the same work."""
+"""A cell's pairs by whether their tasks need a tool, and what a token takes: for arms that may work differently."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from matrices.checks.collateral import ArmHarm, harm_in
 from matrices.checks.recovery import ArmRecovery
 from matrices.evidence.events import Event, Sealed
 from matrices.evidence.hops import Hops, hops_of, mean_hops
-from matrices.evidence.ledger import EffectCounts, Work, work_of
+from matrices.evidence.ledger import EffectCounts, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Counter, Expectation
@@ -31,6 +30,7 @@ from matrices.report.comparison import (
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
 from matrices.report.families import FamilyFigures, families_of, per_token_s
+from matrices.report.totals import WorkTotals, totals_of
 from matrices.report.ways import NO_WAYS, Ways, ways_of
 from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
@@ -42,26 +42,9 @@ from matrices.statistics.verdicts import Floor
 __all__ = ["AA", "ArmFigures", "CellFigures", "Figures", "PairedLatency", "Reliability", "figures"]
 
 BLACK_BOX = "is a black box"
-"""Why an arm is spared whose calls nobody sees."""
 
 MIN_RESTARTS = 2
 """The number of segments from which on the segment, and not the block, is the replicate."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkTotals:
-    """What all runs of an arm did together, failed runs included; `tokens_told` of them tell their tokens."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_prompt_tokens: int
-    turns: int
-    tool_calls: int
-    model_attempts: int
-    tool_attempts: int
-    retries: int
-    new_connections: int
-    tokens_told: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +54,7 @@ class ArmFigures:
     `latency` is over every request's time to its end, answer or error, `latency_success` over answers only;
     None of nothing. `hops` are means over the requests that have a record. `time_per_success` are the seconds and
     `attempts_per_success` the attempts on both hops that all requests took, failed ones included, for each right
-    answer. `latency_per_token_s` is over the answers whose records tell their tokens.
+    answer. `latency_per_token_s` is over the answers whose records tell their tokens. `seen`: its attempts are known.
     """
 
     arm: str
@@ -91,7 +74,6 @@ class ArmFigures:
     faults: FaultAccount
     effects: EffectCounts
     seen: bool = True
-    """Whether its attempts are seen; where not, nobody knows how often it tried."""
 
     @property
     def successes(self) -> int:
@@ -345,7 +327,7 @@ def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
         else None,
         seen=seen,
         latency_per_token_s=per_token_s(answered),
-        work=_totals([work for run in runs if (work := work_of(run)) is not None]),
+        work=totals_of([work for run in runs if (work := work_of(run)) is not None]),
         faults=judged.faults[arm],
         effects=judged.effects[arm],
     )
@@ -372,12 +354,6 @@ def _cost(
             for run, amount in zip(runs, amounts, strict=True)
         ]
     )
-
-
-def _totals(works: Sequence[Work]) -> WorkTotals:
-    names = (field.name for field in dataclasses.fields(WorkTotals) if field.name != "tool_calls")
-    sums = {name: sum(getattr(work, name) for work in works) for name in names}
-    return WorkTotals(tool_calls=sum(len(work.tools) for work in works), **sums)
 
 
 def _gates(

@@ -33,7 +33,7 @@ class Evidence:
     `pairs_abandoned` were begun, then cut off by an interruption or thrown away with a cell that broke, and run again.
     `findings` is what the checker holds against the row, `findings_elsewhere` how much it holds against the rest of
     the campaign. A `descriptive` row is one whose counts no plan could know. Arms that are not `alike` need not do the
-    same work, and of the `unforeseen` ones no plan knew the calls, so that it could not count the faults that they meet.
+    same work, and of the `unforeseen` ones no plan knew the calls, so that it could not count the faults on them.
     """
 
     compared: str

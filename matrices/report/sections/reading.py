@@ -40,8 +40,8 @@ def _spared(arm: str, why: str) -> Paragraph:
     if why == BLACK_BOX:
         return paragraph(
             strong("Read this first."),
-            f" Nobody sees into the {arm} arm: these profiles fault what the other arm calls, and what {arm} calls meets "
-            "none of it. Its zero errors under them say nothing; faults of the client's call, ",
+            f" Nobody sees into the {arm} arm: these profiles fault what the other arm calls, and what {arm} calls "
+            "meets none of it. Its zero errors under them say nothing; faults of the client's call, ",
             code('hop = "agent"'),
             ", reach both alike.",
         )

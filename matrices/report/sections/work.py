@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from matrices.report.document import Part, paragraph
-from matrices.report.figures import CellFigures, Figures, WorkTotals
+from matrices.report.figures import CellFigures, Figures
 from matrices.report.sections.by_arm import by_arm
+from matrices.report.totals import WorkTotals
 
 
 def parts(figures: Figures, cell: CellFigures) -> Iterator[Part]:
