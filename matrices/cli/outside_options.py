@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from matrices.arms.arm import Comparison
+from matrices.arms.endpoint import ENDPOINT
+from matrices.arms.own_agent import OWN_AGENT
 from matrices.arms.registry import DEFAULT, comparison_of, parse_comparison
 from matrices.spec.outside import AgentSpec, EndpointSpec, checked_url, endpoint_spec
 from tools_svc.suggest import clip
@@ -142,14 +144,9 @@ def comparison_asked(
     Raises INVALID_ARGUMENT for an arm without what it is made of, and for what no arm is made of.
     """
     comparison = parse_comparison(compare)
-    if not chosen and endpoint is not None:
-        comparison = comparison_of(
-            "endpoint" if agent is not None else "internal", "agent" if agent else "endpoint"
-        )
-    elif not chosen and agent is not None:
-        comparison = comparison_of("internal", "agent")
-    elif not chosen:
-        comparison = DEFAULT
+    outside = [arm.name for arm, asked in ((ENDPOINT, endpoint), (OWN_AGENT, agent)) if asked is not None]
+    if not chosen and outside:
+        comparison = comparison_of(*[DEFAULT.baseline.name, *outside][-2:])
     for what, option, given, wanted in (
         ("model outside", "--model-endpoint URL", endpoint, any(arm.model_outside for arm in comparison)),
         (

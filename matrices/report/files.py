@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
+from matrices.arms.arm import Arm
 from matrices.report.comparison import AA, PairedLatency
 from matrices.report.csv_files import comparison_csv, schema_of, summary_csv
 from matrices.report.families import FamilyFigures
@@ -52,7 +53,7 @@ def summary(figures: Figures) -> dict[str, Any]:
         **(
             {}
             if schema_of(m) == 1
-            else {"schema": schema_of(m), "arms": [_plain(arm) for arm in figures.sides]}
+            else {"schema": schema_of(m), "arms": [_side(arm, schema_of(m)) for arm in figures.sides]}
         ),
         "status": exit_status(figures).name.lower(),
         "created_utc": m.created_utc,
@@ -132,6 +133,12 @@ def _comparison(cell: CellFigures, comparison: PairedLatency) -> dict[str, Any]:
     del plain["judgement"]
     equivalence = None if latency is None else latency["equivalence"]
     return plain | {"verdict": cell.said(comparison), "equivalence": equivalence}
+
+
+def _side(arm: Arm, schema: int) -> dict[str, Any]:
+    plain: dict[str, Any] = _plain(arm)
+    untold = () if schema > 2 else ("model_outside", "tokens", "seen")
+    return {key: value for key, value in plain.items() if key not in untold}
 
 
 def _family(one: FamilyFigures) -> dict[str, Any]:
