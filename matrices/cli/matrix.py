@@ -22,7 +22,7 @@ from matrices.cli.progress import CampaignProgress
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
 from matrices.evidence.manifest import Manifest
-from matrices.evidence.outside import EndpointTold
+from matrices.evidence.outside import EndpointTold, refuse_other_endpoint
 from matrices.evidence.provenance import refuse_other_versions
 from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
@@ -221,6 +221,8 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
         _print_plan(campaign, form)
         return
     told = asyncio.run(ask_outside(campaign))
+    if begun is not None:
+        refuse_other_endpoint(begun, told)
     if resume is None:
         # Made before anything is measured: a campaign that could not be written down is not begun.
         folder = new_folder(campaign.folder.parent, campaign.folder.name)

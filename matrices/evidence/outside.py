@@ -61,6 +61,19 @@ def told_of(manifest: Manifest) -> EndpointTold | None:
     return EndpointTold(model=str(told.get("model", "")), fingerprint=str(told.get("fingerprint", "")))
 
 
+def refuse_other_endpoint(manifest: Manifest, told: EndpointTold | None) -> None:
+    """Raises FAILED_PRECONDITION (`model_differs`) where the endpoint has another model than when a campaign began."""
+    before = told_of(manifest)
+    if told is not None and before is not None and told.model != before.model:
+        raise TreniError(
+            Code.FAILED_PRECONDITION,
+            "model_differs",
+            expected=f"the model {before.model} behind the endpoint, as the campaign began",
+            got=told.model,
+            todo="begin another campaign: this one can't go on with another model",
+        )
+
+
 def _read(spec: type[Spec], manifest: Manifest, name: str) -> Spec | None:
     if name not in manifest.details:
         return None

@@ -66,9 +66,10 @@ async def ask_endpoint(spec: EndpointSpec | None) -> EndpointTold | None:
 
 
 async def ask_agent(spec: AgentSpec | None) -> None:
-    """Raises INVALID_ARGUMENT where there is no such command, or nobody listens at the URL."""
+    """Raises INVALID_ARGUMENT where there is no such command or key, or nobody listens at the URL."""
     if spec is None:
         return
+    key_in(spec.key_env, option="--agent-key-env")
     if not spec.url:
         _find_command(spec)
         return

@@ -55,12 +55,25 @@ DEFAULT_GRADER = Exact()
 """What judges the answers to a task that names no grader."""
 
 
+def _short_forms(schema: dict[str, Any]) -> None:
+    """The JSON schema of a task with what its keys are short for."""
+    schema["properties"]["answer"] = {
+        "description": 'Short for "expect": {"answer": ...}.',
+        "minLength": 1,
+        "type": "string",
+    }
+    schema["required"].remove("expect")
+    schema["oneOf"] = [{"required": ["expect"]}, {"required": ["answer"]}]
+
+
 class Task(_Strict):
     """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects its told calls have.
 
     `grader` is the name of a grader, or an object with its `name` and its options; `scenario` names what the agent
     does with the task. `"answer": TEXT` is short for `"expect": {"answer": TEXT}`.
     """
+
+    model_config = ConfigDict(json_schema_extra=_short_forms)
 
     id: str = Field(min_length=1, max_length=256)
     family: str = Field(default="task", min_length=1)

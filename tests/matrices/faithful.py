@@ -169,7 +169,7 @@ def expectation(
     beside = (DEFAULT.compared,) if arms[1].endswith("_b") else ()
     policy = Policy(retries=retries)
     predicted = predict_calls(
-        schedule, [len(one.expect.calls) for one in tasks], retries, timeout_s=policy.tool_timeout_s
+        schedule, [len(one.calls) for one in tasks], retries, timeout_s=policy.tool_timeout_s
     )
 
     def run(arm: str, pair: int) -> ExpectedRun:

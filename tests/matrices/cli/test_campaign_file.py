@@ -86,6 +86,32 @@ def test_a_profile_of_ones_own_is_no_campaign(tmp_path: Path) -> None:
     assert {cell["cell"] for cell in cells(plan(tmp_path, text))} == {"aa", "m01"}
 
 
+def test_what_an_encrypted_endpoint_can_not_meet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m01.toml").write_text(
+        'name = "m01"\ntitle = "t"\n[faults]\n[[faults.rules]]\nkind = "status"\nhop = "model"\nevery = 5\n',
+        encoding="utf-8",
+    )
+    text = 'profiles = "m01.toml"\ntasks = "mine.jsonl"\nruns = 1\nmodel-name = "m"\nmodel-endpoint = '
+    assert cells(plan(tmp_path, text + '"http://h/v1"\n'))
+    refused = plan(tmp_path, text + '"https://h/v1"\n')
+    assert (
+        "an http:// endpoint for what is done to its hop: the faults of m01"
+        in f"{refused.output} {refused.exception}"
+    )
+
+
+def test_the_schema_of_tasks_takes_three_keys_and_the_whole_form_but_not_both() -> None:
+    check = jsonschema.Draft202012Validator(
+        json.loads((FOLDER / "suite.schema.json").read_text(encoding="utf-8"))
+    )
+    short = {"id": "a", "prompt": "p", "answer": "x"}
+    assert check.is_valid(short)
+    assert check.is_valid({"id": "a", "prompt": "p", "expect": {"answer": "x", "calls": None}})
+    assert not check.is_valid(short | {"expect": {"answer": "x"}})
+    assert not check.is_valid({"id": "a", "prompt": "p"})
+    assert not check.is_valid(short | {"promt": "p"})
+
+
 def test_the_schema_has_every_option_and_takes_what_the_command_takes() -> None:
     schema = campaign_schema(matrix)
     assert set(schema["properties"]) == {"profiles", *keys(matrix)}

@@ -6,6 +6,7 @@ import pytest
 
 from matrices.arms.arm import Comparison
 from matrices.arms.endpoint import ENDPOINT
+from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
 from matrices.arms.own_agent import OWN_AGENT
 from matrices.evidence.resolution import resolve, steps_made
@@ -33,7 +34,7 @@ def a_cell(
             "name": "m01",
             "title": "of the tests",
             "policy": {"retries": 1},
-            "faults": {"site": site, "by": by, "rules": [{"kind": "status", "every": every}]},
+            "faults": {"site": site, "by": by, "warmup": 0, "rules": [{"kind": "status", "every": every}]},
         }
     )
     comparison = Comparison(baseline=INTERNAL, compared=compared)  # type: ignore[arg-type]
@@ -140,7 +141,7 @@ def test_a_black_box_is_expected_to_be_called_once_and_meets_no_fault_of_what_it
 @pytest.mark.parametrize("name", ["b01", "n04"])
 def test_faults_that_harm_hosts_are_refused_where_nobody_knows_the_calls(name: str) -> None:
     (profile,) = select_profiles(name)
-    comparison = Comparison(baseline=INTERNAL, compared=ENDPOINT)
+    comparison = Comparison(baseline=EXTERNAL, compared=ENDPOINT)
     cell = plan_cell(profile, Suite(name="s", runs=((TOLD,),)), comparison=comparison, runs=1)
     with pytest.raises(TreniError) as refused:
         refuse_unknowable(cell)
