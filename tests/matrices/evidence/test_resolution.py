@@ -45,10 +45,25 @@ def a_record(*attempts: agent_pb2.Attempt, tools: tuple[agent_pb2.ToolUse, ...] 
     return agent_pb2.RunRecord(attempts=attempts, tools=tools)
 
 
-def at_tool(call: int, nth: int, name: str, outcome: str = "ok", **more: str) -> agent_pb2.Attempt:
-    code = {"ok": "OK", "fail": "UNAVAILABLE"}[outcome]
+def at_tool(
+    call: int,
+    nth: int,
+    name: str,
+    outcome: str = "ok",
+    *,
+    code: str = "",
+    fault: str = "",
+    arguments: str = "",
+) -> agent_pb2.Attempt:
     return agent_pb2.Attempt(
-        hop="tool", call_index=call, attempt=nth, name=name, outcome=outcome, **{"code": code, **more}
+        hop="tool",
+        call_index=call,
+        attempt=nth,
+        name=name,
+        outcome=outcome,
+        code=code or {"ok": "OK", "fail": "UNAVAILABLE"}[outcome],
+        fault_id=fault,
+        arguments_json=arguments,
     )
 
 
@@ -80,8 +95,8 @@ def test_the_schedule_is_followed_over_the_calls_that_were_made() -> None:
         at_model(0),
         at_tool(0, 0, "calculator"),
         at_model(1),
-        at_tool(1, 0, "ledger_append", "fail", fault_id="f", arguments_json='{"account": "x", "amount": 1}'),
-        at_tool(1, 1, "ledger_append", arguments_json='{"account": "x", "amount": 1}'),
+        at_tool(1, 0, "ledger_append", "fail", fault="f", arguments='{"account": "x", "amount": 1}'),
+        at_tool(1, 1, "ledger_append", arguments='{"account": "x", "amount": 1}'),
         at_model(2),
         tools=(a_use("nonsense"), a_use("calculator"), a_use("ledger_append")),
     )
@@ -114,7 +129,7 @@ def test_the_schedule_is_followed_over_the_calls_that_were_made() -> None:
 def test_a_refusal_of_a_tool_is_no_fault_whatever_its_status() -> None:
     record = a_record(
         at_model(0),
-        at_tool(0, 0, "calculator", "fail", code="NOT_FOUND", kind="gone"),
+        at_tool(0, 0, "calculator", "fail", code="NOT_FOUND"),
         at_model(1),
         tools=(a_use("calculator", error=True),),
     )
