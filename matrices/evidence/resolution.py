@@ -8,6 +8,7 @@ which effects there are and how the run ended.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
@@ -47,18 +48,22 @@ def resolve(expected: Expectation, runs: Mapping[int, Mapping[str, Run]]) -> Exp
 
 
 def steps_made(record: agent_pb2.RunRecord) -> Iterator[Step]:
-    """The calls that the run made on its hops, in order, each with what its tool made of it."""
+    """The calls that the run made on its hops, in order, each with what its tool made of it.
+
+    They are counted here: a record that counts otherwise has attempts that follow from no calls.
+    """
     calls: dict[tuple[str, int], list[agent_pb2.Attempt]] = {}
     for attempt in record.attempts:
         calls.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
-    uses = completed_calls(record)
-    for (hop, index), attempts in calls.items():
-        last = attempts[-1]
+    uses, count = completed_calls(record), Counter[str]()
+    for (hop, named), attempts in calls.items():
+        last, index = attempts[-1], count[hop]
+        count[hop] += 1
         if hop != TOOL:
             yield Step(hop=cast(Hop, hop), index=index, call=None)
             continue
         refused = last.outcome == "fail" and not last.fault_id and _refuses(last.code)
-        use = uses.get(index)
+        use = uses.get(named)
         yield Step(
             hop=TOOL,
             index=index,

@@ -61,8 +61,9 @@ def endpoint(*arguments: str) -> Iterator[str]:
             process.terminate()
 
 
+@pytest.mark.parametrize("baseline", ["internal", pytest.param("external", marks=pytest.mark.soak)])
 def test_faults_on_the_way_to_an_endpoint_strike_the_calls_that_nobody_planned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    baseline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY_OF_THE_TESTS", KEY)
     rules = (
@@ -74,15 +75,15 @@ def test_faults_on_the_way_to_an_endpoint_strike_the_calls_that_nobody_planned(
         result = h.matrix(
             tmp_path / "out",
             *(_profile(tmp_path, rules), "--tasks", _tasks(tmp_path), "--runs", "2"),
-            *("--compare", "external:endpoint", "--model-endpoint", url, "--model", "by-this-name"),
+            *("--compare", f"{baseline}:endpoint", "--model-endpoint", url, "--model", "by-this-name"),
             *("--model-key-env", "KEY_OF_THE_TESTS"),
         )
     row = result.comparison("m01")
     assert result.status in (0, 3), result.stderr
-    assert (row["findings"], row["baseline"], row["compared"]) == ("0", "external", "endpoint")
-    for arm in ("external", "endpoint"):
+    assert (row["findings"], row["baseline"], row["compared"]) == ("0", baseline, "endpoint")
+    for arm in (baseline, "endpoint"):
         told = result.summary("m01", arm)
-        assert int(told["faults_planned"]) > 0
+        assert int(told["faults_planned"]) > 0 or arm == "internal"
         assert told["faults_planned"] == told["faults_delivered"] == told["faults_observed"]
         assert int(told["tool_calls"]) > 0
         assert told["effects_lost"] == told["effects_duplicate"] == "0"
@@ -166,6 +167,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.soak
 def test_an_agent_of_ones_own_that_crashes_is_told_of_and_beside_an_endpoint_nothing_of_ours_is_needed(
     tmp_path: Path,
 ) -> None:

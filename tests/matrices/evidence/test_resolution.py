@@ -161,3 +161,13 @@ def test_faults_that_harm_hosts_are_refused_where_nobody_knows_the_calls(name: s
     with pytest.raises(TreniError) as refused:
         refuse_unknowable(cell)
     assert refused.value.kind == "calls_unknown"
+
+
+def test_a_record_that_counts_its_calls_otherwise_is_not_followed() -> None:
+    record = a_record(at_model(0), at_tool(4, 0, "calculator"), at_model(1), tools=(a_use("calculator"),))
+    expected = resolve(expectation_of(a_cell(ASKED, every=99)), {0: {"internal": a_run("internal", record)}})
+    assert [(made.hop, made.call_index) for made in expected.pairs[0].runs["internal"].attempts] == [
+        ("model", 0),
+        ("tool", 0),
+        ("model", 1),
+    ]
