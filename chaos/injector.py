@@ -35,7 +35,7 @@ async def apply(fault: Fault, run: Callable[[], Awaitable[T]], *, max_stall_s: f
     """
     call = CallUnderFault(
         run=run,
-        error=lambda code, definite: _injected(fault, code, definite=definite),
+        error=lambda code, definite: injected(fault, code, definite=definite),
         max_stall_s=max_stall_s,
     )
     answer: T = await fault.kind.at_tool(call)
@@ -78,7 +78,7 @@ class FaultInjector(grpc.aio.ServerInterceptor):
         except TreniError as error:
             return _refusing(handler, error)
         if fault.refusal is not None:
-            return _refusing(handler, _injected(fault, fault.refusal.code, definite=True))
+            return _refusing(handler, injected(fault, fault.refusal.code, definite=True))
         return self._faulty(handler, fault)
 
     def _faulty(self, handler: Handler, fault: Fault) -> Handler:
@@ -177,7 +177,7 @@ class FaultyTools(ToolPort[C]):
             async with asyncio.timeout(call.deadline.remaining_s()):
                 return await apply(fault, lambda: self._tools.call(request, call))
         except TimeoutError:
-            raise _injected(fault, Code.DEADLINE_EXCEEDED, definite=False) from None
+            raise injected(fault, Code.DEADLINE_EXCEEDED, definite=False) from None
 
 
 def _refusing(handler: Handler, error: TreniError) -> Handler:
@@ -203,7 +203,8 @@ def _unary(handler: Handler, behaviour: Any) -> Handler:
     )
 
 
-def _injected(fault: Fault, code: Code, *, definite: bool) -> TreniError:
+def injected(fault: Fault, code: Code, *, definite: bool) -> TreniError:
+    """What a caller sees of the fault, with that status."""
     return TreniError(
         code,
         f"injected_{fault.kind.name}",

@@ -31,14 +31,25 @@ class Hops:
     annotate: Annotate | None
 
     def attempts(
-        self, *, hop: str, call_index: int, name: str = "", idempotency_key: str = "", effects: bool = False
+        self,
+        *,
+        hop: str,
+        call_index: int,
+        name: str = "",
+        idempotency_key: str = "",
+        effects: bool = False,
+        arguments_json: str = "",
     ) -> Attempts:
-        """The attempts of one call; `name` and `idempotency_key` go to the record.
+        """The attempts of one call; `name`, `idempotency_key` and `arguments_json` go to the record.
 
         `effects` tells whether users see it when the call is repeated.
         """
         return Attempts(
-            self, hop=hop, call_index=call_index, name=name, idempotency_key=idempotency_key, effects=effects
+            self,
+            hop=hop,
+            call_index=call_index,
+            effects=effects,
+            told=agent_pb2.Attempt(name=name, idempotency_key=idempotency_key, arguments_json=arguments_json),
         )
 
 
@@ -54,13 +65,12 @@ class Attempts:
     """
 
     def __init__(
-        self, hops: Hops, *, hop: str, call_index: int, name: str, idempotency_key: str, effects: bool
+        self, hops: Hops, *, hop: str, call_index: int, effects: bool, told: agent_pb2.Attempt
     ) -> None:
         self._hops = hops
         self._hop = hop
         self._call_index = call_index
-        self._name = name
-        self._idempotency_key = idempotency_key
+        self._told = told
         self._effects = effects
         self._current: Attempt | None = None
         self._errors: list[TreniError] = []
@@ -77,7 +87,7 @@ class Attempts:
             await self._before_retry(ended, ended.error)
         if self._hops.deadline.expired:
             raise self._deadline_exceeded()
-        self._current = Attempt(self._hops, self._key(), self._name, self._idempotency_key)
+        self._current = Attempt(self._hops, self._key(), self._told)
         return self._current
 
     def _key(self) -> AttemptKey:
@@ -144,13 +154,12 @@ class Attempt:
     what the user has seen cannot be taken back, so the call is not tried again.
     """
 
-    def __init__(self, hops: Hops, key: AttemptKey, name: str, idempotency_key: str) -> None:
+    def __init__(self, hops: Hops, key: AttemptKey, told: agent_pb2.Attempt) -> None:
         self.error: TreniError | None = None
         self.forwarded = False
         self._hops = hops
         self._key = key
-        self._name = name
-        self._idempotency_key = idempotency_key
+        self._told = told
         self._start_s = 0.0
         self._fault_id = ""
         self._observed = Observed()
@@ -194,9 +203,10 @@ class Attempt:
                 code=code.name,
                 kind=kind,
                 detail=detail,
-                idempotency_key=self._idempotency_key,
+                idempotency_key=self._told.idempotency_key,
                 fault_id=self._fault_id,
-                name=self._name,
+                name=self._told.name,
+                arguments_json=self._told.arguments_json,
                 connection=self._observed.connection,
             )
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from controller.ports import MODEL_HOP, TOOL_HOP
+from controller.ports import AGENT_HOP, MODEL_HOP, TOOL_HOP
 from treni.errors import Code, TreniError, invalid_argument
 from treni.fence import STALE
 
@@ -163,7 +163,12 @@ class Policy:
 
     def timeout_s(self, hop: str) -> float:
         """How long one attempt on `hop` may take."""
-        return {MODEL_HOP: self.model_timeout_s, TOOL_HOP: self.tool_timeout_s}[hop]
+        limits = {
+            MODEL_HOP: self.model_timeout_s,
+            TOOL_HOP: self.tool_timeout_s,
+            AGENT_HOP: self.run_timeout_s,
+        }
+        return limits[hop]
 
     def backoff_s(self, *, hop: str, request_index: int, call_index: int, attempt: int) -> float:
         """The wait before try `attempt` (from 1) of a call: a pure function of the seed and these counters."""

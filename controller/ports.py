@@ -15,6 +15,8 @@ from treni.v1 import common_pb2, inference_pb2, tools_pb2
 
 MODEL_HOP = "model"
 TOOL_HOP = "tool"
+AGENT_HOP = "agent"
+"""The call of an agent that is a black box."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -62,13 +62,21 @@ class Recorder:
         """Notes what came of a tool call that the model wrote."""
         self._record.tools.append(use)
 
+    def told(self, *, uses: Sequence[agent_pb2.ToolUse], usage: common_pb2.Usage | None, model: str) -> None:
+        """Notes what an agent that nobody sees into tells of its calls, its tokens (None: nothing) and its model."""
+        self._record.tools.extend(uses)
+        if usage is not None:
+            self._record.usage.CopyFrom(usage)
+        self._record.model = model
+
     def record(self) -> agent_pb2.RunRecord:
         """The account so far, with its total taken now."""
         record = agent_pb2.RunRecord()
         record.CopyFrom(self._record)
         record.turns = len(self._generations)
         record.constrained = any(finish.constrained for finish in self._generations)
-        record.usage.CopyFrom(_summed_usage(self._generations))
+        if self._generations:
+            record.usage.CopyFrom(_summed_usage(self._generations))
         record.engine.CopyFrom(_summed_timings(self._generations))
         record.awareness.CopyFrom(pooled_awareness(self._generations))
         if self._generations:
@@ -106,10 +114,14 @@ def _summed_timings(generations: Sequence[inference_pb2.GenerateFinish]) -> comm
 def pooled_awareness(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.Awareness:
     """One awareness over all generations: log-probabilities pooled by token, margin, entropy and route at worst.
 
-    `route` is that of the generation whose router was least sure. Generations without a token say nothing; with
-    none left, the message is empty.
+    `route` is that of the generation whose router was least sure. Generations without a token, or of a server
+    that does not tell, say nothing; with none left, the message is empty.
     """
-    spoken = [finish for finish in generations if finish.usage.completion_tokens > 0]
+    spoken = [
+        finish
+        for finish in generations
+        if finish.usage.completion_tokens > 0 and finish.HasField("awareness")
+    ]
     if not spoken:
         return common_pb2.Awareness()
     tokens = sum(finish.usage.completion_tokens for finish in spoken)

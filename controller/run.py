@@ -144,7 +144,7 @@ class Run:
                 tool_s=tool_s,
             )
         )
-        return self._tell(call.name, content, is_error=refusal is not None)
+        return self._tell(call.name, content, call_id=call.id, is_error=refusal is not None)
 
     async def _call_hop(self, call: common_pb2.ToolCall) -> tools_pb2.CallToolResponse:
         spec = self.offered.get(nfc(call.name))
@@ -161,6 +161,7 @@ class Run:
             name=call.name,
             idempotency_key=key,
             effects=spec.has_side_effects,
+            arguments_json=call.arguments_json if spec.has_side_effects else "",
         ):
             with attempt as context:
                 request = tools_pb2.CallToolRequest(
@@ -197,8 +198,10 @@ class Run:
         )
         return self._tell("", content, is_error=True)
 
-    def _tell(self, name: str, content: str, *, is_error: bool) -> agent_pb2.RunEvent:
-        self.conversation.append(common_pb2.Message(role="tool", tool_name=name, content=content))
+    def _tell(self, name: str, content: str, *, is_error: bool, call_id: str = "") -> agent_pb2.RunEvent:
+        self.conversation.append(
+            common_pb2.Message(role="tool", tool_name=name, content=content, tool_call_id=call_id)
+        )
         result = agent_pb2.ToolResult(name=name, content_json=content, is_error=is_error)
         return agent_pb2.RunEvent(tool_result=result)
 

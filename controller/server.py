@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -45,28 +45,23 @@ _TIMEOUT_ROUNDING = 1.01
 _RUN_ID = re.compile(r"[!-~]{1,200}")
 
 
-class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
-    """Runs tasks with the loop over the given ports; `arm` ("internal" or "external") names it in records.
+class RunServicer(agent_pb2_grpc.AgentServiceServicer):
+    """Serves the runs of an agent, whatever it does in one; `arm` names it in records.
 
     More than `max_concurrent_runs` at once are refused with RESOURCE_EXHAUSTED.
     """
 
-    def __init__(
-        self,
-        *,
-        arm: str,
-        model: ModelPort,
-        tools: ToolPort,
-        policy: Policy,
-        annotate: Annotate | None = None,
-        max_concurrent_runs: int = MAX_CONCURRENT_RUNS,
-    ) -> None:
+    def __init__(self, *, arm: str, policy: Policy, max_concurrent_runs: int) -> None:
         self._arm = arm
-        self._tools = tools
         self._policy = policy
-        self._agent = AgentLoop(model=model, tools=tools, policy=policy, annotate=annotate)
         self._max_concurrent_runs = max_concurrent_runs
         self._running: set[str] = set()
+
+    def events(
+        self, request: agent_pb2.RunRequest, deadline: Deadline, recorder: Recorder
+    ) -> AsyncGenerator[agent_pb2.RunEvent, None]:
+        """The events of a run that was found valid; the answer is the last. Raises TreniError as a run ends."""
+        raise NotImplementedError
 
     # A coroutine that writes, where the stub's type foresees a generator: gRPC leaves a generator suspended
     # when a call is cancelled, and the hop below it would go on until the garbage collector finds it.
@@ -90,9 +85,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         try:
             validate(request)
             with self._slot(request.run_id):
-                offered = await self._offered(request, deadline)
-                run = self._agent.run(request, offered=offered, deadline=deadline, recorder=recorder)
-                async with aclosing(run) as events:
+                async with aclosing(self.events(request, deadline, recorder)) as events:
                     async for event in events:
                         outbox.put(event)
         except TreniError as error:
@@ -132,6 +125,34 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             yield
         finally:
             self._running.discard(run_id)
+
+
+class AgentServicer(RunServicer):
+    """Runs tasks with the loop over the given ports; `arm` ("internal" or "external") names it in records."""
+
+    def __init__(
+        self,
+        *,
+        arm: str,
+        model: ModelPort,
+        tools: ToolPort,
+        policy: Policy,
+        annotate: Annotate | None = None,
+        max_concurrent_runs: int = MAX_CONCURRENT_RUNS,
+    ) -> None:
+        super().__init__(arm=arm, policy=policy, max_concurrent_runs=max_concurrent_runs)
+        self._tools = tools
+        self._agent = AgentLoop(model=model, tools=tools, policy=policy, annotate=annotate)
+
+    async def events(
+        self, request: agent_pb2.RunRequest, deadline: Deadline, recorder: Recorder
+    ) -> AsyncGenerator[agent_pb2.RunEvent, None]:
+        """The events of the loop; see `AgentLoop.run`."""
+        offered = await self._offered(request, deadline)
+        run = self._agent.run(request, offered=offered, deadline=deadline, recorder=recorder)
+        async with aclosing(run) as events:
+            async for event in events:
+                yield event
 
     async def _offered(
         self, request: agent_pb2.RunRequest, deadline: Deadline
@@ -197,14 +218,14 @@ def validate(request: agent_pb2.RunRequest) -> None:
             raise invalid_argument(kind, expected=expected, got=got)
 
 
-def add_to(server: grpc.aio.Server, servicer: AgentServicer) -> str:
+def add_to(server: grpc.aio.Server, servicer: RunServicer) -> str:
     """Adds the agent to a server that has not started; the service's full name, for health and reflection."""
     agent_pb2_grpc.add_AgentServiceServicer_to_server(servicer, server)
     return SERVICE_NAME
 
 
 async def start(
-    servicer: AgentServicer,
+    servicer: RunServicer,
     *,
     host: str = "127.0.0.1",
     port: int = 0,

@@ -52,6 +52,14 @@ class Arm:
     and did not, is void."""
     original: str = ""
     """The arm of which this one is the second instance, "" for none."""
+    model_outside: bool = False
+    """Whether its model is somebody else's service, which no process of a campaign hosts: `model` is a mere word then,
+    and which calls that model makes is seen in a run's record and not known before."""
+    tokens: bool = True
+    """Whether every record tells the tokens; where not, a run that tells none has an unknown number of them."""
+    seen: bool = True
+    """Whether its records have its attempts at model and tools. One that is not seen is a black box: no fault reaches
+    what it calls, and nobody can say what it called or which effects that had."""
 
     def __post_init__(self) -> None:
         words = {"name": self.name, "agent": self.agent, "model": self.model, "tools": self.tools}
@@ -71,6 +79,11 @@ class Arm:
             raise _invalid(f"words for `routing` in the arm {self.name}", self.routing)
         if not isinstance(self.faultable, tuple):
             raise _invalid(f"a tuple of hops as `faultable` of the arm {self.name}", repr(self.faultable))
+        if not self.seen and (self.hops or self.alike or self.engine_timings):
+            raise _invalid(
+                f"a black box ({self.name}) in one process, whose engine nobody sees and whose runs need not be alike",
+                "an arm that says otherwise",
+            )
         if stray := sorted({*self.faultable} - self.hops):
             raise _invalid(
                 f"faults on hops that the arm {self.name} has: {_listed(self.hops)}", _listed(stray)
@@ -85,7 +98,14 @@ class Arm:
     @property
     def roles(self) -> frozenset[str]:
         """The processes that it is made of."""
-        return frozenset({self.agent, self.model, self.tools})
+        return frozenset(
+            {self.agent, self.tools} if self.model_outside else {self.agent, self.model, self.tools}
+        )
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether its model is an engine of ours."""
+        return self.seen and not self.model_outside
 
     @property
     def recorded_as(self) -> str:
@@ -152,6 +172,8 @@ class Comparison:
     def apart(self) -> Comparison:
         """The same arms without a process in common: a model that is reached over a hop moves to one of its own."""
         one, other = self
+        if not (one.has_engine and other.has_engine):
+            return self
         if other.model not in one.roles and one.model not in other.roles:
             return self
         if "model" in other.hops:

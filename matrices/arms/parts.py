@@ -56,6 +56,8 @@ class Part:
 
 def kind_of(part: Part) -> str:
     """What the process of a part is started as: by what is in it."""
+    if part.agent is not None and not part.agent.seen:
+        return "adapter"
     if part.modelled:
         return "runtime" if part.agent is None else "agent"
     return "tools" if part.agent is None else "controller"
@@ -72,11 +74,13 @@ def parts(arms: Iterable[Arm], replicas: Replicas = ONE_OF_EACH) -> dict[str, Pa
         Part(
             role=role,
             agent=next((arm for arm in every if arm.agent == role), None),
-            modelled=tuple(arm for arm in every if arm.model == role),
+            modelled=tuple(arm for arm in every if arm.has_engine and arm.model == role),
             tooled=next((arm for arm in every if arm.tools == role), None),
             original=role,
         )
-        for role in dict.fromkeys(role for arm in every for role in (arm.model, arm.tools, arm.agent))
+        for role in dict.fromkeys(
+            role for arm in every for role in (arm.model, arm.tools, arm.agent) if role in arm.roles
+        )
     ]
     found.sort(key=lambda part: bool(part.agent and part.agent.hops))
     counts = {"controller": replicas.controllers, "tools": replicas.tool_services}

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from matrices.arms.arm import AGAIN, Arm, Comparison
+from matrices.arms.endpoint import ENDPOINT
 from matrices.arms.external import EXTERNAL
 from matrices.arms.internal import INTERNAL
+from matrices.arms.own_agent import OWN_AGENT
 from tools_svc.suggest import clip, did_you_mean
 from treni.errors import Code, TreniError, invalid_argument
 from treni.plugins import Plugins
 
-ARMS: Mapping[str, Arm] = Plugins("treni_route.arms", Arm, lambda arm: arm.name, (INTERNAL, EXTERNAL))
+ARMS: Mapping[str, Arm] = Plugins(
+    "treni_route.arms", Arm, lambda arm: arm.name, (INTERNAL, EXTERNAL, ENDPOINT, OWN_AGENT)
+)
 """Every arm by its name. A package adds one by an entry point in `treni_route.arms`."""
 
 DEFAULT = Comparison(baseline=INTERNAL, compared=EXTERNAL)

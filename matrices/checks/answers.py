@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 
 from matrices.checks.finding import MAX_QUOTED_CHARS, Finding, Say, differs
-from matrices.evidence.runs import Run
+from matrices.evidence.runs import Run, completed_calls
 from matrices.planning.expectation import Expectation, ExpectedRun
 from matrices.spec.suites import ExpectedCall, Task
 from treni.v1 import agent_pb2
@@ -33,8 +33,11 @@ def of_answer(
                 "record_missing", "an answer without a record" if run.ok else "an error without a record"
             )
         return
-    yield from _of_calls(run.record, expected, of_cell.foreign, say)
-    if run.record.turns != expected.turns:
+    if expected.calls is None:
+        yield from _of_made_calls(run.record, expected, say)
+    else:
+        yield from _of_calls(run.record, expected.calls, of_cell.foreign, say)
+    if expected.turns is not None and run.record.turns != expected.turns:
         yield say("calls_wrong", differs("turns", expected.turns, run.record.turns))
 
 
@@ -52,13 +55,30 @@ def of_shape(run: Run, say: Say) -> Iterator[Finding]:
             yield say("outcome_inconsistent", f"{outcome.outcome}, with an answer or a grade")
 
 
+def _of_made_calls(record: agent_pb2.RunRecord, expected: ExpectedRun, say: Say) -> Iterator[Finding]:
+    """Of calls that nobody planned: each that was answered on the hop is told of with what came of it."""
+    if expected.turns is None:
+        return  # nobody sees them
+    ended = {one.call_index: one for one in expected.attempts if one.hop == "tool"}
+    uses = completed_calls(record)
+    answered = {index for index, one in ended.items() if one.outcome == "ok" or one.kinds is None}
+    if answered != set(uses):
+        yield say("calls_wrong", differs("tool calls answered", sorted(answered), sorted(uses)))
+    for index in answered & set(uses):
+        if uses[index].is_error != (ended[index].kinds is None):
+            yield say(
+                "calls_wrong",
+                f"call {index}: {differs('refused', not uses[index].is_error, uses[index].is_error)}",
+            )
+
+
 def _of_calls(
-    record: agent_pb2.RunRecord, expected: ExpectedRun, foreign: Collection[str], say: Say
+    record: agent_pb2.RunRecord, expected: tuple[ExpectedCall, ...], foreign: Collection[str], say: Say
 ) -> Iterator[Finding]:
     uses = record.tools
-    if len(uses) != len(expected.calls):
-        yield say("calls_wrong", differs("tool calls", len(expected.calls), len(uses)))
-    for index, (call, use) in enumerate(zip(expected.calls, uses, strict=False)):
+    if len(uses) != len(expected):
+        yield say("calls_wrong", differs("tool calls", len(expected), len(uses)))
+    for index, (call, use) in enumerate(zip(expected, uses, strict=False)):
         for what, want, got in (
             ("tool", call.name, use.name),
             ("arguments", call.arguments, _json(use.arguments_json)),

@@ -10,7 +10,7 @@ from chaos.faults import Struck
 from matrices.checks.answers import is_error
 from matrices.checks.finding import Finding, FindingKind, Say, differs
 from matrices.checks.tolerances import CLOCK_S, LATE_S
-from matrices.evidence.runs import Run
+from matrices.evidence.runs import Run, completed_calls
 from matrices.planning.expectation import Expectation, ExpectedAttempt, ExpectedRun
 from treni.errors import Code
 from treni.v1 import agent_pb2
@@ -135,8 +135,8 @@ def _duration(
 
 def _answer_bytes(want: ExpectedAttempt, run: Run) -> int:
     """How many bytes the tool's answer has at least; 0 where it is not known, or none was sent."""
-    uses = () if run.record is None else run.record.tools
-    if want.hop != "tool" or want.outcome != "ok" or want.call_index >= len(uses):
+    uses = {} if run.record is None else completed_calls(run.record)
+    if want.hop != "tool" or want.outcome != "ok" or want.call_index not in uses:
         return 0
     return len(uses[want.call_index].result_json.encode())
 

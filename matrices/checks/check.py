@@ -34,6 +34,8 @@ from matrices.evidence.events import EffectRow, Event
 from matrices.evidence.history import CellState, standing, state_of
 from matrices.evidence.ledger import NO_EFFECTS, EffectCounts, count_effects, pair_work
 from matrices.evidence.manifest import Manifest, ManifestCell
+from matrices.evidence.outside import told_of
+from matrices.evidence.resolution import resolve
 from matrices.evidence.runs import Run, pair_runs
 from matrices.planning.expectation import Expectation, ExpectedPair
 
@@ -70,7 +72,7 @@ class CellJudgement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Cell:
-    """One cell with all that it is judged by.
+    """One cell with all that it is judged by: `announced` is what was expected before anything ran.
 
     `abandoned` has the pair of each run that an interruption cut short; `hurt` are the runs that a fault of another one
     hurt, so that they did less than planned. `disturbed` is what faults between hosts did, `touched` whom they may have
@@ -81,6 +83,7 @@ class _Cell:
     config: ManifestCell
     state: CellState
     expected: Expectation
+    announced: Expectation
     planned: dict[int, ExpectedPair]
     runs: dict[int, dict[str, Run]]
     void: dict[int, str]
@@ -101,9 +104,11 @@ def check(
     of a cell named "". Raises `TreniError` for a record that is not one.
     """
     events = tuple(events)
-    walked = structure.structure(manifest, events, expectations)
     states = state_of(events)
     runs = {name: pair_runs(state) for name, state in states.items()}
+    announced = {expected.cell: expected for expected in expectations}
+    expectations = [resolve(expected, runs.get(expected.cell, {})) for expected in expectations]
+    walked = structure.structure(manifest, events, expectations)
     own_way = {
         expected.cell: frozenset(arm.name for arm in expected.comparison if not arm.alike)
         for expected in expectations
@@ -149,6 +154,7 @@ def check(
             config=config,
             state=state,
             expected=expected,
+            announced=announced[config.name],
             planned={pair.pair: pair for pair in expected.pairs},
             runs=runs[config.name],
             # What a struck process forgot is the fault's doing, and no other work.
@@ -222,7 +228,7 @@ def _judge(cell: _Cell, found: Sequence[Finding]) -> CellJudgement:
     state, config, void, limits = cell.state, cell.config, cell.void, cell.manifest.contamination
     findings: list[Finding] = [
         *plan.of_cell(state),
-        *plan.of_pairs(state, cell.expected),
+        *plan.of_pairs(state, cell.announced),
         *found,
         *disturbances.of_strikes(state, cell.expected, cell.disturbed),
         *conditions.of_conditions(state, limits),
@@ -350,7 +356,9 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
     start = cell.walked.starts.get((of_cell.cell, run.pair.pair))
     agent = of_cell.agent(run.arm, run.pair.pair)
     pids = cell.walked.pids(of_cell.cell, run.pair.pair, agent)
-    yield from identity.of_identity(run, start, agent, pids, cell.manifest.model, of_cell, say)
+    yield from identity.of_identity(
+        run, start, agent, pids, cell.manifest.model, told_of(cell.manifest), of_cell, say
+    )
     if run.outcome.run_id in cell.hurt:
         return  # it ended by a fault that is not its own, at any point
     if run.outcome.run_id in cell.touched:

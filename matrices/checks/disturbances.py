@@ -367,7 +367,7 @@ def _owed(task: Task) -> dict[int, tuple[str, int]]:
     """The account and amount of each call of the task that leaves a row, by the call's index."""
     return {
         index: (call.arguments["account"], call.arguments["amount"])
-        for index, call in enumerate(task.expect.calls)
+        for index, call in enumerate(task.calls)
         if call.name == "ledger_append" and not call.refused
     }
 

@@ -8,9 +8,13 @@ from collections.abc import Collection, Iterable, Iterator
 from matrices.checks.finding import Finding, Say, differs
 from matrices.evidence.events import CellStarted
 from matrices.evidence.manifest import ManifestModel
+from matrices.evidence.outside import EndpointTold
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Expectation
 from treni.v1 import agent_pb2
+
+OUTSIDE = "endpoint"
+"""The backend in a record whose model answered behind an endpoint."""
 
 FLOAT32 = 1e-5
 """Relative error allowed where a float32 was computed from others."""
@@ -22,12 +26,14 @@ def of_identity(
     agent: str,
     pids: Collection[int],
     model: ManifestModel,
+    outside: EndpointTold | None,
     expected: Expectation,
     say: Say,
 ) -> Iterator[Finding]:
     """Findings about a run that ran under `start` (None: under no start that the history has).
 
-    `agent` is the role that had to answer, and `pids` the processes that had it under that start.
+    `agent` is the role that had to answer, and `pids` the processes that had it under that start. `outside` is what an
+    endpoint told of its model before the campaign.
     """
     if start is not None:
         run_id = f"{expected.cell}/{run.pair.pair}/{run.arm}/{start.epoch}"
@@ -42,15 +48,22 @@ def of_identity(
     if record.pid not in pids:
         known = ", ".join(map(str, sorted(pids))) or "none"
         yield say("arm_swapped", differs(f"process of the {agent}", known, record.pid))
-    told = (record.model, record.backend, record.device)
-    want = (model.name, model.backend, model.device) if record.turns else ("", "", "")
-    if told != want:
-        yield say("backend_swapped", differs("model", " ".join(want), " ".join(told)))
-    if record.turns and record.constrained != expected.constrained:
-        held, free = "held to the tools' schemas", "free"
-        want_, got = (held if one else free for one in (expected.constrained, record.constrained))
-        yield say("decoding_otherwise", differs("tool calls", want_, got))
-    yield from _of_usage(record, say)
+    if arm.has_engine:
+        told = (record.model, record.backend, record.device)
+        want = (model.name, model.backend, model.device) if record.turns else ("", "", "")
+        if told != want:
+            yield say("backend_swapped", differs("model", " ".join(want), " ".join(told)))
+        if record.turns and record.constrained != expected.constrained:
+            held, free = "held to the tools' schemas", "free"
+            planned, seen = (held if one else free for one in (expected.constrained, record.constrained))
+            yield say("decoding_otherwise", differs("tool calls", planned, seen))
+        yield from _of_usage(record, say)
+    elif arm.model_outside and record.turns:
+        name = "" if outside is None else outside.model
+        if (record.model, record.backend) != (name, OUTSIDE):
+            yield say(
+                "backend_swapped", differs("model", f"{name} {OUTSIDE}", f"{record.model} {record.backend}")
+            )
     if arm.engine_timings:
         yield from _of_engine(record, say)
 

@@ -19,7 +19,7 @@ def of_manifest(manifest: Manifest, expectations: Sequence[Expectation]) -> Iter
         ManifestTask(
             id=pair.task.id,
             family=pair.task.family,
-            expected_calls=len(pair.task.expect.calls),
+            expected_calls=pair.task.expected_calls,
             side_effects=pair.task.side_effects,
         )
         for pair in (() if first is None else first.pairs)
@@ -27,8 +27,9 @@ def of_manifest(manifest: Manifest, expectations: Sequence[Expectation]) -> Iter
     claims: list[tuple[str, object, object]] = [
         ("tasks of the suite", tasks, manifest.suite.tasks),
         ("name of the suite", PurePath(str(manifest.details.get("suite"))).stem, manifest.suite.name),
-        ("backend asked for", manifest.model.backend, manifest.details.get("backend")),
     ]
+    if any(arm.has_engine for arm in manifest.arms):
+        claims.append(("backend asked for", manifest.model.backend, manifest.details.get("backend")))
     names = [cell.name for cell in manifest.cells]
     claims.append(("cells", [expectation.cell for expectation in expectations], names))
     for cell, expected in zip(manifest.cells, expectations, strict=False):
@@ -85,7 +86,7 @@ def _of_plan(state: CellState, pair: int, planned: ExpectedPair) -> Iterator[Fin
         ("order", planned.order, started.order),
         ("order of the runs", planned.order, tuple(done.invokes)),
         ("planned faults", ids, started.planned_faults),
-        ("expected calls", len(task.expect.calls), started.expected_calls),
+        ("expected calls", task.expected_calls, started.expected_calls),
         ("side effects", task.side_effects, started.side_effects),
     ]
     claims += [

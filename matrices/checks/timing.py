@@ -9,7 +9,7 @@ from matrices.arms.arm import Arm
 from matrices.checks.finding import Finding, Say
 from matrices.checks.tolerances import CLOCK_S
 from matrices.evidence.hops import hops_of
-from matrices.evidence.runs import Run
+from matrices.evidence.runs import Run, completed_calls
 from matrices.planning.expectation import ExpectedRun
 from treni.v1 import agent_pb2
 
@@ -37,7 +37,16 @@ def of_times(
     entry = expected.entry
     client_s = late_s if entry is None or entry.ending is None else late_s + entry.ending.most_s
     # In some parts only the machine itself is waited for; a run awaits nothing outside of its attempts.
-    for name in ("client", "loop", "backoff", "model_hop", "engine_other", "tool_hop", "unexplained"):
+    for name in (
+        "client",
+        "loop",
+        "backoff",
+        "model_hop",
+        "engine_other",
+        "tool_hop",
+        "black_box",
+        "unexplained",
+    ):
         value_s = getattr(parts, name)
         if not value_s >= -CLOCK_S:
             yield say("hops_negative", f"{name} is {value_s * 1e3:.3f} ms")
@@ -49,13 +58,14 @@ def of_times(
         )
     if arm.engine_timings:
         yield from _of_engine(record, say)
-    yield from _of_tools(run, record, say)
+    if arm.seen:
+        yield from _of_tools(run, record, planned=expected.calls is not None, say=say)
 
 
 def _of_first_text(run: Run, say: Say) -> Iterator[Finding]:
     ttft_s = run.outcome.ttft_s
     if ttft_s is None:
-        if run.ok:
+        if run.ok and run.outcome.answer:
             yield say("ttft_impossible", "an answer without a first text")
         return
     # No text comes before the model was asked for the first time with success.
@@ -94,10 +104,14 @@ def _of_engine(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
         yield say("stages_impossible", f"{record.turns} turns in no time")
 
 
-def _of_tools(run: Run, record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
-    """Each tool's own time lies within the attempt that it answered; a refusal tells no time."""
+def _of_tools(run: Run, record: agent_pb2.RunRecord, *, planned: bool, say: Say) -> Iterator[Finding]:
+    """Each tool's own time lies within the attempt that it answered; a refusal tells no time.
+
+    Where nobody `planned` the calls, some that the model wrote may have gone to no tool.
+    """
     lasted_s = {one.call_index: one.duration_s for one in run.attempts if one.hop == "tool"}
-    for index, use in enumerate(record.tools):
+    uses = enumerate(record.tools) if planned else completed_calls(record).items()
+    for index, use in uses:
         limit_s = 0.0 if use.is_error else lasted_s.get(index, 0.0)
         if not (0 <= use.tool_s <= limit_s + (0.0 if use.is_error else CLOCK_S)):
             detail = f"{use.name} took {use.tool_s * 1e3:.3f} ms of {limit_s * 1e3:.3f}"

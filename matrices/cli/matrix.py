@@ -13,16 +13,20 @@ import click
 from click.core import ParameterSource
 
 from matrices.arms.parts import Replicas
-from matrices.arms.registry import DEFAULT, parse_comparison
+from matrices.arms.registry import DEFAULT
 from matrices.cli import output
+from matrices.cli.campaign_file import BESIDE, folder_of, take_file
 from matrices.cli.judge import finish
+from matrices.cli.outside_options import agent_asked, comparison_asked, endpoint_asked, outside_options
 from matrices.cli.progress import CampaignProgress
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
 from matrices.evidence.manifest import Manifest
+from matrices.evidence.outside import EndpointTold, refuse_other_endpoint
 from matrices.evidence.provenance import refuse_other_versions
 from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
+from matrices.running.asking import ask_outside
 from matrices.running.preflight import refuse_impossible
 from matrices.running.runner import Runner
 from matrices.spec.networks import parse_networks
@@ -47,6 +51,9 @@ Examples:
   treni-route matrix p01t --compare external:external   an arm with itself
   treni-route matrix p00 --suite mine.jsonl --tools mcp:"npx -y @modelcontextprotocol/server-filesystem /tmp/x"
   treni-route matrix r01 --fault-seeds 8 --set policy.retries=0..4
+  treni-route matrix p00 --tasks my.jsonl --model-endpoint http://host:8000/v1 --model NAME
+  treni-route matrix p00 --tasks my.jsonl --agent-command "python my_agent.py"
+  treni-route matrix campaign.toml         all of it in one file
   treni-route matrix --resume results/20260101T000000Z
   treni-route check results/20260101T000000Z
 
@@ -55,14 +62,16 @@ Exit status: 0 some profile has a verdict that is a safe claim; 1 the checker fo
 3 inconclusive: nothing is wrong, and nothing can be claimed; 130 interrupted, 143 told to end by SIGTERM; 141
 nobody reads stdout any more."""
 
-_BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
-"""What may be said of a campaign that goes on: everything else was decided when it began."""
-
 
 @entry.command(epilog=_EPILOG)
-@click.argument("profiles", required=False)
+@click.argument("profiles", required=False, is_eager=True, callback=take_file)
 @click.option(
     "--suite", default="core", show_default=True, help="A bundled suite or a path to a .jsonl file."
+)
+@click.option(
+    "--tasks",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your own tasks instead, a .jsonl file: id, prompt and answer suffice (docs/tasks.md).",
 )
 @click.option(
     "--runs",
@@ -96,7 +105,8 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     metavar="BASELINE:COMPARED",
     default=":".join(DEFAULT.names),
     show_default=True,
-    help="The two arms, internal, external or a package's; an arm with itself runs twice, in processes of its own.",
+    help="The two arms: internal, external, endpoint, agent or a package's; an arm with itself runs twice, in "
+    "processes of its own. With --model-endpoint or an agent of your own: that arm against internal.",
 )
 @click.option(
     "--concurrency",
@@ -181,6 +191,7 @@ _BESIDE_RESUME = frozenset({"resume", "dry_run", "form"})
     show_default=True,
     help="Where tools come from: ours, or an MCP server, of which each role that has tools runs its own; repeatable.",
 )
+@outside_options
 @click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")
 @click.option(
     "--no-fencing",
@@ -211,24 +222,29 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
-    the bundled ones. An A/A cell, the baseline against itself, always runs first: it is the noise floor.
+    the bundled ones. Or it is a campaign's file, such as campaign.toml: the profiles and every option in it
+    (docs/tasks.md); an option that is given beside it counts instead. An A/A cell, the baseline against itself,
+    always runs first: it is the noise floor.
     """
     if resume is not None:
         _refuse_beside_resume(context)
         campaign, begun, _ = load_campaign(resume)
         refuse_other_versions(begun)
     else:
-        campaign, begun = _planned(**asked), None
+        campaign, begun = _planned(context, **asked), None
     refuse_impossible(campaign)
     topology_of(campaign.options.topology, campaign.options.placement).refuse(campaign)
     if dry_run:
         _print_plan(campaign, form)
         return
+    told = asyncio.run(ask_outside(campaign))
+    if begun is not None:
+        refuse_other_endpoint(begun, told)
     if resume is None:
         # Made before anything is measured: a campaign that could not be written down is not begun.
         folder = new_folder(campaign.folder.parent, campaign.folder.name)
         campaign = dataclasses.replace(campaign, folder=folder)
-    _run(campaign, begun)
+    _run(campaign, begun, told)
     finish(campaign.folder, form)
 
 
@@ -236,7 +252,7 @@ def _refuse_beside_resume(context: click.Context) -> None:
     given = [
         parameter
         for parameter in context.command.params
-        if parameter.name not in _BESIDE_RESUME
+        if parameter.name not in BESIDE
         and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         and parameter.expose_value
     ]
@@ -252,9 +268,11 @@ def _refuse_beside_resume(context: click.Context) -> None:
 
 
 def _planned(
+    context: click.Context,
     *,
     profiles: str | None,
     suite: str,
+    tasks: Path | None,
     runs: int,
     seed: int,
     topology: str,
@@ -276,14 +294,36 @@ def _planned(
     no_fencing: bool,
     constrain_calls: bool,
     out: Path,
+    model_endpoint: str | None,
+    model_name: str | None,
+    model_key_env: str | None,
+    model_parameters: tuple[str, ...],
+    model_omit: tuple[str, ...],
+    agent_url: str | None,
+    agent_command: str | None,
+    agent_key_env: str | None,
 ) -> Campaign:
     """The campaign that was asked for, in a folder that is not made yet."""
     if profiles is None:
         raise click.UsageError("name the profiles to run, such as p00..p05, or --resume a folder")
     cells, sweep = expand(select_profiles(profiles), [parse_setting(text) for text in settings])
     name, placement = chosen(topology)
+    endpoint, model_dir = endpoint_asked(
+        model_endpoint=model_endpoint,
+        model_name=model_name,
+        model=model_dir,
+        model_key_env=model_key_env,
+        model_parameters=model_parameters,
+        model_omit=model_omit,
+    )
+    own_agent = agent_asked(
+        agent_url=agent_url,
+        agent_command=agent_command,
+        agent_key_env=agent_key_env,
+        folder=folder_of(context),
+    )
     options = Options(
-        suite=suite,
+        suite=_suite(context, suite, tasks),
         runs=runs,
         seed=seed,
         concurrency=concurrency,
@@ -298,7 +338,11 @@ def _planned(
         margin=margin,
         restarts=restarts,
         toxiproxy=toxiproxy,
-        comparison=parse_comparison(compare),
+        comparison=comparison_asked(
+            compare, chosen=_is_given(context, "compare"), endpoint=endpoint, agent=own_agent
+        ),
+        endpoint=endpoint,
+        own_agent=own_agent,
         fault_seeds=fault_seeds,
         sweep=sweep,
         workers=workers,
@@ -306,6 +350,27 @@ def _planned(
         replicas=replicas(name, placement, Replicas(controllers=controllers, tool_services=tool_services)),
     )
     return plan_campaign(out / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), options, cells)
+
+
+def _suite(context: click.Context, suite: str, tasks: Path | None) -> str:
+    """The suite that was asked for, by one of two names; on the command line either counts over the file's."""
+    by_hand = ParameterSource.COMMANDLINE
+    if tasks is None or (
+        context.get_parameter_source("suite") is by_hand
+        and context.get_parameter_source("tasks") is not by_hand
+    ):
+        return suite
+    if _is_given(context, "suite") and context.get_parameter_source("suite") is context.get_parameter_source(
+        "tasks"
+    ):
+        raise click.UsageError("expected --suite or --tasks; got both; leave one out", context)
+    if tasks.suffix != ".jsonl":
+        raise click.UsageError(f"expected --tasks FILE.jsonl; got {tasks}; rename it", context)
+    return str(tasks)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def _print_plan(campaign: Campaign, form: str) -> None:
@@ -318,12 +383,12 @@ def _print_plan(campaign: Campaign, form: str) -> None:
             entry.note(f"{cell.name}: {beat}")
 
 
-def _run(campaign: Campaign, begun: Manifest | None) -> None:
+def _run(campaign: Campaign, begun: Manifest | None, told: EndpointTold | None) -> None:
     """Runs a new campaign, or what is left of the one that `begun` describes."""
     go_on = f"go on with: treni-route matrix --resume {campaign.folder}"
     pairs = sum(len(cell.pairs) for cell in campaign.cells)
     with CampaignProgress(pairs=pairs) as progress:
-        runner = Runner(campaign, progress, None if begun is None else begun.model)
+        runner = Runner(campaign, progress, None if begun is None else begun.model, told)
         try:
             asyncio.run(unless_terminated(runner.run() if begun is None else runner.resume()))
         except BaseException as error:

@@ -11,6 +11,8 @@ from typing import Any
 import click
 import pydantic
 
+from matrices.cli.campaign_file import campaign_schema
+from matrices.cli.matrix import matrix
 from matrices.evidence.events import Event
 from matrices.evidence.manifest import Manifest
 from matrices.spec.profiles import Profile
@@ -24,7 +26,8 @@ FOLDER = Path(str(resources.files("matrices") / "schemas"))
 
 SCHEMAS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "profile": ("A failure profile, a .toml file.", Profile.model_json_schema),
-    "suite": ("One line of a suite, a .jsonl file.", Task.model_json_schema),
+    "suite": ("One line of a suite or of one's own tasks, a .jsonl file.", Task.model_json_schema),
+    "campaign": ("A campaign in one file, a .toml file.", lambda: campaign_schema(matrix)),
     "manifest": (
         "A campaign's manifest.json.",
         lambda: pydantic.TypeAdapter(Manifest).json_schema(),
@@ -41,10 +44,10 @@ SCHEMAS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
 @click.argument("name", type=click.Choice(list(SCHEMAS)), required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Write all of them into this folder.")
 def schema(name: str | None, out: Path | None) -> None:
-    """Print the JSON schema NAME of a profile, a suite's line, a manifest or a history's line.
+    """Print the JSON schema NAME of a profile, a suite's line, a campaign's file, a manifest or a history's line.
 
-    A profile names its schema in its first line, `#:schema URL`, where editors with a TOML language server find it;
-    the bundled schemas lie in the package, in matrices/schemas.
+    A profile or a campaign names its schema in its first line, `#:schema URL`, where editors with a TOML language
+    server find it; the bundled schemas lie in the package, in matrices/schemas.
     """
     if (name is None) == (out is None):
         raise click.UsageError(f"give the name of one ({', '.join(SCHEMAS)}), or --out a folder for all")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,22 +28,26 @@ from matrices.evidence.manifest import (
     networks_of,
     read_manifest,
 )
+from matrices.evidence.outside import EndpointTold, endpoint_of, model_outside, outside_details, own_agent_of
 from matrices.planning import plan
 from matrices.planning.beat import beat_sentence
 from matrices.planning.expectation import Expectation, site_of
 from matrices.planning.expected import expectation_of
 from matrices.planning.host_rules import refuse_uncertain
 from matrices.planning.network_rules import refuse_unlike_plan
+from matrices.planning.open_rules import refuse_unknowable
 from matrices.planning.plan import PlannedCell
 from matrices.planning.scale_rules import refuse_several
 from matrices.planning.strike_rules import refuse_uncertain_strikes
 from matrices.spec.networks import NetworkProfile
+from matrices.spec.outside import AgentSpec, EndpointSpec
 from matrices.spec.profiles import Profile
 from matrices.spec.regions import longest_s
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
 from matrices.spec.tooling import Tooling, tooling_written
 from treni.errors import Code, TreniError, invalid_argument
+from treni.storage import write_whole
 from treni.v1 import inference_pb2
 
 MANIFEST = "manifest.json"
@@ -97,6 +100,9 @@ class Options:
     """How many client processes send the requests; one is the harness itself."""
     tooling: Tooling = Tooling()  # noqa: RUF009
     """Where the tools come from, and what was listed there."""
+    endpoint: EndpointSpec | None = None
+    own_agent: AgentSpec | None = None
+    """The endpoint of the arm whose model is outside, and the agent that is the user's own; None where no arm is it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +155,7 @@ def plan_campaign(folder: Path, options: Options, profiles: Sequence[Profile]) -
         refuse_unlike_plan(cell, options.networks, topology=options.topology)
         refuse_several(cell, concurrency=options.concurrency, workers=options.workers)
         refuse_uncertain_strikes(cell)
+        refuse_unknowable(cell)
         faults = cell.profile.faults
         if options.concurrency > 1 and faults.rules and faults.by == "attempt":
             raise invalid_argument(
@@ -178,11 +185,16 @@ def _cells(
 
 
 def write_campaign(
-    campaign: Campaign, info: inference_pb2.InfoResponse, *, toxiproxy: str, hosts: Mapping[str, Any]
+    campaign: Campaign,
+    info: inference_pb2.InfoResponse,
+    *,
+    toxiproxy: str,
+    hosts: Mapping[str, Any],
+    told: EndpointTold | None = None,
 ) -> ev.Opened:
     """Writes manifest and suite into the campaign's folder, the manifest last and whole; the history's first line.
 
-    `hosts` says of each role that runs elsewhere on what machine, and with which versions.
+    `hosts` has the machine and versions of each role that runs elsewhere, `told` is how an endpoint names its model.
     """
     options = campaign.options
     suite = "".join(task.model_dump_json() + "\n" for task in campaign.suite.tasks).encode()
@@ -194,7 +206,7 @@ def write_campaign(
         commit=provenance.commit(),
         versions={**provenance.versions(), "toxiproxy": toxiproxy},
         host=provenance.host(),
-        model=provenance.model_of(info),
+        model=provenance.model_of(info) if info.model else model_outside(told),
         topology=options.topology,
         suite=ManifestSuite(
             name=campaign.suite.name,
@@ -202,7 +214,7 @@ def write_campaign(
                 ManifestTask(
                     id=pair.task.id,
                     family=pair.task.family,
-                    expected_calls=len(pair.task.expect.calls),
+                    expected_calls=pair.task.expected_calls,
                     side_effects=pair.task.side_effects,
                 )
                 for pair in planned
@@ -229,6 +241,7 @@ def write_campaign(
             **({"placement": options.placement} if options.placement else {}),
             **({"hosts": dict(hosts)} if hosts else {}),
             **options.tooling.written,
+            **outside_details(options.endpoint, told, options.own_agent),
         },
         fault_seeds=options.fault_seeds,
         sweep=options.sweep,
@@ -236,12 +249,7 @@ def write_campaign(
         workers=options.workers,
     )
     written = dump_manifest(manifest)
-    partial = campaign.folder / f"{MANIFEST}.partial"
-    with partial.open("wb") as file:
-        file.write(written)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(campaign.folder / MANIFEST)
+    write_whole(campaign.folder / MANIFEST, written, durable=True)
     return ev.Opened(version=VERSION, manifest_sha256=chain.digest(written), suite_sha256=chain.digest(suite))
 
 
@@ -283,6 +291,8 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
         replicas=manifest.replicas,
         workers=manifest.workers,
         tooling=tooling_written(manifest.details),
+        endpoint=endpoint_of(manifest),
+        own_agent=own_agent_of(manifest),
     )
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options, version=manifest.version)

@@ -22,7 +22,7 @@ class Opened:
 
     __pydantic_config__ = strict.STRICT
 
-    version: Literal[2, 3, 4]
+    version: Literal[2, 3, 4, 5]
     manifest_sha256: str
     suite_sha256: str
     type: Literal["opened"] = "opened"
@@ -101,7 +101,7 @@ class PairStarted:
     """A pair is about to run: the task, who goes first, and what the schedule plans for each arm.
 
     `stratum` names the faults planned for the pair ("-" for none), `side_effects` how many of its
-    `expected_calls` change state.
+    `expected_calls` change state; None where nobody told which calls the task takes.
     """
 
     __pydantic_config__ = strict.STRICT
@@ -114,7 +114,7 @@ class PairStarted:
     order: tuple[str, str]
     stratum: str
     planned_faults: dict[str, tuple[str, ...]]
-    expected_calls: int
+    expected_calls: int | None
     side_effects: int
     type: Literal["pair"] = "pair"
 

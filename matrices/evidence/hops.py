@@ -16,8 +16,8 @@ class Hops:
     `client` is what the client waited beyond the service's own total (the hop to the arm); `loop` the loop's own
     work between attempts; `model_hop` and `tool_hop` what attempts there took beyond the engine's and the tools'
     own time: the way there and back, text passed on as it streamed in, failed attempts whole; then the engine by
-    stage, with `engine_other` what no stage claims; `tool` the tools themselves; and `unexplained` what was
-    awaited outside of any attempt, never spread.
+    stage, with `engine_other` what no stage claims; `tool` the tools themselves; `black_box` an agent that nobody
+    sees into, whole; and `unexplained` what was awaited outside of any attempt, never spread.
     """
 
     client: float
@@ -35,6 +35,7 @@ class Hops:
     engine_other: float
     tool_hop: float
     tool: float
+    black_box: float
     unexplained: float
 
 
@@ -50,11 +51,12 @@ def hops_of(run: Run) -> Hops | None:
     engine = record.engine
     model_s = math.fsum(attempt.duration_s for attempt in record.attempts if attempt.hop == "model")
     tool_s = math.fsum(attempt.duration_s for attempt in record.attempts if attempt.hop == "tool")
+    box_s = math.fsum(attempt.duration_s for attempt in record.attempts if attempt.hop == "agent")
     in_tools_s = math.fsum(use.tool_s for use in record.tools)
     awaited_s = record.total_s - record.loop_s - record.backoff_s
     # The loop works within an attempt too, passing text on while the engine decodes the next: that time belongs
     # to the attempt, or it would be counted twice.
-    loop_within_s = max(0.0, model_s + tool_s - awaited_s)
+    loop_within_s = max(0.0, model_s + tool_s + box_s - awaited_s)
     stages = {
         "engine_queue": engine.queue_s,
         "engine_tokenize": engine.tokenize_s,
@@ -74,7 +76,8 @@ def hops_of(run: Run) -> Hops | None:
         engine_other=engine.total_s - math.fsum(stages.values()),
         tool_hop=tool_s - in_tools_s,
         tool=in_tools_s,
-        unexplained=awaited_s + loop_within_s - model_s - tool_s,
+        black_box=box_s,
+        unexplained=awaited_s + loop_within_s - model_s - tool_s - box_s,
     )
 
 

@@ -16,10 +16,11 @@ from matrices.planning.expectation import Expectation
 class Work:
     """What one run did. `tools` are (name, arguments as canonical JSON) in order, refused calls included.
 
-    `new_connections` counts attempts that had to wait for a connection to be made. `constrained`: what the model wrote
-    was held to a form.
+    `new_connections` counts attempts that had to wait for a connection to be made. `tokens_told`: 1 where the record
+    tells its tokens, 0 where they are unknown, and no zeros. `constrained`: what the model wrote was held to a form.
     """
 
+    tokens_told: int
     prompt_tokens: int
     completion_tokens: int
     cached_prompt_tokens: int
@@ -48,6 +49,7 @@ def work_of(run: Run) -> Work | None:
     if record is None:
         return None
     return Work(
+        tokens_told=int(record.usage.prompt_tokens + record.usage.completion_tokens > 0),
         prompt_tokens=record.usage.prompt_tokens,
         completion_tokens=record.usage.completion_tokens,
         cached_prompt_tokens=record.usage.cached_prompt_tokens,

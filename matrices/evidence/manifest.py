@@ -18,23 +18,26 @@ from matrices.spec import strict
 from matrices.spec.networks import NetworkProfile
 from matrices.spec.sweeps import SweptCell
 
-VERSION: Literal[4] = 4
+VERSION: Literal[5] = 5
 """The format in which the manifest and the history beside it are written."""
 
-Version = Literal[2, 3, 4]
+Version = Literal[2, 3, 4, 5]
 """The formats that are read. Until 3 a manifest did not say what its arms are: there were no others than our two.
-Until 4 the A/A cell had the default policy, whatever the profiles beside it had."""
+Until 4 the A/A cell had the default policy, whatever the profiles beside it had. Until 5 every task told its calls."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestTask:
-    """One task of the suite as the plan uses it: how many calls its exact answer needs, how many change state."""
+    """One task of the suite as the plan uses it: how many calls its exact answer needs, how many change state.
+
+    `expected_calls` None: nobody told which calls it takes.
+    """
 
     __pydantic_config__ = strict.STRICT
 
     id: str
     family: str
-    expected_calls: int
+    expected_calls: int | None
     side_effects: int
 
 

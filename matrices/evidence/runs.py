@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from matrices.evidence import events as ev
 from matrices.evidence.history import CellState
 from treni.errors import Code, TreniError
+from treni.folding import nfc
 from treni.v1 import agent_pb2
 
 
@@ -49,6 +50,23 @@ def pair_runs(cell: CellState) -> dict[int, dict[str, Run]]:
         }
         for number, state in sorted(cell.completed.items())
     }
+
+
+def completed_calls(record: agent_pb2.RunRecord) -> dict[int, agent_pb2.ToolUse]:
+    """The tool calls that have a result or a refusal, by their index on the tool hop.
+
+    What the model wrote and no tool was asked (a tool that was not offered, a call that nobody can read) is left out:
+    its name is that of no call on the hop.
+    """
+    names = {one.call_index: one.name for one in record.attempts if one.hop == "tool"}
+    left = iter(sorted(names.items()))
+    index, name = next(left, (-1, ""))
+    found = {}
+    for use in record.tools:
+        if index >= 0 and nfc(use.name) == nfc(name):
+            found[index] = use
+            index, name = next(left, (-1, ""))
+    return found
 
 
 def _record(outcome: ev.Outcome) -> agent_pb2.RunRecord | None:

@@ -56,7 +56,7 @@ def beat_sentence(cell: PlannedCell, arm: str) -> str:
     """
     profile = cell.profile
     retries = profile.policy.retries
-    if not cell.faulted(arm) or profile.faults.by != "attempt" or retries == 0:
+    if not cell.faulted(arm) or profile.faults.by != "attempt" or retries == 0 or cell.opens(arm):
         return ""
     with_all, with_less = _errors(cell, arm, retries), _errors(cell, arm, retries - 1)
     requests = len(cell.pairs)

@@ -7,13 +7,14 @@ idempotency keys) is left to whoever knows the id.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from chaos.faults import Ending, FaultKind, Hop, Site
 from controller.policy import Policy
 from matrices.arms.arm import Comparison
+from matrices.planning.steps import Step
 from matrices.spec.networks import NetworkProfile
 from matrices.spec.suites import ExpectedCall, Task
 from treni.balance import chosen
@@ -115,21 +116,24 @@ class ExpectedError:
 class ExpectedRun:
     """The run of one arm with one pair, as planned.
 
-    `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads; `turns` counts
-    completed model calls; `effects` is a multiset; `error` is None for a run that ends with the task's answer.
+    `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads, None where
+    nobody knows which they should be; `turns` counts completed model calls, None where nobody sees them; `effects` is a
+    multiset; `error` is None for a run that ends with the task's answer. `open`: which calls it makes is not known
+    before, so that all this is what follows if it calls as its task tells, or not at all.
     `hurried`: the planned waits use up the run's own time, so that its deadline may cut an attempt short and be what
     it ends with. `lost`: the process that would tell of the run dies with it, or its answer never arrives, so that
     there is no record of it. `entry` is the client's call of the agent where a fault strikes it.
     """
 
     attempts: tuple[ExpectedAttempt, ...]
-    calls: tuple[ExpectedCall, ...]
-    turns: int
+    calls: tuple[ExpectedCall, ...] | None
+    turns: int | None
     effects: tuple[ExpectedEffect, ...]
     error: ExpectedError | None
     hurried: bool
     lost: bool
     entry: ExpectedAttempt | None = None
+    open: bool = False
 
     @property
     def struck(self) -> tuple[ExpectedAttempt, ...]:
@@ -194,6 +198,9 @@ class ExpectedPair:
         return {arm: run.waits_s for arm, run in self.runs.items()}
 
 
+Following: TypeAlias = Callable[[str, Mapping[int, Sequence[Step]]], Mapping[int, ExpectedRun]]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Expectation:
     """One cell of the plan, with its pairs in order.
@@ -205,6 +212,7 @@ class Expectation:
     reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
     like, `away_s` is the longest round trip that was declared between its places. `answering` has the roles that answer
     for each arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
+    `following` gives an arm's runs again for the calls that some of them made (by pair).
     `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has
     to be right; otherwise a wrong one is a figure of its arm. `uncounted` are the tools called whose effects no ledger
     counts, `foreign` those that are none of ours and answer in any form.
@@ -229,6 +237,7 @@ class Expectation:
     answering: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     uncounted: tuple[str, ...] = ()
     foreign: frozenset[str] = frozenset()
+    following: Following | None = field(default=None, compare=False)
 
     def agent(self, arm: str, pair: int) -> str:
         """The role that answers the arm's request of a pair."""
@@ -250,6 +259,13 @@ class Expectation:
     def faulted(self) -> frozenset[str]:
         """The arms on which a schedule acts."""
         return frozenset(counter.arm for counter in self.counters)
+
+    @property
+    def unforeseen(self) -> frozenset[str]:
+        """The arms of which no plan could say how many faults they meet: it does not know all of their calls."""
+        return frozenset(arm for pair in self.pairs for arm, run in pair.runs.items() if run.open) & {
+            counter.arm for counter in self.counters if counter.hop != "agent"
+        }
 
     def counts(self, completed: Collection[int]) -> dict[str, int]:
         """The number of the next attempt by each counter's key, once the pairs `completed` went as planned."""

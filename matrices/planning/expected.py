@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from matrices.arms.parts import replicas_of
 from matrices.planning.expectation import Expectation, ExpectedPair, ExpectedRun
-from matrices.planning.plan import SIDE_EFFECT_TOOLS, PlannedCell, PlannedPair, policy_of
+from matrices.planning.plan import SIDE_EFFECT_TOOLS, PlannedCell, policy_of
+from matrices.planning.steps import Step
 from matrices.planning.trace import Terms, expected_run
 from matrices.spec.tooling import Tooling
 
 
 def expectation_of(cell: PlannedCell, tooling: Tooling = Tooling()) -> Expectation:  # noqa: B008
     """The runs that follow from the cell's plan, its schedules and its policy, with the tools of the campaign."""
-    predictions = {arm: cell.prediction(arm) for arm in cell.arms}
-    policy, unrecorded_tools = policy_of(cell.profile, seed=cell.seed), _unrecorded_tools(cell, tooling)
+    policy = policy_of(cell.profile, seed=cell.seed)
 
-    def run(arm: str, planned: PlannedPair) -> ExpectedRun:
-        prediction = predictions[arm]
-        return expected_run(
-            planned.task,
-            Terms(
-                arm=cell.comparison.arm(arm),
-                policy=policy,
-                idempotency=cell.idempotency,
-                side_effect_tools=SIDE_EFFECT_TOOLS,
-                unrecorded_tools=unrecorded_tools,
-            ),
-            request_index=planned.pair,
-            request=None if prediction is None else prediction.requests[planned.pair],
+    def runs(arm: str, made: Mapping[int, Sequence[Step]]) -> dict[int, ExpectedRun]:
+        """The arm's runs by pair; where calls were `made` that nobody could plan, those of that run."""
+        prediction = cell.prediction(arm, made)
+        terms = Terms(
+            arm=cell.comparison.arm(arm),
+            policy=policy,
+            idempotency=cell.idempotency,
+            side_effect_tools=SIDE_EFFECT_TOOLS,
+            unrecorded_tools=_unrecorded_tools(cell, made, tooling),
         )
+        return {
+            planned.pair: expected_run(
+                planned.task,
+                terms,
+                request_index=planned.pair,
+                request=None if prediction is None else prediction.requests[planned.pair],
+                made=made.get(planned.pair),
+            )
+            for planned in cell.pairs
+        }
+
+    planned_runs = {arm: runs(arm, {}) for arm in cell.arms}
 
     return Expectation(
         cell=cell.name,
@@ -42,7 +52,7 @@ def expectation_of(cell: PlannedCell, tooling: Tooling = Tooling()) -> Expectati
                 stratum=planned.stratum,
                 segment=planned.segment,
                 order=planned.order,
-                runs={arm: run(arm, planned) for arm in cell.arms},
+                runs={arm: planned_runs[arm][planned.pair] for arm in cell.arms},
             )
             for planned in cell.pairs
         ),
@@ -52,12 +62,18 @@ def expectation_of(cell: PlannedCell, tooling: Tooling = Tooling()) -> Expectati
         breaks_hosts=cell.breaks_hosts,
         disturbs=cell.disturbs,
         standstill_s=max((kind.standstill_s for kind in cell.kinds), default=0.0),
-        uncounted=unrecorded_tools,
+        uncounted=_unrecorded_tools(cell, {}, tooling),
         foreign=tooling.foreign,
+        following=runs,
     )
 
 
-def _unrecorded_tools(cell: PlannedCell, tooling: Tooling) -> tuple[str, ...]:
+def _unrecorded_tools(
+    cell: PlannedCell, made: Mapping[int, Sequence[Step]], tooling: Tooling
+) -> tuple[str, ...]:
     """The tools called in the cell that have side effects and leave no row in the ledger."""
-    called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.expect.calls)
+    called = dict.fromkeys(
+        [call.name for planned in cell.pairs for call in planned.task.calls]
+        + [step.call.name for steps in made.values() for step in steps if step.call is not None]
+    )
     return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and tooling.changes(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chaos.faults import FaultKind, Hop
@@ -15,7 +15,7 @@ from matrices.arms.parts import ONE_OF_EACH, Part, Replicas, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter
 from matrices.planning.order import Place, baseline_first
-from matrices.planning.steps import AGENT, MODEL, TOOL, steps
+from matrices.planning.steps import AGENT, MODEL, TOOL, Step, steps
 from matrices.spec.profiles import PolicySpec, Profile
 from matrices.spec.suites import Suite, Task
 from treni.errors import invalid_argument
@@ -86,10 +86,11 @@ class PlannedCell:
         """
         of_arm = self.comparison.arm(arm)
         reached = {"hop": {AGENT, *of_arm.faultable}, "host": {AGENT, *of_arm.hops}}
+        reached["tool"] = {TOOL} if of_arm.seen else set()
         return tuple(
             schedule
             for schedule in self.schedules
-            if schedule.rules and (schedule.site == "tool" or schedule.hop in reached[schedule.site])
+            if schedule.rules and schedule.hop in reached[schedule.site]
         )
 
     @property
@@ -123,7 +124,7 @@ class PlannedCell:
     @property
     def calls(self) -> tuple[tuple[PlannedCall, ...], ...]:
         """The calls that each request makes in their order, if none fails."""
-        return tuple(tuple(_calls(planned.task)) for planned in self.pairs)
+        return tuple(tuple(_calls(steps(planned.task))) for planned in self.pairs)
 
     @property
     def timeouts_s(self) -> dict[Hop, float]:
@@ -135,6 +136,10 @@ class PlannedCell:
         """Whether a schedule acts on that arm."""
         return bool(self.schedules_on(arm))
 
+    def called_into_faults(self, arm: str) -> bool:
+        """Whether a schedule acts on what the arm calls."""
+        return any(schedule.hop != AGENT for schedule in self.schedules_on(arm))
+
     @property
     def breaks_hosts(self) -> bool:
         """Whether its faults harm the processes that host tools, and with them whoever else is served there."""
@@ -145,14 +150,24 @@ class PlannedCell:
         """Whether its faults strike whole hosts or the links between them, so that others run into them."""
         return any(kind.disturbs for kind in self.kinds)
 
-    def prediction(self, arm: str) -> Prediction | None:
-        """What the schedules do to the arm's requests; None for an arm that they do not touch."""
+    def opens(self, arm: str) -> tuple[int, ...]:
+        """The pairs of which nobody knows before which calls the arm makes for them."""
+        side = self.comparison.arm(arm)
+        free = (one.pair for one in self.pairs if side.model_outside or not one.task.told)
+        return tuple(free) if side.seen else ()
+
+    def prediction(self, arm: str, made: Mapping[int, Sequence[Step]] | None = None) -> Prediction | None:
+        """What the schedules do to the arm's requests, in which those `made` call so; None for an untouched arm."""
         schedules = self.schedules_on(arm)
         if not schedules:
             return None
+        made = made or {}
         return predict(
             schedules,
-            self.calls,
+            [
+                tuple(_calls(made[pair.pair])) if pair.pair in made else calls
+                for pair, calls in zip(self.pairs, self.calls, strict=True)
+            ],
             retries=self.profile.policy.retries,
             timeouts_s=self.timeouts_s,
             in_process="tool" not in self.comparison.arm(arm).hops,
@@ -300,7 +315,7 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
         Place(
             block=planned.block,
             stratum=stratum,
-            calls=len(planned.task.expect.calls),
+            calls=len(planned.task.calls),
             task=planned.task.id,
         )
         for planned, stratum in zip(cell.pairs, strata, strict=True)
@@ -313,10 +328,10 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
     return replace(cell, pairs=tuple(pairs))
 
 
-def _calls(task: Task) -> Iterator[PlannedCall]:
-    """What a run calls if nothing fails, as the schedules need to know it."""
+def _calls(made: Iterable[Step]) -> Iterator[PlannedCall]:
+    """What a run of these steps calls, as the schedules need to know it."""
     yield PlannedCall(hop=AGENT, index=0)
-    for step in steps(task):
+    for step in made:
         call = step.call
         has_effect = call is not None and call.name in SIDE_EFFECT_TOOLS and not call.refused
         yield PlannedCall(hop=step.hop, index=step.index, has_effect=has_effect)
@@ -325,14 +340,18 @@ def _calls(task: Task) -> Iterator[PlannedCall]:
 def _strata(cell: PlannedCell) -> list[str]:
     """Of each pair, the faults planned on the compared arm, and before them the baseline's where those are others.
 
-    One that meets nothing needs no name, and twins meet the same in both arms.
+    One that meets nothing needs no name, and twins meet the same in both arms. "?" where nobody told what is called.
     """
-    baseline, compared = (cell.prediction(arm) for arm in cell.arms)
+    predictions = [(cell.prediction(arm), cell.called_into_faults(arm)) for arm in cell.arms]
     strata = []
     for planned in cell.pairs:
         first, second = (
-            "-" if prediction is None else prediction.stratum(planned.pair)
-            for prediction in (baseline, compared)
+            "-"
+            if prediction is None
+            else "?"
+            if not planned.task.told and by_call
+            else prediction.stratum(planned.pair)
+            for prediction, by_call in predictions
         )
         strata.append(second if first in ("-", second) else f"{first}|{second}")
     return strata

@@ -20,7 +20,10 @@ _HEADINGS = (
 
 
 def plan_table(cells: Iterable[PlannedCell]) -> str:
-    """The table as text. A cell of several fault seeds has a line for all of them together, then one for each."""
+    """The table as text. A cell of several fault seeds has a line for all of them together, then one for each.
+
+    "?" stands where tasks do not tell their calls, and the schedule acts on calls.
+    """
     rows = [_HEADINGS, *(row for cell in cells for arm in cell.arms for row in _rows(cell, arm))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -31,8 +34,8 @@ def plan_table(cells: Iterable[PlannedCell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan_rows(cells: Iterable[PlannedCell]) -> list[dict[str, str | int | float]]:
-    """The same lines as JSON data."""
+def plan_rows(cells: Iterable[PlannedCell]) -> list[dict[str, str | int | float | None]]:
+    """The same lines as JSON data, null where no plan can know."""
     return [
         {name: _number(name, text) for name, text in zip(_HEADINGS, row, strict=True)}
         for cell in cells
@@ -41,7 +44,9 @@ def plan_rows(cells: Iterable[PlannedCell]) -> list[dict[str, str | int | float]
     ]
 
 
-def _number(name: str, text: str) -> str | int | float:
+def _number(name: str, text: str) -> str | int | float | None:
+    if text == "?":
+        return None
     if name in ("pairs", "faults", "errors"):
         return int(text)
     return float(text) if name in ("error_rate", "retries_mean_success") else text
@@ -65,5 +70,8 @@ def _row(cell: PlannedCell, arm: str, seed: str) -> tuple[str, ...]:
     if prediction is not None:
         planned, errors = len(prediction.fault_ids), prediction.errors
         retries, digest = prediction.retries_mean_success, cell.digest(arm)[:12]
+    if any(not cell.pairs[pair].task.told for pair in cell.opens(arm)) and cell.called_into_faults(arm):
+        # What a call meets is known, and which calls there will be is not.
+        return (cell.name, arm, seed, f"{pairs}", "?", "?", "?", "?", digest)
     rate = f"{errors / pairs:.4f}"
     return (cell.name, arm, seed, f"{pairs}", f"{planned}", f"{errors}", rate, f"{retries:.3f}", digest)

@@ -9,6 +9,7 @@ from typing import cast
 
 from chaos.faults import Hop
 from matrices.spec.suites import ExpectedCall, Task
+from treni.errors import Code
 
 MODEL: Hop = "model"
 TOOL: Hop = "tool"
@@ -18,17 +19,23 @@ AGENT: Hop = "agent"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One call: the `index`-th of the run on its hop, and at a tool the call that the task needs (else None)."""
+    """One call: the `index`-th of the run on its hop, and at a tool the call that the task needs (else None).
+
+    `refusal` is the status with which the tool refuses a call that is to be refused.
+    """
 
     hop: Hop
     index: int
     call: ExpectedCall | None
+    refusal: str = Code.INVALID_ARGUMENT.name
 
 
 def steps(task: Task) -> Iterator[Step]:
-    """The calls that the task takes, in order."""
+    """The calls that the task takes, in order; none where nobody told."""
+    if not task.told:
+        return
     made: Counter[str] = Counter()
     for hop in task.steps:
         index = made[hop]
         made[hop] += 1
-        yield Step(hop=cast(Hop, hop), index=index, call=task.expect.calls[index] if hop == TOOL else None)
+        yield Step(hop=cast(Hop, hop), index=index, call=task.calls[index] if hop == TOOL else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from matrices.planning.expectation import (
     PlannedFault,
     waits_of,
 )
-from matrices.planning.steps import AGENT, MODEL, TOOL, steps
+from matrices.planning.steps import AGENT, MODEL, TOOL, Step, steps
 from matrices.spec.suites import ExpectedCall, Task
 from treni.errors import Code
 
@@ -41,20 +41,29 @@ class Terms:
 
 
 def expected_run(
-    task: Task, terms: Terms, *, request_index: int, request: PredictedRequest | None = None
+    task: Task,
+    terms: Terms,
+    *,
+    request_index: int,
+    request: PredictedRequest | None = None,
+    made: Sequence[Step] | None = None,
 ) -> ExpectedRun:
     """The run of a task whose attempts are as `request` predicts; where that says nothing, nothing acts on it.
 
-    It calls as its scenario says, until a call fails for good.
+    It calls as its scenario says, or as it was `made`, until a call fails for good. Of an arm that is not seen, only
+    the call of the agent is known.
     """
-    run = _Run(task=task, terms=terms, request_index=request_index)
+    run = _Run(task=task, terms=terms, request_index=request_index, made_calls=made is not None)
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
     if not run.enter():
         return run.made(calls=0, turns=0)
     done: Counter[Hop] = Counter()
-    for step in steps(task):
-        if not run.call(step.hop, step.index, step.call):
+    if not terms.arm.seen:
+        run.call(Step(hop=AGENT, index=0, call=None))
+        return run.made(calls=0, turns=0)
+    for step in steps(task) if made is None else made:
+        if not run.call(step):
             break
         done[step.hop] += 1
     return run.made(calls=done[TOOL], turns=done[MODEL])
@@ -67,6 +76,7 @@ class _Run:
     task: Task
     terms: Terms
     request_index: int
+    made_calls: bool = False
     predicted: dict[tuple[Hop, int], list[PredictedAttempt]] = field(default_factory=dict)
     attempts: list[ExpectedAttempt] = field(default_factory=list)
     effects: list[ExpectedEffect] = field(default_factory=list)
@@ -80,13 +90,15 @@ class _Run:
         (one,) = self.predicted.get((AGENT, 0), [None])
         if one is None or one.fault is None:
             return True
-        self.entry = self._attempt(AGENT, 0, None, one)
+        self.entry = self._attempt(Step(hop=AGENT, index=0, call=None), one)
         return self.entry.tool_runs
 
-    def call(self, hop: Hop, index: int, call: ExpectedCall | None) -> bool:
+    def call(self, step: Step) -> bool:
         """Follows one call over its attempts; whether the run goes on after it."""
-        predicted = self.predicted.get((hop, index))
-        made = [self._attempt(hop, index, call, one) for one in ([None] if predicted is None else predicted)]
+        call = step.call
+        # A fault of the client's call strikes before there is a run, and none of what it calls.
+        predicted = None if step.hop == AGENT else self.predicted.get((step.hop, step.index))
+        made = [self._attempt(step, one) for one in ([None] if predicted is None else predicted)]
         self.attempts += made
         recorded = call is not None and call.name in self.terms.side_effect_tools
         if call is not None and recorded:
@@ -99,9 +111,8 @@ class _Run:
             self._fail(made)
         return goes_on
 
-    def _attempt(
-        self, hop: Hop, index: int, call: ExpectedCall | None, one: PredictedAttempt | None
-    ) -> ExpectedAttempt:
+    def _attempt(self, step: Step, one: PredictedAttempt | None) -> ExpectedAttempt:
+        hop, index, call = step.hop, step.index, step.call
         policy, number = self.terms.policy, 0 if one is None else one.attempt
         fault = None if one is None else one.fault
         ending = None if one is None else one.ending
@@ -110,7 +121,7 @@ class _Run:
         if ending is not None and ending.is_error:
             outcome, code, kinds = ending.outcome, ending.code, ending.kinds
         elif call is not None and call.refused:
-            outcome, code, kinds = "fail", Code.INVALID_ARGUMENT.name, None
+            outcome, code, kinds = "fail", step.refusal, None
         wait_s = 0.0
         if number > 0:
             wait_s = policy.backoff_s(
@@ -143,6 +154,8 @@ class _Run:
                 amount=arguments["amount"],
             )
             for one in (ran[:1] if self.terms.idempotency else ran)
+            # A call that was made, and that nobody planned, may be none that the tool takes.
+            if isinstance(arguments.get("account"), str) and isinstance(arguments.get("amount"), int)
         ]
 
     def _fail(self, made: list[ExpectedAttempt]) -> None:
@@ -182,11 +195,14 @@ class _Run:
                 fault_id=entry.fault.id if definite else "",
             )
         waits_s = waits_of(entry, self.attempts)
+        seen, by_model = self.terms.arm.seen, self.terms.arm.model_outside
+        known = seen and not self.made_calls and self.task.told
         return ExpectedRun(
             entry=entry,
             attempts=tuple(self.attempts),
-            calls=self.task.expect.calls[:calls],
-            turns=turns,
+            calls=self.task.calls[:calls] if known else None,
+            turns=turns if seen else None,
+            open=seen and not self.made_calls and (by_model or not self.task.told),
             effects=tuple(self.effects),
             error=self.error,
             hurried=waits_s > AMPLE * self.terms.policy.run_timeout_s,

@@ -60,7 +60,7 @@ def reasons(figures: Figures) -> str:
 
 
 def _reason(cell: CellFigures) -> str:
-    failed = {gate.name for gate in cell.gates if not gate.passed}
+    failed = {gate.name for gate in cell.gates if gate.failed}
     first = next((name for name in ADVICE if name in failed), None)
     advice = _NO_ESTIMATE if first is None else ADVICE[first]
     rest = len(failed) - 1

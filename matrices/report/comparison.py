@@ -169,6 +169,11 @@ def answered(samples: Sequence[PairSample], margin: float) -> PairedLatency:
     return _estimate(_both_answered(samples), margin, CONFIDENCE)
 
 
+def described(samples: Sequence[PairSample], margin: float) -> PairedLatency:
+    """The same figures over some of a cell's pairs; it has no verdict of its own."""
+    return _estimate(samples, margin, CONFIDENCE)
+
+
 def reliability(samples: Mapping[str, Sequence[PairSample]]) -> dict[str, Reliability]:
     """Each cell's error rates against each other, the profiles of the plan corrected together."""
     rates = {cell: error_rate_difference(pairs) if pairs else None for cell, pairs in samples.items()}

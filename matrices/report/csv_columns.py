@@ -8,16 +8,16 @@ from typing import Generic, TypeVar
 
 Row = TypeVar("Row")
 
-SCHEMA = 2
+SCHEMA = 3
 """What the columns are called and mean. Schema 1 named them after the internal and the external arm, and did not say
-so: its files have no column `schema`."""
+so: its files have no column `schema`. Until schema 3 every arm told its tokens, and every gate said something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
     """One column of a CSV file: its name, what it says, and its text for a row ("" where there is none).
 
-    `since` is the first schema that has it, `was` the name in the schema before this one where that was another.
+    `since` is the first schema that has it, `was` the name in schema 1 where that was another.
     """
 
     name: str
@@ -28,4 +28,4 @@ class Column(Generic[Row]):
 
     def name_in(self, schema: int) -> str:
         """The name in files of that schema."""
-        return self.was if schema < SCHEMA and self.was else self.name
+        return self.was if schema < 2 and self.was else self.name

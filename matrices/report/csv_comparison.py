@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from matrices.report.csv_columns import SCHEMA, Column
+from matrices.report.csv_columns import Column
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.formats import ms, number, yes
 from matrices.report.networks import emulated
@@ -18,6 +18,7 @@ class CellRow:
     cell: CellFigures
     floor_s: float | None
     network: str
+    schema: int
 
     @property
     def first(self) -> ArmFigures:
@@ -30,10 +31,10 @@ class CellRow:
         return self.cell.arms[1]
 
 
-def cell_rows(figures: Figures) -> list[CellRow]:
-    """The rows of comparison.csv."""
+def cell_rows(figures: Figures, schema: int) -> list[CellRow]:
+    """The rows of comparison.csv in that schema."""
     floor_s = None if figures.floor is None else figures.floor.bound_s
-    return [CellRow(cell, floor_s, emulated(figures.manifest)) for cell in figures.cells]
+    return [CellRow(cell, floor_s, emulated(figures.manifest), schema) for cell in figures.cells]
 
 
 COMPARISON: tuple[Column[CellRow], ...] = (
@@ -224,7 +225,13 @@ COMPARISON: tuple[Column[CellRow], ...] = (
     Column(
         "gates_failed",
         "names of the gates that did not pass, separated by spaces",
-        lambda r: " ".join(gate.name for gate in r.cell.gates if not gate.passed),
+        lambda r: " ".join(gate.name for gate in r.cell.gates if gate.failed),
+    ),
+    Column(
+        "gates_not_applicable",
+        "names of the gates that say nothing of these arms, and so have not passed either",
+        lambda r: " ".join(gate.name for gate in r.cell.gates if not gate.applicable),
+        since=3,
     ),
     Column("cell", "short name of the profile", lambda r: r.cell.config.name),
     Column("baseline", "name of the baseline", lambda r: r.cell.sides.baseline.name, since=2),
@@ -235,7 +242,7 @@ COMPARISON: tuple[Column[CellRow], ...] = (
         lambda r: r.network,
         since=2,
     ),
-    Column("schema", "what the columns are called and mean", lambda r: str(SCHEMA), since=2),
+    Column("schema", "what the columns are called and mean", lambda r: str(r.schema), since=2),
 )
 
 

@@ -1,4 +1,4 @@
-"""The two CSV files, written in the schema of their campaign, and read back in either."""
+"""The two CSV files, written in the schema of their campaign, and read back in any."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 
 def schema_of(manifest: Manifest) -> int:
     """The schema of a campaign's CSV files: a campaign of an older format is reported as it was."""
-    return 1 if manifest.version < 3 else SCHEMA
+    return 1 if manifest.version < 3 else 2 if manifest.version < 5 else SCHEMA
 
 
 def _csv(every: Sequence[Column[Row]], rows: Iterable[Row], schema: int) -> str:
@@ -33,25 +33,25 @@ def _csv(every: Sequence[Column[Row]], rows: Iterable[Row], schema: int) -> str:
 
 def summary_csv(figures: Figures) -> str:
     """summary.csv: a row for each cell and arm."""
+    schema, network = schema_of(figures.manifest), emulated(figures.manifest)
     return _csv(
         SUMMARY,
-        [ArmRow(cell, arm, emulated(figures.manifest)) for cell in figures.cells for arm in cell.arms],
-        schema_of(figures.manifest),
+        [ArmRow(cell, arm, network, schema) for cell in figures.cells for arm in cell.arms],
+        schema,
     )
 
 
 def comparison_csv(figures: Figures) -> str:
     """comparison.csv: a row for each cell."""
-    return _csv(COMPARISON, cell_rows(figures), schema_of(figures.manifest))
+    schema = schema_of(figures.manifest)
+    return _csv(COMPARISON, cell_rows(figures, schema), schema)
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
-    """The rows of a summary.csv or comparison.csv of either schema, under the names that the columns have today."""
+    """The rows of a summary.csv or comparison.csv of any schema, under the names that the columns have today."""
     every: list[Column[Any]] = [*SUMMARY, *COMPARISON]
     today = {column.was: column.name for column in every if column.was}
     return [
-        row
-        if row.get("schema") == str(SCHEMA)
-        else {today.get(name, name): value for name, value in row.items()}
+        row if "schema" in row else {today.get(name, name): value for name, value in row.items()}
         for row in csv.DictReader(io.StringIO(text))
     ]

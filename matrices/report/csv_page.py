@@ -20,7 +20,7 @@ def csv_markdown() -> str:
         "This page is printed by `python -m matrices.report.csv_page`.",
         "",
         f"The column `schema` says what the columns are called, today {SCHEMA}. A file without it has schema 1, as has",
-        "every report of a campaign that was run before there were other arms. Either is read under today's names by",
+        "every report of a campaign that was run before there were other arms. Each is read under today's names by",
         "`matrices.report.csv_files.read_csv`.",
         "",
         "## summary.csv",

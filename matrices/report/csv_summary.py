@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from matrices.report.csv_columns import SCHEMA, Column
+from matrices.report.csv_columns import Column
 from matrices.report.figures import ArmFigures, CellFigures
 from matrices.report.formats import latency_ms, ms, number
 
@@ -16,6 +16,16 @@ class ArmRow:
     cell: CellFigures
     arm: ArmFigures
     network: str
+    schema: int
+
+    def work(self, name: str) -> str:
+        """What the arm did of that, "" where nobody knows."""
+        return str(getattr(self.arm.work, name)) if self.cell.knows(self.arm, name) else ""
+
+    def effects(self, name: str) -> str:
+        """The arm's effects of that sort, "" where nobody sees or counts them."""
+        seen = self.cell.sides.arm(self.arm.arm).seen
+        return self.cell.counted(getattr(self.arm.effects, name)) if seen else ""
 
 
 SUMMARY: tuple[Column[ArmRow], ...] = (
@@ -66,20 +76,16 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
         lambda r: latency_ms(r.arm.latency_success, "p50_s"),
     ),
     Column("wrong_answers", "answers that the task's checker refused", lambda r: str(r.arm.wrong_answers)),
-    Column("prompt_tokens", "sum over all requests", lambda r: str(r.arm.work.prompt_tokens)),
-    Column("completion_tokens", "sum over all requests", lambda r: str(r.arm.work.completion_tokens)),
+    Column("prompt_tokens", "sum over all requests", lambda r: r.work("prompt_tokens")),
+    Column("completion_tokens", "sum over all requests", lambda r: r.work("completion_tokens")),
     Column(
         "cached_prompt_tokens",
         "of the prompt tokens: found in the KV cache",
-        lambda r: str(r.arm.work.cached_prompt_tokens),
+        lambda r: r.work("cached_prompt_tokens"),
     ),
-    Column("tool_calls", "tool calls with a result", lambda r: str(r.arm.work.tool_calls)),
-    Column(
-        "model_attempts", "attempts at the model, retries included", lambda r: str(r.arm.work.model_attempts)
-    ),
-    Column(
-        "tool_attempts", "attempts at the tools, retries included", lambda r: str(r.arm.work.tool_attempts)
-    ),
+    Column("tool_calls", "tool calls with a result", lambda r: r.work("tool_calls")),
+    Column("model_attempts", "attempts at the model, retries included", lambda r: r.work("model_attempts")),
+    Column("tool_attempts", "attempts at the tools, retries included", lambda r: r.work("tool_attempts")),
     Column(
         "faults_planned",
         "faults that the schedule puts on this arm",
@@ -98,27 +104,23 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
     Column(
         "effects_recorded",
         "entries in the ledger by this arm's runs; like the next ones empty where no tool with effects writes one",
-        lambda r: r.cell.counted(r.arm.effects.recorded),
+        lambda r: r.effects("recorded"),
     ),
     Column(
         "effects_lost",
         "calls acknowledged to the model without an entry",
-        lambda r: r.cell.counted(r.arm.effects.lost),
+        lambda r: r.effects("lost"),
     ),
-    Column(
-        "effects_duplicate",
-        "entries beyond the first of one call",
-        lambda r: r.cell.counted(r.arm.effects.duplicate),
-    ),
+    Column("effects_duplicate", "entries beyond the first of one call", lambda r: r.effects("duplicate")),
     Column(
         "effects_phantom",
         "calls that left an entry in a request that ended without an answer",
-        lambda r: r.cell.counted(r.arm.effects.phantom),
+        lambda r: r.effects("phantom"),
     ),
     Column(
         "effects_superseded",
         "entries of runs that were abandoned when the campaign was resumed, in no other count",
-        lambda r: r.cell.counted(r.arm.effects.superseded),
+        lambda r: r.effects("superseded"),
     ),
     Column("cell", "short name of the profile", lambda r: r.cell.config.name),
     Column(
@@ -138,10 +140,22 @@ SUMMARY: tuple[Column[ArmRow], ...] = (
         since=2,
     ),
     Column(
+        "ms_per_token",
+        "latency over completion tokens, of requests that were answered and tell their tokens",
+        lambda r: ms(r.arm.latency_per_token_s),
+        since=3,
+    ),
+    Column(
+        "tokens_told",
+        "requests whose records tell their tokens; the sums of tokens are over these, and empty where there is none",
+        lambda r: str(r.arm.work.tokens_told),
+        since=3,
+    ),
+    Column(
         "network",
         "`emulated` and the network profile that the hops were made to be like; empty where they were as they are",
         lambda r: r.network,
         since=2,
     ),
-    Column("schema", "what the columns are called and mean", lambda r: str(SCHEMA), since=2),
+    Column("schema", "what the columns are called and mean", lambda r: str(r.schema), since=2),
 )

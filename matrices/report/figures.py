@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from matrices.checks.collateral import ArmHarm, harm_in
 from matrices.checks.recovery import ArmRecovery
 from matrices.evidence.events import Event, Sealed
 from matrices.evidence.hops import Hops, hops_of, mean_hops
-from matrices.evidence.ledger import EffectCounts, Work, work_of
+from matrices.evidence.ledger import EffectCounts, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Counter, Expectation
@@ -30,6 +29,8 @@ from matrices.report.comparison import (
     samples_of,
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.report.families import FamilyFigures, families_of, per_token_s
+from matrices.report.totals import WorkTotals, totals_of
 from matrices.report.ways import NO_WAYS, Ways, ways_of
 from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
@@ -40,23 +41,10 @@ from matrices.statistics.verdicts import Floor
 
 __all__ = ["AA", "ArmFigures", "CellFigures", "Figures", "PairedLatency", "Reliability", "figures"]
 
+BLACK_BOX = "is a black box"
+
 MIN_RESTARTS = 2
 """The number of segments from which on the segment, and not the block, is the replicate."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkTotals:
-    """What all runs of an arm did together, failed runs included."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_prompt_tokens: int
-    turns: int
-    tool_calls: int
-    model_attempts: int
-    tool_attempts: int
-    retries: int
-    new_connections: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +54,7 @@ class ArmFigures:
     `latency` is over every request's time to its end, answer or error, `latency_success` over answers only;
     None of nothing. `hops` are means over the requests that have a record. `time_per_success` are the seconds and
     `attempts_per_success` the attempts on both hops that all requests took, failed ones included, for each right
-    answer.
+    answer. `latency_per_token_s` is over the answers whose records tell their tokens. `seen`: its attempts are known.
     """
 
     arm: str
@@ -81,9 +69,11 @@ class ArmFigures:
     without_record: int
     time_per_success: CostPerSuccess | None
     attempts_per_success: CostPerSuccess | None
+    latency_per_token_s: float | None
     work: WorkTotals
     faults: FaultAccount
     effects: EffectCounts
+    seen: bool = True
 
     @property
     def successes(self) -> int:
@@ -107,8 +97,8 @@ class ArmFigures:
 
     @property
     def retries_mean_success(self) -> float | None:
-        """Retries over the requests that ended with an answer, for each of them; None where none did."""
-        return self.retries_of_successes / self.successes if self.successes else None
+        """Retries over the requests that ended with an answer, for each of them; None where none did, or nobody saw."""
+        return self.retries_of_successes / self.successes if self.successes and self.seen else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +143,15 @@ class CellFigures:
         """A count of effects in words: "" where none of the cell's tools has its effects counted."""
         return str(effects) if self.ledgered or not self.uncounted else ""
 
+    families: tuple[FamilyFigures, ...] = ()
+
+    def knows(self, arm: ArmFigures, name: str) -> bool:
+        """Whether it is known how much of that (a field of `WorkTotals`) an arm's runs did."""
+        of_arm = self.sides.arm(arm.arm)
+        if name.endswith("_tokens"):
+            return of_arm.tokens or arm.work.tokens_told > 0
+        return of_arm.seen or name in ("tool_calls", "tokens_told")
+
     @property
     def claim_safe(self) -> bool:
         """Whether every gate passed."""
@@ -166,7 +165,11 @@ class CellFigures:
         }
         every = set[Hop]().union(*met.values())
         return {
-            arm.name: "cannot be faulted there" if missed & arm.hops else "has no such hop"
+            arm.name: "cannot be faulted there"
+            if missed & arm.hops
+            else "has no such hop"
+            if arm.seen
+            else BLACK_BOX
             for arm in self.sides
             if (missed := every - met[arm.name])
         }
@@ -281,7 +284,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                     floor,
                     every[name],
                     clean[name],
-                    compared=expected[name].comparison.compared.name,
+                    expected=expected[name],
                     blocks=len(blocks),
                     elsewhere=everything - len(one.findings),
                 ),
@@ -291,9 +294,12 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 ledgered=any(
                     call.name in manifest.side_effect_tools
                     for pair in expected[name].pairs
-                    for call in pair.task.expect.calls
+                    for call in pair.task.calls
                 ),
                 ways=ways_of(manifest, events, name),
+                families=()
+                if expected[name].comparison.alike
+                else families_of(one, expected[name], manifest.margin, by_segment=by_segment),
             )
         )
     return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)
@@ -317,6 +323,7 @@ def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
     right = {run.pair.pair: _right(run, tasks) for run in runs}
     parts = [parts for run in runs if (parts := hops_of(run)) is not None]
     ttfts = [run.outcome.ttft_s for run in answered if run.outcome.ttft_s is not None]
+    seen = expected.comparison.arm(arm).seen
     return ArmFigures(
         arm=arm,
         requests=len(runs),
@@ -329,8 +336,12 @@ def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
         hops=mean_hops(parts),
         without_record=len(runs) - len(parts),
         time_per_success=_cost(runs, blocks, right, [run.outcome.latency_s for run in runs]),
-        attempts_per_success=_cost(runs, blocks, right, [float(len(run.attempts)) for run in runs]),
-        work=_totals([work for run in runs if (work := work_of(run)) is not None]),
+        attempts_per_success=_cost(runs, blocks, right, [float(len(run.attempts)) for run in runs])
+        if seen
+        else None,
+        seen=seen,
+        latency_per_token_s=per_token_s(answered),
+        work=totals_of([work for run in runs if (work := work_of(run)) is not None]),
         faults=judged.faults[arm],
         effects=judged.effects[arm],
     )
@@ -359,12 +370,6 @@ def _cost(
     )
 
 
-def _totals(works: Sequence[Work]) -> WorkTotals:
-    names = (field.name for field in dataclasses.fields(WorkTotals) if field.name != "tool_calls")
-    sums = {name: sum(getattr(work, name) for work in works) for name in names}
-    return WorkTotals(tool_calls=sum(len(work.tools) for work in works), **sums)
-
-
 def _gates(
     judged: CellJudgement,
     samples: CellSamples,
@@ -372,7 +377,7 @@ def _gates(
     every: PairedLatency,
     clean: PairedLatency,
     *,
-    compared: str,
+    expected: Expectation,
     blocks: int,
     elsewhere: int,
 ) -> tuple[Gate, ...]:
@@ -388,7 +393,9 @@ def _gates(
     return gates(
         Evidence(
             descriptive=bool(judged.recoveries),
-            compared=compared,
+            alike=expected.comparison.alike,
+            unforeseen=tuple(sorted(expected.unforeseen)),
+            compared=expected.comparison.compared.name,
             floor=floor,
             margin_s=every.margin_s or 0.0,
             latency=every.latency,

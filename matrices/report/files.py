@@ -9,14 +9,17 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
+from matrices.arms.arm import Arm
 from matrices.report.comparison import AA, PairedLatency
 from matrices.report.csv_files import comparison_csv, schema_of, summary_csv
+from matrices.report.families import FamilyFigures
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.formats import UNBOUNDED
 from matrices.report.markdown import markdown
 from matrices.report.sections import document
 from matrices.report.sections.verdict import sentence
 from matrices.report.ways import NO_WAYS
+from matrices.statistics.gates import Gate
 from treni.storage import write_whole
 
 DIGITS = 9
@@ -50,7 +53,7 @@ def summary(figures: Figures) -> dict[str, Any]:
         **(
             {}
             if schema_of(m) == 1
-            else {"schema": schema_of(m), "arms": [_plain(arm) for arm in figures.sides]}
+            else {"schema": schema_of(m), "arms": [_side(arm, schema_of(m)) for arm in figures.sides]}
         ),
         "status": exit_status(figures).name.lower(),
         "created_utc": m.created_utc,
@@ -104,7 +107,7 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "verdict": cell.verdict,
         "reliability": cell.reliability_verdict,
         "claim_safe": cell.claim_safe,
-        "arms": {arm.arm: _arm(arm) for arm in cell.arms},
+        "arms": {arm.arm: _arm(arm, schema_of(figures.manifest)) for arm in cell.arms},
         "pairs": cell.pairs,
         "pairs_void": [{"pair": pair, "why": why} for pair, why in cell.void.items()],
         "blocks": cell.blocks,
@@ -117,7 +120,8 @@ def _cell(figures: Figures, cell: CellFigures) -> dict[str, Any]:
         "error_rates": _plain(cell.reliability) | {"verdict": cell.reliability_verdict},
         **({"ways": _plain(cell.ways)} if cell.ways != NO_WAYS else {}),
         "harm": [_plain(row) for row in cell.harm],
-        "gates": [_plain(gate) for gate in cell.gates],
+        **({"families": [_family(one) for one in cell.families]} if cell.families else {}),
+        "gates": [_gate(gate) for gate in cell.gates],
         "findings": len(cell.findings),
     }
 
@@ -131,12 +135,36 @@ def _comparison(cell: CellFigures, comparison: PairedLatency) -> dict[str, Any]:
     return plain | {"verdict": cell.said(comparison), "equivalence": equivalence}
 
 
-def _arm(arm: ArmFigures) -> dict[str, Any]:
+def _side(arm: Arm, schema: int) -> dict[str, Any]:
+    plain: dict[str, Any] = _plain(arm)
+    untold = () if schema > 2 else ("model_outside", "tokens", "seen")
+    return {key: value for key, value in plain.items() if key not in untold}
+
+
+def _family(one: FamilyFigures) -> dict[str, Any]:
+    latency = _plain(one.comparison)
+    kept = {name: latency[name] for name in ("pairs", "delta", "ratio", "median_delta_s", "unavailable")}
+    return {"family": one.name, "means_s": one.means_s, "per_token_s": one.per_token_s, **kept}
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    plain: dict[str, Any] = _plain(gate)
+    if gate.applicable:
+        del plain["applicable"]
+    return plain
+
+
+def _arm(arm: ArmFigures, schema: int) -> dict[str, Any]:
     rates = {
         "error_rate": arm.error_rate,
         "retries_mean_success": arm.retries_mean_success,
     }
-    return {key: value for key, value in _plain(arm).items() if key != "arm"} | rates
+    plain = {key: value for key, value in _plain(arm).items() if key not in ("arm", "seen")} | rates
+    if schema < 3:
+        del plain["latency_per_token_s"], plain["work"]["tokens_told"]
+    if plain["hops"] is not None and not plain["hops"]["black_box"]:
+        del plain["hops"]["black_box"]
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -19,9 +19,39 @@ def refuse_impossible(campaign: Campaign) -> None:
     refuse_unknown_tools(campaign.suite, options.tooling)
     if options.toxiproxy is not None:
         check_address("--toxiproxy", options.toxiproxy)
-    if options.topology == "local":
+    outside = [arm.name for arm in options.comparison if not arm.has_engine]
+    if outside and options.topology != "local":
+        raise invalid_argument(
+            "arm_not_here",
+            expected=f"--topology local for the arm {' and '.join(outside)}, which runs beside the harness",
+            got=options.topology,
+            todo="leave --topology out, or compare other arms",
+        )
+    _refuse_unfaultable(campaign)
+    if options.topology == "local" and len(outside) < 2:
         _refuse_absent_model(options.model_dir)
         _refuse_absent_backend(options.backend)
+
+
+def _refuse_unfaultable(campaign: Campaign) -> None:
+    """Raises INVALID_ARGUMENT for faults, or a network, on the way to an endpoint on which no proxy can stand."""
+    endpoint = campaign.options.endpoint
+    if endpoint is None or endpoint.can_be_faulted:
+        return
+    faulted = [
+        cell.profile.name
+        for cell in campaign.cells
+        for arm in cell.comparison
+        if arm.model_outside and any(one.hop == "model" for one in cell.schedules_on(arm.name))
+    ]
+    if faulted or "model" in campaign.options.networks:
+        raise invalid_argument(
+            "endpoint_encrypted",
+            expected="an http:// endpoint for what is done to its hop: "
+            + (f"the faults of {', '.join(faulted)}" if faulted else "--network"),
+            got="an https:// one: on a new connection a fault would strike the handshake, and not the request",
+            todo="leave that out, or put a plain http:// gateway in front of it",
+        )
 
 
 def refuse_unknown_tools(suite: Suite, tooling: Tooling = Tooling()) -> None:  # noqa: B008
@@ -36,7 +66,7 @@ def refuse_unknown_tools(suite: Suite, tooling: Tooling = Tooling()) -> None:  #
                     got=repr(name),
                     todo=did_you_mean(name, known),
                 )
-        for call in task.expect.calls:
+        for call in task.calls:
             if call.name not in task.tools:
                 raise invalid_argument(
                     "suite_tool_unknown",

@@ -15,7 +15,10 @@ from matrices.evidence import events as ev
 from matrices.evidence.campaign import Campaign, write_campaign
 from matrices.evidence.history import CellState, HistoryWriter, read_history, state_of
 from matrices.evidence.manifest import ManifestModel
+from matrices.evidence.outside import EndpointTold
 from matrices.evidence.provenance import model_of, refuse_other_model
+from matrices.evidence.resolution import resolve
+from matrices.evidence.runs import pair_runs
 from matrices.planning.plan import PlannedCell, PlannedPair
 from matrices.running.client import Invocation
 from matrices.running.conditions import ConditionsProbe
@@ -45,10 +48,17 @@ class Runner:
 
     `epoch` counts the harness's starts on this campaign, so that no two executions share a run id. `broken` says of
     each cell that lost a service how: the campaign is not over until a resumption has run them again. `model` is what
-    the services must serve, None for a new campaign, which goes on with what its first cell finds.
+    the services must serve, None for a new campaign, which goes on with what its first cell finds. `told` is what an
+    endpoint tells of its model.
     """
 
-    def __init__(self, campaign: Campaign, progress: Progress, model: ManifestModel | None = None) -> None:
+    def __init__(
+        self,
+        campaign: Campaign,
+        progress: Progress,
+        model: ManifestModel | None = None,
+        told: EndpointTold | None = None,
+    ) -> None:
         self.broken: dict[str, str] = {}
         self._campaign = campaign
         self._progress = progress
@@ -57,6 +67,7 @@ class Runner:
         self._expected = {expectation.cell: expectation for expectation in campaign.expectations}
         self._states: dict[str, CellState] = {}
         self._writer: HistoryWriter | None = None
+        self._told = told
 
     async def run(self) -> None:
         """Runs a new campaign from the start. Raises TreniError if its folder has a history already."""
@@ -112,7 +123,8 @@ class Runner:
 
     async def _run_segment(self, plan: PlannedCell, state: CellState, number: int, epoch: int) -> Evidence:
         """Runs the segment; what the services hold when it is over. Raises `CellBroken`."""
-        counters = self._expected[plan.name].counts(state.completed)
+        expected = resolve(self._expected[plan.name], pair_runs(state))
+        counters = expected.counts(state.completed)
         if plan.profile.faults.by == "attempt":
             # What was made counts, should it not be what was planned. By request nothing depends on it, and a run
             # whose record is lost to its fault tells nothing.
@@ -132,7 +144,7 @@ class Runner:
             services.lanes() as lanes,
             workers(self._campaign.options.workers) as helping,
         ):
-            if self._model is not None:
+            if self._model is not None and services.info.model:
                 refuse_other_model(self._model, services.info)
             if self._writer is None:
                 opened = write_campaign(
@@ -140,9 +152,11 @@ class Runner:
                     services.info,
                     toxiproxy=services.toxiproxy_version,
                     hosts=services.hosts,
+                    told=self._told,
                 )
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
-            self._model = self._model or model_of(services.info)
+            if services.info.model:
+                self._model = self._model or model_of(services.info)
             clients = {
                 arm: clients_of(services.agents(arm), lanes, services.fence, helping) for arm in plan.arms
             }
@@ -206,9 +220,9 @@ class Runner:
         Whether all were answered.
         """
         answered = True
-        tasks = [pair.task for pair in segment.plan.pairs if pair.task.side_effects == 0]
-        plain = next((task for task in tasks if not task.expect.calls), None)
-        calling = next((task for task in tasks if task.expect.calls), None)
+        tasks = [pair.task for pair in segment.plan.pairs if pair.task.quiet]
+        plain = next((task for task in tasks if task.told and not task.calls), None)
+        calling = next((task for task in tasks if task.calls or not task.told), None)
         wanted = [
             task for task in (plain, *[calling] * segment.plan.replicas.tool_services) if task is not None
         ]
@@ -314,7 +328,7 @@ class Runner:
             order=planned.order,
             stratum=expected.stratum,
             planned_faults={arm: tuple(f.id for f in run.faults) for arm, run in expected.runs.items()},
-            expected_calls=len(planned.task.expect.calls),
+            expected_calls=planned.task.expected_calls,
             side_effects=planned.task.side_effects,
         )
 

@@ -19,6 +19,8 @@ from controller.scenarios import SCENARIOS
 from matrices.graders.exact import Exact
 from matrices.graders.grader import Grader
 from matrices.spec.options import grader_of, grader_schema, unknown, written
+from tools_svc.registry import TOOLS
+from tools_svc.suggest import did_you_mean
 from treni.errors import Code, TreniError, invalid_argument
 from treni.storage import reading
 from treni.text_files import json_lines
@@ -40,30 +42,46 @@ class ExpectedCall(_Strict):
 
 
 class Expected(_Strict):
-    """What is right: the final answer, which the task's grader holds answers against, and the tool calls in order."""
+    """What is right: the final answer, which the task's grader holds answers against, and the tool calls in order.
+
+    `calls` None: nobody told which calls the task takes. Those that are made are then seen and not judged.
+    """
 
     answer: str = Field(min_length=1)
-    calls: tuple[ExpectedCall, ...] = Field(default=(), strict=False)
+    calls: tuple[ExpectedCall, ...] | None = Field(default=None, strict=False)
 
 
 DEFAULT_GRADER = Exact()
 """What judges the answers to a task that names no grader."""
 
 
+def _short_forms(schema: dict[str, Any]) -> None:
+    """The JSON schema of a task with what its keys are short for."""
+    schema["properties"]["answer"] = {
+        "description": 'Short for "expect": {"answer": ...}.',
+        "minLength": 1,
+        "type": "string",
+    }
+    schema["required"].remove("expect")
+    schema["oneOf"] = [{"required": ["expect"]}, {"required": ["answer"]}]
+
+
 class Task(_Strict):
-    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has.
+    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects its told calls have.
 
     `grader` is the name of a grader, or an object with its `name` and its options; `scenario` names what the agent
-    does with the task.
+    does with the task. `"answer": TEXT` is short for `"expect": {"answer": TEXT}`.
     """
 
+    model_config = ConfigDict(json_schema_extra=_short_forms)
+
     id: str = Field(min_length=1, max_length=256)
-    family: str = Field(min_length=1)
-    run: int = Field(ge=0)
+    family: str = Field(default="task", min_length=1)
+    run: int = Field(default=0, ge=0)
     prompt: str = Field(min_length=1)
-    tools: tuple[str, ...] = Field(strict=False)
+    tools: tuple[str, ...] = Field(default=(), strict=False)
     expect: Expected
-    side_effects: int = Field(ge=0)
+    side_effects: int = Field(default=0, ge=0)
     grader: Annotated[
         pydantic.SkipValidation[Grader],
         BeforeValidator(grader_of),
@@ -73,9 +91,53 @@ class Task(_Strict):
     scenario: str = DEFAULT_SCENARIO
 
     @property
+    def told(self) -> bool:
+        """Whether it is known which calls the task takes: its author says so, or there is nothing to call."""
+        return self.expect.calls is not None or not self.tools
+
+    @property
+    def calls(self) -> tuple[ExpectedCall, ...]:
+        """The tool calls that are right, in order; none where nobody told."""
+        return self.expect.calls or ()
+
+    @property
+    def expected_calls(self) -> int | None:
+        """How many tool calls are right; None where nobody told."""
+        return len(self.calls) if self.told else None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it surely changes nothing: it may be run beside the plan."""
+        return self.side_effects == 0 and (self.told or not any(map(_may_change, self.tools)))
+
+    @property
     def steps(self) -> tuple[str, ...]:
         """The hops ("model" or "tool") that a run calls on, in order, if the model and the hops do what is expected."""
-        return tuple(scenario_named(self.scenario).steps(len(self.expect.calls)))
+        return tuple(scenario_named(self.scenario).steps(len(self.calls)))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, given: Any) -> Any:
+        """The task with what its keys are short for written out."""
+        if not isinstance(given, dict):
+            return given
+        full = dict(given)
+        if "answer" in full:
+            if "expect" in full:
+                raise ValueError('either "answer" or "expect", which has the answer in it')
+            full["expect"] = {"answer": full.pop("answer")}
+        expect = full.get("expect")
+        calls = expect.get("calls") if isinstance(expect, dict) else None
+        if "side_effects" not in full and isinstance(calls, list):
+            full["side_effects"] = sum(
+                isinstance(call, dict)
+                and call.get("refused") is not True
+                and isinstance(call.get("name"), str)
+                and call["name"] in TOOLS
+                and TOOLS[call["name"]].spec.has_side_effects
+                for call in calls
+            )
+        return full
 
     @model_validator(mode="after")
     def _playable(self) -> Task:
@@ -86,7 +148,7 @@ class Task(_Strict):
             raise ValueError(
                 unknown("scenario", self.scenario, SCENARIOS) if is_unknown else str(error)
             ) from None
-        if self.steps.count("tool") != len(self.expect.calls):
+        if self.told and self.steps.count("tool") != len(self.calls):
             raise ValueError(f"a scenario {self.scenario} with as many tool calls as the task expects")
         return self
 
@@ -137,6 +199,11 @@ class Suite(_Strict):
         return [self.runs[index % len(self.runs)] for index in range(runs)]
 
 
+def _may_change(tool: str) -> bool:
+    """Whether a tool may have side effects, as far as it is known here."""
+    return tool not in TOOLS or TOOLS[tool].spec.has_side_effects
+
+
 def load_suite(selection: str) -> Suite:
     """The bundled suite of that name, or the one in a .jsonl file.
 
@@ -182,10 +249,7 @@ def _parse(name: str, source: str, data: bytes) -> Suite:
         try:
             task = Task.model_validate(value)
         except pydantic.ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ").replace("Value error, ", "")
-                for e in error.errors(include_url=False)
-            )
+            problems = "; ".join(_said(one) for one in error.errors(include_url=False))
             raise _invalid(f"a task in {source} line {number}", problems, "correct it") from None
         if task.id in seen:
             raise _invalid(
@@ -197,6 +261,19 @@ def _parse(name: str, source: str, data: bytes) -> Suite:
         numbered = ", ".join(map(str, sorted(runs)[:10])) or "no task"
         raise _invalid(f"runs numbered 0, 1, 2, ... in {source}", numbered, "renumber them")
     return Suite(name=name, runs=tuple(tuple(runs[index]) for index in range(len(runs))))
+
+
+def _said(error: Any) -> str:
+    """What is wrong with a key, and which one may be meant."""
+    *path, last = error["loc"] or ("",)
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        models: dict[Any, type[BaseModel]] = {(): Task, ("expect",): Expected}
+        known = [*models.get(tuple(path), ExpectedCall).model_fields, *([] if path else ["answer"])]
+        return f"{where}: no such key; {did_you_mean(str(last), known)}"
+    if error["type"] == "missing" and where == "expect":
+        return 'answer: missing; say what is right, as "answer": TEXT'
+    return f"{where}: {error['msg']}".removeprefix(": ").replace("Value error, ", "")
 
 
 def _invalid(expected: str, got: str, todo: str) -> TreniError:

@@ -32,7 +32,8 @@ class Evidence:
     fault caused, `lone_strata` strata of which one block's pairs would have to tell their own scatter.
     `pairs_abandoned` were begun, then cut off by an interruption or thrown away with a cell that broke, and run again.
     `findings` is what the checker holds against the row, `findings_elsewhere` how much it holds against the rest of
-    the campaign. A `descriptive` row is one whose counts no plan could know.
+    the campaign. A `descriptive` row is one whose counts no plan could know. Arms that are not `alike` need not do the
+    same work, and of the `unforeseen` ones no plan knew the calls, so that it could not count the faults on them.
     """
 
     compared: str
@@ -54,15 +55,28 @@ class Evidence:
     findings: tuple[str, ...]
     findings_elsewhere: int
     descriptive: bool = False
+    alike: bool = True
+    unforeseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """One condition of a claim, whether it holds, and why."""
+    """One condition of a claim, whether it holds, and why; one that is not `applicable` has not passed, and is none."""
 
     name: str
     passed: bool
     why: str
+    applicable: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether it stands against a claim."""
+        return self.applicable and not self.passed
+
+    @property
+    def word(self) -> str:
+        """How it came out."""
+        return "passed" if self.passed else "failed" if self.applicable else "not applicable"
 
 
 def gates(evidence: Evidence) -> tuple[Gate, ...]:
@@ -77,8 +91,8 @@ def gates(evidence: Evidence) -> tuple[Gate, ...]:
 
 
 def claim_safe(checked: Sequence[Gate]) -> bool:
-    """Whether a claim may be made: there are gates, and every one of them passed."""
-    return len(checked) > 0 and all(gate.passed for gate in checked)
+    """Whether a claim may be made: there are gates, and every one of them passed that says something of these arms."""
+    return any(gate.passed for gate in checked) and not any(gate.failed for gate in checked)
 
 
 def _of_the_verdict(evidence: Evidence) -> tuple[Gate, ...]:
@@ -144,6 +158,32 @@ def _of_the_faults(evidence: Evidence) -> tuple[Gate, ...]:
 
 
 def _of_the_pairs(evidence: Evidence) -> tuple[Gate, ...]:
+    return (
+        *(_of_the_voids(evidence) if evidence.alike else _no_voids()),
+        _share(
+            "pairs_kept",
+            evidence.pairs_abandoned,
+            evidence.voids.total.pairs,
+            ABANDONED_LIMIT,
+            "pairs abandoned and run again",
+        ),
+        Gate(
+            name="strata_repeated",
+            passed=not evidence.lone_strata,
+            why=f"of stratum {', '.join(evidence.lone_strata)} one block alone has pairs: no scatter to be seen"
+            if evidence.lone_strata
+            else "every kind of pair that the plan cuts short is seen in two blocks or more",
+        ),
+    )
+
+
+def _no_voids() -> tuple[Gate, ...]:
+    why = "these arms need not do the same work: no pair is held to it, see the confound ledger"
+    names = ("pairs_valid", "voids_by_stratum", "voids_by_order", "voids_unrelated")
+    return tuple(Gate(name=name, passed=False, why=why, applicable=False) for name in names)
+
+
+def _of_the_voids(evidence: Evidence) -> tuple[Gate, ...]:
     voids = evidence.voids
     total = voids.total
     hollow = [name for name, share in voids.by_stratum if _is_hollow(share)]
@@ -169,20 +209,6 @@ def _of_the_pairs(evidence: Evidence) -> tuple[Gate, ...]:
             passed=voids.selective_p >= SELECTIVE_LIMIT,
             why=f"p {voids.selective_p:.3g} that void pairs differ from valid ones in time by chance, "
             f"at least {SELECTIVE_LIMIT:g} needed",
-        ),
-        _share(
-            "pairs_kept",
-            evidence.pairs_abandoned,
-            total.pairs,
-            ABANDONED_LIMIT,
-            "pairs abandoned and run again",
-        ),
-        Gate(
-            name="strata_repeated",
-            passed=not evidence.lone_strata,
-            why=f"of stratum {', '.join(evidence.lone_strata)} one block alone has pairs: no scatter to be seen"
-            if evidence.lone_strata
-            else "every kind of pair that the plan cuts short is seen in two blocks or more",
         ),
     )
 
@@ -214,9 +240,19 @@ def _of_the_day(evidence: Evidence) -> tuple[Gate, ...]:
 
 def _of_the_plan(evidence: Evidence) -> tuple[Gate, ...]:
     if not evidence.descriptive:
-        return ()
+        return _not_foreseen(evidence.unforeseen)
     why = "faults strike hosts for whoever comes by: who is hurt, and for how long, is told and not predicted"
     return (Gate(name="predicted", passed=False, why=why),)
+
+
+def _not_foreseen(arms: Sequence[str]) -> tuple[Gate, ...]:
+    if not arms:
+        return ()
+    why = (
+        f"what {' and '.join(arms)} would call was not known before: how many faults there are was not predicted, and "
+        "those that each call met are held to the schedule by what was called"
+    )
+    return (Gate(name="predicted", passed=False, why=why, applicable=False),)
 
 
 def _steady(evidence: Evidence) -> Gate:

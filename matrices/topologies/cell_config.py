@@ -13,6 +13,7 @@ from controller.ports import Annotate, AttemptKey
 from matrices.arms.parts import Part
 from matrices.planning.plan import PlannedCell, policy_of, schedules_of
 from matrices.spec.networks import NetworkProfile
+from matrices.spec.outside import AgentSpec, EndpointSpec
 from matrices.spec.profiles import Profile
 from treni.errors import TreniError, invalid_argument
 
@@ -40,7 +41,8 @@ class CellConfig(pydantic.BaseModel):
     `controllers`: those of the tools are several where calls are spread; so are the `strikers` of hops that lead to a
     host which a schedule strikes. `fence` is the session that the role's calls are for and its service takes calls of
     (`treni.fence`), "" for any. `networks` are those that the agent's hops are made to be like. `listed` has the digest
-    of each tool that the campaign was planned with, empty where those of this version are meant.
+    of each tool that the campaign was planned with, empty where those of this version are meant. `endpoint` is the
+    model of an agent whose model is outside, `own_agent` the user's own agent that answers here.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +69,8 @@ class CellConfig(pydantic.BaseModel):
     toxiproxy_address: str = ""
     strikers: dict[Hop, Striker] = {}
     listed: dict[str, str] = {}
+    endpoint: EndpointSpec | None = None
+    own_agent: AgentSpec | None = None
 
     @property
     def schedules(self) -> dict[Hop, Schedule]:
@@ -103,12 +107,14 @@ def config_of(
     fence: str = "",
     networks: Mapping[Hop, NetworkProfile] = {},
     listed: Mapping[str, str] = {},
+    endpoint: EndpointSpec | None = None,
+    own_agent: AgentSpec | None = None,
 ) -> CellConfig:
     """The configuration of a planned cell for one role, its addresses yet to be known.
 
     `counters` gives, for each of the cell's counts of attempts, the number to start from; `fence` is the session by
     which its calls are told from others', "" for none; `networks` are emulated on the hops of its agent; `listed` has
-    the digests of the campaign's tools.
+    the digests of the campaign's tools. `endpoint` and `own_agent` are the campaign's, for the part that they are of.
     """
     arm = part.arm.name
     return CellConfig(
@@ -129,6 +135,8 @@ def config_of(
         fence=fence,
         networks={hop: one for hop, one in networks.items() if part.agent and hop in part.agent.hops},
         listed=dict(listed) if part.tooled is not None else {},
+        endpoint=endpoint if part.agent is not None and part.agent.model_outside else None,
+        own_agent=own_agent if part.agent is not None and not part.agent.seen else None,
         starts={counter.hop: counters[counter.key] for counter in cell.counters if counter.arm == arm},
     )
 

@@ -107,6 +107,8 @@ class CellServices:
                     fence=fence,
                     networks=campaign.options.networks,
                     listed=campaign.options.tooling.digests,
+                    endpoint=campaign.options.endpoint,
+                    own_agent=campaign.options.own_agent,
                 )
                 for role, part in cell.parts.items()
             }
@@ -124,7 +126,8 @@ class CellServices:
             )
             try:
                 await services._begin(continues=continues)
-                check_backend(campaign.options.backend, services.info)
+                if services.info.backend:
+                    check_backend(campaign.options.backend, services.info)
                 yield services
             finally:
                 services.note_deaths()
@@ -159,7 +162,7 @@ class CellServices:
         await gathered([self._begin_at(role, continues=continues) for role in parts if role not in callers])
         for role, arm in callers.items():
             addresses: dict[str, Any] = {"toxiproxy_address": self._placed.toxiproxy_address}
-            if "model" in arm.hops:
+            if "model" in arm.hops and not arm.model_outside:
                 addresses["model_address"] = self._clients[arm.model].service
             if "tool" in arm.hops:
                 hosts = replicas_of(arm.tools, parts)
@@ -182,8 +185,13 @@ class CellServices:
         )
 
     async def _same_model(self) -> inference_pb2.InfoResponse:
-        """What every runtime of the cell says of itself. Raises FAILED_PRECONDITION unless all serve the same."""
+        """What every runtime of the cell says of itself, nothing where there is none.
+
+        Raises FAILED_PRECONDITION unless all serve the same.
+        """
         roles = [role for role, part in self._cell.parts.items() if part.modelled]
+        if not roles:
+            return inference_pb2.InfoResponse()
         infos = await gathered([info_of(self._clients[role], self.fence) for role in roles])
         for role, info in zip(roles, infos, strict=True):
             if identity(info) != identity(infos[0]):
@@ -194,7 +202,8 @@ class CellServices:
                     got=str(identity(info)),
                     todo="start both with the same --model and --backend, on the same kind of device",
                 )
-        return infos[roles.index(self._cell.comparison.baseline.model)]
+        first = self._cell.comparison.baseline.model
+        return infos[roles.index(first) if first in roles else 0]
 
     def agents(self, arm: str) -> dict[str, str]:
         """Where the arm's AgentService answers, by role: several for one whose requests are spread."""

@@ -110,6 +110,8 @@ def _opener(settings: RoleSettings) -> roles.OpenCell:
         return roles.open_tools(settings.tools)
     if settings.role == "controller":
         return roles.open_controller(settings.tools)
+    if settings.role == "adapter":
+        return roles.open_adapter
     if settings.role == "host":
         from matrices.topologies.host_role import open_host
 

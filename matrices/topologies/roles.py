@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import grpc
 
 from chaos.deliveries import DeliveryLog
-from chaos.faults import Hop
+from chaos.faults import Hop, Toxic
 from chaos.schedule import WARMUP_REQUEST
-from controller.ports import AttemptKey, ToolPort
+from controller.ports import AttemptKey, ModelPort, ToolPort
+from matrices.spec.outside import key_in
 from matrices.topologies.cell_config import NO_STRIKER, CellConfig
 from matrices.topologies.roles_asked import refuse_other_tools
 from tools_svc.protocol import ToolsConfig
@@ -163,7 +164,6 @@ def open_runtime(engine: Engine, sources: Sequence[str] = BUILTIN) -> OpenCell:
 def open_controller(sources: Sequence[str] = BUILTIN) -> OpenCell:
     """What serves the agent of an arm that reaches its model over a hop."""
     from chaos.injector import FaultInjector
-    from controller.remote import RemoteModel
     from controller.server import AgentServicer, start
 
     @asynccontextmanager
@@ -171,12 +171,12 @@ def open_controller(sources: Sequence[str] = BUILTIN) -> OpenCell:
         assert config.agent is not None
         with _log(config, folder, config.arm) as log:
             async with (
-                _way(config, "model", config.model_address, log) as model,
+                _agents_model(config, log) as model,
                 _agents_tools(config, folder, log, sources) as tools,
             ):
                 servicer = AgentServicer(
                     arm=config.agent,
-                    model=RemoteModel(model, fence=config.fence),
+                    model=model,
                     tools=tools,
                     policy=config.policy,
                     annotate=config.annotate,
@@ -194,6 +194,76 @@ def open_controller(sources: Sequence[str] = BUILTIN) -> OpenCell:
                     await server.stop()
 
     return opened
+
+
+@asynccontextmanager
+async def open_adapter(config: CellConfig, folder: Path, host: str, door: Door = OPEN) -> AsyncIterator[str]:
+    """Serves the user's own agent: a black box behind the contract of all agents."""
+    from chaos.injector import FaultInjector
+    from controller.own_agent.opening import open_agent
+    from controller.own_agent.servicer import OwnAgentServicer
+    from controller.server import start
+
+    assert config.agent is not None
+    assert config.own_agent is not None
+    spec = config.own_agent
+    with _log(config, folder, config.arm) as log:
+        async with open_agent(
+            url=spec.url,
+            key=key_in(spec.key_env, option="--agent-key-env"),
+            command=spec.command,
+            folder=spec.folder,
+            log_path=folder / f"{config.role}-command.log",
+        ) as agent:
+            servicer = OwnAgentServicer(arm=config.agent, agent=agent, policy=config.policy, seed=config.seed)
+            server = await start(
+                servicer,
+                host=host,
+                port=config.port,
+                interceptors=[*fenced(config.fence), FaultInjector("agent", log)],
+                door=door,
+            )
+            try:
+                yield server.address
+            finally:
+                await server.stop()
+
+
+@asynccontextmanager
+async def _agents_model(config: CellConfig, log: DeliveryLog) -> AsyncIterator[ModelPort]:
+    """The model of the agent that answers here: a runtime of ours behind its model hop, or somebody's endpoint."""
+    if config.endpoint is None:
+        from controller.remote import RemoteModel
+
+        async with _way(config, "model", config.model_address, log) as channel:
+            yield RemoteModel(channel, fence=config.fence)
+        return
+    from chaos.http_lanes import open_http_lanes
+    from controller.endpoint.model import Endpoint, open_endpoint
+
+    spec = config.endpoint
+    endpoint = Endpoint(
+        url=spec.url,
+        model=spec.model,
+        key=key_in(spec.key_env, option="--model-key-env"),
+        parameters=spec.parameters,
+        omit=spec.omit,
+    )
+    async with AsyncExitStack() as stack:
+        if not spec.can_be_faulted:
+            yield await stack.enter_async_context(open_endpoint(endpoint))
+            return
+        lanes = await stack.enter_async_context(
+            open_http_lanes(
+                config.toxiproxy_address,
+                hop="model",
+                upstream=spec.address,
+                schedule=config.schedules.get("model"),
+                deliveries=log,
+                network=_network(config, "model"),
+            )
+        )
+        yield await stack.enter_async_context(open_endpoint(endpoint, lanes, proxied=True))
 
 
 @asynccontextmanager
@@ -249,17 +319,23 @@ async def _way(
                 await knock(channel, upstream)
                 yield channel
             return
-        from chaos.emulation import toxics
         from chaos.lanes import open_lanes
 
-        network = config.networks.get(hop)
         async with open_lanes(
             config.toxiproxy_address,
             hop=hop,
             upstream=upstream,
             schedule=config.schedules.get(hop),
             deliveries=log,
-            network=() if network is None else toxics(rtt_s=network.rtt, jitter_s=network.jitter),
+            network=_network(config, hop),
             interceptors=interceptors,
         ) as lanes:
             yield lanes
+
+
+def _network(config: CellConfig, hop: Hop) -> tuple[Toxic, ...]:
+    """What makes the hop as slow as the network that it is to be like."""
+    from chaos.emulation import toxics
+
+    network = config.networks.get(hop)
+    return () if network is None else toxics(rtt_s=network.rtt, jitter_s=network.jitter)

@@ -19,7 +19,9 @@ from treni.door_options import DoorSettings, door_options
 
 
 @entry.command()
-@click.argument("role", type=click.Choice(["agent", "runtime", "controller", "tools", "host"]), metavar="")
+@click.argument(
+    "role", type=click.Choice(["agent", "runtime", "controller", "tools", "host", "adapter"]), metavar=""
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -89,7 +91,8 @@ def main(
 
     agent: the internal arm (loop, engine and tools in one process) and inference. runtime: inference alone.
     controller: the external arm. tools: the tools. host: who harms this host as profiles with site = "host" say, for
-    links as root. Whoever is let in can begin cells and read evidence.
+    links as root. adapter: the user's own agent, for `local` alone. Whoever is let in can begin cells and read
+    evidence.
     Prints one line of JSON with the address when it is ready.
     """
     if parent_pid is not None:

@@ -61,12 +61,13 @@ def faithful_record(
             )
         )
         at_s += lasts_s
+    assert run.turns is not None, "its turns are seen"
     engine_s = model_s * 0.95 * run.turns
     backoff_s = sum(want.backoff_s for want in run.attempts)
     told = agent_pb2.RunRecord(
         arm=arm_named(arm).recorded_as,
         attempts=attempts,
-        tools=[h.tool_use(is_error=call.refused) for call in run.calls],
+        tools=[h.tool_use(is_error=call.refused) for call in run.calls or ()],
         turns=run.turns,
         total_s=at_s + 0.0001,
         loop_s=0.0002,
@@ -169,7 +170,7 @@ def expectation(
     beside = (DEFAULT.compared,) if arms[1].endswith("_b") else ()
     policy = Policy(retries=retries)
     predicted = predict_calls(
-        schedule, [len(one.expect.calls) for one in tasks], retries, timeout_s=policy.tool_timeout_s
+        schedule, [len(one.calls) for one in tasks], retries, timeout_s=policy.tool_timeout_s
     )
 
     def run(arm: str, pair: int) -> ExpectedRun:
@@ -224,7 +225,7 @@ def campaign_cell(
                 pair.pair,
                 arm,
                 run,
-                model_s=0.004 + (abs(rng.gauss(0, 2e-4)) + late_s[arm]) / run.turns,
+                model_s=0.004 + (abs(rng.gauss(0, 2e-4)) + late_s[arm]) / (run.turns or 1),
                 idempotency=expected.idempotency,
             )
             for arm, run in pair.runs.items()

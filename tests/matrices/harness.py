@@ -136,9 +136,7 @@ def write_suite(path: Path, tasks: Sequence[Task], per_run: int) -> Path:
 
 def tool_tasks(tool: str) -> list[Task]:
     """The tasks of the bundled `tool_only` suite that need exactly that tool."""
-    return [
-        task for task in load_suite("tool_only").tasks if [call.name for call in task.expect.calls] == [tool]
-    ]
+    return [task for task in load_suite("tool_only").tasks if [call.name for call in task.calls] == [tool]]
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -11,6 +11,7 @@ from matrices.report.sections import (
     conditions,
     curves,
     effects,
+    families,
     findings,
     gates,
     harm,
@@ -38,6 +39,7 @@ OF_CAMPAIGN: Mapping[str, Callable[[Figures], Iterable[Part]]] = {
 OF_CELL: Mapping[str, Callable[[Figures, CellFigures], Iterable[Part]]] = {
     "verdict": verdict.parts,
     "latency": latency.parts,
+    "families": families.parts,
     "accuracy": accuracy.parts,
     "effects": effects.parts,
     "harm": harm.parts,

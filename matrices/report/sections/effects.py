@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from matrices.report.document import Part, paragraph
-from matrices.report.figures import CellFigures, Figures
+from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.sections.by_arm import by_arm
 
 
@@ -16,10 +16,10 @@ def parts(figures: Figures, cell: CellFigures) -> Iterator[Part]:
         ("faults planned", [str(len(arm.faults.planned)) for arm in arms]),
         ("faults delivered", [str(len(arm.faults.delivered)) for arm in arms]),
         ("faults observed", [str(len(arm.faults.observed)) for arm in arms]),
-        ("ledger entries", [_counted(cell, arm.effects.recorded) for arm in arms]),
-        ("effects lost", [_counted(cell, arm.effects.lost) for arm in arms]),
-        ("effects duplicated", [_counted(cell, arm.effects.duplicate) for arm in arms]),
-        ("phantom effects", [_counted(cell, arm.effects.phantom) for arm in arms]),
+        ("ledger entries", [_counted(cell, arm, arm.effects.recorded) for arm in arms]),
+        ("effects lost", [_counted(cell, arm, arm.effects.lost) for arm in arms]),
+        ("effects duplicated", [_counted(cell, arm, arm.effects.duplicate) for arm in arms]),
+        ("phantom effects", [_counted(cell, arm, arm.effects.phantom) for arm in arms]),
         (
             "of abandoned runs: faults, entries",
             [f"{arm.faults.superseded}, {arm.effects.superseded}" for arm in arms],
@@ -33,5 +33,5 @@ def parts(figures: Figures, cell: CellFigures) -> Iterator[Part]:
         )
 
 
-def _counted(cell: CellFigures, effects: int) -> str:
-    return cell.counted(effects) or "not counted"
+def _counted(cell: CellFigures, arm: ArmFigures, effects: int) -> str:
+    return (cell.counted(effects) or "not counted") if cell.sides.arm(arm.arm).seen else "-"

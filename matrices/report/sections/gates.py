@@ -12,5 +12,5 @@ def parts(figures: Figures, cell: CellFigures) -> Iterator[Part]:
     """A table with a row for each gate."""
     yield table(
         ("gate", "", "why"),
-        [(gate.name, "passed" if gate.passed else strong("failed"), gate.why) for gate in cell.gates],
+        [(gate.name, strong(gate.word) if gate.failed else gate.word, gate.why) for gate in cell.gates],
     )

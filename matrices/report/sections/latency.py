@@ -24,6 +24,8 @@ def parts(figures: Figures, cell: CellFigures) -> Iterator[Part]:
         ("attempts per right answer", [_cost(arm.attempts_per_success) for arm in cell.arms]),
         ("time to first text, median", [ms(arm.ttft_p50_s) or "-" for arm in cell.arms]),
     ]
+    if not cell.sides.alike:
+        rows.append(("per completion token", [ms(arm.latency_per_token_s) or "-" for arm in cell.arms]))
     yield by_arm(cell, "latency, ms", rows)
     compared, answered = cell.comparison, cell.successes
     if compared.median_delta_s is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from matrices.evidence.manifest import networks_of
+from matrices.evidence.outside import endpoint_of, own_agent_of, told_of
 from matrices.report.document import Part, code, paragraph, strong
 from matrices.report.figures import Figures
 
@@ -34,6 +35,19 @@ def parts(figures: Figures) -> Iterator[Part]:
         code(m.commit[:12]),
         ".",
     )
+    if endpoint := endpoint_of(m):
+        told = told_of(m)
+        yield paragraph(
+            "Endpoint ",
+            code(endpoint.url),
+            ", model ",
+            code(endpoint.model),
+            *(() if told is None else (", which says it is ", code(told.model))),
+            *(() if told is None or not told.fingerprint else (", fingerprint ", code(told.fingerprint))),
+            ".",
+        )
+    if agent := own_agent_of(m):
+        yield paragraph("Own agent: ", code(agent.words), ".")
     if networks := networks_of(m):
         ways = "; ".join(f"the {hop} hop {one.name}, {one.words}" for hop, one in networks.items())
         yield paragraph(

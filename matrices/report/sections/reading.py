@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from matrices.report.document import Paragraph, Part, code, emphasis, paragraph, strong
-from matrices.report.figures import MIN_RESTARTS, Figures
+from matrices.report.figures import BLACK_BOX, MIN_RESTARTS, Figures
 from matrices.report.formats import interval, ms
 
 
@@ -37,6 +37,14 @@ def parts(figures: Figures) -> Iterator[Part]:
 
 
 def _spared(arm: str, why: str) -> Paragraph:
+    if why == BLACK_BOX:
+        return paragraph(
+            strong("Read this first."),
+            f" Nobody sees into the {arm} arm: these profiles fault what the other arm calls, and what {arm} calls "
+            "meets none of it. Its zero errors under them say nothing; faults of the client's call, ",
+            code('hop = "agent"'),
+            ", reach both alike.",
+        )
     return paragraph(
         strong("Read this first."),
         " These profiles fault the ",

@@ -204,8 +204,9 @@ class Attempt(_message.Message):
     FAULT_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     CONNECTION_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     hop: _builtins.str
-    """"model" or "tool" """
+    """"model" or "tool"; "agent" for the call of an agent that is a black box"""
     call_index: _builtins.int
     """which call of this run on that hop, from 0"""
     attempt: _builtins.int
@@ -228,6 +229,8 @@ class Attempt(_message.Message):
     """tool name on the tool hop"""
     connection: _builtins.str
     """"reused", "new", "faulted" (what its fault chose) or "none" (in-process)"""
+    arguments_json: _builtins.str
+    """of a tool with side effects: what it was called with, also where it never answered"""
     def __init__(
         self,
         *,
@@ -244,10 +247,11 @@ class Attempt(_message.Message):
         fault_id: _builtins.str = ...,
         name: _builtins.str = ...,
         connection: _builtins.str = ...,
+        arguments_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "call_index", b"call_index", "code", b"code", "connection", b"connection", "detail", b"detail", "duration_s", b"duration_s", "fault_id", b"fault_id", "hop", b"hop", "idempotency_key", b"idempotency_key", "kind", b"kind", "name", b"name", "outcome", b"outcome", "start_s", b"start_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "attempt", b"attempt", "call_index", b"call_index", "code", b"code", "connection", b"connection", "detail", b"detail", "duration_s", b"duration_s", "fault_id", b"fault_id", "hop", b"hop", "idempotency_key", b"idempotency_key", "kind", b"kind", "name", b"name", "outcome", b"outcome", "start_s", b"start_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -201,8 +201,8 @@ def test_a_manifest_says_what_its_arms_are_and_an_older_one_is_still_read() -> N
     del old["arms"]
     read = parse_manifest(json.dumps(old).encode())
     assert (read.version, read.arms) == (2, (INTERNAL, EXTERNAL))
-    assert VERSION == 4
-    for broken in ({**old, "version": 1}, {**old, "version": 5}, {**old, "arms": []}):
+    assert VERSION == 5
+    for broken in ({**old, "version": 1}, {**old, "version": 6}, {**old, "arms": []}):
         with pytest.raises(TreniError) as refused:
             parse_manifest(json.dumps(broken).encode())
         assert refused.value.kind == "manifest_malformed"

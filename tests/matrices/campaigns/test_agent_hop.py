@@ -82,7 +82,7 @@ def runs(rule: dict[str, object], **policy: object) -> dict[str, ExpectedRun]:
     assert site_of(cell.counters) == "agent"
     expected = expectation_of(cell)
     (pair,) = [
-        pair for pair in expected.pairs if [call.name for call in pair.task.expect.calls] == ["ledger_append"]
+        pair for pair in expected.pairs if [call.name for call in pair.task.calls] == ["ledger_append"]
     ][:1]
     return pair.runs
 

@@ -37,7 +37,7 @@ def _single(task: Task) -> Task:
 
 def test_each_task_is_gone_about_in_its_own_way(tmp_path: Path) -> None:
     core = load_suite("core").tasks
-    tasks = [task if task.expect.calls else _single(task) for task in core[:12]]
+    tasks = [task if task.calls else _single(task) for task in core[:12]]
     assert {task.scenario for task in tasks} == {"tool_loop", "single_turn"}
     suite = h.write_suite(tmp_path / "both.jsonl", tasks, per_run=4)
     profile = tmp_path / "drawn.toml"

@@ -33,7 +33,7 @@ def test_nothing_leans_whatever_the_number_of_runs(profile: str, suite: str) -> 
         assert _leaning(cell, lambda pair: pair.block) <= 1
         assert _leaning(cell, lambda pair: pair.stratum) <= 1
         assert _leaning(cell, lambda pair: pair.task.id) <= 1
-        assert _leaning(cell, lambda pair: (pair.stratum, len(pair.task.expect.calls))) <= 2
+        assert _leaning(cell, lambda pair: (pair.stratum, len(pair.task.calls))) <= 2
 
 
 def test_a_task_that_is_run_twice_is_run_in_both_orders() -> None:

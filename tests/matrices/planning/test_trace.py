@@ -59,7 +59,7 @@ def _places(run: ExpectedRun) -> list[tuple[str, int, int]]:
 def test_a_run_without_faults_asks_the_model_after_each_call() -> None:
     run = _run()
     assert _places(run) == [("model", 0, 0), ("tool", 0, 0), ("model", 1, 0), ("tool", 1, 0), ("model", 2, 0)]
-    assert (run.ok, run.turns, len(run.calls), run.retries, run.waits_s) == (True, 3, 2, 0, 0.0)
+    assert (run.ok, run.turns, len(run.calls or ()), run.retries, run.waits_s) == (True, 3, 2, 0, 0.0)
     assert [(one.call_index, one.attempt) for one in run.effects] == [(0, 0), (1, 0)]
 
 
@@ -116,7 +116,7 @@ def test_who_hands_a_fault_out(kind: FaultKind, site: Any, has_hops: bool, how: 
 def test_an_error_is_definite_only_if_nothing_may_have_happened() -> None:
     first = _run(Status(), every=1)
     assert first.error is not None
-    assert (first.error.kind, first.error.definite, first.turns, len(first.calls)) == (
+    assert (first.error.kind, first.error.definite, first.turns, len(first.calls or ())) == (
         "tool_hop_failed",
         True,
         1,

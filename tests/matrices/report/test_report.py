@@ -157,7 +157,7 @@ def test_an_older_campaign_is_reported_as_it_was_and_read_under_todays_names() -
     for name in ("summary.csv", "comparison.csv"):
         assert "schema" not in old[name].splitlines()[0].split(",")
         before, now = read_csv(old[name]), read_csv(new[name])
-        assert {row["schema"] for row in now} == {"2"}
+        assert {row["schema"] for row in now} == {"3"}
         assert [{key: row[key] for key in before[0]} for row in now] == before
     assert "internal_faults_planned" in old["comparison.csv"]
     assert "baseline_faults_planned" in read_csv(old["comparison.csv"])[0]
@@ -165,9 +165,13 @@ def test_an_older_campaign_is_reported_as_it_was_and_read_under_todays_names() -
         ("internal", "internal_b"),
         ("internal", "external"),
     }
-    assert json.loads(new["summary.json"])["schema"] == 2
+    assert json.loads(new["summary.json"])["schema"] == 3
     assert "schema" not in json.loads(old["summary.json"])
     assert old["summary.md"] == new["summary.md"]
+    second = render(figures(replace(MANIFEST, version=4), EVENTS, EXPECTATIONS))
+    assert json.loads(second["summary.json"])["schema"] == 2
+    assert "tokens_told" not in second["summary.json"] + second["summary.csv"]
+    assert {row["schema"] for row in read_csv(second["summary.csv"])} == {"2"}
 
 
 def test_the_columns_are_documented() -> None:

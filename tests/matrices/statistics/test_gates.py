@@ -164,3 +164,17 @@ def test_a_failed_fault_gate_names_the_faults() -> None:
 
 def test_the_limit_of_voids_is_the_one_that_is_told() -> None:
     assert VOIDS.total == Share(void=int(48 * VOID_LIMIT), pairs=48)
+
+
+def test_what_says_nothing_of_the_arms_has_not_passed_and_does_not_stand_against_a_claim() -> None:
+    own_way = replace(CLEAN, alike=False, unforeseen=("endpoint",))
+    checked = {gate.name: gate for gate in gates(own_way)}
+    silent = {name for name, gate in checked.items() if not gate.applicable}
+    assert silent == {"pairs_valid", "voids_by_stratum", "voids_by_order", "voids_unrelated", "predicted"}
+    assert not any(checked[name].passed or checked[name].failed for name in silent)
+    assert {checked[name].word for name in silent} == {"not applicable"}
+    alike = {gate.name for gate in gates(replace(CLEAN, unforeseen=()))}
+    assert set(checked) == alike | {"predicted"}
+    assert not claim_safe(tuple(checked[name] for name in silent))
+    assert claim_safe(gates(own_way))
+    assert not claim_safe(gates(replace(own_way, unexplained_errors=1)))

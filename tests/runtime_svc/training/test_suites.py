@@ -23,13 +23,13 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTools]:
 
 
 def _candidate(task: Task) -> Candidate:
-    calls = tuple((call.name, call.arguments) for call in task.expect.calls)
+    calls = tuple((call.name, call.arguments) for call in task.calls)
     return Candidate(
         family=task.family,
         prompt=task.prompt,
         tools=task.tools,
         calls=calls,
-        refused=tuple(call.refused for call in task.expect.calls),
+        refused=tuple(call.refused for call in task.calls),
         answer=task.expect.answer,
     )
 
@@ -40,8 +40,8 @@ def test_core_has_one_tool_task_a_run_with_the_tool_rotating() -> None:
     assert len({task.prompt for task in suite.tasks}) == 48
     places = set()
     for number, run in enumerate(suite.runs):
-        called = [task for task in run if task.expect.calls]
-        assert [[call.name for call in task.expect.calls] for task in called] == [[TOOLS[number % 4]]]
+        called = [task for task in run if task.calls]
+        assert [[call.name for call in task.calls] for task in called] == [[TOOLS[number % 4]]]
         places.add(run.index(called[0]))
         assert all(sorted(task.tools) == sorted(TOOLS) for task in run)
     assert places == {0, 1, 2, 3}
@@ -51,13 +51,13 @@ def test_tool_only_has_each_tool_once_a_run() -> None:
     suite = load_suite("tool_only")
     assert len(suite.tasks) == 48
     for run in suite.runs:
-        assert sorted(call.name for task in run for call in task.expect.calls) == sorted(TOOLS)
+        assert sorted(call.name for task in run for call in task.calls) == sorted(TOOLS)
 
 
 def test_chains_have_two_to_four_calls_and_some_repairs() -> None:
     tasks = load_suite("chains").tasks
     assert len(tasks) == 24
-    assert {len(task.expect.calls) for task in tasks} == {2, 3, 4}
+    assert {len(task.calls) for task in tasks} == {2, 3, 4}
     assert any("repair" in task.family for task in tasks)
 
 
@@ -65,12 +65,12 @@ def test_chains_have_two_to_four_calls_and_some_repairs() -> None:
 def test_expected_answers_and_effects_are_the_real_tools_own(name: str, tools: RealTools) -> None:
     for task in load_suite(name).tasks:
         recorded = 0
-        for call in task.expect.calls:
+        for call in task.calls:
             result = json.loads(tools.respond(call.name, json.dumps(call.arguments)))
             recorded += "recorded" in result
             assert call.refused == ("error" in result)
         assert task.side_effects == recorded
-        if not task.expect.calls:
+        if not task.calls:
             continue
         assert "error" not in result
         if "value" in result:

@@ -1,0 +1,1 @@
+"""A model behind somebody else's OpenAI-compatible HTTP endpoint, as a port of the loop."""

@@ -1,0 +1,1 @@
+"""The user's own agent behind the contract of all agents: a command or a URL that is given a task, and answers."""

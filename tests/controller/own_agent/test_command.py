@@ -1,0 +1,174 @@
+"""Commands that answer, lie, hang, crash, talk nonsense and flood, each a real process behind a real AgentService."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from controller.own_agent.command import MAX_LOG_BYTES
+from controller.own_agent.opening import open_agent
+from controller.own_agent.servicer import OwnAgentServicer
+from controller.policy import Policy
+from controller.server import start
+from matrices.running.client import AgentClient, Invocation
+from tests.limits import HANG_S
+from treni.errors import Code
+from treni.v1 import agent_pb2
+
+HEAD = """
+import json, os, sys, time
+def say(**things): print(json.dumps(things), flush=True)
+"""
+LOOP = HEAD + "for line in sys.stdin:\n    task = json.loads(line); one = task['id']\n    "
+
+
+@asynccontextmanager
+async def agent(tmp_path: Path, script: str) -> AsyncIterator[AgentClient]:
+    """A client of the agent that the script is."""
+    path = tmp_path / "agent.py"
+    path.write_text(script, encoding="utf-8")
+    command = (sys.executable, str(path))
+    async with open_agent(
+        url="", key="", command=command, folder=str(tmp_path), log_path=tmp_path / "agent.log"
+    ) as own:
+        servicer = OwnAgentServicer(arm="agent", agent=own, policy=Policy(), seed=7)
+        server = await start(servicer)
+        client = AgentClient(server.address)
+        try:
+            yield client
+        finally:
+            await client.close()
+            await server.stop()
+
+
+async def ask(client: AgentClient, number: int = 0, *, seconds: float = HANG_S) -> Invocation:
+    request = agent_pb2.RunRequest(
+        run_id=f"run/{number}", task_id="t", prompt="Which?", tools=["a", "b"], request_index=number
+    )
+    return await client.run(request, timeout_s=seconds)
+
+
+async def test_what_it_says_is_what_is_recorded(tmp_path: Path) -> None:
+    said = (
+        "say(id=one, text='so'); say(id=one, answer=f\"{task['prompt']} {task['seed']} {task['tools']}\", "
+        "calls=[{'name': 'lookup', 'arguments': {'x': 1}, 'result': [2]}], "
+        "usage={'prompt_tokens': 3, 'completion_tokens': 4}, model='mine')"
+    )
+    async with agent(tmp_path, LOOP + said) as client:
+        done = [await ask(client, number) for number in range(2)]
+    for one in done:
+        assert (one.outcome, one.answer) == ("ok", "Which? 7 ['a', 'b']")
+        assert one.ttft_s is not None
+        assert one.ttft_s < one.latency_s
+        assert one.record is not None
+        assert one.record["arm"] == "agent"
+        assert one.record["model"] == "mine"
+        assert one.record["usage"]["completion_tokens"] == 4
+        (tool,) = one.record["tools"]
+        assert (tool["name"], tool["arguments_json"], tool["result_json"]) == ("lookup", '{"x": 1}', "[2]")
+        (attempt,) = one.record["attempts"]
+        assert (attempt["hop"], attempt["outcome"]) == ("agent", "ok")
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "kind", "definite"),
+    [
+        ("say(id=one, error={'message': 'no idea', 'kind': 'no_idea'})", Code.UNKNOWN, "no_idea", False),
+        (
+            "say(id=one, error={'message': 'no', 'definite': True})",
+            Code.FAILED_PRECONDITION,
+            "agent_failed",
+            True,
+        ),
+        ("sys.exit(3)", Code.UNAVAILABLE, "agent_died", False),
+        ("os.kill(os.getpid(), 11)", Code.UNAVAILABLE, "agent_died", False),
+        ("print('debugging', flush=True)", Code.INTERNAL, "answer_malformed", False),
+        ("say(id='another', answer='x')", Code.INTERNAL, "answer_malformed", False),
+        ("say(id=one)", Code.INTERNAL, "answer_malformed", False),
+        ("say(id=one, answer='x', text='y')", Code.INTERNAL, "answer_malformed", False),
+        ("say(id=one, answer=5)", Code.INTERNAL, "answer_malformed", False),
+        (
+            "say(id=one, answer='x', usage={'prompt_tokens': -1, 'completion_tokens': 1})",
+            Code.INTERNAL,
+            "answer_malformed",
+            False,
+        ),
+        ("print('x' * 5_000_000, flush=True)", Code.INTERNAL, "answer_malformed", False),
+        (
+            "[say(id=one, text='x' * 100_000) for _ in range(1000)]",
+            Code.INTERNAL,
+            "answer_malformed",
+            False,
+        ),
+    ],
+)
+async def test_a_task_that_ends_badly_is_a_typed_error_and_the_next_one_is_answered(
+    tmp_path: Path, does: str, code: Code, kind: str, definite: bool
+) -> None:
+    first = "if task['id'] == 'run/0':\n        " + does
+    async with agent(tmp_path, LOOP + first + "\n    else: say(id=one, answer='well')") as client:
+        bad, good = await ask(client, 0), await ask(client, 1)
+    assert bad.error is not None
+    assert (bad.error.code, bad.error.kind, bad.error.definite) == (code, kind, definite)
+    assert bad.record is not None
+    assert bad.record["attempts"][0]["kind"] == kind
+    assert (good.outcome, good.answer) == ("ok", "well")
+
+
+async def test_one_that_hangs_is_given_up_killed_with_its_children_and_begun_anew(tmp_path: Path) -> None:
+    hangs = (
+        "if task['id'] == 'run/0':\n        import subprocess\n"
+        "        child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'])\n"
+        "        open('pids', 'w').write(f'{os.getpid()} {child.pid}'); time.sleep(3600)\n"
+        "    else: say(id=one, answer='well')"
+    )
+    async with agent(tmp_path, LOOP + hangs) as client:
+        await ask(client, 9)
+        bad = await ask(client, 0, seconds=3)
+        good = await ask(client, 1)
+        assert bad.error is not None
+        assert bad.error.code is Code.DEADLINE_EXCEEDED
+        assert good.answer == "well"
+    pids = (tmp_path / "pids").read_text(encoding="utf-8")
+    for pid in map(int, pids.split()):
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+async def test_a_flood_after_the_answer_reaches_nobody_else(tmp_path: Path) -> None:
+    floods = (
+        "say(id=one, answer='well')\n    if one == 'run/0':\n"
+        "        for _ in range(20_000): print(json.dumps({'id': one, 'text': 'more'}))\n"
+        "        sys.stdout.flush()"
+    )
+    async with agent(tmp_path, LOOP + floods) as client:
+        assert [(await ask(client, number)).answer for number in range(3)] == ["well"] * 3
+
+
+async def test_its_log_is_kept_and_bounded(tmp_path: Path) -> None:
+    noisy = (
+        "sys.stderr.write('first words\\n' + 'x' * 4_000_000); sys.stderr.flush(); say(id=one, answer='well')"
+    )
+    async with agent(tmp_path, LOOP + noisy) as client:
+        assert (await ask(client)).answer == "well"
+    log = (tmp_path / "agent.log").read_bytes()
+    assert log.startswith(b"first words")
+    assert len(log) <= MAX_LOG_BYTES
+
+
+async def test_a_command_that_is_none_is_told(tmp_path: Path) -> None:
+    async with open_agent(
+        url="", key="", command=("no-such-program",), folder=str(tmp_path), log_path=tmp_path / "log"
+    ) as own:
+        server = await start(OwnAgentServicer(arm="agent", agent=own, policy=Policy()))
+        client = AgentClient(server.address)
+        done = await ask(client)
+        await client.close()
+        await server.stop()
+    assert done.error is not None
+    assert done.error.kind == "agent_died"
+    assert "no-such-program" in (tmp_path / "log").read_text(encoding="utf-8")
