@@ -1,4 +1,4 @@
-"""How a run ended against what plan and suite say: its answer graded again, its calls, or its error."""
+"""How a run ended against what plan and suite say: its answers graded again, its calls, or its error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from matrices.checks.finding import MAX_QUOTED_CHARS, Finding, Say, differs
+from matrices.checks.user_turns import of_answers
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import ExpectedRun
 from matrices.spec.suites import ExpectedCall, Task
@@ -16,15 +17,9 @@ _ERROR = ("code", "kind", "definite", "hop", "fault_id")
 
 
 def of_answer(run: Run, task: Task, expected: ExpectedRun, *, must_pass: bool, say: Say) -> Iterator[Finding]:
-    """Findings about the outcome, the answer and the tool calls; `must_pass`: a wrong answer is one, too."""
+    """Findings about the outcome, the answers and the tool calls; `must_pass`: a wrong answer is one, too."""
     yield from of_shape(run, say)
-    answer = run.outcome.answer
-    if run.ok:
-        correct = answer is not None and task.is_correct(answer)
-        if must_pass and not correct:
-            yield say("answer_wrong", f"task {task.id} answered {(answer or '')[:MAX_QUOTED_CHARS]!r}")
-        if run.outcome.correct is not correct:
-            yield say("grade_wrong", differs("correct", correct, run.outcome.correct))
+    yield from of_answers(run, task, must_pass=must_pass, say=say)
     if run.record is None:
         if not expected.lost or run.ok:
             yield say(

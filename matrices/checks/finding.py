@@ -38,6 +38,7 @@ FindingKind: TypeAlias = Literal[
     "arm_swapped",
     "backend_swapped",
     "usage_wrong",
+    "user_turns_wrong",
     "error_count",
     "error_unplanned",
     "error_absent",

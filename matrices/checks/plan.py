@@ -19,7 +19,7 @@ def of_manifest(manifest: Manifest, expectations: Sequence[Expectation]) -> Iter
         ManifestTask(
             id=pair.task.id,
             family=pair.task.family,
-            expected_calls=len(pair.task.expect.calls),
+            expected_calls=len(pair.task.calls),
             side_effects=pair.task.side_effects,
         )
         for pair in (() if first is None else first.pairs)
@@ -85,7 +85,7 @@ def _of_plan(state: CellState, pair: int, planned: ExpectedPair) -> Iterator[Fin
         ("order", planned.order, started.order),
         ("order of the runs", planned.order, tuple(done.invokes)),
         ("planned faults", ids, started.planned_faults),
-        ("expected calls", len(task.expect.calls), started.expected_calls),
+        ("expected calls", len(task.calls), started.expected_calls),
         ("side effects", task.side_effects, started.side_effects),
     ]
     claims += [

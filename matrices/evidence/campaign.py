@@ -196,7 +196,7 @@ def write_campaign(
                 ManifestTask(
                     id=pair.task.id,
                     family=pair.task.family,
-                    expected_calls=len(pair.task.expect.calls),
+                    expected_calls=len(pair.task.calls),
                     side_effects=pair.task.side_effects,
                 )
                 for pair in planned

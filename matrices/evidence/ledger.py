@@ -16,12 +16,14 @@ from matrices.planning.expectation import Expectation
 class Work:
     """What one run did. `tools` are (name, arguments as canonical JSON) in order, refused calls included.
 
+    `cached_by_user_turn` has the prompt tokens that each user turn found in the KV cache, where there are several.
     `new_connections` counts attempts that had to wait for a connection to be made.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_prompt_tokens: int
+    cached_by_user_turn: tuple[int, ...]
     turns: int
     tools: tuple[tuple[str, str], ...]
     model_attempts: int
@@ -49,6 +51,7 @@ def work_of(run: Run) -> Work | None:
         prompt_tokens=record.usage.prompt_tokens,
         completion_tokens=record.usage.completion_tokens,
         cached_prompt_tokens=record.usage.cached_prompt_tokens,
+        cached_by_user_turn=tuple(turn.usage.cached_prompt_tokens for turn in record.user_turns),
         turns=record.turns,
         tools=tuple((use.name, _canonical(use.arguments_json)) for use in record.tools),
         model_attempts=sum(attempt.hop == "model" for attempt in record.attempts),
@@ -69,8 +72,8 @@ def _canonical(arguments_json: str) -> str:
 def pair_work(pair: int, runs: Mapping[str, Run]) -> PairWork:
     """The pair's entry. It is void only if both arms answered and did different work by one of these rules.
 
-    Tool calls or their arguments differ; prompt or completion tokens differ; tokens found in the KV cache differ,
-    unless an attempt at the model failed: its retry may find what it left there.
+    Tool calls or their arguments differ; prompt or completion tokens differ; tokens found in the KV cache differ, in
+    all or in one of the user turns, unless an attempt at the model failed: its retry may find what it left there.
     An arm that failed did less by design of the experiment, which is a result and not a confound.
     """
     work = {arm: done for arm, run in runs.items() if (done := work_of(run)) is not None}
@@ -84,7 +87,7 @@ def _difference(first: tuple[str, Work], second: tuple[str, Work]) -> str | None
     (one, a), (two, b) = first, second
     if a.tools != b.tools:
         return f"tool calls differ: {one} {_calls(a)}, {two} {_calls(b)}"
-    cached = [] if a.model_retries or b.model_retries else ["cached_prompt_tokens"]
+    cached = [] if a.model_retries or b.model_retries else ["cached_prompt_tokens", "cached_by_user_turn"]
     for name in ("prompt_tokens", "completion_tokens", *cached):
         mine, theirs = getattr(a, name), getattr(b, name)
         if mine != theirs:

@@ -116,7 +116,8 @@ class ExpectedRun:
     """The run of one arm with one pair, as planned.
 
     `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads; `turns` counts
-    completed model calls; `effects` is a multiset; `error` is None for a run that ends with the task's answer.
+    completed model calls; `answers` are the user turns that are answered, each with the number of attempts by then;
+    `effects` is a multiset; `error` is None for a run that ends with the answer to the last.
     `hurried`: the planned waits use up the run's own time, so that its deadline may cut an attempt short and be what
     it ends with. `lost`: the process that would tell of the run dies with it, or its answer never arrives, so that
     there is no record of it. `entry` is the client's call of the agent where a fault strikes it.
@@ -125,6 +126,7 @@ class ExpectedRun:
     attempts: tuple[ExpectedAttempt, ...]
     calls: tuple[ExpectedCall, ...]
     turns: int
+    answers: tuple[int, ...]
     effects: tuple[ExpectedEffect, ...]
     error: ExpectedError | None
     hurried: bool

@@ -59,7 +59,7 @@ def expectation_of(cell: PlannedCell) -> Expectation:
 
 def _unrecorded_tools(cell: PlannedCell) -> tuple[str, ...]:
     """The tools called in the cell that have side effects and leave no row in the ledger."""
-    called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.expect.calls)
+    called = dict.fromkeys(call.name for planned in cell.pairs for call in planned.task.calls)
     return tuple(name for name in called if name not in SIDE_EFFECT_TOOLS and _changes(name))
 
 

@@ -300,7 +300,7 @@ def _drawn(cell: PlannedCell) -> PlannedCell:
         Place(
             block=planned.block,
             stratum=stratum,
-            calls=len(planned.task.expect.calls),
+            calls=len(planned.task.calls),
             task=planned.task.id,
         )
         for planned, stratum in zip(cell.pairs, strata, strict=True)

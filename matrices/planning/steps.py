@@ -18,17 +18,28 @@ AGENT: Hop = "agent"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One call: the `index`-th of the run on its hop, and at a tool the call that the task needs (else None)."""
+    """One call: the `index`-th of the run on its hop, and at a tool the call that the task needs (else None).
+
+    `last`: the user turn that it belongs to has its answer once it is done.
+    """
 
     hop: Hop
     index: int
     call: ExpectedCall | None
+    last: bool
 
 
 def steps(task: Task) -> Iterator[Step]:
     """The calls that the task takes, in order."""
     made: Counter[str] = Counter()
-    for hop in task.steps:
-        index = made[hop]
-        made[hop] += 1
-        yield Step(hop=cast(Hop, hop), index=index, call=task.expect.calls[index] if hop == TOOL else None)
+    calls = task.calls
+    for hops in task.steps:
+        for place, hop in enumerate(hops, start=1):
+            index = made[hop]
+            made[hop] += 1
+            yield Step(
+                hop=cast(Hop, hop),
+                index=index,
+                call=calls[index] if hop == TOOL else None,
+                last=place == len(hops),
+            )

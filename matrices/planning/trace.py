@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,13 +51,16 @@ def expected_run(
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
     if not run.enter():
-        return run.made(calls=0, turns=0)
+        return run.made(calls=0, turns=0, answers=())
     done: Counter[Hop] = Counter()
+    answers: list[int] = []
     for step in steps(task):
         if not run.call(step.hop, step.index, step.call):
             break
         done[step.hop] += 1
-    return run.made(calls=done[TOOL], turns=done[MODEL])
+        if step.last:
+            answers.append(len(run.attempts))
+    return run.made(calls=done[TOOL], turns=done[MODEL], answers=answers)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -164,7 +167,7 @@ class _Run:
             fault_id=last.fault.id,
         )
 
-    def made(self, *, calls: int, turns: int) -> ExpectedRun:
+    def made(self, *, calls: int, turns: int, answers: Sequence[int]) -> ExpectedRun:
         """The run as followed so far."""
         entry = self.entry
         if entry is not None and entry.outcome != "ok":
@@ -173,7 +176,7 @@ class _Run:
             assert entry.kinds is not None
             (kind,) = entry.kinds
             definite = entry.outcome == "fail"
-            self.lost = True
+            self.lost, answers = True, ()
             self.error = ExpectedError(
                 code=entry.code,
                 kind=kind,
@@ -185,8 +188,9 @@ class _Run:
         return ExpectedRun(
             entry=entry,
             attempts=tuple(self.attempts),
-            calls=self.task.expect.calls[:calls],
+            calls=self.task.calls[:calls],
             turns=turns,
+            answers=tuple(answers),
             effects=tuple(self.effects),
             error=self.error,
             hurried=waits_s > AMPLE * self.terms.policy.run_timeout_s,

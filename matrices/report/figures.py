@@ -328,9 +328,9 @@ def _latency(runs: Sequence[Run]) -> LatencySummary | None:
 
 
 def _right(run: Run, tasks: Mapping[int, Task]) -> bool:
-    """Whether the run ended with an answer that its task's grader accepts, whatever the history says of it."""
-    task, answer = tasks.get(run.pair.pair), run.outcome.answer
-    return run.ok and answer is not None and task is not None and task.is_correct(answer)
+    """Whether the run ended with answers that its task's graders accept, whatever the history says of them."""
+    task = tasks.get(run.pair.pair)
+    return run.ok and task is not None and task.are_correct(run.outcome.answers)
 
 
 def _cost(

@@ -97,7 +97,7 @@ async def run(model_dir: str, requests: int) -> Costs:
 async def _measure(cell: PlannedCell, services: CellServices, echo_address: str, requests: int) -> _Samples:
     samples = _Samples()
     baseline, compared = cell.comparison
-    plain = [planned.task for planned in cell.pairs if not planned.task.expect.calls]
+    plain = [planned.task for planned in cell.pairs if not planned.task.calls]
     clients = {
         arm: AgentClient(next(iter(services.agents(arm).values())), fence=services.fence) for arm in cell.arms
     }

@@ -36,7 +36,7 @@ def refuse_unknown_tools(suite: Suite) -> None:
                     got=repr(name),
                     todo=did_you_mean(name, known),
                 )
-        for call in task.expect.calls:
+        for call in task.calls:
             if call.name not in task.tools:
                 raise invalid_argument(
                     "suite_tool_unknown",

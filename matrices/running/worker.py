@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import AgentClient, Invocation, Reply
 from matrices.topologies.processes import die_with_parent
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2
@@ -61,7 +61,7 @@ class Told(pydantic.BaseModel):
     outcome: Literal["ok", "fail", "unknown"]
     latency_s: float
     ttft_s: float | None
-    answer: str | None
+    replies: tuple[Reply, ...]
     error: Failure | None
     record: dict[str, Any] | None
 
@@ -92,7 +92,7 @@ class Told(pydantic.BaseModel):
             outcome=self.outcome,
             latency_s=self.latency_s,
             ttft_s=self.ttft_s,
-            answer=self.answer,
+            replies=self.replies,
             error=error,
             record=self.record,
         )

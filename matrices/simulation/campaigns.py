@@ -132,7 +132,7 @@ def _plan(profile: Profile | None, runs: int, seed: int) -> _Plan:
         ),
         layout=Layout(
             blocks=np.array([pair.block for pair in planned]),
-            tools=np.array([len(pair.task.expect.calls) > 0 for pair in cell.pairs]),
+            tools=np.array([len(pair.task.calls) > 0 for pair in cell.pairs]),
         ),
         fails=fails,
         waits_s=waits,

@@ -6,6 +6,8 @@ is right: the final answer, how answers are held against it, and the exact tool 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,7 @@ from matrices.graders.exact import Exact
 from matrices.graders.grader import Grader
 from matrices.spec.options import grader_of, grader_schema, unknown, written
 from treni.errors import Code, TreniError, invalid_argument
+from treni.limits import USER_TURNS
 from treni.storage import reading
 from treni.text_files import json_lines
 
@@ -46,15 +49,51 @@ class Expected(_Strict):
     calls: tuple[ExpectedCall, ...] = Field(default=(), strict=False)
 
 
+AnyGrader = Annotated[
+    pydantic.SkipValidation[Grader],
+    BeforeValidator(grader_of),
+    pydantic.WithJsonSchema(grader_schema(), mode="validation"),
+]
+"""A grader as a suite names it: by its name, or as an object with its `name` and its options."""
+
 DEFAULT_GRADER = Exact()
 """What judges the answers to a task that names no grader."""
 
 
-class Task(_Strict):
-    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has.
+class FollowUp(_Strict):
+    """What the user says after an answer, in the same conversation, and what is right then.
 
-    `grader` is the name of a grader, or an object with its `name` and its options; `scenario` names what the agent
-    does with the task.
+    `grader` None: that of the task.
+    """
+
+    prompt: str = Field(min_length=1)
+    expect: Expected
+    grader: AnyGrader | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The turn as a suite says it, without a grader of its own where it has none."""
+        dumped: dict[str, Any] = serialize(self)
+        del dumped["grader"]
+        if self.grader is not None:
+            dumped["grader"] = written(self.grader)
+        return dumped
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UserTurn:
+    """One thing that a user says in a task, what is right then, and what judges the answer."""
+
+    prompt: str
+    expect: Expected
+    grader: Grader
+
+
+class Task(_Strict):
+    """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects it has in all.
+
+    `follow_ups` are what the user says after the answers, in one conversation. `grader` is the name of a grader, or an
+    object with its `name` and its options; `scenario` names what the agent does with all that the user says.
     """
 
     id: str = Field(min_length=1, max_length=256)
@@ -64,18 +103,35 @@ class Task(_Strict):
     tools: tuple[str, ...] = Field(strict=False)
     expect: Expected
     side_effects: int = Field(ge=0)
-    grader: Annotated[
-        pydantic.SkipValidation[Grader],
-        BeforeValidator(grader_of),
-        pydantic.WithJsonSchema(grader_schema(), mode="validation"),
-    ] = Field(default=DEFAULT_GRADER, json_schema_extra={"default": "exact"})
+    grader: AnyGrader = Field(default=DEFAULT_GRADER, json_schema_extra={"default": "exact"})
 
     scenario: str = DEFAULT_SCENARIO
+    follow_ups: tuple[FollowUp, ...] = Field(default=(), strict=False, max_length=USER_TURNS.most - 1)
 
     @property
-    def steps(self) -> tuple[str, ...]:
-        """The hops ("model" or "tool") that a run calls on, in order, if the model and the hops do what is expected."""
-        return tuple(scenario_named(self.scenario).steps(len(self.expect.calls)))
+    def turns(self) -> tuple[UserTurn, ...]:
+        """All that the user says, in order."""
+        first = UserTurn(prompt=self.prompt, expect=self.expect, grader=self.grader)
+        later = (
+            UserTurn(
+                prompt=one.prompt,
+                expect=one.expect,
+                grader=self.grader if one.grader is None else one.grader,
+            )
+            for one in self.follow_ups
+        )
+        return (first, *later)
+
+    @property
+    def calls(self) -> tuple[ExpectedCall, ...]:
+        """The tool calls that are right, in order, over all that the user says."""
+        return tuple(call for turn in self.turns for call in turn.expect.calls)
+
+    @property
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        """For each user turn the hops ("model" or "tool") that a run calls on, if all goes as expected."""
+        scenario = scenario_named(self.scenario)
+        return tuple(tuple(scenario.steps(len(turn.expect.calls))) for turn in self.turns)
 
     @model_validator(mode="after")
     def _playable(self) -> Task:
@@ -86,13 +142,15 @@ class Task(_Strict):
             raise ValueError(
                 unknown("scenario", self.scenario, SCENARIOS) if is_unknown else str(error)
             ) from None
-        if self.steps.count("tool") != len(self.expect.calls):
+        called = [steps.count("tool") for steps in self.steps]
+        if called != [len(turn.expect.calls) for turn in self.turns]:
             raise ValueError(f"a scenario {self.scenario} with as many tool calls as the task expects")
         return self
 
     @model_validator(mode="after")
     def _expectable(self) -> Task:
-        self.grader.refuse(self.expect.answer)
+        for turn in self.turns:
+            turn.grader.refuse(turn.expect.answer)
         return self
 
     @model_serializer(mode="wrap")
@@ -104,12 +162,21 @@ class Task(_Strict):
             dumped["grader"] = written(self.grader)
         if self.scenario == DEFAULT_SCENARIO:
             del dumped["scenario"]
+        if not self.follow_ups:
+            del dumped["follow_ups"]
         return dumped
 
-    def is_correct(self, answer: str) -> bool:
-        """Whether the task's grader accepts `answer`. Raises INTERNAL (`grader_failed`) for a grader that broke."""
+    def are_correct(self, answers: Sequence[str]) -> bool:
+        """Whether there is an answer to each user turn, and all of them are right; see `is_correct`."""
+        return len(answers) == len(self.turns) and all(
+            self.is_correct(answer, turn) for turn, answer in enumerate(answers)
+        )
+
+    def is_correct(self, answer: str, turn: int = 0) -> bool:
+        """Whether that user turn's grader accepts `answer`. Raises INTERNAL (`grader_failed`) for one that broke."""
+        asked = self.turns[turn]
         try:
-            return self.grader.is_correct(answer, expected=self.expect.answer)
+            return asked.grader.is_correct(answer, expected=asked.expect.answer)
         except Exception as error:  # a grader may be any package's
             raise TreniError(
                 Code.INTERNAL,

@@ -60,7 +60,7 @@ def test_the_schema_of_a_task_says_what_a_grader_may_be(grader: object, valid: b
 
 def test_a_task_chooses_what_the_agent_does_with_it(tmp_path: Path) -> None:
     plain, single = load_suite(str(_suite(tmp_path, {}, {"scenario": "single_turn"}))).tasks
-    assert (plain.steps, single.steps) == (("model",), ("model",))
+    assert (plain.steps, single.steps) == ((("model",),), (("model",),))
     assert "scenario" not in json.loads(plain.model_dump_json())
     assert Task.model_validate_json(single.model_dump_json()) == single
 
