@@ -30,6 +30,7 @@ from matrices.report.comparison import (
     samples_of,
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
+from matrices.report.user_turns import UserTurnFigures, user_turns_of
 from matrices.report.ways import NO_WAYS, Ways, ways_of
 from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
@@ -84,6 +85,7 @@ class ArmFigures:
     work: WorkTotals
     faults: FaultAccount
     effects: EffectCounts
+    user_turns: tuple[UserTurnFigures, ...]
 
     @property
     def successes(self) -> int:
@@ -320,6 +322,7 @@ def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
         work=_totals([work for run in runs if (work := work_of(run)) is not None]),
         faults=judged.faults[arm],
         effects=judged.effects[arm],
+        user_turns=user_turns_of(runs),
     )
 
 

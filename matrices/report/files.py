@@ -136,7 +136,8 @@ def _arm(arm: ArmFigures) -> dict[str, Any]:
         "error_rate": arm.error_rate,
         "retries_mean_success": arm.retries_mean_success,
     }
-    return {key: value for key, value in _plain(arm).items() if key != "arm"} | rates
+    unsaid = {"arm"} if arm.user_turns else {"arm", "user_turns"}
+    return {key: value for key, value in _plain(arm).items() if key not in unsaid} | rates
 
 
 def _plain(value: Any) -> Any:

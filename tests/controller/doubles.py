@@ -142,6 +142,7 @@ class TaskFields(TypedDict, total=False):
     no_idempotency: bool
     no_tools: bool
     scenario: str
+    follow_ups: Sequence[str]
 
 
 def task(**fields: Unpack[TaskFields]) -> agent_pb2.RunRequest:

@@ -20,6 +20,7 @@ from matrices.report.sections import (
     reading,
     recovery,
     results,
+    user_turns,
     verdict,
     voids,
     ways,
@@ -38,6 +39,7 @@ OF_CAMPAIGN: Mapping[str, Callable[[Figures], Iterable[Part]]] = {
 OF_CELL: Mapping[str, Callable[[Figures, CellFigures], Iterable[Part]]] = {
     "verdict": verdict.parts,
     "latency": latency.parts,
+    "user_turns": user_turns.parts,
     "accuracy": accuracy.parts,
     "effects": effects.parts,
     "harm": harm.parts,
