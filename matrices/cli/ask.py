@@ -58,8 +58,8 @@ _SERVED_OPTIONS = ("arm", "model_dir", "backend")
     help="The engine's backend; never swapped silently.",
 )
 @click.option(
-    "--tool",
-    "tools",
+    "--offer",
+    "offered",
     multiple=True,
     metavar="NAME",
     help="Offer this tool; repeatable. Default: all there are.",
@@ -84,8 +84,8 @@ def ask(context: click.Context, /, questions: tuple[str, ...], as_json: bool, **
     if asked["agent"] is not None:
         _refuse_what_is_not_started(context)
         check_address("--agent", asked["agent"])
-    if asked["no_tools"] and asked["tools"]:
-        raise click.UsageError("expected --tool or --no-tools; got both; leave one out", context)
+    if asked["no_tools"] and asked["offered"]:
+        raise click.UsageError("expected --offer or --no-tools; got both; leave one out", context)
     said = _spoken(questions)
     try:
         asyncio.run(unless_terminated(_ask(said, as_json=as_json, **asked)))
@@ -136,7 +136,7 @@ async def _ask(
     agent: str | None,
     model_dir: Path | None,
     backend: str,
-    tools: tuple[str, ...],
+    offered: tuple[str, ...],
     no_tools: bool,
     timeout_s: float,
 ) -> None:
@@ -148,7 +148,9 @@ async def _ask(
     shown = Shown(live=not as_json and sys.stdout.isatty(), quiet=as_json)
 
     async def put_to(at: Agent) -> Invocation:
-        return await put(at, questions, tools=tools, no_tools=no_tools, timeout_s=timeout_s, watch=shown.hear)
+        return await put(
+            at, questions, tools=offered, no_tools=no_tools, timeout_s=timeout_s, watch=shown.hear
+        )
 
     if agent is not None:
         done = await put_to(Agent(address=agent))
