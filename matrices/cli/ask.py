@@ -142,15 +142,14 @@ async def _ask(
 ) -> None:
     from matrices.arms.registry import arm_named
     from matrices.cli.ask_answers import Shown, told
-    from matrices.running.questions import Agent, started
+    from matrices.running.questions import Agent, request_for, started
     from matrices.running.questions import ask as put
 
+    request = request_for(questions, tools=offered, no_tools=no_tools)
     shown = Shown(live=not as_json and sys.stdout.isatty(), quiet=as_json)
 
     async def put_to(at: Agent) -> Invocation:
-        return await put(
-            at, questions, tools=offered, no_tools=no_tools, timeout_s=timeout_s, watch=shown.hear
-        )
+        return await put(at, request, timeout_s=timeout_s, watch=shown.hear)
 
     if agent is not None:
         done = await put_to(Agent(address=agent))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from controller.server import validate
 from matrices.arms.arm import Arm, Comparison
 from matrices.evidence.campaign import MARGIN, Campaign, Options
 from matrices.planning.plan import PlannedCell
@@ -88,18 +89,10 @@ def _campaign(
     return Campaign(folder=folder, options=options, suite=Suite(name=_NAME, runs=()), cells=(cell,))
 
 
-async def ask(
-    agent: Agent,
-    questions: Sequence[str],
-    *,
-    tools: Sequence[str],
-    no_tools: bool,
-    timeout_s: float,
-    watch: Watch,
-) -> Invocation:
-    """What the agent answers to the questions, asked in one conversation; `watch` hears of everything as it happens.
+def request_for(questions: Sequence[str], *, tools: Sequence[str], no_tools: bool) -> agent_pb2.RunRequest:
+    """The request that asks the questions in one conversation; `tools` are the names to offer, all there are for none.
 
-    `tools` are the names of those to offer, all there are for none. Never raises for what the agent or the network did.
+    Raises INVALID_ARGUMENT for what no run could do: too many questions, or one that is empty or too long.
     """
     request = agent_pb2.RunRequest(
         run_id=f"{_NAME}/{secrets.token_hex(8)}",
@@ -109,6 +102,15 @@ async def ask(
         tools=tools,
         no_tools=no_tools,
     )
+    validate(request)
+    return request
+
+
+async def ask(agent: Agent, request: agent_pb2.RunRequest, *, timeout_s: float, watch: Watch) -> Invocation:
+    """What the agent answers; `watch` hears of everything as it happens.
+
+    Never raises for what the agent or the network did.
+    """
     client = AgentClient(agent.address, fence=agent.fence)
     try:
         return await client.run(request, timeout_s=timeout_s, watch=watch)

@@ -48,7 +48,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("arm", ["internal", "external"])
+@pytest.mark.parametrize("arm", ["internal", pytest.param("external", marks=pytest.mark.soak)])
 def test_a_stack_is_started_for_the_questions_of_one_conversation(arm: str) -> None:
     done = ask("--arm", arm, SUM, "Record it in rent.")
     assert (done.returncode, done.stdout) == (0, "The result is 391.\nRecorded 391 in rent.\n"), done.stderr
@@ -143,16 +143,15 @@ def test_a_run_that_takes_too_long_is_a_named_error(agent: str) -> None:
     ("arguments", "said"),
     [
         ((), "Missing argument"),
-        ((" ",), "a question"),
         (("-",), "no line on stdin"),
-        (("-", "-"), "more than once"),
+        ((SUM,) * 65, "at most 64 user turns"),
+        (("x" * 65_537,), "at most 65536 characters"),
         (("--arm", "nowhere", SUM), "an arm"),
         (("--agent", "here", SUM), "--agent to be host:port"),
         (("--agent", "127.0.0.1:1", "--model", "x", SUM), "--model"),
         (("--offer", "calculator", "--no-tools", SUM), "--no-tools"),
         (("--offer", "calc", SUM), "calculator"),
         (("--model", "/nowhere/at/all", SUM), "--model"),
-        (("--timeout", "nan", SUM), "timeout"),
     ],
 )
 def test_what_nobody_could_answer_is_said_before(arguments: tuple[str, ...], said: str) -> None:
