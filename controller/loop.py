@@ -37,8 +37,9 @@ class AgentLoop:
         deadline: Deadline,
         recorder: Recorder,
     ) -> AsyncGenerator[agent_pb2.RunEvent, None]:
-        """Yields the run's events as they happen; the answer is the last. What it took is in `recorder`.
+        """Yields the run's events as they happen: for all that the user says, the last of each is its answer.
 
+        Every user turn is played by the scenario, in one conversation. What it took is in `recorder`.
         Raises TreniError, as `Run` says; it is definite only if also no tool with side effects may have run before.
         """
         hops = Hops(
@@ -57,10 +58,17 @@ class AgentLoop:
             offered={nfc(spec.name): spec for spec in offered},
             hops=hops,
         )
+        scenario, several = scenario_named(request.scenario), bool(request.follow_ups)
         try:
-            async with aclosing(scenario_named(request.scenario).play(run)) as events:
-                async for event in events:
-                    yield event
+            for prompt in (request.prompt, *request.follow_ups):
+                run.hear(prompt)
+                if several:
+                    recorder.hears()
+                async with aclosing(scenario.play(run)) as events:
+                    async for event in events:
+                        if several and event.HasField("answer"):
+                            recorder.answers()
+                        yield event
         except TreniError as error:
             error.definite = error.definite and not run.may_have_effects
             raise

@@ -134,7 +134,7 @@ class Policy:
     bound one attempt, `retries` is how often one call is tried again. The wait before retry k (from 1) is
     min(backoff_max_s, backoff_initial_s * backoff_multiplier ** (k - 1)), times a factor drawn from
     1 - backoff_jitter to 1 + backoff_jitter. `max_turns`, `max_tool_calls` and `max_malformed` bound what the
-    model may ask for in one run. Raises INVALID_ARGUMENT on an impossible value.
+    model may ask for until it answers. Raises INVALID_ARGUMENT on an impossible value.
     """
 
     run_timeout_s: float = 30.0

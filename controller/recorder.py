@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from controller.deadline import SYSTEM_CLOCK, Clock
@@ -45,6 +46,7 @@ class Recorder:
         self._started_s = clock.now()
         self._record = agent_pb2.RunRecord(arm=arm, pid=pid)
         self._generations: list[inference_pb2.GenerateFinish] = []
+        self._user_turns: list[_UserTurn] = []
 
     def elapsed_s(self) -> float:
         """Seconds since the request arrived."""
@@ -69,6 +71,14 @@ class Recorder:
             self._record.usage.CopyFrom(usage)
         self._record.model = model
 
+    def hears(self) -> None:
+        """Notes that the user says something, in a run in which that happens several times."""
+        self._user_turns.append(_UserTurn(turns=len(self._generations), tools=len(self._record.tools)))
+
+    def answers(self) -> None:
+        """Notes that what the user said last has its answer."""
+        self._user_turns[-1].answered_s = self.elapsed_s()
+
     def record(self) -> agent_pb2.RunRecord:
         """The account so far, with its total taken now."""
         record = agent_pb2.RunRecord()
@@ -82,10 +92,31 @@ class Recorder:
         if self._generations:
             last = self._generations[-1]
             record.backend, record.device, record.model = last.backend, last.device, last.model
+        record.user_turns.extend(self._of_user_turns())
         record.backoff_s = self.backoff.total_s
         record.total_s = self.elapsed_s()
         record.loop_s = record.total_s - self.hop_wait.total_s - self.backoff.total_s
         return record
+
+    def _of_user_turns(self) -> Iterator[agent_pb2.UserTurn]:
+        tools = len(self._record.tools)
+        ends = [*((one.turns, one.tools) for one in self._user_turns[1:]), (len(self._generations), tools)]
+        for began, (turns_end, tools_end) in zip(self._user_turns, ends, strict=False):
+            yield agent_pb2.UserTurn(
+                turns=turns_end - began.turns,
+                tools=tools_end - began.tools,
+                usage=_summed_usage(self._generations[began.turns : turns_end]),
+                answered_s=began.answered_s,
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class _UserTurn:
+    """Where a user turn begins among the completed model calls and the tool calls, and when it was answered."""
+
+    turns: int
+    tools: int
+    answered_s: float = 0.0
 
 
 def _summed_usage(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.Usage:

@@ -23,8 +23,9 @@ MAX_QUOTED_CHARS = 120
 class Run:
     """One run of a task: the conversation so far, what it may still do, and how the model and the tools are reached.
 
-    Whatever fails raises TreniError: `model_hop_failed`, `tool_hop_failed`, `deadline_exceeded`, or the bound that
-    was reached (`turn_limit`, `tool_call_limit`, `malformed_tool_call`, `thought_unfinished`).
+    `prompt` is what the user says in the turn that is played. Whatever fails raises TreniError: `model_hop_failed`,
+    `tool_hop_failed`, `deadline_exceeded`, or the bound that was reached (`turn_limit`, `tool_call_limit`,
+    `malformed_tool_call`, `thought_unfinished`).
     """
 
     model: ModelPort
@@ -33,13 +34,20 @@ class Run:
     request: agent_pb2.RunRequest
     offered: dict[str, common_pb2.ToolSpec]
     hops: Hops
+    prompt: str = ""
     conversation: list[common_pb2.Message] = field(default_factory=list)
     turns: int = 0
+    turns_before: int = 0
     tool_calls: int = 0
     hop_calls: int = 0
     malformed: int = 0
     may_have_effects: bool = False
     """Whether a tool with side effects may have run, so that a failure is not definite any more."""
+
+    def hear(self, prompt: str) -> None:
+        """Begins a user turn. The conversation goes on; what the policy bounds is counted from 0 again."""
+        self.prompt, self.turns_before = prompt, self.turns
+        self.tool_calls = self.malformed = 0
 
     def ask(self, content: str) -> None:
         """Adds what the user says to the conversation."""
@@ -58,12 +66,13 @@ class Run:
         )
 
     def answer(self, finish: inference_pb2.GenerateFinish) -> agent_pb2.RunEvent:
-        """What the turn says, as the run's answer."""
+        """What the turn says, as the answer to the user, who may say more: it is part of the conversation then."""
         said = reading_of(finish)
         if said.open and not said.content:
             raise limit_reached(
                 "thought_unfinished", "an answer after the model's thoughts", "their first part"
             )
+        self.repeat(finish)
         return agent_pb2.RunEvent(answer=agent_pb2.Answer(text=said.content))
 
     async def turn(self) -> AsyncGenerator[agent_pb2.RunEvent | inference_pb2.GenerateFinish, None]:
@@ -71,7 +80,7 @@ class Run:
 
         A stream that breaks is asked for again only while nothing of it has been passed on.
         """
-        if self.turns >= self.policy.max_turns:
+        if self.turns - self.turns_before >= self.policy.max_turns:
             raise limit_reached("turn_limit", f"an answer within {self.policy.max_turns} turns", "none")
         index = self.turns
         self.turns += 1

@@ -22,7 +22,7 @@ from controller.run import unknown_tool
 from treni import serving
 from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError, conclude, invalid_argument, unforeseen
-from treni.limits import TOOLS
+from treni.limits import TOOLS, USER_TURNS
 from treni.v1 import agent_pb2, agent_pb2_grpc, common_pb2
 
 _log = logging.getLogger(__name__)
@@ -179,7 +179,10 @@ def validate(request: agent_pb2.RunRequest) -> None:
     """Raises INVALID_ARGUMENT for what no run could do. The offered tools are checked where they are known."""
     scenario_named(request.scenario)
     TOOLS.check(len(request.tools))
+    USER_TURNS.check(1 + len(request.follow_ups))
     sampling = request.sampling
+    said = (request.prompt, *request.follow_ups)
+    longest = max(map(len, said))
     for kind, holds, expected, got in (
         (
             "run_id_invalid",
@@ -193,12 +196,12 @@ def validate(request: agent_pb2.RunRequest) -> None:
             f"a task_id of at most {MAX_TASK_ID_CHARS} characters",
             f"{len(request.task_id)} characters",
         ),
-        ("prompt_empty", request.prompt.strip() != "", "a prompt", "an empty one"),
+        ("prompt_empty", all(text.strip() for text in said), "something in each prompt", "an empty one"),
         (
             "prompt_too_long",
-            len(request.prompt) <= MAX_PROMPT_CHARS,
+            longest <= MAX_PROMPT_CHARS,
             f"a prompt of at most {MAX_PROMPT_CHARS} characters",
-            f"{len(request.prompt)} characters",
+            f"{longest} characters",
         ),
         (
             "temperature_invalid",

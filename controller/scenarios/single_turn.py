@@ -31,7 +31,7 @@ class SingleTurn(Scenario):
     async def play(self, run: Run) -> AsyncGenerator[agent_pb2.RunEvent, None]:
         """The turn's text as it comes, and then the whole of it as the answer."""
         run.offered = {}
-        run.ask(run.request.prompt)
+        run.ask(run.prompt)
         async with aclosing(run.turn()) as parts:
             async for part in parts:
                 yield part if isinstance(part, agent_pb2.RunEvent) else run.answer(part)

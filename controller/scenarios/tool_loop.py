@@ -25,7 +25,7 @@ class ToolLoop(Scenario):
 
     async def play(self, run: Run) -> AsyncGenerator[agent_pb2.RunEvent, None]:
         """Everything up to and including the answer."""
-        run.ask(run.request.prompt)
+        run.ask(run.prompt)
         while True:
             async with aclosing(run.turn()) as parts:
                 async for part in parts:

@@ -1,4 +1,4 @@
-"""How a run ended against what plan and suite say: its answer graded again, its calls, or its error."""
+"""How a run ended against what plan and suite say: its answers graded again, its calls, or its error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 
 from matrices.checks.finding import MAX_QUOTED_CHARS, Finding, Say, differs
+from matrices.checks.user_turns import of_answers
 from matrices.evidence.runs import Run, completed_calls
 from matrices.planning.expectation import Expectation, ExpectedRun
 from matrices.spec.suites import ExpectedCall, Task
@@ -18,15 +19,9 @@ _ERROR = ("code", "kind", "definite", "hop", "fault_id")
 def of_answer(
     run: Run, task: Task, expected: ExpectedRun, of_cell: Expectation, *, say: Say
 ) -> Iterator[Finding]:
-    """Findings about the outcome, the answer and the tool calls; a wrong answer is one where the cell must pass."""
+    """Findings about the outcome, the answers and the tool calls; a wrong answer is one where the cell must pass."""
     yield from of_shape(run, say)
-    answer = run.outcome.answer
-    if run.ok:
-        correct = answer is not None and task.is_correct(answer)
-        if of_cell.must_pass and not correct:
-            yield say("answer_wrong", f"task {task.id} answered {(answer or '')[:MAX_QUOTED_CHARS]!r}")
-        if run.outcome.correct is not correct:
-            yield say("grade_wrong", differs("correct", correct, run.outcome.correct))
+    yield from of_answers(run, task, must_pass=of_cell.must_pass, say=say)
     if run.record is None:
         if not expected.lost or run.ok:
             yield say(

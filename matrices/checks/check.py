@@ -25,6 +25,7 @@ from matrices.checks import (
     sameness,
     structure,
     timing,
+    user_turns,
 )
 from matrices.checks.collateral import culprits, evidence_in, unaccounted
 from matrices.checks.deliveries import NO_FAULTS, FaultAccount
@@ -372,3 +373,4 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
     yield from timing.of_times(run, expected, arm, of_cell.policy.run_timeout_s, late_s, say)
     if run.record is not None:
         yield from attempts.of_attempts(run, expected, of_cell, say=say)
+        yield from user_turns.of_user_turns(run, run.record, planned.task, expected, late_s=late_s, say=say)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from chaos.faults import FaultKind, Hop
 from matrices.arms.arm import Arm
-from matrices.checks import answers
+from matrices.checks import answers, user_turns
 from matrices.checks.collateral import HURT_CODES
 from matrices.checks.finding import Finding, FindingKind, Say, differs
 from matrices.checks.tolerances import CLOCK_S, GAP_S, SETTLE_S
@@ -246,6 +246,7 @@ def of_run(
             yield say("error_absent", "the schedule predicts an error")
     else:
         yield from answers.of_shape(run, say)
+        yield from user_turns.of_answers(run, task, must_pass=of_cell.must_pass, say=say)
     calls: dict[tuple[str, int], list[agent_pb2.Attempt]] = defaultdict(list)
     own = {fault.id for fault in expected.faults}
     for got in run.attempts:

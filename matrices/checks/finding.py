@@ -39,6 +39,7 @@ FindingKind: TypeAlias = Literal[
     "backend_swapped",
     "decoding_otherwise",
     "usage_wrong",
+    "user_turns_wrong",
     "error_count",
     "error_unplanned",
     "error_absent",

@@ -7,6 +7,7 @@ import click
 from treni import entry
 
 VERBS = {
+    "ask": "matrices.cli.ask:ask",
     "bench": "matrices.cli.bench:bench",
     "check": "matrices.cli.judge:check",
     "cluster": "matrices.cli.cluster:cluster",

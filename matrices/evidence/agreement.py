@@ -144,7 +144,7 @@ def _aspects(run: Run) -> Iterator[tuple[str, str]]:
     work = work_of(run)
     error = run.outcome.error
     yield "calls", "" if work is None else "; ".join(f"{name} {given}" for name, given in work.tools)
-    yield "answer", run.outcome.answer or ""
+    yield "answer", "; ".join(run.outcome.answers)
     yield (
         "outcome",
         run.outcome.outcome if error is None else f"{run.outcome.outcome} {error.code} {error.kind}",

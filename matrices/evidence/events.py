@@ -150,11 +150,24 @@ class RunError:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """The answer to what the user said, before the user said more: the client's time to it, and its grade."""
+
+    __pydantic_config__ = strict.STRICT
+
+    answer: str
+    latency_s: float
+    correct: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """How a run ended.
 
-    `latency_s` is the client's time to the end, answer or error; `ttft_s` to the first text. `record` is the
-    `RunRecord` as `json_format.MessageToDict` gives it (field names as in the .proto, defaults written out).
+    `latency_s` is the client's time to the end, answer or error; `ttft_s` to the first text. `answer` is the last of
+    the task's, `earlier` are those to the user turns before the last, in order, of a failed run as many as came;
+    `correct` says whether all of them are right. `record` is the `RunRecord` as `json_format.MessageToDict` gives it
+    (field names as in the .proto, defaults written out).
     """
 
     __pydantic_config__ = strict.STRICT
@@ -170,7 +183,14 @@ class Outcome:
     answer: str | None
     correct: bool | None
     record: dict[str, Any] | None
+    earlier: tuple[Answered, ...] = ()
     type: Literal["outcome"] = "outcome"
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Every answer that came, in order."""
+        last = () if self.answer is None else (self.answer,)
+        return (*(one.answer for one in self.earlier), *last)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

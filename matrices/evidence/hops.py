@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from matrices.evidence.runs import Run
+from treni.v1 import agent_pb2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,9 +46,11 @@ NAMES: tuple[str, ...] = tuple(field.name for field in fields(Hops))
 
 def hops_of(run: Run) -> Hops | None:
     """The parts of the run's latency; None without a record."""
-    record = run.record
-    if record is None:
-        return None
+    return None if run.record is None else hops_in(run.record, latency_s=run.outcome.latency_s)
+
+
+def hops_in(record: agent_pb2.RunRecord, *, latency_s: float) -> Hops:
+    """The parts of the latency of a run that left this record."""
     engine = record.engine
     model_s = math.fsum(attempt.duration_s for attempt in record.attempts if attempt.hop == "model")
     tool_s = math.fsum(attempt.duration_s for attempt in record.attempts if attempt.hop == "tool")
@@ -68,7 +71,7 @@ def hops_of(run: Run) -> Hops | None:
         "engine_detokenize": engine.detokenize_s,
     }
     return Hops(
-        client=run.outcome.latency_s - record.total_s,
+        client=latency_s - record.total_s,
         loop=record.loop_s - loop_within_s,
         backoff=record.backoff_s,
         model_hop=model_s - engine.total_s,

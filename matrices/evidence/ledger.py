@@ -16,6 +16,7 @@ from matrices.planning.expectation import Expectation
 class Work:
     """What one run did. `tools` are (name, arguments as canonical JSON) in order, refused calls included.
 
+    `cached_by_user_turn` has the prompt tokens that each user turn found in the KV cache, where there are several.
     `new_connections` counts attempts that had to wait for a connection to be made. `tokens_told`: 1 where the record
     tells its tokens, 0 where they are unknown, and no zeros. `constrained`: what the model wrote was held to a form.
     """
@@ -24,6 +25,7 @@ class Work:
     prompt_tokens: int
     completion_tokens: int
     cached_prompt_tokens: int
+    cached_by_user_turn: tuple[int, ...]
     turns: int
     tools: tuple[tuple[str, str], ...]
     model_attempts: int
@@ -53,6 +55,7 @@ def work_of(run: Run) -> Work | None:
         prompt_tokens=record.usage.prompt_tokens,
         completion_tokens=record.usage.completion_tokens,
         cached_prompt_tokens=record.usage.cached_prompt_tokens,
+        cached_by_user_turn=tuple(turn.usage.cached_prompt_tokens for turn in record.user_turns),
         turns=record.turns,
         tools=tuple((use.name, _canonical(use.arguments_json)) for use in record.tools),
         model_attempts=sum(attempt.hop == "model" for attempt in record.attempts),
@@ -75,8 +78,8 @@ def pair_work(pair: int, runs: Mapping[str, Run]) -> PairWork:
     """The pair's entry. It is void only if both arms answered and did different work by one of these rules.
 
     The one was held to a form in decoding, and the other was free. Tool calls or their arguments differ; prompt or
-    completion tokens differ; tokens found in the KV cache differ, unless an attempt at the model failed: its retry may
-    find what it left there.
+    completion tokens differ; tokens found in the KV cache differ, in all or in one of the user turns, unless an attempt
+    at the model failed: its retry may find what it left there.
     An arm that failed did less by design of the experiment, which is a result and not a confound.
     """
     work = {arm: done for arm, run in runs.items() if (done := work_of(run)) is not None}
@@ -93,7 +96,7 @@ def _difference(first: tuple[str, Work], second: tuple[str, Work]) -> str | None
         return f"decoding differs: {held} constrained, {free} free"
     if a.tools != b.tools:
         return f"tool calls differ: {one} {_calls(a)}, {two} {_calls(b)}"
-    cached = [] if a.model_retries or b.model_retries else ["cached_prompt_tokens"]
+    cached = [] if a.model_retries or b.model_retries else ["cached_prompt_tokens", "cached_by_user_turn"]
     for name in ("prompt_tokens", "completion_tokens", *cached):
         mine, theirs = getattr(a, name), getattr(b, name)
         if mine != theirs:

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import cast
 
 from chaos.faults import Hop
@@ -56,11 +57,12 @@ def steps_made(record: agent_pb2.RunRecord) -> Iterator[Step]:
     for attempt in record.attempts:
         calls.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
     uses, count = completed_calls(record), Counter[str]()
+    ends = set(accumulate(turn.turns for turn in record.user_turns if turn.answered_s > 0))
     for (hop, named), attempts in calls.items():
         last, index = attempts[-1], count[hop]
         count[hop] += 1
         if hop != TOOL:
-            yield Step(hop=cast(Hop, hop), index=index, call=None)
+            yield Step(hop=cast(Hop, hop), index=index, call=None, last=index + 1 in ends)
             continue
         refused = last.outcome == "fail" and not last.fault_id and _refuses(last.code)
         use = uses.get(named)

@@ -117,9 +117,10 @@ class ExpectedRun:
     """The run of one arm with one pair, as planned.
 
     `attempts` are in order, over both hops; `calls` are those whose result or refusal the model reads, None where
-    nobody knows which they should be; `turns` counts completed model calls, None where nobody sees them; `effects` is a
-    multiset; `error` is None for a run that ends with the task's answer. `open`: which calls it makes is not known
-    before, so that all this is what follows if it calls as its task tells, or not at all.
+    nobody knows which they should be; `turns` counts completed model calls, None where nobody sees them; `answers` are
+    the user turns that are answered, each with the number of attempts by then; `effects` is a multiset; `error` is None
+    for a run that ends with the answer to the last. `open`: which calls it makes is not known before, so that all this
+    is what follows if it calls as its task tells, or not at all.
     `hurried`: the planned waits use up the run's own time, so that its deadline may cut an attempt short and be what
     it ends with. `lost`: the process that would tell of the run dies with it, or its answer never arrives, so that
     there is no record of it. `entry` is the client's call of the agent where a fault strikes it.
@@ -128,6 +129,7 @@ class ExpectedRun:
     attempts: tuple[ExpectedAttempt, ...]
     calls: tuple[ExpectedCall, ...] | None
     turns: int | None
+    answers: tuple[int, ...]
     effects: tuple[ExpectedEffect, ...]
     error: ExpectedError | None
     hurried: bool

@@ -46,7 +46,8 @@ class PlannedCell:
     """One profile to be run, the arms that it compares and its pairs in order; `seed` is the campaign's.
 
     The pairs are `fault_seeds` groups of the same tasks, one after the other, each under a fault seed of its own.
-    `beside` are arms whose processes are up too, and are asked nothing. `replicas` says how many share a role.
+    `beside` are arms whose processes are up too, and are asked nothing. `alone`: of the arms only the baseline's
+    processes are up, and nothing is faulted. `replicas` says how many share a role.
     """
 
     name: str
@@ -57,6 +58,7 @@ class PlannedCell:
     idempotency: bool
     fault_seeds: int = 1
     beside: tuple[Arm, ...] = ()
+    alone: bool = False
     replicas: Replicas = ONE_OF_EACH
 
     @property
@@ -67,7 +69,8 @@ class PlannedCell:
     @property
     def parts(self) -> dict[str, Part]:
         """The processes that it runs with, proxies aside, by role: those that call no other first."""
-        return parts((*self.comparison, *self.beside), self.replicas)
+        up = (self.comparison.baseline,) if self.alone else (*self.comparison, *self.beside)
+        return parts(up, self.replicas)
 
     @property
     def cycle(self) -> int | None:

@@ -21,13 +21,15 @@ AGENT: Hop = "agent"
 class Step:
     """One call: the `index`-th of the run on its hop, and at a tool the call that the task needs (else None).
 
-    `refusal` is the status with which the tool refuses a call that is to be refused.
+    `refusal` is the status with which the tool refuses a call that is to be refused. `last`: the user turn that it
+    belongs to has its answer once it is done.
     """
 
     hop: Hop
     index: int
     call: ExpectedCall | None
     refusal: str = Code.INVALID_ARGUMENT.name
+    last: bool = False
 
 
 def steps(task: Task) -> Iterator[Step]:
@@ -35,7 +37,14 @@ def steps(task: Task) -> Iterator[Step]:
     if not task.told:
         return
     made: Counter[str] = Counter()
-    for hop in task.steps:
-        index = made[hop]
-        made[hop] += 1
-        yield Step(hop=cast(Hop, hop), index=index, call=task.calls[index] if hop == TOOL else None)
+    calls = task.calls
+    for hops in task.steps:
+        for place, hop in enumerate(hops, start=1):
+            index = made[hop]
+            made[hop] += 1
+            yield Step(
+                hop=cast(Hop, hop),
+                index=index,
+                call=calls[index] if hop == TOOL else None,
+                last=place == len(hops),
+            )

@@ -57,16 +57,19 @@ def expected_run(
     for attempt in () if request is None else request.attempts:
         run.predicted.setdefault((attempt.hop, attempt.call_index), []).append(attempt)
     if not run.enter():
-        return run.made(calls=0, turns=0)
+        return run.made(calls=0, turns=0, answers=())
     done: Counter[Hop] = Counter()
     if not terms.arm.seen:
         run.call(Step(hop=AGENT, index=0, call=None))
-        return run.made(calls=0, turns=0)
+        return run.made(calls=0, turns=0, answers=())
+    answers: list[int] = []
     for step in steps(task) if made is None else made:
         if not run.call(step):
             break
         done[step.hop] += 1
-    return run.made(calls=done[TOOL], turns=done[MODEL])
+        if step.last:
+            answers.append(len(run.attempts))
+    return run.made(calls=done[TOOL], turns=done[MODEL], answers=answers)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -177,7 +180,7 @@ class _Run:
             fault_id=last.fault.id,
         )
 
-    def made(self, *, calls: int, turns: int) -> ExpectedRun:
+    def made(self, *, calls: int, turns: int, answers: Sequence[int]) -> ExpectedRun:
         """The run as followed so far."""
         entry = self.entry
         if entry is not None and entry.outcome != "ok":
@@ -186,7 +189,7 @@ class _Run:
             assert entry.kinds is not None
             (kind,) = entry.kinds
             definite = entry.outcome == "fail"
-            self.lost = True
+            self.lost, answers = True, ()
             self.error = ExpectedError(
                 code=entry.code,
                 kind=kind,
@@ -203,6 +206,7 @@ class _Run:
             calls=self.task.calls[:calls] if known else None,
             turns=turns if seen else None,
             open=seen and not self.made_calls and (by_model or not self.task.told),
+            answers=tuple(answers),
             effects=tuple(self.effects),
             error=self.error,
             hurried=waits_s > AMPLE * self.terms.policy.run_timeout_s,

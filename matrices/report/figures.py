@@ -31,6 +31,7 @@ from matrices.report.comparison import (
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
 from matrices.report.families import FamilyFigures, families_of, per_token_s
 from matrices.report.totals import WorkTotals, totals_of
+from matrices.report.user_turns import UserTurnFigures, user_turns_of
 from matrices.report.ways import NO_WAYS, Ways, ways_of
 from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
@@ -73,6 +74,7 @@ class ArmFigures:
     work: WorkTotals
     faults: FaultAccount
     effects: EffectCounts
+    user_turns: tuple[UserTurnFigures, ...]
     seen: bool = True
 
     @property
@@ -344,6 +346,7 @@ def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:
         work=totals_of([work for run in runs if (work := work_of(run)) is not None]),
         faults=judged.faults[arm],
         effects=judged.effects[arm],
+        user_turns=user_turns_of(runs),
     )
 
 
@@ -352,9 +355,9 @@ def _latency(runs: Sequence[Run]) -> LatencySummary | None:
 
 
 def _right(run: Run, tasks: Mapping[int, Task]) -> bool:
-    """Whether the run ended with an answer that its task's grader accepts, whatever the history says of it."""
-    task, answer = tasks.get(run.pair.pair), run.outcome.answer
-    return run.ok and answer is not None and task is not None and task.is_correct(answer)
+    """Whether the run ended with answers that its task's graders accept, whatever the history says of them."""
+    task = tasks.get(run.pair.pair)
+    return run.ok and task is not None and task.are_correct(run.outcome.answers)
 
 
 def _cost(

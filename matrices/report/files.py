@@ -159,7 +159,8 @@ def _arm(arm: ArmFigures, schema: int) -> dict[str, Any]:
         "error_rate": arm.error_rate,
         "retries_mean_success": arm.retries_mean_success,
     }
-    plain = {key: value for key, value in _plain(arm).items() if key not in ("arm", "seen")} | rates
+    unsaid = {"arm", "seen"} if arm.user_turns else {"arm", "seen", "user_turns"}
+    plain = {key: value for key, value in _plain(arm).items() if key not in unsaid} | rates
     if schema < 3:
         del plain["latency_per_token_s"], plain["work"]["tokens_told"]
     if plain["hops"] is not None and not plain["hops"]["black_box"]:

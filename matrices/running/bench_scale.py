@@ -16,14 +16,13 @@ from matrices.arms.arm import Comparison
 from matrices.arms.parts import Replicas
 from matrices.evidence.campaign import MARGIN, Options, plan_campaign
 from matrices.planning.plan import PlannedCell
-from matrices.running.client import AgentClient, AgentClients
+from matrices.running.client import AgentClient, AgentClients, request_of
 from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
 from treni.errors import Code, TreniError
-from treni.v1 import agent_pb2
 
 T = TypeVar("T")
 
@@ -151,15 +150,7 @@ async def _closed_loop(
     async def one_after_another() -> None:
         for number in numbers:
             task = tasks[number % len(tasks)]
-            request = agent_pb2.RunRequest(
-                run_id=f"scale/{round_}/{number}/{arm}",
-                task_id=task.id,
-                prompt=task.prompt,
-                tools=task.tools,
-                no_tools=not task.tools,
-                scenario=task.scenario,
-                request_index=number,
-            )
+            request = request_of(task, run_id=f"scale/{round_}/{number}/{arm}", request_index=number)
             done = await clients.run(request, timeout_s=RUN_TIMEOUT_S)
             if done.error is not None or done.record is None:
                 raise done.error or TreniError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -17,22 +17,38 @@ from treni.fence import pairs
 from treni.limits import AGENT_REQUEST
 from treni.v1 import agent_pb2, agent_pb2_grpc
 
+if TYPE_CHECKING:
+    from matrices.spec.suites import Task  # not for a worker, which would wait for it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """The answer to one user turn, and the time until the user had it, in seconds since the request."""
+
+    text: str
+    latency_s: float
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
     """What one request came to, as its user saw it.
 
     `latency_s` is the time until the user had an outcome, answer or error; `ttft_s` the time to the first text
-    of the answer, None when there was none. `outcome` is "ok", "fail" (the work definitely did not happen) or
-    "unknown". `record` is the arm's RunRecord as a dict, None when the arm died before it could send one.
+    of an answer, None when there was none. `replies` are the answers that came, one for each user turn of a request
+    that went well. `outcome` is "ok", "fail" (the work definitely did not happen) or "unknown". `record` is the arm's
+    RunRecord as a dict, None when the arm died before it could send one.
     """
 
     outcome: Literal["ok", "fail", "unknown"]
     latency_s: float
     ttft_s: float | None
-    answer: str | None
+    replies: tuple[Reply, ...]
     error: TreniError | None
     record: dict[str, Any] | None
+
+
+Watch = Callable[[agent_pb2.RunEvent], None]
+"""Who is told of every event of a run as it arrives."""
 
 
 class AgentClient:
@@ -47,12 +63,17 @@ class AgentClient:
         self._stub = agent_pb2_grpc.AgentServiceStub(self._channel)
 
     async def run(
-        self, request: agent_pb2.RunRequest, *, timeout_s: float, marks: Mapping[str, str] | None = None
+        self,
+        request: agent_pb2.RunRequest,
+        *,
+        timeout_s: float,
+        marks: Mapping[str, str] | None = None,
+        watch: Watch | None = None,
     ) -> Invocation:
         """Runs the task, its call marked with that metadata; never raises for what the service or the network did."""
         started = time.perf_counter()
         ttft_s: float | None = None
-        answer: str | None = None
+        replies: list[Reply] = []
         record: dict[str, Any] | None = None
         error: TreniError | None = None
         try:
@@ -64,20 +85,23 @@ class AgentClient:
                 if kind == "text" and ttft_s is None:
                     ttft_s = time.perf_counter() - started
                 elif kind == "answer":
-                    answer = event.answer.text
+                    replies.append(Reply(text=event.answer.text, latency_s=time.perf_counter() - started))
                 elif kind == "record":
                     record = message_dict(event.record)
+                if watch is not None:
+                    watch(event)
         except grpc.aio.AioRpcError as failure:
             error = from_rpc_error(failure, hop="agent")
         except TreniError as refusal:
             error = refusal.at("agent")
         latency_s = time.perf_counter() - started
-        if error is None and (answer is None or record is None):
+        turns = 1 + len(request.follow_ups)
+        if error is None and (len(replies) != turns or record is None):
             error = TreniError(
                 grpc.StatusCode.INTERNAL,
                 "stream_incomplete",
-                expected="an answer and a record before the stream ends",
-                got=f"answer: {answer is not None}, record: {record is not None}",
+                expected=f"{turns} answers and a record before the stream ends",
+                got=f"{len(replies)} answers, record: {record is not None}",
                 todo="report this as a bug of the arm",
                 hop="agent",
             )
@@ -85,7 +109,7 @@ class AgentClient:
             outcome="ok" if error is None else "fail" if error.definite else "unknown",
             latency_s=latency_s,
             ttft_s=ttft_s,
-            answer=answer,
+            replies=tuple(replies),
             error=error,
             record=record,
         )
@@ -93,6 +117,20 @@ class AgentClient:
     async def close(self) -> None:
         """Closes the channel."""
         await self._channel.close()
+
+
+def request_of(task: Task, *, run_id: str, request_index: int) -> agent_pb2.RunRequest:
+    """The request that runs a task, all that its user says in it."""
+    return agent_pb2.RunRequest(
+        run_id=run_id,
+        task_id=task.id,
+        prompt=task.prompt,
+        follow_ups=[turn.prompt for turn in task.follow_ups],
+        tools=task.tools,
+        no_tools=not task.tools,
+        scenario=task.scenario,
+        request_index=request_index,
+    )
 
 
 class Client(Protocol):

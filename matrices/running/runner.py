@@ -20,7 +20,7 @@ from matrices.evidence.provenance import model_of, refuse_other_model
 from matrices.evidence.resolution import resolve
 from matrices.evidence.runs import pair_runs
 from matrices.planning.plan import PlannedCell, PlannedPair
-from matrices.running.client import Invocation
+from matrices.running.client import Invocation, request_of
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.running.segment import CellBroken, Segment, cause_of
@@ -30,7 +30,6 @@ from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
 from treni.errors import Code, TreniError
 from treni.storage import DISK_FULL
-from treni.v1 import agent_pb2, common_pb2
 
 
 class Progress(Protocol):
@@ -229,15 +228,7 @@ class Runner:
         for arm, clients in segment.clients.items():
             for number, (client, task) in enumerate(itertools.product(clients.every, wanted)):
                 run_id = f"{segment.plan.name}/warmup/{arm}/{segment.epoch}-{segment.number}-{number}"
-                request = agent_pb2.RunRequest(
-                    run_id=run_id,
-                    task_id=task.id,
-                    prompt=task.prompt,
-                    tools=task.tools,
-                    no_tools=not task.tools,
-                    scenario=task.scenario,
-                    request_index=WARMUP_REQUEST,
-                )
+                request = request_of(task, run_id=run_id, request_index=WARMUP_REQUEST)
                 done = await client.run(request, timeout_s=segment.plan.profile.policy.run_timeout)
                 answered &= done.error is None
         return answered
@@ -283,18 +274,10 @@ class Runner:
         self._append(self._started(segment.plan, planned))
         for arm in planned.order:
             run_id = f"{name}/{planned.pair}/{arm}/{segment.epoch}"
-            request = agent_pb2.RunRequest(
-                run_id=run_id,
-                task_id=planned.task.id,
-                prompt=planned.task.prompt,
-                tools=planned.task.tools,
-                no_tools=not planned.task.tools,
-                scenario=planned.task.scenario,
-                sampling=common_pb2.Sampling(seed=self._campaign.options.seed),
-                request_index=planned.pair,
-                no_idempotency=not segment.plan.idempotency,
-                constrain_calls=self._campaign.options.constrain_calls,
-            )
+            request = request_of(planned.task, run_id=run_id, request_index=planned.pair)
+            request.sampling.seed = self._campaign.options.seed
+            request.no_idempotency = not segment.plan.idempotency
+            request.constrain_calls = self._campaign.options.constrain_calls
             marks = segment.marks(arm, planned.pair, run_id)
             await segment.hold()
             self._append(
@@ -353,6 +336,9 @@ def _outcome(segment: Segment, planned: PlannedPair, arm: str, run_id: str, done
             hop=done.error.hop,
             fault_id=done.error.fault_id,
         )
+    task, replies = planned.task, done.replies
+    before_last = len(task.turns) - 1
+    texts = tuple(reply.text for reply in replies)
     return ev.Outcome(
         cell=segment.plan.name,
         pair=planned.pair,
@@ -362,9 +348,15 @@ def _outcome(segment: Segment, planned: PlannedPair, arm: str, run_id: str, done
         error=error,
         latency_s=done.latency_s,
         ttft_s=done.ttft_s,
-        answer=done.answer,
-        correct=None if done.answer is None or error is not None else planned.task.is_correct(done.answer),
+        answer=texts[before_last] if len(texts) > before_last else None,
+        correct=None if error is not None else task.are_correct(texts),
         record=done.record,
+        earlier=tuple(
+            ev.Answered(
+                answer=reply.text, latency_s=reply.latency_s, correct=task.is_correct(reply.text, turn)
+            )
+            for turn, reply in enumerate(replies[:before_last])
+        ),
     )
 
 

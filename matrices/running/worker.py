@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import AgentClient, Invocation, Reply
 from matrices.topologies.processes import die_with_parent
 from treni.channels import show
 from treni.errors import Code, TreniError
@@ -63,7 +63,7 @@ class Told(pydantic.BaseModel):
     outcome: Literal["ok", "fail", "unknown"]
     latency_s: float
     ttft_s: float | None
-    answer: str | None
+    replies: tuple[Reply, ...]
     error: Failure | None
     record: dict[str, Any] | None
 
@@ -94,7 +94,7 @@ class Told(pydantic.BaseModel):
             outcome=self.outcome,
             latency_s=self.latency_s,
             ttft_s=self.ttft_s,
-            answer=self.answer,
+            replies=self.replies,
             error=error,
             record=self.record,
         )

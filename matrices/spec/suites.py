@@ -6,6 +6,8 @@ is right: the final answer, how answers are held against it, and the exact tool 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +24,7 @@ from matrices.spec.options import grader_of, grader_schema, unknown, written
 from tools_svc.registry import TOOLS
 from tools_svc.suggest import did_you_mean
 from treni.errors import Code, TreniError, invalid_argument
+from treni.limits import USER_TURNS
 from treni.storage import reading
 from treni.text_files import json_lines
 
@@ -51,6 +54,13 @@ class Expected(_Strict):
     calls: tuple[ExpectedCall, ...] | None = Field(default=None, strict=False)
 
 
+AnyGrader = Annotated[
+    pydantic.SkipValidation[Grader],
+    BeforeValidator(grader_of),
+    pydantic.WithJsonSchema(grader_schema(), mode="validation"),
+]
+"""A grader as a suite names it: by its name, or as an object with its `name` and its options."""
+
 DEFAULT_GRADER = Exact()
 """What judges the answers to a task that names no grader."""
 
@@ -66,11 +76,41 @@ def _short_forms(schema: dict[str, Any]) -> None:
     schema["oneOf"] = [{"required": ["expect"]}, {"required": ["answer"]}]
 
 
+class FollowUp(_Strict):
+    """What the user says after an answer, in the same conversation, and what is right then.
+
+    `grader` None: that of the task.
+    """
+
+    prompt: str = Field(min_length=1)
+    expect: Expected
+    grader: AnyGrader | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The turn as a suite says it, without a grader of its own where it has none."""
+        dumped: dict[str, Any] = serialize(self)
+        del dumped["grader"]
+        if self.grader is not None:
+            dumped["grader"] = written(self.grader)
+        return dumped
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UserTurn:
+    """One thing that a user says in a task, what is right then, and what judges the answer."""
+
+    prompt: str
+    expect: Expected
+    grader: Grader
+
+
 class Task(_Strict):
     """One request to an agent; `run` is the block it belongs to, `side_effects` how many effects its told calls have.
 
-    `grader` is the name of a grader, or an object with its `name` and its options; `scenario` names what the agent
-    does with the task. `"answer": TEXT` is short for `"expect": {"answer": TEXT}`.
+    `follow_ups` are what the user says after the answers, in one conversation. `grader` is the name of a grader, or an
+    object with its `name` and its options; `scenario` names what the agent does with all that the user says.
+    `"answer": TEXT` is short for `"expect": {"answer": TEXT}`.
     """
 
     model_config = ConfigDict(json_schema_extra=_short_forms)
@@ -82,23 +122,34 @@ class Task(_Strict):
     tools: tuple[str, ...] = Field(default=(), strict=False)
     expect: Expected
     side_effects: int = Field(default=0, ge=0)
-    grader: Annotated[
-        pydantic.SkipValidation[Grader],
-        BeforeValidator(grader_of),
-        pydantic.WithJsonSchema(grader_schema(), mode="validation"),
-    ] = Field(default=DEFAULT_GRADER, json_schema_extra={"default": "exact"})
+    grader: AnyGrader = Field(default=DEFAULT_GRADER, json_schema_extra={"default": "exact"})
 
     scenario: str = DEFAULT_SCENARIO
+    follow_ups: tuple[FollowUp, ...] = Field(default=(), strict=False, max_length=USER_TURNS.most - 1)
+
+    @property
+    def turns(self) -> tuple[UserTurn, ...]:
+        """All that the user says, in order."""
+        first = UserTurn(prompt=self.prompt, expect=self.expect, grader=self.grader)
+        later = (
+            UserTurn(
+                prompt=one.prompt,
+                expect=one.expect,
+                grader=self.grader if one.grader is None else one.grader,
+            )
+            for one in self.follow_ups
+        )
+        return (first, *later)
 
     @property
     def told(self) -> bool:
         """Whether it is known which calls the task takes: its author says so, or there is nothing to call."""
-        return self.expect.calls is not None or not self.tools
+        return not self.tools or all(turn.expect.calls is not None for turn in self.turns)
 
     @property
     def calls(self) -> tuple[ExpectedCall, ...]:
-        """The tool calls that are right, in order; none where nobody told."""
-        return self.expect.calls or ()
+        """The tool calls that are right, in order, over all that the user says; none where nobody told."""
+        return tuple(call for turn in self.turns for call in turn.expect.calls or ())
 
     @property
     def expected_calls(self) -> int | None:
@@ -111,9 +162,10 @@ class Task(_Strict):
         return self.side_effects == 0 and (self.told or not any(map(_may_change, self.tools)))
 
     @property
-    def steps(self) -> tuple[str, ...]:
-        """The hops ("model" or "tool") that a run calls on, in order, if the model and the hops do what is expected."""
-        return tuple(scenario_named(self.scenario).steps(len(self.calls)))
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        """For each user turn the hops ("model" or "tool") that a run calls on, if all goes as expected."""
+        scenario = scenario_named(self.scenario)
+        return tuple(tuple(scenario.steps(len(turn.expect.calls or ()))) for turn in self.turns)
 
     @model_validator(mode="before")
     @classmethod
@@ -126,16 +178,12 @@ class Task(_Strict):
             if "expect" in full:
                 raise ValueError('either "answer" or "expect", which has the answer in it')
             full["expect"] = {"answer": full.pop("answer")}
-        expect = full.get("expect")
-        calls = expect.get("calls") if isinstance(expect, dict) else None
-        if "side_effects" not in full and isinstance(calls, list):
+        if "side_effects" not in full:
+            turns = full.get("follow_ups")
             full["side_effects"] = sum(
-                isinstance(call, dict)
-                and call.get("refused") is not True
-                and isinstance(call.get("name"), str)
-                and call["name"] in TOOLS
-                and TOOLS[call["name"]].spec.has_side_effects
-                for call in calls
+                _leaves_an_effect(call)
+                for turn in (full, *(turns if isinstance(turns, list) else ()))
+                for call in _calls_given(turn)
             )
         return full
 
@@ -148,13 +196,15 @@ class Task(_Strict):
             raise ValueError(
                 unknown("scenario", self.scenario, SCENARIOS) if is_unknown else str(error)
             ) from None
-        if self.told and self.steps.count("tool") != len(self.calls):
+        called = [steps.count("tool") for steps in self.steps]
+        if self.told and called != [len(turn.expect.calls or ()) for turn in self.turns]:
             raise ValueError(f"a scenario {self.scenario} with as many tool calls as the task expects")
         return self
 
     @model_validator(mode="after")
     def _expectable(self) -> Task:
-        self.grader.refuse(self.expect.answer)
+        for turn in self.turns:
+            turn.grader.refuse(turn.expect.answer)
         return self
 
     @model_serializer(mode="wrap")
@@ -166,12 +216,21 @@ class Task(_Strict):
             dumped["grader"] = written(self.grader)
         if self.scenario == DEFAULT_SCENARIO:
             del dumped["scenario"]
+        if not self.follow_ups:
+            del dumped["follow_ups"]
         return dumped
 
-    def is_correct(self, answer: str) -> bool:
-        """Whether the task's grader accepts `answer`. Raises INTERNAL (`grader_failed`) for a grader that broke."""
+    def are_correct(self, answers: Sequence[str]) -> bool:
+        """Whether there is an answer to each user turn, and all of them are right; see `is_correct`."""
+        return len(answers) == len(self.turns) and all(
+            self.is_correct(answer, turn) for turn, answer in enumerate(answers)
+        )
+
+    def is_correct(self, answer: str, turn: int = 0) -> bool:
+        """Whether that user turn's grader accepts `answer`. Raises INTERNAL (`grader_failed`) for one that broke."""
+        asked = self.turns[turn]
         try:
-            return self.grader.is_correct(answer, expected=self.expect.answer)
+            return asked.grader.is_correct(answer, expected=asked.expect.answer)
         except Exception as error:  # a grader may be any package's
             raise TreniError(
                 Code.INTERNAL,
@@ -197,6 +256,24 @@ class Suite(_Strict):
     def take(self, runs: int) -> list[tuple[Task, ...]]:
         """The first `runs` runs; a suite that has fewer starts again from its first."""
         return [self.runs[index % len(self.runs)] for index in range(runs)]
+
+
+def _calls_given(turn: Any) -> list[Any]:
+    """The calls that are expected in a user turn as given, before anything of it was checked."""
+    expect = turn.get("expect") if isinstance(turn, dict) else None
+    calls = expect.get("calls") if isinstance(expect, dict) else None
+    return calls if isinstance(calls, list) else []
+
+
+def _leaves_an_effect(call: Any) -> bool:
+    """Whether a call as given is one of ours that has side effects and is not to be refused."""
+    return (
+        isinstance(call, dict)
+        and call.get("refused") is not True
+        and isinstance(call.get("name"), str)
+        and call["name"] in TOOLS
+        and TOOLS[call["name"]].spec.has_side_effects
+    )
 
 
 def _may_change(tool: str) -> bool:

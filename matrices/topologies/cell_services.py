@@ -112,7 +112,9 @@ class CellServices:
                 )
                 for role, part in cell.parts.items()
             }
-            version = await asyncio.to_thread(ToxiproxyClient(placed.toxiproxy_address).version)
+            version = ""
+            if placed.toxiproxy_address:
+                version = await asyncio.to_thread(ToxiproxyClient(placed.toxiproxy_address).version)
             services = cls(
                 cell=cell,
                 placed=placed,

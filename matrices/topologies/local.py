@@ -34,7 +34,7 @@ KEYS = "keys"
 
 
 class LocalPlaced:
-    """Processes on this machine that end with the segment."""
+    """Processes on this machine that end with the segment; proxies only where something may be faulted."""
 
     foreign = False
 
@@ -43,7 +43,7 @@ class LocalPlaced:
         *,
         cell: PlannedCell,
         folder: Path,
-        toxiproxy: ToxiproxyServer,
+        toxiproxy: ToxiproxyServer | None,
         children: Mapping[str, Child],
         agent: Child | None,
     ) -> None:
@@ -53,19 +53,21 @@ class LocalPlaced:
         self._children = children
         self.scope = ""
         self.addresses = {role: child.address for role, child in children.items()}
-        self.toxiproxy_address = toxiproxy.address
+        self.toxiproxy_address = "" if toxiproxy is None else toxiproxy.address
         self.host_of = dict.fromkeys(children, HOST)
         self.host_agents = {} if agent is None else {HOST: agent.address}
 
     @property
     def own_pids(self) -> dict[str, int]:
         """The toxiproxy server's process, where it is one of ours."""
-        return {} if self._toxiproxy.pid is None else {PROXY: self._toxiproxy.pid}
+        if self._toxiproxy is None or self._toxiproxy.pid is None:
+            return {}
+        return {PROXY: self._toxiproxy.pid}
 
     def deaths(self) -> dict[str, str]:
         """How processes ended."""
         ended = {role: child.death() for role, child in self._children.items()}
-        ended[PROXY] = self._toxiproxy.death()
+        ended[PROXY] = None if self._toxiproxy is None else self._toxiproxy.death()
         return {role: death for role, death in ended.items() if death is not None}
 
     def wards(self, again: Callable[[str], Awaitable[None]]) -> dict[str, Ward]:
@@ -112,7 +114,9 @@ class Local:
         folder.mkdir(parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             doors = stack.enter_context(_doors()) if self._keys else UNGUARDED
-            toxiproxy = await stack.enter_async_context(await _toxiproxy(campaign.options, folder))
+            toxiproxy = None
+            if not cell.alone:
+                toxiproxy = await stack.enter_async_context(await _toxiproxy(campaign.options, folder))
             agent = None
             if cell.disturbs:
                 # Before those that it may start again, and so ended after them.

@@ -101,6 +101,13 @@ TOOLS = Limit(
     where="AgentService.Run, InferenceService.Generate",
     todo="offer those that the task needs",
 )
+USER_TURNS = Limit(
+    kind="user_turns_too_many",
+    most=64,
+    what="user turns in a run",
+    where="AgentService.Run, and the tasks of suites",
+    todo="spread them over several runs",
+)
 MESSAGES = Limit(
     kind="messages_too_many",
     most=1024,
@@ -147,6 +154,7 @@ ALL = (
     OTHER_REQUEST,
     TOOL_RESULT,
     TOOLS,
+    USER_TURNS,
     MESSAGES,
     TOOL_CALLS,
     NEW_TOKENS,

@@ -1,9 +1,9 @@
-"""Plays one task against the NumPy engine: the model's own calls are executed, until it answers."""
+"""Plays tasks against the NumPy engine: the model's own calls are executed, until it answers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,33 @@ class Played:
 
 def play(engine: Engine, *, tools: list[dict[str, Any]], prompt: str, respond: Respond, key: str) -> Played:
     """Runs one task greedily. `key` names its KV cache. A malformed call ends the task with its text."""
-    messages = [common_pb2.Message(role="user", content=prompt)]
-    calls: list[tuple[str, dict[str, Any]]] = []
+    (played,) = play_all(engine, tools=tools, prompts=(prompt,), respond=respond, key=key)
+    return played
+
+
+def play_all(
+    engine: Engine, *, tools: list[dict[str, Any]], prompts: Sequence[str], respond: Respond, key: str
+) -> tuple[Played, ...]:
+    """What the model did with each prompt of one conversation; see `play`."""
+    messages: list[common_pb2.Message] = []
     offered = [_spec(tool) for tool in tools]
+    played = []
+    for prompt in prompts:
+        messages.append(common_pb2.Message(role="user", content=prompt))
+        played.append(_answered(engine, messages, offered, respond, key))
+        messages.append(common_pb2.Message(role="assistant", content=played[-1].answer))
+    return tuple(played)
+
+
+def _answered(
+    engine: Engine,
+    messages: list[common_pb2.Message],
+    offered: list[common_pb2.ToolSpec],
+    respond: Respond,
+    key: str,
+) -> Played:
+    """Goes on with the conversation, which grows by the calls and their results, until the model answers."""
+    calls: list[tuple[str, dict[str, Any]]] = []
     while True:
         request = inference_pb2.GenerateRequest(
             messages=messages,

@@ -143,6 +143,7 @@ class TaskFields(TypedDict, total=False):
     no_tools: bool
     scenario: str
     constrain_calls: bool
+    follow_ups: Sequence[str]
 
 
 def task(**fields: Unpack[TaskFields]) -> agent_pb2.RunRequest:

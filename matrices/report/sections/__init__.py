@@ -21,6 +21,7 @@ from matrices.report.sections import (
     reading,
     recovery,
     results,
+    user_turns,
     verdict,
     voids,
     ways,
@@ -39,6 +40,7 @@ OF_CAMPAIGN: Mapping[str, Callable[[Figures], Iterable[Part]]] = {
 OF_CELL: Mapping[str, Callable[[Figures, CellFigures], Iterable[Part]]] = {
     "verdict": verdict.parts,
     "latency": latency.parts,
+    "user_turns": user_turns.parts,
     "families": families.parts,
     "accuracy": accuracy.parts,
     "effects": effects.parts,

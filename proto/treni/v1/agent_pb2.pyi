@@ -39,7 +39,7 @@ class RunRequest(_message.Message):
     task_id: _builtins.str
     """the task it executes; written beside every effect"""
     prompt: _builtins.str
-    """the user's message"""
+    """the user's message, the first where others follow"""
     request_index: _builtins.int
     """position in the plan; keys schedules that go by request"""
     no_idempotency: _builtins.bool
@@ -168,6 +168,8 @@ Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
 
 @_typing.final
 class Answer(_message.Message):
+    """What ends a user turn; the last event before the record is the answer to the last of them."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
@@ -278,6 +280,7 @@ class RunRecord(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     CONSTRAINED_FIELD_NUMBER: _builtins.int
+    USER_TURNS_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     """"internal" or "external" """
     turns: _builtins.int
@@ -311,6 +314,10 @@ class RunRecord(_message.Message):
     def awareness(self) -> _common_pb2.Awareness:
         """over all turns: worst margin and entropy, pooled logprob"""
 
+    @_builtins.property
+    def user_turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserTurn]:
+        """in order, each that has begun; none in a run of a single one"""
+
     def __init__(
         self,
         *,
@@ -329,14 +336,51 @@ class RunRecord(_message.Message):
         model: _builtins.str = ...,
         pid: _builtins.int = ...,
         constrained: _builtins.bool = ...,
+        user_turns: _abc.Iterable[Global___UserTurn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["awareness", b"awareness", "engine", b"engine", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "attempts", b"attempts", "awareness", b"awareness", "backend", b"backend", "backoff_s", b"backoff_s", "constrained", b"constrained", "device", b"device", "engine", b"engine", "loop_s", b"loop_s", "model", b"model", "pid", b"pid", "tools", b"tools", "total_s", b"total_s", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "attempts", b"attempts", "awareness", b"awareness", "backend", b"backend", "backoff_s", b"backoff_s", "constrained", b"constrained", "device", b"device", "engine", b"engine", "loop_s", b"loop_s", "model", b"model", "pid", b"pid", "tools", b"tools", "total_s", b"total_s", "turns", b"turns", "usage", b"usage", "user_turns", b"user_turns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunRecord: _TypeAlias = RunRecord  # noqa: Y015
+
+@_typing.final
+class UserTurn(_message.Message):
+    """The part that one user turn has in a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURNS_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    ANSWERED_S_FIELD_NUMBER: _builtins.int
+    turns: _builtins.int
+    """completed model calls"""
+    tools: _builtins.int
+    """of RunRecord.tools"""
+    answered_s: _builtins.float
+    """since the run began; 0: it was not answered"""
+    @_builtins.property
+    def usage(self) -> _common_pb2.Usage:
+        """summed over its model calls"""
+
+    def __init__(
+        self,
+        *,
+        turns: _builtins.int = ...,
+        tools: _builtins.int = ...,
+        usage: _common_pb2.Usage | None = ...,
+        answered_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_s", b"answered_s", "tools", b"tools", "turns", b"turns", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserTurn: _TypeAlias = UserTurn  # noqa: Y015
 
 @_typing.final
 class ToolUse(_message.Message):

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AgentServiceStub:
-    """Runs one task to its answer. One contract, two addresses: the runtime (internal routing) and the
+    """Runs one task to its answer, or to an answer to each thing that the user says. One contract, two addresses: the runtime (internal routing) and the
     controller (external routing) both serve it.
     """
 
@@ -44,7 +44,7 @@ class AgentServiceStub:
 
 
 class AgentServiceServicer:
-    """Runs one task to its answer. One contract, two addresses: the runtime (internal routing) and the
+    """Runs one task to its answer, or to an answer to each thing that the user says. One contract, two addresses: the runtime (internal routing) and the
     controller (external routing) both serve it.
     """
 
@@ -72,7 +72,7 @@ def add_AgentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AgentService:
-    """Runs one task to its answer. One contract, two addresses: the runtime (internal routing) and the
+    """Runs one task to its answer, or to an answer to each thing that the user says. One contract, two addresses: the runtime (internal routing) and the
     controller (external routing) both serve it.
     """
 

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AgentServiceStub:
-    """Runs one task to its answer. One contract, two addresses: the runtime (internal routing) and the
+    """Runs one task to its answer, or to an answer to each thing that the user says. One contract, two addresses: the runtime (internal routing) and the
     controller (external routing) both serve it.
     """
 
@@ -40,7 +40,7 @@ class AgentServiceStub:
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
-    """Runs one task to its answer. One contract, two addresses: the runtime (internal routing) and the
+    """Runs one task to its answer, or to an answer to each thing that the user says. One contract, two addresses: the runtime (internal routing) and the
     controller (external routing) both serve it.
     """
 
@@ -49,7 +49,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Streams events as they happen. The last event is always the record, also when the status is not OK."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs one task to its answer. One contract, two addresses: the runtime (internal routing) and the
+    """Runs one task to its answer, or to an answer to each thing that the user says. One contract, two addresses: the runtime (internal routing) and the
     controller (external routing) both serve it.
     """
 

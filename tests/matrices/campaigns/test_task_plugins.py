@@ -64,7 +64,7 @@ class Twice(Scenario):
         return ("model", *ToolLoop().steps(tool_calls))
 
     async def play(self, run: Run) -> AsyncGenerator[agent_pb2.RunEvent, None]:
-        run.ask(run.request.prompt)
+        run.ask(run.prompt)
         async with aclosing(run.turn()) as parts:
             async for _ in parts:
                 pass

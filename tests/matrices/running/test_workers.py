@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from matrices.running.client import AgentClient, Invocation
+from matrices.running.client import AgentClient, Invocation, Reply
 from matrices.running.worker import Told
 from matrices.running.workers import AgentAtWorker, workers
 from tests.matrices.harness import wait_gone
@@ -35,12 +35,12 @@ def test_a_line_has_all_of_an_invocation(error: TreniError | None) -> None:
         outcome="ok" if error is None else "fail",
         latency_s=0.1 + 0.2,
         ttft_s=1e-300,
-        answer="\u2028 \N{SNOWMAN}" if error is None else None,
+        replies=(Reply(text="\u2028 \N{SNOWMAN}", latency_s=0.1), Reply(text="", latency_s=0.1 + 0.2)),
         error=error,
         record={"pid": 7, "loop_s": 1.0, "attempts": [{"kind": ""}]},
     )
     again = Told.model_validate_json(Told.of(3, done).model_dump_json()).invocation()
-    for name in ("outcome", "latency_s", "ttft_s", "answer", "record"):
+    for name in ("outcome", "latency_s", "ttft_s", "replies", "record"):
         assert getattr(again, name) == getattr(done, name)
     if error is not None:
         assert again.error is not None

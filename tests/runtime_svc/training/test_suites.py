@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from matrices.spec.make_suites import CANDIDATES, SUITES, TOOLS, Candidate, RealTools, candidate, is_right
-from matrices.spec.suites import Task, load_suite
+from matrices.spec.make_suites import CANDIDATES, SUITES, TOOLS, Asked, Candidate, candidate, is_right
+from matrices.spec.suite_makers import RealTools
+from matrices.spec.suites import Expected, Task, load_suite
 from runtime_svc.engine import Engine
 from runtime_svc.training.evaluate import CHECKPOINT
 from runtime_svc.training.vocabulary import Draw, Part
@@ -23,15 +24,16 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTools]:
 
 
 def _candidate(task: Task) -> Candidate:
-    calls = tuple((call.name, call.arguments) for call in task.calls)
-    return Candidate(
-        family=task.family,
-        prompt=task.prompt,
-        tools=task.tools,
-        calls=calls,
-        refused=tuple(call.refused for call in task.calls),
-        answer=task.expect.answer,
+    turns = tuple(
+        Asked(
+            prompt=turn.prompt,
+            calls=tuple((call.name, call.arguments) for call in turn.expect.calls or ()),
+            refused=tuple(call.refused for call in turn.expect.calls or ()),
+            answer=turn.expect.answer,
+        )
+        for turn in task.turns
     )
+    return Candidate(family=task.family, tools=task.tools, turns=turns)
 
 
 def test_core_has_one_tool_task_a_run_with_the_tool_rotating() -> None:
@@ -64,30 +66,50 @@ def test_chains_have_two_to_four_calls_and_some_repairs() -> None:
 @pytest.mark.parametrize("name", sorted(SUITES))
 def test_expected_answers_and_effects_are_the_real_tools_own(name: str, tools: RealTools) -> None:
     for task in load_suite(name).tasks:
-        recorded = 0
-        for call in task.calls:
-            result = json.loads(tools.respond(call.name, json.dumps(call.arguments)))
-            recorded += "recorded" in result
-            assert call.refused == ("error" in result)
+        recorded = sum(_recorded(turn.expect, tools) for turn in task.turns)
         assert task.side_effects == recorded
-        if not task.calls:
+
+
+def _recorded(expect: Expected, tools: RealTools) -> int:
+    """How many entries the real tools make of the calls, whose results the answer must give."""
+    recorded = 0
+    for call in expect.calls or ():
+        result = json.loads(tools.respond(call.name, json.dumps(call.arguments)))
+        recorded += "recorded" in result
+        assert call.refused == ("error" in result)
+    if not expect.calls:
+        return recorded
+    assert "error" not in result
+    if "value" in result:
+        assert expect.answer == f"The result is {result['value']}."
+    elif "hits" in result:
+        assert expect.answer == f"Note {result['hits'][0]['note']}: {result['hits'][0]['text']}"
+    elif "rows" in result:
+        assert all(str(row[0]) in expect.answer for row in result["rows"])
+    else:
+        entry = result["recorded"]
+        assert f"{entry['amount']} in {entry['account']}" in expect.answer
+    return recorded
+
+
+def test_sessions_have_two_to_four_user_turns_and_refer_to_what_was_said() -> None:
+    suite = load_suite("sessions")
+    assert [len(run) for run in suite.runs] == [4] * 6
+    assert {len(task.turns) for task in suite.tasks} == {2, 3, 4}
+    for task in suite.tasks:
+        if task.family == "mixed":
             continue
-        assert "error" not in result
-        if "value" in result:
-            assert task.expect.answer == f"The result is {result['value']}."
-        elif "hits" in result:
-            assert task.expect.answer == f"Note {result['hits'][0]['note']}: {result['hits'][0]['text']}"
-        elif "rows" in result:
-            assert all(str(row[0]) in task.expect.answer for row in result["rows"])
-        else:
-            entry = result["recorded"]
-            assert f"{entry['amount']} in {entry['account']}" in task.expect.answer
+        (said,) = task.turns[-1].expect.calls
+        assert "it" in task.turns[-1].prompt.split()
+        assert str(said.arguments["amount"]) not in task.turns[-1].prompt
+        assert str(said.arguments["amount"]) in task.turns[-2].expect.answer
 
 
 @pytest.mark.soak
-def test_the_bundled_model_gets_the_core_suite_right(tools: RealTools) -> None:
+@pytest.mark.parametrize("name", ["core", "sessions"])
+def test_the_bundled_model_gets_the_suite_right(name: str, tools: RealTools) -> None:
     engine = Engine.load(CHECKPOINT, backend="numpy")
-    wrong = [task.id for task in load_suite("core").tasks if not is_right(engine, tools, _candidate(task))]
+    wrong = [task.id for task in load_suite(name).tasks if not is_right(engine, tools, _candidate(task))]
     assert wrong == []
 
 
@@ -95,7 +117,8 @@ def test_a_wrong_answer_is_not_right(tools: RealTools) -> None:
     engine = Engine.load(CHECKPOINT, backend="numpy")
     task = _candidate(load_suite("core").tasks[0])
     assert is_right(engine, tools, task)
-    assert not is_right(engine, tools, replace(task, answer=task.answer + "!"))
+    (asked,) = task.turns
+    assert not is_right(engine, tools, replace(task, turns=(replace(asked, answer=asked.answer + "!"),)))
 
 
 @pytest.mark.parametrize("name", sorted(SUITES))
