@@ -31,8 +31,8 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""A whole number; JSON has no other form for it than for any number, so 3.0 is one."""
+AS_WHOLE = BeforeValidator(_whole)
+"""Takes 3.0 for the whole number 3, as JSON's schemas do. After the bounds of the number, or the schema lacks them."""
 
 
 def text_or(other: str) -> Discriminator:
@@ -51,7 +51,7 @@ def several(most: int, least: int = 0) -> FieldInfo:
 
 
 Zero = Annotated[float, only(0), Field(json_schema_extra={"const": 0})]
-One = Annotated[Whole, only(1), Field(json_schema_extra={"const": 1})]
+One = Annotated[int, only(1), Field(json_schema_extra={"const": 1}), AS_WHOLE]
 No = Annotated[bool, only(False), Field(json_schema_extra={"const": False})]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=512)]
