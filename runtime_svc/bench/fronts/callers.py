@@ -16,7 +16,7 @@ from runtime_svc.metrics import Metrics
 from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 TOKENS = 12
-"""Of an answer, at most: few, so that what a front adds is not lost in what the engine takes."""
+"""The most tokens of an answer: few, so that what a front adds is not lost in what the engine takes."""
 
 _ANSWERS = re.compile(r"^treni_runtime_answer_seconds_total (\S+)$", re.MULTILINE)
 

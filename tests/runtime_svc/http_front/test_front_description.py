@@ -67,8 +67,11 @@ def test_other_answers_are_as_described(front: Front, described: dict[str, Any])
 @pytest.mark.parametrize("examples", [pytest.param(60, marks=pytest.mark.soak)])
 def test_schemathesis_finds_nothing(front: Front, tmp_path: Path, examples: int) -> None:
     program = Path(sys.executable).parent / "schemathesis"
+    config = Path(__file__).parent / "schemathesis.toml"
     command: list[str | Path] = [
         program,
+        "--config-file",
+        config,
         "run",
         f"{front.http}/openapi.json",
         "--max-examples",
