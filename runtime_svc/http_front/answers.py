@@ -80,13 +80,13 @@ class Logprobs(Strict):
 
 
 class PromptDetails(Strict):
-    """Of the prompt's tokens, those that were found in the KV cache."""
+    """How many of the prompt's tokens were found in the KV cache."""
 
     cached_tokens: int
 
 
 class CompletionDetails(Strict):
-    """Of the completion's tokens, those that were thought."""
+    """How many of the completion's tokens were thought."""
 
     reasoning_tokens: int
 

@@ -32,13 +32,13 @@ PREFIXES = ("/v1", "")
 
 
 class Health(Strict):
-    """That the process answers."""
+    """The answer that says that the process lives."""
 
     status: Literal["ok"]
 
 
 class Ready(Strict):
-    """That the model is loaded and takes requests."""
+    """The answer that says that the model is loaded and takes requests."""
 
     status: Literal["ready"]
     model: str

@@ -13,13 +13,13 @@ from treni.errors import Code, TreniError
 from treni.limits import HTTP_CONNECTIONS
 
 REQUEST_S = 30.0
-"""From a connection's beginning, or a request's first byte, to the request's last."""
+"""How long a request may take to arrive: from its connection's beginning, or its first byte, to its last."""
 
 UNREAD_S = 30.0
 """How long an answer may wait because its reader takes nothing of it."""
 
 HEAD_BYTES = 32 * 1024
-"""Of a request's line and headers, and of a chunk's head."""
+"""The most that is kept of a request's line and headers, or of a chunk's head, while it is not complete."""
 
 
 class Connection(H11Protocol):

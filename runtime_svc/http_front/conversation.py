@@ -1,4 +1,4 @@
-"""From the conversation of a request to the contract's messages: results by their ids, in the order of the calls."""
+"""Makes the contract's messages of a conversation: results by their ids, in the order of the calls."""
 
 from __future__ import annotations
 

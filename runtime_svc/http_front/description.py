@@ -24,6 +24,13 @@ _WRITTEN: tuple[type[BaseModel], ...] = (
     ErrorBody,
 )
 
+_EVENT = {
+    "type": "object",
+    "description": "One event: its data are a ChatChunk in JSON, of the last one [DONE].",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
+}
+
 _REFUSALS = {
     "400": "The request is wrong; `param` names what of it, where that is one thing.",
     "404": "The model is not the one that is asked for.",
@@ -66,7 +73,7 @@ def _paths(prefix: str) -> dict[str, Any]:
         f"chat_{tag}",
         "Answers a conversation, whole or, with `stream`, as events whose data are ChatChunk and at last [DONE].",
         requests.ChatRequest,
-        {**_json(answers.ChatCompletion), "text/event-stream": {"schema": {"type": "string"}}},
+        {**_json(answers.ChatCompletion), "text/event-stream": {"schema": _EVENT}},
     )
     embed = _post(
         f"embeddings_{tag}",

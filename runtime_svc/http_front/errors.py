@@ -16,7 +16,7 @@ from runtime_svc.http_front.fields import Strict
 from treni.errors import Code, TreniError
 
 RETRY_AFTER_S = 1
-"""When a client that came to a full queue may ask again: a turn of the bundled model takes less."""
+"""How long a client that came to a full queue is asked to wait: a turn of the bundled model takes less."""
 
 _MAX_GOT_CHARS = 120
 

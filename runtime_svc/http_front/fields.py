@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -27,6 +27,14 @@ def only(value: float | bool) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+AS_WHOLE = BeforeValidator(_whole)
+"""Takes 3.0 for the whole number 3, as JSON's schemas do. After the bounds of the number, or the schema lacks them."""
+
+
 def text_or(other: str) -> Discriminator:
     """A discriminator between the tags "text", for a string, and `other`, for anything else."""
 
@@ -43,7 +51,7 @@ def several(most: int, least: int = 0) -> FieldInfo:
 
 
 Zero = Annotated[float, only(0), Field(json_schema_extra={"const": 0})]
-One = Annotated[int, only(1), Field(json_schema_extra={"const": 1})]
+One = Annotated[int, only(1), Field(json_schema_extra={"const": 1}), AS_WHOLE]
 No = Annotated[bool, only(False), Field(json_schema_extra={"const": False})]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=512)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from runtime_svc.http_front.fields import Identifier, Name, Strict, Text, several, text_or
+from runtime_svc.http_front.fields import AS_WHOLE, Identifier, Name, Strict, Text, several, text_or
 from treni.limits import TOOL_CALLS
 
 MAX_PARTS = 1024
@@ -42,7 +42,7 @@ class Call(Strict):
     id: Identifier
     type: Literal["function"]
     function: CalledFunction
-    index: Annotated[int, Field(ge=0)] | None = None
+    index: Annotated[int, Field(ge=0), AS_WHOLE] | None = None
 
 
 class SystemMessage(Strict):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from runtime_svc.http_front.fields import Identifier, Name, No, One, Strict, Zero, several, text_or
+from runtime_svc.http_front.fields import AS_WHOLE, Identifier, Name, No, One, Strict, Zero, several, text_or
 from runtime_svc.http_front.messages import Message
 from runtime_svc.validate import MAX_EMBED_TEXTS
 from treni.limits import MESSAGES, NEW_TOKENS, TOOLS
@@ -14,7 +14,7 @@ from treni.limits import MESSAGES, NEW_TOKENS, TOOLS
 MAX_STOPS = 4
 MAX_TOP_LOGPROBS = 20
 
-Tokens = Annotated[int, Field(ge=1, le=NEW_TOKENS.most)]
+Tokens = Annotated[int, Field(ge=1, le=NEW_TOKENS.most), AS_WHOLE]
 Schema = dict[str, Any]
 Stop = Annotated[str, Field(min_length=1)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -118,10 +118,10 @@ class ChatRequest(Strict):
     ) = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1), AS_WHOLE] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), AS_WHOLE] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS), AS_WHOLE] | None = None
     reasoning_effort: Effort | None = None
     thinking_token_budget: Tokens | None = None
     chat_template_kwargs: TemplateArguments | None = None

@@ -1,4 +1,4 @@
-"""From a chat request to the engine's: each parameter once, and what no type can say of them refused."""
+"""Makes the engine's request of a chat request: each parameter once, and what no type can say of them refused."""
 
 from __future__ import annotations
 

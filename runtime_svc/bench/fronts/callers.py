@@ -16,7 +16,7 @@ from runtime_svc.metrics import Metrics
 from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 TOKENS = 12
-"""Of an answer, at most: few, so that what a front adds is not lost in what the engine takes."""
+"""The most tokens of an answer: few, so that what a front adds is not lost in what the engine takes."""
 
 _ANSWERS = re.compile(r"^treni_runtime_answer_seconds_total (\S+)$", re.MULTILINE)
 
@@ -63,7 +63,7 @@ class PageClock:
         self._url = f"{url}/metrics"
 
     async def read(self) -> float:
-        """See `Clock`."""
+        """The seconds of the answers, off the metrics page."""
         return _seconds((await self._client.get(self._url)).text)
 
 
@@ -78,17 +78,17 @@ class Bare:
         self._metrics = metrics
 
     async def read(self) -> float:
-        """See `Clock`."""
+        """The seconds of the answers, off the metrics themselves."""
         return _seconds(self._metrics.page().decode())
 
     async def call(self, number: int) -> None:
-        """See `Caller`."""
+        """Has the prompt answered by the core, all chunks of it."""
         async for _ in self._core.generate(_request(number)):
             pass
 
 
 class Grpc:
-    """InferenceService.Generate."""
+    """A caller of InferenceService.Generate over this channel."""
 
     name = "grpc"
 
@@ -97,13 +97,13 @@ class Grpc:
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
     async def call(self, number: int) -> None:
-        """See `Caller`."""
+        """Has the prompt answered by a stream, to its last message."""
         async for _ in self._stub.Generate(_request(number)):
             pass
 
 
 class Http:
-    """POST /v1/chat/completions of the server at `url`, streamed."""
+    """A caller of POST /v1/chat/completions at `url`, which streams the answer."""
 
     def __init__(self, name: str, client: httpx.AsyncClient, url: str, model: str, clock: Clock) -> None:
         self.name = name
@@ -113,7 +113,7 @@ class Http:
         self._model = model
 
     async def call(self, number: int) -> None:
-        """See `Caller`."""
+        """Has the prompt answered by events, up to [DONE]. Raises `Failed` where they end otherwise."""
         body = {
             "model": self._model,
             "messages": [{"role": "user", "content": _prompt(number)}],

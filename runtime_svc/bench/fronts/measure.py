@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
 START_LIMIT_S = 600.0
-"""For a server that hangs; LiteLLM takes half a minute of imports on a busy machine."""
+"""How long a server may take to start, for one that hangs: LiteLLM imports for half a minute on a busy machine."""
 
 PROXY = "litellm"
 

@@ -35,7 +35,7 @@ def test_a_stream_says_what_the_whole_answer_says(text: str, data: st.DataObject
     )
     chat = ChatRequest.model_validate(asking("x", stream=True))
     request = inference_pb2.GenerateRequest()
-    whole = json.loads(_Answer(chat, request, "m").whole(finish).body)["choices"][0]
+    whole = json.loads(bytes(_Answer(chat, request, "m").whole(finish).body))["choices"][0]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     *first, last = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     chunks = [inference_pb2.GenerateChunk(text=part) for part in first]

@@ -46,6 +46,13 @@ def test_events_and_answers_are_as_described(
         check(described, "ChatChunk", httpx.Response(200, text=event.removeprefix("data: ")).json())
 
 
+def test_bounds_are_described(described: dict[str, Any]) -> None:
+    properties = described["components"]["schemas"]["ChatRequest"]["properties"]
+    for name in ("max_tokens", "top_logprobs", "seed", "top_k", "thinking_token_budget"):
+        assert {"minimum", "maximum"} <= set(properties[name]["anyOf"][0]), name
+    assert properties["n"]["anyOf"][0]["const"] == 1
+
+
 def test_other_answers_are_as_described(front: Front, described: dict[str, Any]) -> None:
     with httpx.Client(base_url=front.http, timeout=HANG_S) as client:
         check(described, "Models", client.get("/v1/models").json())
@@ -60,8 +67,11 @@ def test_other_answers_are_as_described(front: Front, described: dict[str, Any])
 @pytest.mark.parametrize("examples", [pytest.param(60, marks=pytest.mark.soak)])
 def test_schemathesis_finds_nothing(front: Front, tmp_path: Path, examples: int) -> None:
     program = Path(sys.executable).parent / "schemathesis"
+    config = Path(__file__).parent / "schemathesis.toml"
     command: list[str | Path] = [
         program,
+        "--config-file",
+        config,
         "run",
         f"{front.http}/openapi.json",
         "--max-examples",

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.places import ROOT
 from tests.runtime_svc.http_front.front import Front
 
 
 def test_the_example_answers_by_a_tool_of_its_own(front: Front) -> None:
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         ROOT / "examples" / "openai_client.py",
         f"{front.http}/v1",

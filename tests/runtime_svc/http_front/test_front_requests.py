@@ -235,6 +235,11 @@ def test_nobody_shares_a_prefix_unasked(a: str, b: str, c: str, d: str, e: str, 
     assert cache_key(caller=a, user=None, key=b) != cache_key(caller=a, user=b, key=None)
 
 
+def test_a_whole_number_may_be_written_as_any() -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3.0, "n": 1.0}
+    assert generate_request(ChatRequest.model_validate_json(json.dumps(body))).sampling.max_new_tokens == 3
+
+
 @pytest.mark.parametrize(
     ("more", "enabled", "budget"),
     [
