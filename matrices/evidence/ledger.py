@@ -16,8 +16,8 @@ from matrices.planning.expectation import Expectation
 class Work:
     """What one run did. `tools` are (name, arguments as canonical JSON) in order, refused calls included.
 
-    `new_connections` counts attempts that had to wait for a connection to be made. `constrained`: what the model wrote was
-    held to a form.
+    `new_connections` counts attempts that had to wait for a connection to be made. `constrained`: what the model
+    wrote was held to a form.
     """
 
     prompt_tokens: int
@@ -72,9 +72,10 @@ def _canonical(arguments_json: str) -> str:
 def pair_work(pair: int, runs: Mapping[str, Run]) -> PairWork:
     """The pair's entry. It is void only if both arms answered and did different work by one of these rules.
 
-    The one was held to a form in decoding, and the other was free. Tool calls or their arguments differ; prompt or completion tokens differ; tokens found in the KV cache differ,
-    unless an attempt at the model failed: its retry may find what it left there.
-    An arm that failed did less by design of the experiment, which is a result and not a confound.
+    The one was held to a form in decoding, and the other was free. Tool calls or their arguments differ; prompt or
+    completion tokens differ; tokens found in the KV cache differ, unless an attempt at the model failed: its retry
+    may find what it left there. An arm that failed did less by design of the experiment, which is a result and not a
+    confound.
     """
     work = {arm: done for arm, run in runs.items() if (done := work_of(run)) is not None}
     void = None

@@ -205,7 +205,8 @@ class Expectation:
     reader of the error rates must know of the schedule, "" for nothing. `networks` are those that hops are made to be
     like, `away_s` is the longest round trip that was declared between its places. `answering` has the roles that answer
     for each arm, in the order in which requests choose among them; an arm that is not there has its agent alone.
-    `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has to be right; otherwise a wrong one is a figure of its arm.
+    `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has
+    to be right; otherwise a wrong one is a figure of its arm.
     """
 
     cell: str
