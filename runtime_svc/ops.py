@@ -18,7 +18,7 @@ Allowed = Any
 """Which tokens may be drawn: a `numpy.ndarray` (ceil(vocabulary / 32),) uint32, bit i of word w for token 32 w + i."""
 
 MAX_TOP = 20
-"""Of how many most likely tokens a draw tells at most."""
+"""The number of most likely tokens that a draw tells, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""From a grammar to what follows it token by token, by llguidance, which is imported when a request first needs it."""
+"""Makes of a grammar what follows it token by token, by llguidance, which is imported when a request first needs it."""
 
 from __future__ import annotations
 

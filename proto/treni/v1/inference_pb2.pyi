@@ -59,7 +59,7 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def thinking(self) -> Global___Thinking:
-        """absent: whatever the template does by itself"""
+        """absent: not enabled, where the template has a switch for it"""
 
     def __init__(
         self,

@@ -53,12 +53,9 @@ def thinking(budget: int = 0, *, enabled: bool = True) -> inference_pb2.Thinking
 
 
 def test_the_templates_switch_says_whether_the_model_thinks(switched: Engine) -> None:
-    def prompt(**fields: inference_pb2.Thinking) -> list[int]:
-        return switched.prompt(asked(max_new_tokens=2, **fields))
-
-    off = prompt()
-    assert prompt(thinking=thinking(enabled=False)) == off
-    on = prompt(thinking=thinking())
+    off = switched.prompt(asked(max_new_tokens=2))
+    assert switched.prompt(asked(max_new_tokens=2, thinking=thinking(enabled=False))) == off
+    on = switched.prompt(asked(max_new_tokens=2, thinking=thinking()))
     assert off[: len(on)] == on
     assert len(off) > len(on)
 
