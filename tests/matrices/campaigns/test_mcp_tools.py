@@ -176,6 +176,7 @@ def test_after_a_kill_of_the_harness_no_server_is_left_and_the_campaign_goes_on(
     assert set(_effects(tmp_path).values()) == {1}
 
 
+@pytest.mark.soak
 def test_what_cannot_run_is_told_before_anything_does(tmp_path: Path) -> None:
     suite = _suite(tmp_path / "mine.jsonl")
 

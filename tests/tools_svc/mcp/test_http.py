@@ -25,8 +25,8 @@ BRIEF_S = 0.5
         ("status", Code.UNAVAILABLE, "mcp_error"),
         ("html", Code.UNAVAILABLE, "mcp_error"),
         ("flood", Code.UNAVAILABLE, "mcp_server_lost"),
-        ("flood_sse", Code.UNAVAILABLE, "mcp_server_lost"),
-        ("bomb", Code.UNAVAILABLE, "mcp_server_lost"),
+        pytest.param("flood_sse", Code.UNAVAILABLE, "mcp_server_lost", marks=pytest.mark.soak),
+        pytest.param("bomb", Code.UNAVAILABLE, "mcp_server_lost", marks=pytest.mark.soak),
         ("cut", Code.UNAVAILABLE, "mcp_server_lost"),
         ("other_id", Code.DEADLINE_EXCEEDED, "mcp_timeout"),
         ("accepted", Code.UNAVAILABLE, "mcp_error"),
@@ -80,6 +80,7 @@ def test_our_tools_over_mcp_are_ours(tmp_path: Path) -> None:
     assert [row.amount for row in read_effects(there / "ledger.sqlite")] == [5]
 
 
+@pytest.mark.soak
 def test_a_server_that_is_started_again_at_its_url_is_found_again(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     there.mkdir()

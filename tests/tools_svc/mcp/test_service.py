@@ -100,6 +100,7 @@ async def test_over_stdio(tmp_path: Path) -> None:
         await _exercise(client, ledger)
 
 
+@pytest.mark.soak
 def test_what_is_no_mcp_gets_a_status_and_the_next_one_an_answer(tmp_path: Path) -> None:
     with served(tmp_path) as (_, ready):
         url = ready["mcp"]
@@ -119,6 +120,7 @@ def test_what_is_no_mcp_gets_a_status_and_the_next_one_an_answer(tmp_path: Path)
         assert answered["result"]["structuredContent"] == {"value": 42}
 
 
+@pytest.mark.soak
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with served(tmp_path) as (_, ready):
         port = ready["mcp"].rpartition(":")[2].removesuffix("/mcp")

@@ -61,7 +61,7 @@ def test_what_a_tool_answers(tmp_path: Path, name: str, result: object) -> None:
         ("rpc_error", Code.UNAVAILABLE, "mcp_error", False),
         ("crash", Code.UNAVAILABLE, "mcp_server_lost", False),
         ("flood", Code.UNAVAILABLE, "mcp_server_lost", False),
-        ("chatter", Code.UNAVAILABLE, "mcp_server_lost", False),
+        pytest.param("chatter", Code.UNAVAILABLE, "mcp_server_lost", False, marks=pytest.mark.soak),
         ("wrong_type", Code.UNAVAILABLE, "mcp_answer_malformed", False),
         ("no_content", Code.UNAVAILABLE, "mcp_answer_malformed", False),
         ("nan", Code.UNAVAILABLE, "mcp_answer_malformed", False),
