@@ -146,12 +146,13 @@ class SourceEntry:
     """A kind of source that tools come from, as "name" or "name:argument" asks for it.
 
     `check` says whether the argument (None for none) can be one, or raises INVALID_ARGUMENT, and touches nothing;
-    `open` opens the source, or raises `TreniError`.
+    `open` opens the source, or raises `TreniError`; `settled` is the argument as it means the same from any folder.
     """
 
     name: str
     check: Callable[[str | None], None]
     open: Callable[[str | None, ToolsConfig], OpenSource]
+    settled: Callable[[str | None], str | None] = lambda argument: argument
 
 
 def make_spec(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tools_svc import builtin
+from tools_svc import builtin, file_source
 from tools_svc.mcp import source as mcp_source
 from tools_svc.protocol import OpenSource, SourceEntry, Tool, ToolsConfig
 from tools_svc.suggest import clip, did_you_mean
@@ -20,7 +20,10 @@ from treni.errors import invalid_argument
 from treni.v1.common_pb2 import ToolSpec
 
 SOURCES: plugins.Plugins[SourceEntry] = plugins.Plugins(
-    "treni_route.tool_sources", SourceEntry, lambda entry: entry.name, (builtin.ENTRY, mcp_source.ENTRY)
+    "treni_route.tool_sources",
+    SourceEntry,
+    lambda entry: entry.name,
+    (builtin.ENTRY, file_source.ENTRY, mcp_source.ENTRY),
 )
 """Every kind of source by name. A package adds one by an entry point of this group that loads its `SourceEntry`."""
 
@@ -37,6 +40,14 @@ def check_sources(sources: Sequence[str]) -> None:
         entry.check(argument)
         if sources.count(text) > 1 and argument is None:
             raise invalid_argument("tool_source_invalid", expected=f"{text} once", got="more than once")
+
+
+def settled(text: str) -> str:
+    """The source as it means the same from any folder. Raises INVALID_ARGUMENT for what is no source."""
+    entry, argument = _entry(text)
+    entry.check(argument)
+    where = entry.settled(argument)
+    return entry.name if where is None else f"{entry.name}:{where}"
 
 
 def _entry(text: str) -> tuple[SourceEntry, str | None]:

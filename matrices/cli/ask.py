@@ -13,6 +13,7 @@ import click
 from matrices.cli import output
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from runtime_svc.backends import BACKENDS
+from tools_svc.sources import BUILTIN
 from treni import entry
 from treni.channels import check_address
 from treni.errors import invalid_argument
@@ -36,8 +37,10 @@ shows text as it comes, with whatever the agent says before it calls a tool.
 Exit status: 0 every question has an answer; 1 one has none, and stderr says why; 2 usage; 130 interrupted, 143 told to
 end by SIGTERM; 141 nobody reads stdout any more."""
 
-_SERVED_OPTIONS = ("arm", "model_dir", "backend")
+_SERVED_OPTIONS = ("arm", "model_dir", "backend", "sources")
 """Options that say what to start, which make no sense beside an agent that is there."""
+
+_OPTION = {"model_dir": "model", "sources": "tools"}
 
 
 @entry.command(epilog=_EPILOG)
@@ -56,6 +59,15 @@ _SERVED_OPTIONS = ("arm", "model_dir", "backend")
     default="numpy",
     show_default=True,
     help="The engine's backend; never swapped silently.",
+)
+@click.option(
+    "--tools",
+    "sources",
+    metavar="builtin|file:TOOL.py|mcp:COMMAND|mcp:URL",
+    multiple=True,
+    default=BUILTIN,
+    show_default=True,
+    help="Where tools come from; repeatable.",
 )
 @click.option(
     "--offer",
@@ -97,7 +109,7 @@ def _refuse_what_is_not_started(context: click.Context) -> None:
     source = click.core.ParameterSource.COMMANDLINE
     given = [name for name in _SERVED_OPTIONS if context.get_parameter_source(name) is source]
     if given:
-        names = ", ".join("--" + name.removesuffix("_dir") for name in given)
+        names = ", ".join("--" + _OPTION.get(name, name) for name in given)
         raise click.UsageError(
             f"expected --agent alone: it is served already, and nothing is started; got {names} too; leave that out",
             context,
@@ -136,6 +148,7 @@ async def _ask(
     agent: str | None,
     model_dir: Path | None,
     backend: str,
+    sources: tuple[str, ...],
     offered: tuple[str, ...],
     no_tools: bool,
     timeout_s: float,
@@ -144,6 +157,7 @@ async def _ask(
     from matrices.cli.ask_answers import Shown, told
     from matrices.running.questions import Agent, request_for, started
     from matrices.running.questions import ask as put
+    from matrices.spec.tooling import tooling_of
 
     request = request_for(questions, tools=offered, no_tools=no_tools)
     shown = Shown(live=not as_json and sys.stdout.isatty(), quiet=as_json)
@@ -155,7 +169,10 @@ async def _ask(
         done = await put_to(Agent(address=agent))
     else:
         where = None if model_dir is None else str(model_dir.resolve())
-        async with started(arm_named(arm), model_dir=where, backend=backend, timeout_s=timeout_s) as at:
+        tooling = tooling_of(sources)
+        async with started(
+            arm_named(arm), model_dir=where, backend=backend, tooling=tooling, timeout_s=timeout_s
+        ) as at:
             done = await put_to(at)
     if as_json:
         output.say_json(told(questions, shown, done))

@@ -20,7 +20,7 @@ from treni.text_files import read_text
 BESIDE = frozenset({"resume", "dry_run", "form"})
 """The options that say how a campaign is dealt with, and not what it is."""
 
-FILES = frozenset({"suite", "tasks", "model", "topology", "network", "out"})
+FILES = frozenset({"suite", "tasks", "model", "topology", "network", "tools", "out"})
 """The keys whose value may be a file or a folder: a relative one lies beside the campaign's file."""
 
 PROFILES = "profiles"
@@ -128,6 +128,8 @@ def _validate(path: Path, data: Mapping[str, Any], known: Mapping[str, click.Opt
 
 def _beside(folder: Path, key: str, value: Any) -> Any:
     """The value, where it names a file that lies in the folder with the folder before it."""
+    if isinstance(value, list):
+        return [_beside(folder, key, one) for one in value]
     if key not in FILES or not isinstance(value, str):
         return value
     if key in ("tasks", "out"):

@@ -185,11 +185,11 @@ nobody reads stdout any more."""
 @click.option(
     "--tools",
     "sources",
-    metavar="builtin|mcp:COMMAND|mcp:URL",
+    metavar="builtin|file:TOOL.py|mcp:COMMAND|mcp:URL",
     multiple=True,
     default=BUILTIN,
     show_default=True,
-    help="Where tools come from: ours, or an MCP server, of which each role that has tools runs its own; repeatable.",
+    help="Where tools come from: ours, a Python file, or an MCP server, which each role with tools runs; repeatable.",
 )
 @outside_options
 @click.option("--no-idempotency", is_flag=True, help="Send no idempotency keys, to see what that costs.")

@@ -17,6 +17,7 @@ from matrices.running.client import AgentClient, Invocation, Watch
 from matrices.running.preflight import refuse_impossible
 from matrices.spec.profiles import PolicySpec, Profile
 from matrices.spec.suites import Suite
+from matrices.spec.tooling import Tooling
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
 from treni.v1 import agent_pb2
@@ -36,7 +37,9 @@ class Agent:
 
 
 @asynccontextmanager
-async def started(arm: Arm, *, model_dir: str | None, backend: str, timeout_s: float) -> AsyncIterator[Agent]:
+async def started(
+    arm: Arm, *, model_dir: str | None, backend: str, tooling: Tooling, timeout_s: float
+) -> AsyncIterator[Agent]:
     """The arm's agent on this machine, its services started as a campaign's are, and gone when the block is left.
 
     No proxies stand before its hops: nothing is faulted. Raises what a campaign's start raises.
@@ -48,6 +51,7 @@ async def started(arm: Arm, *, model_dir: str | None, backend: str, timeout_s: f
             folder=Path(folder),
             model_dir=model_dir,
             backend=backend,
+            tooling=tooling,
             timeout_s=timeout_s,
         )
         refuse_impossible(campaign)
@@ -59,7 +63,13 @@ async def started(arm: Arm, *, model_dir: str | None, backend: str, timeout_s: f
 
 
 def _campaign(
-    comparison: Comparison, *, folder: Path, model_dir: str | None, backend: str, timeout_s: float
+    comparison: Comparison,
+    *,
+    folder: Path,
+    model_dir: str | None,
+    backend: str,
+    tooling: Tooling,
+    timeout_s: float,
 ) -> Campaign:
     policy = PolicySpec(
         run_timeout=timeout_s, model_timeout=timeout_s, tool_timeout=min(timeout_s, TOOL_TIMEOUT_S)
@@ -85,6 +95,7 @@ def _campaign(
         margin=MARGIN,
         restarts=1,
         toxiproxy=None,
+        tooling=tooling,
     )
     return Campaign(folder=folder, options=options, suite=Suite(name=_NAME, runs=()), cells=(cell,))
 

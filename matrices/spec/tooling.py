@@ -13,7 +13,7 @@ import pydantic
 
 from matrices.spec import strict
 from tools_svc.registry import TOOLS, tool_specs
-from tools_svc.sources import BUILTIN, list_tools
+from tools_svc.sources import BUILTIN, list_tools, settled
 from treni.v1.common_pb2 import ToolSpec
 
 
@@ -83,6 +83,7 @@ def tooling_of(sources: Sequence[str]) -> Tooling:
     """The tooling of the sources, which are opened to be listed. Raises `TreniError` for one that cannot be."""
     if tuple(sources) in ((), BUILTIN):
         return Tooling()
+    sources = tuple(map(settled, sources))
     specs = list_tools(sources)
     ours = set(TOOLS) if BUILTIN[0] in sources else set()
     return Tooling(
