@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from controller.text import reading_of
+from treni.text_gate import reading_of
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -62,7 +62,7 @@ async def test_what_it_says_is_what_is_recorded(tmp_path: Path) -> None:
     async with agent(tmp_path, LOOP + said) as client:
         done = [await ask(client, number) for number in range(2)]
     for one in done:
-        assert (one.outcome, one.answer) == ("ok", "Which? 7 ['a', 'b']")
+        assert (one.outcome, one.replies[0].text) == ("ok", "Which? 7 ['a', 'b']")
         assert one.ttft_s is not None
         assert one.ttft_s < one.latency_s
         assert one.record is not None
@@ -117,7 +117,7 @@ async def test_a_task_that_ends_badly_is_a_typed_error_and_the_next_one_is_answe
     assert (bad.error.code, bad.error.kind, bad.error.definite) == (code, kind, definite)
     assert bad.record is not None
     assert bad.record["attempts"][0]["kind"] == kind
-    assert (good.outcome, good.answer) == ("ok", "well")
+    assert (good.outcome, good.replies[0].text) == ("ok", "well")
 
 
 async def test_one_that_hangs_is_given_up_killed_with_its_children_and_begun_anew(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_one_that_hangs_is_given_up_killed_with_its_children_and_begun_ane
         good = await ask(client, 1)
         assert bad.error is not None
         assert bad.error.code is Code.DEADLINE_EXCEEDED
-        assert good.answer == "well"
+        assert good.replies[0].text == "well"
     pids = (tmp_path / "pids").read_text(encoding="utf-8")
     for pid in map(int, pids.split()):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -146,7 +146,7 @@ async def test_a_flood_after_the_answer_reaches_nobody_else(tmp_path: Path) -> N
         "        sys.stdout.flush()"
     )
     async with agent(tmp_path, LOOP + floods) as client:
-        assert [(await ask(client, number)).answer for number in range(3)] == ["well"] * 3
+        assert [(await ask(client, number)).replies[0].text for number in range(3)] == ["well"] * 3
 
 
 async def test_its_log_is_kept_and_bounded(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ async def test_its_log_is_kept_and_bounded(tmp_path: Path) -> None:
         "sys.stderr.write('first words\\n' + 'x' * 4_000_000); sys.stderr.flush(); say(id=one, answer='well')"
     )
     async with agent(tmp_path, LOOP + noisy) as client:
-        assert (await ask(client)).answer == "well"
+        assert (await ask(client)).replies[0].text == "well"
     log = (tmp_path / "agent.log").read_bytes()
     assert log.startswith(b"first words")
     assert len(log) <= MAX_LOG_BYTES

@@ -69,7 +69,7 @@ async def test_a_body_of_json_is_an_answer(tmp_path: Path) -> None:
     body = json.dumps({"answer": "this", "usage": {"prompt_tokens": 1, "completion_tokens": 2}}, indent=1)
     async with answering(http(body.encode()), tmp_path) as (client, asked):
         done = await ask(client)
-    assert (done.outcome, done.answer) == ("ok", "this")
+    assert (done.outcome, done.replies[0].text) == ("ok", "this")
     (sent,) = asked
     assert f"Bearer {KEY}" in sent
     task = json.loads(sent.partition("\r\n\r\n")[2])
@@ -80,7 +80,7 @@ async def test_lines_are_passed_on_as_they_come(tmp_path: Path) -> None:
     body = b'{"text": "th"}\n\n{"text": "is"}\n{"answer": "this"}\nwhatever comes after'
     async with answering(http(body, kind=LINES), tmp_path) as (client, _):
         done = await ask(client)
-    assert (done.outcome, done.answer) == ("ok", "this")
+    assert (done.outcome, done.replies[0].text) == ("ok", "this")
 
 
 @pytest.mark.parametrize(
