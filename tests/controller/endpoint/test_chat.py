@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from treni.text_gate import reading_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.endpoint.chat import Completion, body_of
 from controller.endpoint.failures import of_status
 from treni.errors import Code, TreniError
+from treni.text_gate import reading_of
 from treni.v1 import common_pb2, inference_pb2
 
 
