@@ -20,7 +20,7 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 """What anybody may ask who reaches the server: what looks after processes has no key."""
 
 CALLER = "treni.caller"
-"""Under which key of its scope an application finds who calls: a digest of the key that was shown."""
+"""The name in an application's scope of who calls: a digest of the key that was shown."""
 
 _POLICY_VIOLATION = 1008
 """The code of a WebSocket that is closed for what it is (RFC 6455, section 7.4.1)."""
