@@ -94,8 +94,14 @@ def test_an_answer_held_to_a_form_leaves_its_neighbours_bits_alone(engine: Engin
         )
 
 
-def test_a_call_that_has_to_be_made_is_made(engine: Engine) -> None:
-    request = generate_request("Hello", tools=[tool("f")], max_new_tokens=80, temperature=1.0, seed=1)
+def test_a_call_that_has_to_be_made_is_made(device: Device, directory: Path) -> None:
+    engine = Engine(
+        directory=directory,
+        runner=made(device, directory, slots=1, capacity=400),
+        tokenizer=Tokenizer(directory),
+        template=ChatTemplate(directory),
+    )
+    request = generate_request("Hello", tools=[tool("f")], max_new_tokens=100, temperature=1.0, seed=1)
     request.constrain_calls = True
     request.tool_choice.mode, request.tool_choice.one_call = "required", True
     finish = finish_of(engine.generate(request))
