@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from matrices.arms.registry import DEFAULT, arm_named
 from matrices.cli import output
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from runtime_svc.backends import BACKENDS
@@ -45,7 +46,9 @@ _OPTION = {"model_dir": "model", "sources": "tools"}
 
 @entry.command(epilog=_EPILOG)
 @click.argument("questions", nargs=-1, required=True)
-@click.option("--arm", default="internal", show_default=True, help="Which arm is started, and answers.")
+@click.option(
+    "--arm", default=DEFAULT.baseline.name, show_default=True, help="Which arm is started, and answers."
+)
 @click.option("--agent", metavar="HOST:PORT", help="Ask the agent that is served there, and start nothing.")
 @click.option(
     "--model",
@@ -153,7 +156,6 @@ async def _ask(
     no_tools: bool,
     timeout_s: float,
 ) -> None:
-    from matrices.arms.registry import arm_named
     from matrices.cli.ask_answers import Shown, told
     from matrices.running.questions import Agent, request_for, started
     from matrices.running.questions import ask as put

@@ -67,7 +67,12 @@ def test_the_matrix_across_the_link_has_the_counts_of_one_machine_and_packets_cr
 
 @needs_namespaces
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.soak),
+    ],
 )
 def test_whatever_ends_it_nothing_is_left(tmp_path: Path, number: signal.Signals, status: int) -> None:
     process = begin(*tasks(tmp_path), *MORE)

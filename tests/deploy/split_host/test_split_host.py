@@ -25,13 +25,15 @@ pytestmark = [pytest.mark.namespaces, pytest.mark.chaos, pytest.mark.slow]
 
 
 @contextmanager
-def make(folder: Path, profiles: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def make(
+    folder: Path, profiles: str, *arguments: str, runs: int = 3
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """`make split-host` in a process group of its own, whose words go to the file."""
     (folder / "tmp").mkdir()
     said = folder / "said"
     with said.open("wb") as file:
         process = subprocess.Popen(
-            ["make", "split-host", f"PROFILES={profiles}", "RUNS=3", *arguments],
+            ["make", "split-host", f"PROFILES={profiles}", f"RUNS={runs}", *arguments],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(folder / "tmp")},
             stdout=file,
@@ -85,7 +87,7 @@ def test_split_hosts_do_what_one_host_does_over_a_link_that_both_hops_cross(tmp_
 @pytest.mark.parametrize("ending", ["ctrl-c", "kill -9 of make", "a service that dies"])
 def test_nothing_is_left_however_it_ends(tmp_path: Path, ending: str) -> None:
     before = mounts()
-    with make(tmp_path, h.patient(tmp_path, "p00")) as (process, said):
+    with make(tmp_path, h.patient(tmp_path, "p00"), runs=1) as (process, said):
         wait_until(lambda: "cell begins" in said.read_text().partition("--topology")[2])
         theirs = made_by(process.pid)
         assert len(theirs) >= 5 * 5
