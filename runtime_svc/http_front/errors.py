@@ -62,7 +62,6 @@ _CODES: Mapping[Code, _Told] = {
 }
 
 _KINDS: Mapping[str, _Told] = {
-    "api_key_invalid": _Told(401, "invalid_request_error", "invalid_api_key"),
     "context_overflow": _Told(400, "invalid_request_error", "context_length_exceeded", of_content=True),
     "internal": _Told(500, "server_error"),
     "media_type_unsupported": _Told(415, "invalid_request_error"),
