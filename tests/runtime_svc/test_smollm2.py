@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import jsonschema
 import numpy as np
+import openai
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -20,7 +22,9 @@ from runtime_svc.safetensor import write_file
 from runtime_svc.tokens.provenance import written
 from runtime_svc.tokens.tokenizer import Tokenizer as OurTokenizer
 from runtime_svc.weights.opening import open_checkpoint
+from tests.limits import HANG_S
 from tests.runtime_svc.gguf_files import renamed
+from tests.runtime_svc.http_front.front import served
 from tests.runtime_svc.mixed_text import lines
 from tests.runtime_svc.requests import generate_request
 
@@ -163,3 +167,79 @@ def test_twenty_prompts_are_answered_as_by_the_directory_of_the_same_weights(pat
 def test_it_ends_its_turn(path: Path) -> None:
     *_, last = Engine.load(path, slots=8).generate(generate_request(PROMPTS[0], max_new_tokens=32))
     assert (last.finish.text, last.finish.reason) == ("The capital of France is Paris.", "stop")
+
+
+@pytest.fixture(scope="module")
+def front(path: Path) -> Iterator[openai.OpenAI]:
+    """OpenAI's client on the HTTP front of a runtime with it."""
+    with (
+        served("--slots", "8", model=path) as running,
+        openai.OpenAI(base_url=f"{running.http}/v1", api_key="none", max_retries=0, timeout=HANG_S) as client,
+    ):
+        yield client
+
+
+def test_openais_client_gets_the_tokens_of_the_engine_alone(path: Path, front: openai.OpenAI) -> None:
+    engine = Engine.load(path, slots=8)
+    (model,) = {one.id for one in front.models.list().data}
+    for prompt in PROMPTS:
+        request = generate_request(prompt, max_new_tokens=NEW_TOKENS)
+        request.top_logprobs = 1
+        *_, alone = engine.generate(request)
+        done = front.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=NEW_TOKENS,
+            logprobs=True,
+        )
+        (choice,) = done.choices
+        assert choice.logprobs is not None
+        assert choice.logprobs.content is not None
+        told = choice.logprobs.content
+        mine = alone.finish.tokens[: len(told)]
+        # The end of a turn has no text, and is none of the content.
+        assert len(alone.finish.tokens) - len(told) == (alone.finish.reason == "stop")
+        assert [bytes(token.bytes or ()) for token in told] == [token.text for token in mine]
+        assert [token.logprob for token in told] == pytest.approx([token.logprob for token in mine], abs=1e-5)
+        assert choice.message.content == alone.finish.content
+        assert choice.finish_reason == alone.finish.reason
+
+
+WORD = {"type": "string", "maxLength": 24}
+SCHEMAS: list[dict[str, Any]] = [
+    {"answer": WORD},
+    {"answer": WORD, "sure": {"type": "boolean"}},
+    {"count": {"type": "integer", "minimum": 0, "maximum": 99}},
+    {"share": {"type": "number", "minimum": 0, "maximum": 1}, "why": WORD},
+    {"kind": {"enum": ["question", "request", "other"]}},
+    {"words": {"type": "array", "items": WORD, "minItems": 1, "maxItems": 3}},
+    {"of": {"type": "object", "properties": {"name": WORD}, "required": ["name"]}},
+    {"answer": {"anyOf": [WORD, {"type": "null"}]}},
+    {"version": {"const": 2}, "text": WORD},
+    {
+        "pairs": {
+            "type": "array",
+            "maxItems": 2,
+            "items": {"type": "array", "prefixItems": [WORD, {"type": "integer"}]},
+        }
+    },
+]
+
+
+def test_two_hundred_of_two_hundred_answers_fit_their_schema(front: openai.OpenAI) -> None:
+    (model,) = {one.id for one in front.models.list().data}
+    for number in range(200):
+        properties = SCHEMAS[number % len(SCHEMAS)]
+        schema = {"type": "object", "properties": properties, "required": [*properties]}
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": "user", "content": PROMPTS[number // len(SCHEMAS)]}],
+            "max_tokens": 200,
+            "temperature": number % 2,
+            "seed": number,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+        }
+        done = front.chat.completions.create(**body)
+        (choice,) = done.choices
+        assert choice.finish_reason == "stop"
+        jsonschema.validate(json.loads(choice.message.content or ""), schema)
