@@ -66,7 +66,7 @@ DEFAULT_GRADER = Exact()
 
 
 def _short_forms(schema: dict[str, Any]) -> None:
-    """The JSON schema of a task with what its keys are short for."""
+    """The JSON schema of a user turn with what its keys are short for."""
     schema["properties"]["answer"] = {
         "description": 'Short for "expect": {"answer": ...}.',
         "minLength": 1,
@@ -82,9 +82,17 @@ class FollowUp(_Strict):
     `grader` None: that of the task.
     """
 
+    model_config = ConfigDict(json_schema_extra=_short_forms)
+
     prompt: str = Field(min_length=1)
     expect: Expected
     grader: AnyGrader | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, given: Any) -> Any:
+        """The turn with what its keys are short for written out."""
+        return _answer_in_full(given) if isinstance(given, dict) else given
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialize: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -173,11 +181,7 @@ class Task(_Strict):
         """The task with what its keys are short for written out."""
         if not isinstance(given, dict):
             return given
-        full = dict(given)
-        if "answer" in full:
-            if "expect" in full:
-                raise ValueError('either "answer" or "expect", which has the answer in it')
-            full["expect"] = {"answer": full.pop("answer")}
+        full = _answer_in_full(given)
         if "side_effects" not in full:
             turns = full.get("follow_ups")
             full["side_effects"] = sum(
@@ -256,6 +260,16 @@ class Suite(_Strict):
     def take(self, runs: int) -> list[tuple[Task, ...]]:
         """The first `runs` runs; a suite that has fewer starts again from its first."""
         return [self.runs[index % len(self.runs)] for index in range(runs)]
+
+
+def _answer_in_full(given: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a user turn, its `expect` written out. Raises `ValueError` for an answer beside that."""
+    full = dict(given)
+    if "answer" in full:
+        if "expect" in full:
+            raise ValueError('either "answer" or "expect", which has the answer in it')
+        full["expect"] = {"answer": full.pop("answer")}
+    return full
 
 
 def _calls_given(turn: Any) -> list[Any]:

@@ -24,7 +24,7 @@ adds. Engine is no front at all, in this process. The proxy stands before the HT
 @entry.command()
 @click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True),
     metavar="DIR",
     default=BUNDLED,
     help="A Hugging Face directory or a GGUF file; default: the bundled model.",
