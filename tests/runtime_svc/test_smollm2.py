@@ -239,5 +239,5 @@ def test_two_hundred_of_two_hundred_answers_fit_their_schema(front: openai.OpenA
         }
         done = front.chat.completions.create(**body)
         (choice,) = done.choices
-        assert choice.finish_reason == "stop"
+        assert choice.finish_reason == "stop", (number, choice.message.content)
         jsonschema.validate(json.loads(choice.message.content or ""), schema)
