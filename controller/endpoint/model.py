@@ -16,6 +16,7 @@ from controller.endpoint.chat import Completion, body_of
 from controller.endpoint.lines import events, whole
 from controller.ports import MODEL_HOP, Call
 from treni import metadata
+from treni.channels import open_http
 from treni.errors import TreniError
 from treni.v1 import inference_pb2
 
@@ -158,10 +159,10 @@ async def open_endpoint(
 
     `proxied`: attempts go to addresses that `dial` gives, past any HTTP proxy that the environment names.
     """
-    async with httpx.AsyncClient(
+    async with open_http(
+        by_environment=not proxied,
         timeout=None,  # each attempt has a deadline of its own
         follow_redirects=False,
-        trust_env=not proxied,
         limits=httpx.Limits(
             max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S
         ),

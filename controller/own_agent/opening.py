@@ -12,6 +12,7 @@ from controller.endpoint.model import KEEPALIVE_S
 from controller.own_agent.command import AgentCommand
 from controller.own_agent.url import AgentAtUrl
 from controller.own_agent.wire import OwnAgent
+from treni.channels import open_http
 
 
 @contextlib.asynccontextmanager
@@ -27,5 +28,5 @@ async def open_agent(
             await agent.aclose()
         return
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
-    async with httpx.AsyncClient(timeout=None, follow_redirects=False, limits=limits) as client:
+    async with open_http(timeout=None, follow_redirects=False, limits=limits) as client:
         yield AgentAtUrl(client, url=url, key=key)

@@ -14,6 +14,7 @@ import click
 import jsonschema
 
 from tools_svc.suggest import did_you_mean
+from treni import entry
 from treni.errors import TreniError, invalid_argument
 from treni.text_files import read_text
 
@@ -90,8 +91,8 @@ def _schema(option: click.Option) -> dict[str, Any]:
     kind = option.type
     if option.is_flag:
         one = {"type": "boolean"}
-    elif isinstance(kind, click.IntRange | click.FloatRange):
-        one = {"type": "integer" if isinstance(kind, click.IntRange) else "number"}
+    elif isinstance(kind, entry.WholeRange | entry.FiniteRange):
+        one = {"type": "integer" if isinstance(kind, entry.WholeRange) else "number"}
         for bound, is_open, word in (
             (kind.min, kind.min_open, "minimum"),
             (kind.max, kind.max_open, "maximum"),

@@ -239,8 +239,11 @@ def check_address(option: str, address: str) -> None:
     )
 
 
-def open_http(**options: Any) -> httpx.AsyncClient:
-    """An HTTP client with httpx's own options that reads no proxy, certificate or password from the environment."""
+def open_http(*, by_environment: bool = False, **options: Any) -> httpx.AsyncClient:
+    """An HTTP client with httpx's own options.
+
+    Only `by_environment` it goes by the proxies, certificates and passwords that the environment names.
+    """
     import httpx  # not at the top: a service without HTTP does not wait for it
 
-    return httpx.AsyncClient(trust_env=False, **options)
+    return httpx.AsyncClient(trust_env=by_environment, **options)

@@ -30,6 +30,8 @@ STEADY_S = 5000.0
 READS_WALL_CLOCK = {
     "runtime_svc/weights/digest.py": "whether a file is old enough to be kept by its time of change",
     "runtime_svc/tokens/jinja.py": "what a template writes into a prompt",
+    "runtime_svc/http_front/answers.py": "when an answer was made, as OpenAI's clients are told",
+    "runtime_svc/http_front/models.py": "when a model was loaded, as OpenAI's clients are told",
     "runtime_svc/bench/gpu.py": "the name of a report",
     "runtime_svc/bench/session.py": "when a bench was run",
     "matrices/topologies/machine.py": "what a machine tells of its clock",
