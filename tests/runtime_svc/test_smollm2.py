@@ -218,7 +218,7 @@ SCHEMAS: list[dict[str, Any]] = [
         "pairs": {
             "type": "array",
             "maxItems": 2,
-            "items": {"type": "array", "prefixItems": [WORD, {"type": "integer"}]},
+            "items": {"type": "array", "prefixItems": [WORD, {"type": "integer"}], "maxItems": 2},
         }
     },
 ]

@@ -88,7 +88,8 @@ async def _hostile(front: Front, requests: int, seed: int, told: Counter[tuple[s
 
 async def _work(front: Front, stop: asyncio.Event) -> int:
     """The good client: asks the same over and over, and gets the same; how often."""
-    body, first, count = good() | {"max_tokens": 30}, None, 0
+    # A call is written over several lines, before any of which the text would stop.
+    body, first, count = good() | {"max_tokens": 30, "stop": None}, None, 0
     async with httpx.AsyncClient(timeout=HANG_S) as client:
         while not stop.is_set():
             answer = await client.post(f"{front.http}/v1/chat/completions", json=body)

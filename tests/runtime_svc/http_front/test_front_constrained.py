@@ -10,7 +10,7 @@ import jsonschema
 import openai
 import pytest
 
-from tests.runtime_svc.http_front.front import MODEL, OFFERED, TOOLS, asking
+from tests.runtime_svc.http_front.front import OFFERED, TOOLS, asking
 
 SCHEMA = {
     "type": "object",
