@@ -214,7 +214,7 @@ async def test_a_long_prompt_that_is_refused_is_refused_as_any(engine: Engine, s
 async def test_a_request_that_memory_is_too_little_for_is_told_so_and_the_engine_goes_on(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
-    def too_little(*_: object) -> NoReturn:
+    def too_little(*_: object, **__: object) -> NoReturn:
         raise MemoryError("unable to allocate 9 TiB")
 
     async with InferenceCore(engine) as core:
