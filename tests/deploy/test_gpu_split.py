@@ -45,6 +45,7 @@ MORE = ("--", "--suite", "tool_only", "--runs", "3")
 
 
 @needs_namespaces
+@pytest.mark.soak
 def test_the_matrix_across_the_link_has_the_counts_of_one_machine_and_packets_crossed(tmp_path: Path) -> None:
     process = begin(*tasks(tmp_path), *MORE)
     h.wait_for(lambda: any(e["type"] == "pair_complete" for e in h.events(tmp_path / "split")), process)

@@ -76,6 +76,7 @@ def _counts(row: dict[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in ("faults_planned", "faults_delivered", "faults_observed"))
 
 
+@pytest.mark.soak
 def test_an_arm_with_the_tool_hop_alone_meets_that_hops_faults(tmp_path: Path, package: Path) -> None:
     result = h.matrix(
         tmp_path / "out", _profile(tmp_path, BOTH_HOPS), "--compare", "near:external", "--runs", "3"

@@ -107,6 +107,7 @@ def test_a_fault_that_cannot_be_written_down_completes_no_pair(tmp_path: Path) -
     _passes_when_there_is_room(ended.folder)
 
 
+@pytest.mark.soak
 def test_a_torn_line_in_a_delivery_log_bricks_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = h.start(*_arguments(tmp_path))

@@ -190,6 +190,7 @@ every = 5
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 def test_the_counts_of_two_hops_go_on_where_a_killed_harness_left_them(tmp_path: Path) -> None:
     """What fails on one hop keeps the other from being reached: each count lags by what the other cut off."""
     profile = tmp_path / "both.toml"

@@ -111,6 +111,7 @@ def test_a_crash_fails_its_request_in_both_arms_and_hurts_nobody_one_at_a_time(t
     assert len(told.evidence.restarts) == 6
 
 
+@pytest.mark.soak
 def test_crashes_beside_other_requests_hurt_them_by_name(tmp_path: Path) -> None:
     told = Told(run(profile(tmp_path / "crash.toml", 'kind = "crash"\n'), "--concurrency", "6").folder)
     told.ends_as_planned()

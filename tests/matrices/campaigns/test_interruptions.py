@@ -17,7 +17,7 @@ from tests.matrices import harness as h
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
-KILLS = int(os.environ.get("TRENI_KILLS", "2"))
+KILLS = int(os.environ.get("TRENI_KILLS", "1"))
 """How often the harness is killed; `make soak` kills it 20 times."""
 
 
@@ -96,6 +96,7 @@ def test_a_service_that_is_killed_ends_its_cell_and_a_resumption_heals_it(tmp_pa
     assert healed.summary("p00", "external")["requests"] == "12"
 
 
+@pytest.mark.soak
 def test_a_service_that_hangs_ends_its_cell_after_one_request(tmp_path: Path) -> None:
     out = tmp_path / "out"
     profile = h.patient(tmp_path, "p00")

@@ -133,6 +133,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 def test_workers_share_the_requests_and_do_what_one_does(tmp_path: Path) -> None:
     arguments = (*asked(tmp_path, WITHOUT_CLIENTS), *SEVERAL)
     one = h.matrix(tmp_path / "one", *arguments)

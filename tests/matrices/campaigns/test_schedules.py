@@ -65,7 +65,7 @@ SCHEDULES: dict[str, tuple[str, int, list[str]]] = {
     "atmodel": ('hop = "model"', 2, [f"{STATUS}rate = 0.25", f"{RESET}rate = 0.1\nfrom_request = 1"]),
 }
 EVERY_CASE = [(name, concurrency) for name in SCHEDULES for concurrency in (1, 8)]
-QUICK = [("mixed", 8), ("bothhops", 8)]
+QUICK = [("mixed", 8)]
 CASES = EVERY_CASE if os.environ.get("TRENI_SCHEDULES") == "all" else QUICK
 
 

@@ -123,6 +123,7 @@ def test_others_that_come_by_are_hurt_by_name_and_nothing_else_is(tmp_path: Path
     assert external.errors_during + external.errors_after == len(failed)
 
 
+@pytest.mark.soak
 def test_a_strike_at_the_agent_meets_both_arms(tmp_path: Path) -> None:
     result = h.matrix(tmp_path / "out", profile(tmp_path, "service_paused", "2s", hop="agent"), *SUITE)
     assert result.status in (0, 3), result.stderr

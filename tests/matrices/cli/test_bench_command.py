@@ -40,7 +40,8 @@ def test_routing_is_json_for_a_script() -> None:
 
 @pytest.mark.chaos
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["table", pytest.param("json", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("form", ["table", "json"])
+@pytest.mark.soak
 def test_scale_has_a_row_for_each_number_of_controllers_from_the_same_rounds(form: str) -> None:
     asked = ["bench", "scale", "--requests", "8", "--rounds", "1", "--concurrency", "4", "--format", form]
     ended = CliRunner().invoke(main, asked)

@@ -133,6 +133,7 @@ async def test_clocks_that_run_ahead_are_found_and_a_slow_way_back_only_widens_t
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_campaign_with_clocks_that_run_ahead_is_judged_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     loopbacks = {"agent": "127.0.0.2", "controller": "127.0.0.3", "tools": "127.0.0.4"}

@@ -130,7 +130,7 @@ def outcomes(out: Path, start: int) -> list[dict[str, Any]]:
 
 @pytest.mark.chaos
 @pytest.mark.slow
-@pytest.mark.parametrize("fenced", [True, False])
+@pytest.mark.parametrize("fenced", [True, pytest.param(False, marks=pytest.mark.soak)])
 async def test_a_stale_service_is_refused_or_its_effects_are_lost(tmp_path: Path, fenced: bool) -> None:
     suite = h.write_suite(tmp_path / "suite.jsonl", h.tool_tasks("ledger_append")[:12], per_run=4)
     profile, out = write(tmp_path / "moving.toml", PROFILE), tmp_path / "out"

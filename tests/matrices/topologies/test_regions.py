@@ -126,6 +126,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
 async def test_what_was_declared_between_regions_stands_beside_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +283,7 @@ def far_away() -> Iterator[Far]:
 @pytest.mark.chaos
 @pytest.mark.slow
 @pytest.mark.namespaces
+@pytest.mark.soak
 async def test_a_client_here_and_everything_else_behind_one_tunnel_give_the_counts_of_local(
     tmp_path: Path,
 ) -> None:
