@@ -1,4 +1,4 @@
-"""OpenAI's client against LiteLLM's proxy before the runtime: two streamed turns with tool calls, a typed answer, embeddings.
+"""OpenAI's client against LiteLLM's proxy before the runtime: two streamed turns with tool calls, and the rest.
 
 treni-route serve runtime --model runtime_svc/checkpoints/treni-tiny --http 8000
 python examples/clients/litellm_proxy.py http://127.0.0.1:8000/v1 treni-tiny
@@ -15,18 +15,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
-import httpx
 from openai import OpenAI, pydantic_function_tool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 SHELVES = {part: random.randint(100, 999) for part in ("Conest", "Taorest")}
-# What it would else fetch, or send home; and it asks for no key, on loopback.
-QUIET = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_TELEMETRY": "False",
-    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
-}
+# What it would else fetch, or send home. It asks for no key: on loopback, and for as long as this runs.
+QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
+QUIET["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
 
 
 class Shelf(BaseModel):
@@ -38,39 +36,51 @@ class Shelf(BaseModel):
 class GetPartShelf(BaseModel):
     """Finds the shelf of a part."""
 
-    name: str = Field()
+    name: str
 
 
 @contextmanager
 def proxy(url: str, name: str) -> Iterator[str]:
     """The address of a proxy before the runtime, until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+        port = str(free.getsockname()[1])
     upstream = {"model": f"openai/{name}", "api_base": url, "api_key": "none"}
     with tempfile.TemporaryDirectory() as scratch:
-        config = Path(scratch) / "config.yaml"
+        config = Path(scratch) / "config.yaml"  # JSON is YAML
         config.write_text(json.dumps({"model_list": [{"model_name": name, "litellm_params": upstream}]}))
-        program = Path(sys.executable).with_name("litellm")
-        command = [program, "--config", config, "--host", "127.0.0.1", "--port", str(port)]
+        command = [
+            Path(sys.executable).with_name("litellm"),
+            "--config",
+            config,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            port,
+        ]
         process = subprocess.Popen(command, stdout=sys.stderr, env=os.environ | QUIET)
         try:
-            while process.poll() is None:
-                try:
-                    httpx.get(f"http://127.0.0.1:{port}/health/liveliness").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.2)
+            while not answers(f"http://127.0.0.1:{port}/health/liveliness"):
+                if process.poll() is not None:
+                    sys.exit("the proxy ended before it answered")
+                time.sleep(0.2)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.terminate()
             process.wait()
 
 
+def answers(url: str) -> bool:
+    """Whether a server answers there."""
+    try:
+        return urlopen(url).status == 200
+    except URLError:
+        return False
+
+
 def main(url: str, name: str) -> None:
     """Asks for both shelves in one conversation; only the tool knows them."""
-    client = OpenAI(base_url=url, api_key="none")
+    client, messages = OpenAI(base_url=url, api_key="none"), []
     tool = pydantic_function_tool(GetPartShelf, name="get_part_shelf")
-    messages = []
     for part, shelf in SHELVES.items():
         messages.append({"role": "user", "content": f"What is the shelf of the part {part}?"})
         while messages[-1]["role"] != "assistant":

@@ -41,7 +41,9 @@ async def main(url: str, name: str) -> None:
         if str(shelf) not in "".join(deltas):
             sys.exit(f"expected the shelf {shelf}, which the tool told")
         conversation = run.to_input_list()
-    typed = await Runner.run(Agent(name="typed", model=model, output_type=Shelf), "The shelf is 7. What is the shelf?")
+    typed = await Runner.run(
+        Agent(name="typed", model=model, output_type=Shelf), "The shelf is 7. What is the shelf?"
+    )
     print(repr(typed.final_output))
 
 

@@ -5,6 +5,7 @@ python examples/clients/pydantic_ai_client.py http://127.0.0.1:8000/v1 treni-tin
 """
 
 import asyncio
+import json
 import random
 import sys
 
@@ -23,9 +24,9 @@ class Shelf(BaseModel):
     shelf: int
 
 
-def get_part_shelf(name: str) -> dict[str, int]:
+def get_part_shelf(name: str) -> str:
     """Finds the shelf of a part."""
-    return {"shelf": SHELVES[name]}
+    return json.dumps({"shelf": SHELVES[name]})
 
 
 async def main(url: str, name: str) -> None:

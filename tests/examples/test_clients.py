@@ -1,7 +1,7 @@
 """Each script of examples/clients against a real front, as its first lines say, from the environment of its libraries.
 
-What the model answers is the model's: the scripts end with an error unless the answer has what only their tool knows, and
-draw it anew each time.
+What the model answers is the model's: the scripts end with an error unless the answer has what only their tool knows,
+and draw that anew each time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AGENTS = {
     "langgraph_client.py": ("agents", (SHELF, SHELF, TYPED, VECTORS)),
     "litellm_proxy.py": ("litellm", (SHELF, SHELF, TYPED, VECTORS)),
 }
-LOAD = {"guidellm_load.py": "load", "aiperf_load.py": "load"}
+LOAD = {"guidellm_load.py": "guidellm", "aiperf_load.py": "aiperf"}
 
 
 @pytest.fixture(scope="module")
