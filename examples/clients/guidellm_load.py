@@ -1,4 +1,4 @@
-"""guidellm against the runtime: a few streamed requests, two at a time.
+"""Load by guidellm on the runtime: a few streamed requests, two at a time.
 
 treni-route serve runtime --model runtime_svc/checkpoints/treni-tiny --http 8000
 python examples/clients/guidellm_load.py http://127.0.0.1:8000/v1 treni-tiny runtime_svc/checkpoints/treni-tiny

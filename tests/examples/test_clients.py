@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def front() -> Iterator[Front]:
 
 def run(script: str, environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     python = ROOT / f".venv-{environment}" / "bin" / "python"
-    command = [python, ROOT / "examples" / "clients" / script, *arguments]
+    command: list[str | Path] = [python, ROOT / "examples" / "clients" / script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
