@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU_STAMP := $(VENV)/.installed-gpu
 RAY_STAMP := $(VENV)/.installed-ray
+# Other people's clients, each lot in an environment of its own, as they ask for versions that others then cannot have.
+CLIENTS := $(patsubst examples/clients/requirements-%.txt,.venv-%,$(wildcard examples/clients/requirements-*.txt))
 LITELLM := .venv-litellm
-LITELLM_STAMP := $(LITELLM)/.installed
 SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
@@ -69,11 +70,11 @@ check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, 
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray` and `make test-split-host` aside
-	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients` and `make test-split-host` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces and not clients" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces and not clients" $(PARALLEL)
 
 .PHONY: split-host
 split-host: $(RAY_STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
@@ -131,18 +132,21 @@ matrix: $(STAMP) ## the main job: treni-route matrix p00..p05, with the table an
 	@# 3 says that nothing is wrong and nothing can be said: a noisy machine is no failed build.
 	$(BIN)/treni-route matrix p00..p05 || test $$? -eq 3
 
-bench: $(STAMP) $(LITELLM_STAMP) ## controller overhead, echo floor, internal overhead; the fronts beside LiteLLM; the engine beside its floors
+bench: $(STAMP) $(LITELLM)/.installed ## controller overhead, echo floor, internal overhead; the fronts beside LiteLLM; the engine beside its floors
 	$(BIN)/treni-route bench routing
 	@echo
 	$(BIN)/treni-route bench front --litellm $(LITELLM)/bin/python
 	@echo
 	$(BIN)/treni-route bench runtime
 
-# In an environment of its own: it asks for a hundred packages, at versions that others then cannot have.
-$(LITELLM_STAMP):
-	$(PYTHON) -m venv $(LITELLM)
-	$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check 'litellm[proxy]>=1.110,<2'
+$(CLIENTS:=/.installed): .venv-%/.installed: examples/clients/requirements-%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
+
+.PHONY: test-clients
+test-clients: $(STAMP) $(CLIENTS:=/.installed) ## installs agent frameworks, LiteLLM and load tools, and runs examples/clients against the HTTP front (minutes)
+	$(BIN)/python -m pytest -m clients tests/examples
 
 .PHONY: bench-gpu
 bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
@@ -174,4 +178,4 @@ lock: $(STAMP) ## resolves pyproject.toml into requirements.lock and requirement
 	  --generate-hashes --no-emit-index-url -o requirements-ray.lock
 
 clean: ## removes the virtual environment and caches
-	rm -rf $(VENV) $(LITELLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
