@@ -233,3 +233,11 @@ async def test_stopping_lets_answers_end(core: InferenceCore, brake: Brake) -> N
     with pytest.raises(OSError, match="Connect"):
         async with wire(front.address):
             pass
+
+
+async def test_no_part_of_an_answer_waits_for_an_acknowledgement(here: RunningFront) -> None:
+    async with httpx.AsyncClient(timeout=HANG_S) as client:
+        await client.get(f"{here.address}/health")
+        (connected,) = here._server.server_state.connections
+        taken = connected.transport.get_extra_info("socket")
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
