@@ -47,7 +47,7 @@ def test_the_counts_are_those_of_one_machine_and_no_trip_is_shorter_than_declare
                     if attempt.outcome == "ok":
                         assert attempt.duration_s >= least_s[attempt.hop]
                         trips += 1
-    assert trips >= 12, "a request takes a trip to the model at least"
+    assert trips >= 16, "as many as the schedule lets through"
     assert "**Emulated network: **the model hop eu-us, 67 ms ± 2 ms; the tool hop eu-eu, 15 ms ± 1 ms." in (
         far.folder / "summary.md"
     ).read_text(encoding="utf-8")
