@@ -16,6 +16,7 @@ import pytest
 from chaos.toxiproxy_build import ensure_server
 from tests.matrices import harness as h
 from tests.matrices.topologies.test_hosts import same_counts
+from tests.processes import wait_gone
 
 MODULE = ("-m", "deploy.gpu_split")
 
@@ -53,7 +54,7 @@ def test_the_matrix_across_the_link_has_the_counts_of_one_machine_and_packets_cr
     assert len(below) >= 8  # two hosts, four roles, the matrix, the proxies
     stdout, stderr = process.communicate(timeout=h.WAIT_S)
     assert process.returncode in (0, 3), stderr
-    h.wait_gone(below)
+    wait_gone(below)
     (history,) = (tmp_path / "split").glob("*/history.jsonl")
     split = h.Result(status=process.returncode, stdout=stdout, stderr=stderr, folder=history.parent)
     assert h.verb("check", split.folder).returncode == 0
@@ -84,7 +85,7 @@ def test_whatever_ends_it_nothing_is_left(tmp_path: Path, number: signal.Signals
     _, stderr = process.communicate(timeout=h.WAIT_S)
     assert process.returncode == status
     assert "Traceback" not in stderr
-    h.wait_gone(below)
+    wait_gone(below)
 
 
 @needs_namespaces

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -167,15 +167,6 @@ def pids_of(out: Path, cell: str) -> dict[str, int]:
     return dict(pids)
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process of ours with that id still runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
-
-
 def kill(pid: int) -> None:
     """`kill -9`."""
     os.kill(pid, signal.SIGKILL)
@@ -186,14 +177,6 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
     deadline_s = time.monotonic() + WAIT_S
     while not condition() and process.poll() is None:
         assert time.monotonic() < deadline_s, "the condition never held"
-        time.sleep(POLL_S)
-
-
-def wait_gone(pids: Iterable[int]) -> None:
-    """Until none of the processes runs; fails after `WAIT_S`."""
-    deadline_s = time.monotonic() + WAIT_S
-    while any(is_running(pid) for pid in pids):
-        assert time.monotonic() < deadline_s, "a process outlived the harness"
         time.sleep(POLL_S)
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 from controller.own_agent.command import MAX_LOG_BYTES
@@ -17,6 +16,7 @@ from controller.policy import Policy
 from controller.server import start
 from matrices.running.client import AgentClient, Invocation
 from tests.limits import HANG_S
+from tests.processes import is_running
 from treni.errors import Code
 from treni.v1 import agent_pb2
 
@@ -136,7 +136,7 @@ async def test_one_that_hangs_is_given_up_killed_with_its_children_and_begun_ane
         assert good.replies[0].text == "well"
     pids = (tmp_path / "pids").read_text(encoding="utf-8")
     for pid in map(int, pids.split()):
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        assert not is_running(pid)
 
 
 async def test_a_flood_after_the_answer_reaches_nobody_else(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from matrices.evidence import events as ev
 from matrices.evidence.history import read_history
 from tests.matrices import harness as h
+from tests.processes import wait_gone
 
 CELL = "d00"
 PROFILE = """
@@ -119,7 +120,7 @@ def test_a_torn_line_in_a_delivery_log_bricks_nothing(tmp_path: Path) -> None:
     )
     h.kill(process.pid)
     process.wait()
-    h.wait_gone(h.pids_of(out, CELL).values())
+    wait_gone(h.pids_of(out, CELL).values())
     with (h.folder_in(out) / "cells" / CELL / "deliveries-tools-external.jsonl").open("ab") as file:
         file.write(b'{"fault_id":"d00:to')
     _passes_when_there_is_room(h.folder_in(out))

@@ -15,6 +15,7 @@ from matrices.planning.plan import plan_cell
 from matrices.spec.profiles import load_profile
 from matrices.spec.suites import load_suite
 from tests.matrices import harness as h
+from tests.processes import wait_gone
 
 KIND = '''
 import asyncio
@@ -200,7 +201,7 @@ def test_the_counts_of_two_hops_go_on_where_a_killed_harness_left_them(tmp_path:
     h.wait_for(lambda: _completed(out) >= 5, process)
     process.kill()
     process.communicate()
-    h.wait_gone(h.pids_of(out, "both").values())
+    wait_gone(h.pids_of(out, "both").values())
     result = h.resume(h.folder_in(out))
     assert result.status in (0, 3), result.stderr
     assert h.verb("check", result.folder).returncode == 0

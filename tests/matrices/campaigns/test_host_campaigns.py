@@ -13,6 +13,7 @@ from matrices.evidence import events as ev
 from matrices.evidence.campaign import load_campaign
 from matrices.evidence.history import CellState, read_history, state_of
 from tests.matrices import harness as h
+from tests.processes import wait_gone
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -170,7 +171,7 @@ def test_a_harness_that_is_killed_among_crashes_goes_on_with_the_same_account(tm
         pids = [*h.pids_of(out, "crash").values(), *_restarted_pids(out)]
         process.kill()
         process.communicate()
-        h.wait_gone(pids)
+        wait_gone(pids)
         process = h.start("--resume", str(h.folder_in(out)))
     result = h.finish(process, out)
     told = Told(result.folder)

@@ -14,6 +14,7 @@ import pytest
 
 from matrices.evidence.campaign import load_campaign
 from tests.matrices import harness as h
+from tests.processes import wait_gone
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -40,7 +41,7 @@ def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_
         process.kill()
         process.communicate()
         pids |= h.pids_of(out, "aa") | h.pids_of(out, "p04")
-        h.wait_gone(pids.values())
+        wait_gone(pids.values())
         process = h.start("--resume", str(folder))
     result = h.finish(process, out)
     assert result.status in (0, 3), result.stderr
@@ -132,7 +133,7 @@ def test_who_is_told_to_end_leaves_a_folder_to_resume_and_no_process(
     stopped = h.finish(process, out)
     assert stopped.status == status
     assert "--resume" in stopped.stderr
-    h.wait_gone(pids.values())
+    wait_gone(pids.values())
     (tmp_path / "elsewhere").mkdir()
     result = h.resume(stopped.folder.rename(tmp_path / "elsewhere" / "moved"))
     assert result.status in (0, 3), result.stderr

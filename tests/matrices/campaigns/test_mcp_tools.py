@@ -16,6 +16,7 @@ import pytest
 from matrices.spec.tooling import digest_of, tooling_of
 from matrices.topologies.roles_asked import refuse_other_tools
 from tests.matrices import harness as h
+from tests.processes import is_running, wait_gone
 from tools_svc.protocol import make_spec
 from treni.errors import Code, TreniError
 
@@ -128,7 +129,7 @@ def test_a_campaign_under_faults_repeats_no_effect(tmp_path: Path) -> None:
 
     assert set(_effects(tmp_path).values()) == {1}
     assert len(_effects(tmp_path)) == 2 * 2 * len(REGIONS)  # two arms of two cells
-    assert not any(map(h.is_running, _pids(tmp_path)))
+    assert not any(map(is_running, _pids(tmp_path)))
 
     manifest = json.loads((result.folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["details"]["tools"]["sources"] == ["builtin", _source(tmp_path)]
@@ -152,7 +153,7 @@ def test_a_host_that_crashes_with_its_server_comes_back_with_another(tmp_path: P
     result = _campaign(tmp_path, h.patient(tmp_path, "b01"))
     row = result.comparison("b01")
     assert row["findings"] == "0"
-    assert not any(map(h.is_running, _pids(tmp_path)))
+    assert not any(map(is_running, _pids(tmp_path)))
 
 
 @pytest.mark.soak
@@ -166,10 +167,10 @@ def test_after_a_kill_of_the_harness_no_server_is_left_and_the_campaign_goes_on(
     )
     h.wait_for(lambda: any(one["type"] == "pair" for one in h.events(out)), process)
     before = _pids(tmp_path)
-    assert any(map(h.is_running, before))
+    assert any(map(is_running, before))
     h.kill(process.pid)
     process.communicate()
-    h.wait_gone(before)
+    wait_gone(before)
     result = h.resume(h.folder_in(out))
     assert result.status in (0, 3), result.stderr
     assert result.comparison("m01")["findings"] == "0"
@@ -226,7 +227,7 @@ def test_a_role_that_is_killed_takes_its_server_along(tmp_path: Path, role: str)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["service"] == role
     (pid,) = _pids(tmp_path)
-    assert h.is_running(pid)
+    assert is_running(pid)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    h.wait_gone([pid])
+    wait_gone([pid])

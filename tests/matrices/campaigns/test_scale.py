@@ -14,6 +14,7 @@ from matrices.evidence.campaign import load_campaign
 from matrices.evidence.events import CellStarted, Outcome
 from tests.matrices import harness as h
 from tests.matrices.topologies.test_hosts import by_hand
+from tests.processes import wait_gone
 from tools_svc.ledger_append import read_effects
 
 PROFILE = """
@@ -144,7 +145,7 @@ def test_workers_share_the_requests_and_do_what_one_does(tmp_path: Path) -> None
     # Each comes to have a connection to each of the three controllers, and to the internal arm's agent.
     h.wait_for(lambda: [connections(worker) for worker in seen] == [4, 4, 4], process)
     result = h.finish(process, tmp_path / "workers")
-    h.wait_gone(worker.pid for worker in seen)
+    wait_gone(worker.pid for worker in seen)
     assert result.status in (0, 3), result.stderr
     assert h.verb("check", result.folder).returncode == 0
     assert h.compared(one.folder, result.folder).returncode == 0

@@ -14,6 +14,7 @@ from matrices.evidence.campaign import load_campaign
 from matrices.evidence.history import read_history
 from matrices.evidence.manifest import read_manifest
 from tests.matrices import harness as h
+from tests.processes import wait_gone
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -143,7 +144,7 @@ def test_a_harness_that_is_killed_under_a_strike_goes_on_with_the_same_account(t
         pids = [*h.pids_of(out, "killed").values()]
         process.kill()
         process.communicate()
-        h.wait_gone(pids)
+        wait_gone(pids)
         process = h.start("--resume", str(h.folder_in(out)))
     result = h.finish(process, out)
     assert result.status in (0, 3), result.stderr

@@ -14,7 +14,7 @@ import pytest
 
 from matrices.cli.ask_answers import Shown
 from tests.limits import HANG_S
-from tests.matrices.harness import wait_gone
+from tests.processes import wait_gone
 from treni.v1 import agent_pb2, common_pb2
 
 pytestmark = [pytest.mark.slow]

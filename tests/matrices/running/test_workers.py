@@ -12,7 +12,7 @@ import pytest
 from matrices.running.client import AgentClient, Invocation, Reply
 from matrices.running.worker import Told
 from matrices.running.workers import AgentAtWorker, workers
-from tests.matrices.harness import wait_gone
+from tests.processes import wait_gone
 from treni.errors import Code, TreniError
 from treni.v1 import agent_pb2
 

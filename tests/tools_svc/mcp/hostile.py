@@ -149,7 +149,8 @@ def call(number: Any, name: str, arguments: dict[str, Any]) -> None:
                 os.setsid()
                 if os.fork():
                     os._exit(0)
-                (FOLDER / "orphan").write_text(str(os.getpid()), encoding="utf-8")
+                (FOLDER / "orphan.new").write_text(str(os.getpid()), encoding="utf-8")
+                (FOLDER / "orphan.new").rename(FOLDER / "orphan")  # whole, or not there
                 time.sleep(3600)
             while not (FOLDER / "orphan").exists():
                 time.sleep(0.01)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.limits import HANG_S
 from tools_svc.protocol import Caller, ToolsConfig
 from tools_svc.registry import Registry, build_registry
 from treni.v1.tools_pb2 import CallToolRequest, CallToolResponse
@@ -47,20 +45,3 @@ def effects(folder: Path) -> list[str]:
 def pids(folder: Path) -> list[int]:
     """Every process that the server was so far."""
     return [int(line) for line in (folder / "pids").read_text(encoding="utf-8").split()]
-
-
-def runs(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
-
-
-def wait_gone(*gone: int) -> None:
-    """Until none of the processes runs."""
-    deadline_s = time.monotonic() + HANG_S
-    while any(map(runs, gone)):
-        assert time.monotonic() < deadline_s, f"one of {gone} still runs"
-        time.sleep(0.01)

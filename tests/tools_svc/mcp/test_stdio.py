@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.limits import HANG_S, longer_and_longer
-from tests.tools_svc.mcp.hosts import call, effects, hosting, pids, runs, source, wait_gone
+from tests.processes import is_running, wait_gone
+from tests.tools_svc.mcp.hosts import call, effects, hosting, pids, source
 from treni.errors import Code, TreniError
 from treni.v1.tools_pb2 import CallToolRequest
 
@@ -77,7 +78,7 @@ def test_a_bad_answer_is_a_typed_error_and_the_next_call_works(
             call(registry, name, wait_s=HANG_S)
         assert (caught.value.code, caught.value.kind, caught.value.definite) == (code, kind, definite)
         assert json.loads(call(registry, "echo").result_json) == {"text": "hi"}
-    wait_gone(*pids(tmp_path))
+    wait_gone(pids(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["hang", "other_id", "deep", "surrogate"])
@@ -89,7 +90,7 @@ def test_what_never_answers_ends_when_its_caller_stops_waiting(tmp_path: Path, n
         assert time.monotonic() - began_s < HANG_S / 10
         assert (caught.value.code, caught.value.kind) == (Code.DEADLINE_EXCEEDED, "mcp_timeout")
         assert not caught.value.definite
-    wait_gone(*pids(tmp_path))
+    wait_gone(pids(tmp_path))
 
 
 def test_a_server_that_hangs_is_ended_and_started_again(
@@ -99,7 +100,7 @@ def test_a_server_that_hangs_is_ended_and_started_again(
     with hosting(tmp_path) as registry:
         with pytest.raises(TreniError, match="within"):
             call(registry, "hang", wait_s=BRIEF_S)
-        wait_gone(*pids(tmp_path))
+        wait_gone(pids(tmp_path))
         assert json.loads(call(registry, "echo").result_json) == {"text": "hi"}
 
 
@@ -118,7 +119,7 @@ def test_a_server_that_is_killed_between_calls_is_there_for_the_next(tmp_path: P
     with hosting(tmp_path) as registry:
         (pid,) = pids(tmp_path)
         os.kill(pid, signal.SIGKILL)
-        wait_gone(pid)
+        wait_gone([pid])
         for _ in longer_and_longer(0.05):  # that it is gone may reach the host after the call
             try:
                 assert json.loads(call(registry, "echo").result_json) == {"text": "hi"}
@@ -158,7 +159,7 @@ def test_a_server_that_cannot_be_used_is_named_when_it_is_opened(
         pass
     assert caught.value.kind == kind
     assert said in str(caught.value)
-    wait_gone(*pids(tmp_path))
+    wait_gone(pids(tmp_path))
 
 
 @pytest.mark.parametrize("mode", ["silent", "deaf", "no_mcp"])
@@ -170,7 +171,7 @@ def test_a_server_that_says_nothing_when_it_is_opened(
         pass
     assert (caught.value.code, caught.value.kind) == (Code.UNAVAILABLE, "mcp_not_opened")
     if (tmp_path / "pids").exists():
-        wait_gone(*pids(tmp_path))
+        wait_gone(pids(tmp_path))
 
 
 def test_a_listing_of_several_pages(tmp_path: Path) -> None:
@@ -245,8 +246,8 @@ def test_what_a_server_left_running_ends_with_it(tmp_path: Path) -> None:
     with hosting(tmp_path) as registry:
         call(registry, "orphan")
         orphan = int((tmp_path / "orphan").read_text(encoding="utf-8"))
-        assert runs(orphan)
-    wait_gone(orphan, *pids(tmp_path))
+        assert is_running(orphan)
+    wait_gone([orphan, *pids(tmp_path)])
 
 
 def test_after_a_kill_of_the_host_nothing_is_left(tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_after_a_kill_of_the_host_nothing_is_left(tmp_path: Path) -> None:
     assert host.stdout is not None
     assert host.stdout.readline() == "ready\n"
     orphan = int((tmp_path / "orphan").read_text(encoding="utf-8"))
-    assert runs(orphan)
+    assert is_running(orphan)
     host.kill()
     host.wait()
-    wait_gone(orphan, *pids(tmp_path))
+    wait_gone([orphan, *pids(tmp_path)])
