@@ -88,7 +88,7 @@ overhead: $(RAY_STAMP) ## what our hop between two hosts costs beside bare gRPC 
 .PHONY: test-split-host
 test-split-host: $(RAY_STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
 	$(BIN)/python -m deploy.split_host.debian
-	$(BIN)/python -m pytest -m "namespaces and not soak"
+	$(BIN)/python -m pytest -m "namespaces and not soak" $(PARALLEL)
 
 planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
 	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))
