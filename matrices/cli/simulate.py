@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import multiprocessing
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product, repeat
 from typing import Any
 
 import click
@@ -76,7 +79,7 @@ def simulate(
     """
     settings = _settings(families, levels, runs, profiles, planted)
     _log.info("simulating", extra={"rows": len(settings), "campaigns": campaigns})
-    rows = [measure(setting, campaigns, seed) for setting in _shown(settings)]
+    rows = _measured(settings, campaigns, seed)
     found = [full_table(rows)] if full else summary(rows)
     if form == "json":
         output.say_json([_as_json(row) for row in rows])
@@ -92,12 +95,17 @@ def simulate(
         sys.exit(1)
 
 
-def _shown(settings: Sequence[Setting]) -> Iterable[Setting]:
-    """The settings, with a bar on a terminal over those that are done."""
+def _measured(settings: Sequence[Setting], campaigns: int, seed: int) -> list[Measured]:
+    """The row of each setting, on every core there is, with a bar on a terminal over those that are done."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield from bar.track(settings)
+    spawned = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with (
+        ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(settings)), spawned) as pool,
+        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+    ):
+        rows = pool.map(measure, settings, repeat(campaigns), repeat(seed))
+        return list(bar.track(rows, total=len(settings)))
 
 
 def _as_json(row: Measured) -> dict[str, Any]:

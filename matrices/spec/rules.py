@@ -180,6 +180,10 @@ class RuleSpec(Strict):
         assert self.every is not None
         return Every(every=self.every)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What another process makes the rule from: no module has its class, made from the kinds as a process starts."""
+        return _again, (self.kind, self.__dict__, self.model_fields_set)
+
     def keys_by_request(self) -> list[str]:
         """The rule's keys that only a schedule by request can plan."""
         given = {
@@ -211,6 +215,10 @@ def _rule_of(kind: type[FaultKind]) -> type[RuleSpec]:
         f"{kind.__name__}Rule", __base__=RuleSpec, __doc__=kind.__doc__, **keys
     )
     return rule
+
+
+def _again(kind: str, values: dict[str, Any], given: set[str]) -> RuleSpec:
+    return RULES[kind].model_construct(given, **values)
 
 
 BROKEN: dict[str, TreniError] = {}

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import pytest
@@ -252,3 +253,8 @@ def test_text_that_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize("profile", bundled_profiles().values(), ids=lambda p: p.short)
 def test_profile_survives_the_manifest(profile: Profile) -> None:
     assert Profile.model_validate_json(profile.model_dump_json()) == profile
+
+
+def test_a_profile_reaches_another_process_as_it_is() -> None:
+    for profile in select_profiles("p00..p05,n01..n06"):
+        assert pickle.loads(pickle.dumps(profile)) == profile
