@@ -181,7 +181,7 @@ class RuleSpec(Strict):
         return Every(every=self.every)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What another process makes the rule from: no module has its class, made from the kinds as a process starts."""
+        """What another process makes the rule from: no module has its class, which is made at its start."""
         return _again, (self.kind, self.__dict__, self.model_fields_set)
 
     def keys_by_request(self) -> list[str]:
