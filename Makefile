@@ -99,6 +99,8 @@ test-gpu: $(if $(GPU_PYTHON),,$(GPU_STAMP)) ## parity on this machine's Hopper G
 	PYTHONPATH=.:proto $(GPU_TESTS) tests/runtime_svc/backends/cuda
 	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck --error-exitcode 1 $(GPU_TESTS) $(SANITIZED) tests/runtime_svc/backends/cuda/test_runner.py
 	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) tests/runtime_svc/backends/cuda/test_decode_gpu.py
+	@# The kernels that hold an answer to a form, in the engine that launches them.
+	PYTHONPATH=.:proto $(SANITIZER) --tool memcheck --kernel-name kernel_substring=_rows --error-exitcode 1 $(GPU_TESTS) -k held_to_a_form tests/runtime_svc/backends/cuda/test_engine_on_device.py
 	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck --error-exitcode 1 $(GPU_TESTS) $(SANITIZED)
 	@# Decode as it is compiled for this tool, which follows only the lanes that arrive at a barrier themselves: docs/gpu-decode.md.
 	PYTHONPATH=.:proto $(SANITIZER) --tool racecheck $(DECODE_ONLY) --error-exitcode 1 $(GPU_TESTS) -k every_lane tests/runtime_svc/backends/cuda/test_decode_gpu.py

@@ -16,19 +16,16 @@ from matrices.arms.parts import Replicas
 from matrices.arms.registry import DEFAULT
 from matrices.cli import output
 from matrices.cli.campaign_file import BESIDE, folder_of, take_file
-from matrices.cli.judge import finish
 from matrices.cli.outside_options import agent_asked, comparison_asked, endpoint_asked, outside_options
 from matrices.cli.progress import CampaignProgress
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
+from matrices.evidence.begun_with import refuse_other_versions
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
 from matrices.evidence.manifest import Manifest
 from matrices.evidence.outside import EndpointTold, refuse_other_endpoint
-from matrices.evidence.provenance import refuse_other_versions
 from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
-from matrices.running.asking import ask_outside
 from matrices.running.preflight import refuse_impossible
-from matrices.running.runner import Runner
 from matrices.spec.networks import parse_networks
 from matrices.spec.profiles import select_profiles
 from matrices.spec.sweeps import expand, parse_setting
@@ -237,6 +234,10 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
     if dry_run:
         _print_plan(campaign, form)
         return
+    # What runs and judges a campaign takes longer to import than all else: not for help, plans and refusals.
+    from matrices.cli.judge import finish
+    from matrices.running.asking import ask_outside
+
     told = asyncio.run(ask_outside(campaign))
     if begun is not None:
         refuse_other_endpoint(begun, told)
@@ -385,6 +386,8 @@ def _print_plan(campaign: Campaign, form: str) -> None:
 
 def _run(campaign: Campaign, begun: Manifest | None, told: EndpointTold | None) -> None:
     """Runs a new campaign, or what is left of the one that `begun` describes."""
+    from matrices.running.runner import Runner
+
     go_on = f"go on with: treni-route matrix --resume {campaign.folder}"
     pairs = sum(len(cell.pairs) for cell in campaign.cells)
     with CampaignProgress(pairs=pairs) as progress:

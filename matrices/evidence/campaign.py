@@ -17,6 +17,7 @@ from matrices.arms.parts import ONE_OF_EACH, Replicas
 from matrices.arms.registry import DEFAULT, comparison_written
 from matrices.evidence import chain, provenance
 from matrices.evidence import events as ev
+from matrices.evidence.begun_with import model_of
 from matrices.evidence.history import History, read_history
 from matrices.evidence.manifest import (
     VERSION,
@@ -206,7 +207,7 @@ def write_campaign(
         commit=provenance.commit(),
         versions={**provenance.versions(), "toxiproxy": toxiproxy},
         host=provenance.host(),
-        model=provenance.model_of(info) if info.model else model_outside(told),
+        model=model_of(info) if info.model else model_outside(told),
         topology=options.topology,
         suite=ManifestSuite(
             name=campaign.suite.name,

@@ -1,8 +1,7 @@
-"""What a campaign is run with: versions, commit, machine and model; whether a resumption has the same."""
+"""What a campaign is run with: versions, commit and machine."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -15,10 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from matrices.evidence.manifest import Manifest, ManifestModel
-from treni.errors import Code, TreniError
-from treni.v1 import inference_pb2
 
 _CODE = ("treni", "runtime_svc", "controller", "tools_svc", "chaos", "matrices")
 _PACKAGES = ("treni-route", "grpcio", "protobuf", "numpy", "toxiproxy-python", "tokenizers")
@@ -70,47 +65,6 @@ def host() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "python": sys.version.split()[0],
     }
-
-
-def refuse_other_versions(manifest: Manifest) -> None:
-    """Raises FAILED_PRECONDITION (`version_changed`) unless this is the code that the campaign was begun with."""
-    mine = {**versions(), "commit": commit().removesuffix("+dirty")}
-    theirs = {**manifest.versions, "commit": manifest.commit.removesuffix("+dirty")}
-    for name, version in mine.items():
-        if theirs.get(name) != version:
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "version_changed",
-                expected=f"{name} {theirs.get(name) or '(none)'}, which the campaign was begun with",
-                got=version or "(none)",
-                todo="install what it was begun with, or begin another campaign",
-            )
-
-
-def refuse_other_model(expected: ManifestModel, info: inference_pb2.InfoResponse) -> None:
-    """Raises FAILED_PRECONDITION (`model_changed`) unless the services serve what the campaign was begun with."""
-    got = model_of(info)
-    for field in dataclasses.fields(ManifestModel):
-        if getattr(got, field.name) != getattr(expected, field.name):
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "model_changed",
-                expected=f"{field.name} {getattr(expected, field.name)} of the model, as the campaign began",
-                got=str(getattr(got, field.name)),
-                todo="serve the weights that it was begun with, or begin another campaign",
-            )
-
-
-def model_of(info: inference_pb2.InfoResponse) -> ManifestModel:
-    """The model as the manifest keeps it."""
-    return ManifestModel(
-        name=info.model,
-        backend=info.backend,
-        device=info.device,
-        dtype=info.dtype,
-        parameters=info.parameters,
-        checkpoint_sha256=info.checkpoint_sha256,
-    )
 
 
 def _git(folder: Path, *arguments: str) -> str:

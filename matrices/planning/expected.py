@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from matrices.arms.parts import replicas_of
 from matrices.planning.expectation import Expectation, ExpectedPair, ExpectedRun
-from matrices.planning.plan import SIDE_EFFECT_TOOLS, PlannedCell, policy_of
+from matrices.planning.plan import SIDE_EFFECT_TOOLS, PlannedCell
+from matrices.planning.schedules import policy_of
 from matrices.planning.steps import Step
 from matrices.planning.trace import Terms, expected_run
 from matrices.spec.tooling import Tooling

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from chaos.emulation import refuse_unlike
 from chaos.faults import Hop, Struck
-from matrices.planning.plan import PlannedCell, policy_of
+from matrices.planning.plan import PlannedCell
+from matrices.planning.schedules import policy_of
 from matrices.spec.networks import NetworkProfile
 from treni.errors import invalid_argument
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from chaos.faults import FaultKind, Hop
 from chaos.prediction import PlannedCall, Prediction, predict
-from chaos.schedule import Rule, Schedule
-from controller.policy import Policy
+from chaos.schedule import Schedule
 from matrices.arms.arm import Arm, Comparison
 from matrices.arms.parts import ONE_OF_EACH, Part, Replicas, parts
 from matrices.arms.registry import DEFAULT
 from matrices.planning.expectation import Counter
 from matrices.planning.order import Place, baseline_first
+from matrices.planning.schedules import schedules_of
 from matrices.planning.steps import AGENT, MODEL, TOOL, Step, steps
 from matrices.spec.profiles import PolicySpec, Profile
 from matrices.spec.suites import Suite, Task
@@ -358,46 +358,3 @@ def _strata(cell: PlannedCell) -> list[str]:
         )
         strata.append(second if first in ("-", second) else f"{first}|{second}")
     return strata
-
-
-def schedules_of(profile: Profile, *, prefix: str, cycle: int | None = None) -> tuple[Schedule, ...]:
-    """The chaos schedules that a profile's `[faults]` describes, one for each hop; `cycle` as in `Schedule`."""
-    spec = profile.faults
-    return tuple(
-        Schedule(
-            prefix=prefix,
-            site=spec.site_of(hop),
-            hop=hop,
-            by=spec.by,
-            warmup=spec.warmup,
-            seed=spec.seed,
-            rules=tuple(
-                Rule(
-                    kind=rule.fault,
-                    when=rule.when,
-                    from_request=rule.from_request,
-                    to_request=rule.to_request,
-                )
-                for rule in spec.rules
-                if spec.hop_of(rule) == hop
-            ),
-            cycle=cycle,
-        )
-        for hop in spec.hops
-    )
-
-
-def policy_of(profile: Profile, *, seed: int) -> Policy:
-    """The controller's policy that a profile's `[policy]` describes."""
-    spec = profile.policy
-    return Policy(
-        run_timeout_s=spec.run_timeout,
-        model_timeout_s=spec.model_timeout,
-        tool_timeout_s=spec.tool_timeout,
-        retries=spec.retries,
-        backoff_initial_s=spec.backoff_initial,
-        backoff_max_s=spec.backoff_max,
-        backoff_multiplier=spec.backoff_multiplier,
-        backoff_jitter=spec.backoff_jitter,
-        seed=seed,
-    )

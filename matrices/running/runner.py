@@ -12,11 +12,11 @@ from typing import Literal, Protocol
 
 from chaos.schedule import WARMUP_REQUEST
 from matrices.evidence import events as ev
+from matrices.evidence.begun_with import model_of, refuse_other_model
 from matrices.evidence.campaign import Campaign, write_campaign
 from matrices.evidence.history import CellState, HistoryWriter, read_history, state_of
 from matrices.evidence.manifest import ManifestModel
 from matrices.evidence.outside import EndpointTold
-from matrices.evidence.provenance import model_of, refuse_other_model
 from matrices.evidence.resolution import resolve
 from matrices.evidence.runs import pair_runs
 from matrices.planning.plan import PlannedCell, PlannedPair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pydantic
 
@@ -10,12 +11,15 @@ from chaos.faults import Hop
 from chaos.schedule import AttemptScheduler, Schedule
 from controller.policy import Policy
 from controller.ports import Annotate, AttemptKey
-from matrices.arms.parts import Part
-from matrices.planning.plan import PlannedCell, policy_of, schedules_of
+from matrices.planning.schedules import policy_of, schedules_of
 from matrices.spec.networks import NetworkProfile
 from matrices.spec.outside import AgentSpec, EndpointSpec
 from matrices.spec.profiles import Profile
 from treni.errors import TreniError, invalid_argument
+
+if TYPE_CHECKING:  # a role takes a configuration and plans none
+    from matrices.arms.parts import Part
+    from matrices.planning.plan import PlannedCell
 
 
 class Striker(pydantic.BaseModel):

@@ -21,7 +21,6 @@ from chaos.schedule import WARMUP_REQUEST
 from controller.ports import AttemptKey, ModelPort, ToolPort
 from matrices.spec.outside import key_in
 from matrices.topologies.cell_config import NO_STRIKER, CellConfig
-from matrices.topologies.roles_asked import refuse_other_tools
 from tools_svc.protocol import ToolsConfig
 from tools_svc.sources import BUILTIN
 from treni.balance import chosen
@@ -66,6 +65,7 @@ def _tools_config(config: CellConfig, folder: Path, sources: Sequence[str]) -> T
 @asynccontextmanager
 async def _own_registry(config: CellConfig, folder: Path, sources: Sequence[str]) -> AsyncIterator[Registry]:
     """The tools of this process. Raises FAILED_PRECONDITION (`tools_differ`) for others than were planned with."""
+    from matrices.topologies.roles_asked import refuse_other_tools
     from tools_svc.registry import build_registry
 
     # In a thread: a source may take its time to open and to close, and this process has others to answer.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from matrices.evidence import provenance
 from matrices.spec.tooling import digest_of
-from matrices.topologies.role_client import RoleClient
 from treni.channels import open_channel
 from treni.errors import Code, TreniError, from_rpc_error
 from treni.fence import pairs
 from treni.v1 import evidence_pb2, inference_pb2, inference_pb2_grpc
 from treni.v1.common_pb2 import ToolSpec
+
+if TYPE_CHECKING:
+    from matrices.topologies.role_client import RoleClient
 
 INFO_TIMEOUT_S = 600.0
 """The limit of a runtime's answer to who it is, for one that hangs: its first one reads the whole checkpoint."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from matrices.evidence import provenance
-from matrices.evidence.provenance import refuse_other_model, refuse_other_versions
+from matrices.evidence.begun_with import refuse_other_model, refuse_other_versions
 from runtime_svc.weights.random_shards import write_random_shards
 from tests.matrices import harness as h
 from tests.matrices import histories

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from chaos.faults import Latency, Reset, Stall, Status
 from chaos.schedule import Rule
 from chaos.when import Burst, Every, Rate
-from matrices.planning.plan import plan_cell, schedules_of
+from matrices.planning.plan import plan_cell
+from matrices.planning.schedules import schedules_of
 from matrices.spec.profiles import (
     Profile,
     bundled_profiles,
