@@ -152,6 +152,10 @@ $(CLIENTS:=/.installed): .venv-%/.installed: examples/clients/requirements-%.txt
 test-clients: $(STAMP) $(CLIENTS:=/.installed) ## installs agent frameworks, LiteLLM and load tools, and runs examples/clients against the HTTP front (minutes)
 	$(BIN)/python -m pytest -m clients tests/examples
 
+.PHONY: test-clients-light
+test-clients-light: $(STAMP) .venv-agents/.installed ## the agent frameworks of these alone, as CI runs them (a minute or two; 212 MB)
+	$(BIN)/python -m pytest -m light tests/examples
+
 .PHONY: bench-gpu
 bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
 	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m runtime_svc.bench.gpu \

@@ -55,11 +55,11 @@ LEFT = "-"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A client's way to the target: a channel with the key and the certificate, and a good call's bytes."""
+    """A client's way to the target: a channel with the key and the certificate, and the bytes of a good call."""
 
     target: Target
     channel: grpc.aio.Channel
-    bytes: bytes
+    call: bytes
 
     def raw(self, method: str) -> grpc.aio.UnaryStreamMultiCallable[bytes, bytes]:
         """A callable that sends bytes, to a method of any shape."""
@@ -84,7 +84,7 @@ async def line(target: Target) -> AsyncIterator[Line]:
     request = generate_request("Go on", "word " * 40, max_new_tokens=200)
     data = await recorded(GENERATE, request, Pass(keys=target.known.keys))
     async with open_channel(target.front.grpc, given=target.known) as channel:
-        yield Line(target=target, channel=channel, bytes=data)
+        yield Line(target=target, channel=channel, call=data)
 
 
 async def _noise(line: Line, drawn: random.Random) -> str:
@@ -184,7 +184,7 @@ async def _left(line: Line, drawn: random.Random) -> str:
 async def _truncated(line: Line, drawn: random.Random) -> str:
     """A call that breaks off, with its connection."""
     async with line.wire() as client:
-        await client.send(line.bytes[: drawn.randrange(len(line.bytes))])
+        await client.send(line.call[: drawn.randrange(len(line.call))])
         await asyncio.sleep(drawn.random() * 0.02)
     return LEFT
 
@@ -192,7 +192,7 @@ async def _truncated(line: Line, drawn: random.Random) -> str:
 async def _slow_reader(line: Line, drawn: random.Random) -> str:
     """Takes next to nothing of an answer, and leaves."""
     async with line.wire() as client:
-        await client.send(line.bytes)
+        await client.send(line.call)
         await client.reader.read(10)
         await asyncio.sleep(drawn.random() * MOMENT_S)
     return LEFT
@@ -201,8 +201,8 @@ async def _slow_reader(line: Line, drawn: random.Random) -> str:
 async def _dribbled(line: Line, drawn: random.Random) -> str:
     """A good call, in pieces of a few bytes; it is answered."""
     async with line.wire() as client:
-        for at in range(0, len(line.bytes), 41):
-            await client.send(line.bytes[at : at + 41])
+        for at in range(0, len(line.call), 41):
+            await client.send(line.call[at : at + 41])
             await asyncio.sleep(0)
         said = b""
         async with asyncio.timeout(HANG_S):
@@ -215,8 +215,8 @@ async def _dribbled(line: Line, drawn: random.Random) -> str:
 
 
 async def _broken(line: Line, drawn: random.Random) -> str:
-    """HTTP/2 that is none: a good call's bytes with others in their midst, or no HTTP/2 at all."""
-    data = bytearray(line.bytes if drawn.random() < 0.8 else drawn.randbytes(drawn.randint(1, 3000)))
+    """HTTP/2 that is none: the bytes of a good call with others in their midst, or no HTTP/2 at all."""
+    data = bytearray(line.call if drawn.random() < 0.8 else drawn.randbytes(drawn.randint(1, 3000)))
     for _ in range(drawn.randint(1, 6)):
         at = drawn.randrange(len(data))
         data[at : at + drawn.randint(0, 3)] = drawn.randbytes(drawn.randint(0, 3))

@@ -47,7 +47,7 @@ class Front:
 def served(*options: str, model: Path = TINY, log: Path | None = None) -> Iterator[Front]:
     """A front on free ports until the block ends; its process has to end well then. Its log may go to a file."""
     program = Path(sys.executable).parent / "treni-route"
-    command = [program, "serve", "runtime", "--model", str(model), "--http", "0", *options]
+    command: list[str | Path] = [program, "serve", "runtime", "--model", str(model), "--http", "0", *options]
     with ExitStack() as files:
         stderr = None if log is None else files.enter_context(log.open("wb"))
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
