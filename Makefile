@@ -119,8 +119,12 @@ soak: $(STAMP) ## goes deeper than the tests: more schedules, arms and deaths, t
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/campaigns/test_interruptions.py -k killed_again_and_again
 
 .PHONY: fuzz
-fuzz: $(STAMP) ## 5,000 hostile requests over HTTP while a good client works, and what became of them (minutes; N= SEED=)
-	$(BIN)/python -m tests.runtime_svc.http_front.fuzz --requests $(or $(N),5000) --seed $(or $(SEED),1)
+fuzz: $(STAMP) ## 5,000 hostile requests over both fronts, at open and locked doors, beside good clients, and what became of them (minutes; N= SEED=)
+	$(BIN)/python -m tests.runtime_svc.attacks.fuzz --requests $(or $(N),5000) --seed $(or $(SEED),1)
+
+.PHONY: streams
+streams: $(STAMP) ## 64 HTTP streams at once, held to each alone and to 5 times the median TTFT; 200 clients that leave, to a second
+	$(BIN)/python -m pytest -m soak -s tests/runtime_svc/http_front/test_front_streams.py
 
 .PHONY: schedules
 schedules: $(STAMP) ## eleven drawn schedules under eight fault seeds, end to end, one request at a time and eight at once (minutes)
@@ -149,6 +153,10 @@ $(CLIENTS:=/.installed): .venv-%/.installed: examples/clients/requirements-%.txt
 .PHONY: test-clients
 test-clients: $(STAMP) $(CLIENTS:=/.installed) ## installs agent frameworks, LiteLLM and load tools, and runs examples/clients against the HTTP front (minutes)
 	$(BIN)/python -m pytest -m clients tests/examples
+
+.PHONY: test-clients-light
+test-clients-light: $(STAMP) .venv-agents/.installed ## the agent frameworks of these alone, as CI runs them (a minute or two; 212 MB)
+	$(BIN)/python -m pytest -m light tests/examples
 
 .PHONY: bench-gpu
 bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)

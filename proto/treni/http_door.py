@@ -79,7 +79,13 @@ def uvicorn_options(door: Door) -> dict[str, Any]:
 
 async def _refuse(given: list[str], send: Send) -> None:
     error = unauthenticated(given)
-    told = {"message": str(error), "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
+    told = {
+        "message": str(error),
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "invalid_api_key",
+        "treni": {"kind": error.kind, "definite": error.definite},
+    }
     body = json.dumps({"error": told}).encode()
     headers = [
         (b"content-type", b"application/json"),

@@ -36,9 +36,17 @@ def set_up(*, level: str, form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_without_metadata)
     if level != "debug":
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_metadata(record: logging.LogRecord) -> bool:
+    """Leaves of what gRPC says of metadata that is no UTF-8 neither the value, which may be a key, nor a traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.msg, record.args, record.exc_info = "a call has metadata that is no UTF-8", (), None
+    return True
 
 
 class _Stderr(logging.Handler):

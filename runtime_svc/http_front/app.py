@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from starlette.applications import Starlette
@@ -23,6 +22,8 @@ from runtime_svc.http_front.exchange import ErrorResponse, JsonResponse
 from runtime_svc.http_front.fields import Strict
 from runtime_svc.http_front.models import check_model, models_of
 from treni.errors import Code, TreniError, unforeseen
+from treni.http_door import LockedApp
+from treni.keys import Keys
 from treni.limits import CALLS_IN_FLIGHT
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class Ready(Strict):
     model: str
 
 
-def application(core: InferenceCore, metrics: Metrics, *, middleware: Sequence[Middleware] = ()) -> Starlette:
-    """The front over this core. `middleware` stands before everything else: keys are checked there."""
-    gets = _Gets(core, metrics)
+def application(core: InferenceCore, metrics: Metrics, *, keys: Keys | None = None) -> Starlette:
+    """The front over this core; with `keys`, one of them is asked for before anything else."""
+    gets = _Gets(core, metrics, description(core.engine, keyed=keys is not None))
     routes = [
         route
         for prefix in PREFIXES
@@ -63,9 +64,10 @@ def application(core: InferenceCore, metrics: Metrics, *, middleware: Sequence[M
         Route("/metrics", gets.metrics),
         Route("/openapi.json", gets.openapi),
     ]
+    locks = [] if keys is None else [Middleware(LockedApp, keys=keys)]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Typed), *middleware, Middleware(InFlight)],
+        middleware=[Middleware(Typed), *locks, Middleware(InFlight)],
         exception_handlers={HTTPException: _refused, Exception: _unforeseen},
     )
     app.router.redirect_slashes = False
@@ -110,10 +112,10 @@ class InFlight:
 class _Gets:
     """What is answered without the engine thread."""
 
-    def __init__(self, core: InferenceCore, metrics: Metrics) -> None:
+    def __init__(self, core: InferenceCore, metrics: Metrics, openapi: bytes) -> None:
         self._core = core
         self._metrics = metrics
-        self._openapi = description(core.engine)
+        self._openapi = openapi
 
     async def models(self, request: Request) -> Response:
         return JsonResponse(models_of(self._core.engine))

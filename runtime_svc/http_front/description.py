@@ -12,7 +12,9 @@ from runtime_svc.engine import Engine
 from runtime_svc.http_front import answers, embeddings, requests
 from runtime_svc.http_front.errors import RETRY_AFTER_S, ErrorBody
 from runtime_svc.http_front.models import Model, Models
+from treni.http_door import OPEN_PATHS
 
+_KEY = "key"
 _REFS = "#/components/schemas/"
 _READ: tuple[type[BaseModel], ...] = (requests.ChatRequest, requests.EmbeddingsRequest)
 _WRITTEN: tuple[type[BaseModel], ...] = (
@@ -42,8 +44,8 @@ _REFUSALS = {
 }
 
 
-def description(engine: Engine) -> bytes:
-    """The document, in JSON: paths with and without `/v1`, and what goes in and out at each."""
+def description(engine: Engine, *, keyed: bool = False) -> bytes:
+    """The document, in JSON: paths with and without `/v1`, what goes in and out at each, and which ask for a key."""
     _, schemas = models_json_schema(
         [*((model, "validation") for model in _READ), *((model, "serialization") for model in _WRITTEN)],
         ref_template=_REFS + "{model}",
@@ -54,6 +56,14 @@ def description(engine: Engine) -> bytes:
     paths: dict[str, Any] = {}
     for prefix in ("/v1", ""):
         paths |= {prefix + path: item for path, item in _paths(prefix).items()}
+    paths |= _own_paths()
+    components: dict[str, Any] = {"schemas": definitions}
+    if keyed:
+        components["securitySchemes"] = {_KEY: {"type": "http", "scheme": "bearer"}}
+        for path, item in paths.items():
+            for operation in item.values() if path not in OPEN_PATHS else ():
+                operation["security"] = [{_KEY: []}]
+                operation["responses"]["401"] = _error("None of the keys was shown.")
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -61,8 +71,8 @@ def description(engine: Engine) -> bytes:
             "version": "1",
             "description": f"OpenAI's interface to the model {engine.model!r}.",
         },
-        "paths": paths | _own_paths(),
-        "components": {"schemas": definitions},
+        "paths": paths,
+        "components": components,
     }
     return json.dumps(document, ensure_ascii=False).encode()
 

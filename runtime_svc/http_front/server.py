@@ -8,13 +8,12 @@ import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.middleware import Middleware
 
 from runtime_svc.core import InferenceCore
 from runtime_svc.http_front.app import application
 from runtime_svc.http_front.connection import HEAD_BYTES, Connection
 from treni.doors import OPEN, Door
-from treni.http_door import LockedApp, uvicorn_options
+from treni.http_door import uvicorn_options
 from treni.serving import join, not_bound
 
 if TYPE_CHECKING:
@@ -61,9 +60,8 @@ async def start(
     listener = _bound(host, port)
     # Requests that are no HTTP are refused in words, and need no line in the log each.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    middleware = [] if door.keys is None else [Middleware(LockedApp, keys=door.keys)]
     config = uvicorn.Config(
-        application(core, metrics, middleware=middleware),
+        application(core, metrics, keys=door.keys),
         http=Connection,
         ws="none",
         lifespan="off",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,14 @@ AGENTS = {
 LOAD = {"guidellm_load.py": "guidellm", "aiperf_load.py": "aiperf"}
 
 
+def _marked(scripts: Iterable[str]) -> list[Any]:
+    """The scripts as parameters; those whose libraries CI installs are `light`."""
+    return [
+        pytest.param(script, marks=[pytest.mark.light] if AGENTS.get(script, ("",))[0] == "agents" else [])
+        for script in scripts
+    ]
+
+
 @pytest.fixture(scope="module")
 def front() -> Iterator[Front]:
     with served() as running:
@@ -49,7 +58,7 @@ def test_every_script_is_run_here() -> None:
     assert there == AGENTS.keys() | LOAD.keys()
 
 
-@pytest.mark.parametrize("script", AGENTS)
+@pytest.mark.parametrize("script", _marked(AGENTS))
 def test_an_agent_calls_its_tool_in_both_turns(front: Front, script: str) -> None:
     environment, printed = AGENTS[script]
     ended = run(script, environment, f"{front.http}/v1", MODEL)
@@ -57,14 +66,14 @@ def test_an_agent_calls_its_tool_in_both_turns(front: Front, script: str) -> Non
     assert re.fullmatch("\n".join(printed) + "\n", ended.stdout), ended.stdout
 
 
-@pytest.mark.parametrize("script", LOAD)
+@pytest.mark.parametrize("script", _marked(LOAD))
 def test_a_load_tool_gets_all_its_answers(front: Front, script: str) -> None:
     ended = run(script, LOAD[script], f"{front.http}/v1", MODEL, str(TINY))
     assert ended.returncode == 0, ended.stderr
     assert "8 of 8 requests" in ended.stdout
 
 
-@pytest.mark.parametrize("script", [*AGENTS, *LOAD])
+@pytest.mark.parametrize("script", _marked([*AGENTS, *LOAD]))
 def test_a_script_that_gets_no_answer_says_so(front: Front, script: str) -> None:
     environment = LOAD[script] if script in LOAD else AGENTS[script][0]
     ended = run(script, environment, f"{front.http}/v1", "nobody", *([str(TINY)] if script in LOAD else []))

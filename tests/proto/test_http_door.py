@@ -97,7 +97,8 @@ async def test_a_request_without_a_key_is_answered_as_openai_does_and_goes_no_fu
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"] == "Bearer"
             error = answer.json()["error"]
-            assert set(error) == {"message", "type", "param", "code"}
+            assert set(error) == {"message", "type", "param", "code", "treni"}
+            assert error["treni"]["definite"]
             assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_api_key")
             assert KEY not in answer.text
             assert "wrong-key" not in answer.text

@@ -90,3 +90,20 @@ def test_logging_is_set_up_once() -> None:
         assert len(logging.getLogger().handlers) == 1
     finally:
         logging.getLogger().handlers[:] = before
+
+
+def test_a_log_never_has_the_metadata_that_grpc_could_not_read() -> None:
+    said = """
+import grpc, logging
+from treni import logs
+logs.set_up(level="info", form="text")
+try:
+    b"Bearer a-key\\xff".decode()
+except UnicodeDecodeError:
+    logging.getLogger("grpc._cython.cygrpc").exception("Invalid encoding on %s", b"Bearer a-key\\xff")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", said], capture_output=True, text=True, timeout=HANG_S, check=True
+    )
+    (line,) = ended.stderr.splitlines()
+    assert line.endswith("error a call has metadata that is no UTF-8 logger=grpc._cython.cygrpc")

@@ -18,7 +18,7 @@ from treni.limits import AGENT_REQUEST, MODEL_REQUEST, TOOL_REQUEST
 from treni.v1 import inference_pb2, inference_pb2_grpc
 
 CONNECTIONS = 8
-SETTLED = 1.2
+SETTLED = 1.1
 """What may stay, of what was there before the flood."""
 
 

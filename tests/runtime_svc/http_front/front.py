@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,13 @@ class Front:
 
 
 @contextmanager
-def served(*options: str, model: Path = TINY) -> Iterator[Front]:
-    """A front on free ports until the block ends; its process has to end well then."""
+def served(*options: str, model: Path = TINY, log: Path | None = None) -> Iterator[Front]:
+    """A front on free ports until the block ends; its process has to end well then. Its log may go to a file."""
     program = Path(sys.executable).parent / "treni-route"
-    process = subprocess.Popen(
-        [program, "serve", "runtime", "--model", str(model), "--http", "0", *options], stdout=subprocess.PIPE
-    )
+    command: list[str | Path] = [program, "serve", "runtime", "--model", str(model), "--http", "0", *options]
+    with ExitStack() as files:
+        stderr = None if log is None else files.enter_context(log.open("wb"))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
     try:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())

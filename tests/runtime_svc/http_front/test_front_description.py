@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from tests.limits import HANG_S
 from tests.places import ROOT
-from tests.runtime_svc.http_front.front import MODEL, TOOLS, Front, asking
+from tests.proto.certificates import KEY, key_file
+from tests.runtime_svc.http_front.front import MODEL, TOOLS, Front, asking, served
 
 CHECKS = "tests.runtime_svc.http_front.schemathesis_checks"
 
@@ -64,21 +66,45 @@ def test_other_answers_are_as_described(front: Front, described: dict[str, Any])
             check(described, "EmbeddingsAnswer", client.post("/v1/embeddings", json=body).json())
 
 
-@pytest.mark.parametrize("examples", [pytest.param(60, marks=pytest.mark.soak)])
-def test_schemathesis_finds_nothing(front: Front, tmp_path: Path, examples: int) -> None:
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A process that asks for a key."""
+    with served("--key-file", str(key_file(tmp_path_factory.mktemp("keyed"), KEY))) as running:
+        yield running
+
+
+WITH_KEY = f"Authorization: Bearer {KEY}"
+
+
+def test_where_a_key_is_asked_for_is_described(keyed: Front, described: dict[str, Any]) -> None:
+    with httpx.Client(
+        base_url=keyed.http, headers={"Authorization": f"Bearer {KEY}"}, timeout=HANG_S
+    ) as client:
+        document = client.get("/openapi.json").json()
+        assert document["paths"].keys() == described["paths"].keys()
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
+                answer = httpx.request(method, f"{keyed.http}{path}", timeout=HANG_S)
+                assert (answer.status_code == 401) == ("security" in operation), path
+                if answer.status_code == 401:
+                    check(document, "ErrorBody", answer.json())
+                    assert "401" in operation["responses"]
+        client.headers.pop("authorization")
+        assert client.get("/openapi.json").status_code == 401
+    assert "securitySchemes" not in described["components"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("headers", [(), ("--header", WITH_KEY)], ids=["open", "keyed"])
+def test_schemathesis_finds_nothing(
+    front: Front, keyed: Front, tmp_path: Path, headers: tuple[str, ...]
+) -> None:
+    """Every operation, in every phase, by every check but one, which a check of ours does more closely."""
     program = Path(sys.executable).parent / "schemathesis"
     config = Path(__file__).parent / "schemathesis.toml"
-    command: list[str | Path] = [
-        program,
-        "--config-file",
-        config,
-        "run",
-        f"{front.http}/openapi.json",
-        "--max-examples",
-        str(examples),
-        "--seed",
-        "1",
-    ]
+    url = (keyed if headers else front).http
+    command: list[str | Path] = [program, "--config-file", config, "run", f"{url}/openapi.json", *headers]
+    command += ["--max-examples", os.environ.get("TRENI_EXAMPLES", "60"), "--seed", "1"]
     command += ["--exclude-checks", "positive_data_acceptance", "--request-timeout", str(HANG_S)]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "proto")])
     env = os.environ | {"SCHEMATHESIS_HOOKS": CHECKS, "PYTHONPATH": paths}
