@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -17,6 +15,7 @@ from markupsafe import Markup
 from matrices.report import chart as c
 from matrices.report.charts.drawing import as_chart
 from matrices.report.document import Listing, Paragraph, Part, Section, Table, Verbatim, Words
+from matrices.report.page import layout
 
 Draw = Callable[[c.Chart], str]
 
@@ -26,17 +25,16 @@ _TYPES = {".json": "application/json", ".csv": "text/csv"}
 
 def html(document: Section, *, draw: Draw, attached: Mapping[str, str]) -> str:
     """The document as one page, its charts drawn by `draw` (as SVG); `attached` are files to be taken from it."""
-    here = files(__package__)
-    style = here.joinpath("report.css").read_text(encoding="utf-8") + _chart_style()
-    script = here.joinpath("report.js").read_text(encoding="utf-8")
+    script = layout.sorting()
     page = _Page(draw)
     return page.template("report.html").render(
-        document=document,
+        title=document.title,
+        contents=True,
         sections=[page.section(section, level=2) for section in document.sections],
         intro=[page.part(part, document.title) for part in document.parts],
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(script),
+        style=layout.style() + _chart_style(),
+        script=script,
+        policy=layout.policy(script),
         attached=[(name, _link(name, text)) for name, text in attached.items()],
     )
 
@@ -47,14 +45,7 @@ class _Page:
     def __init__(self, draw: Draw) -> None:
         self._draw = draw
         self._ids: set[str] = {"main", "contents"}
-        self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader("matrices.report", "page"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
+        self._templates = layout.templates()
         self._templates.filters["words"] = _words
 
     def template(self, name: str) -> jinja2.Template:
@@ -154,16 +145,9 @@ def _link(name: str, text: str) -> dict[str, str]:
     return {"name": name, "href": f"data:{kind};charset=utf-8;base64,{data}"}
 
 
-def _policy(script: str) -> str:
-    """What a browser is to let the page do: run this one script, and reach nothing."""
-    known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    allowed = f"script-src 'sha256-{known}'; style-src 'unsafe-inline'"
-    return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-
-
-def _chart_style() -> str:
+def _chart_style() -> Markup:
     """The colours of charts that follow those of the page, which is light or dark."""
     rules = []
     for colour, name in ((c.INK, "ink"), (c.GRID, "rule"), (c.BAND, "band")):
         rules += [f'.chart svg [{what}="{colour}"]{{{what}:var(--{name})}}' for what in ("fill", "stroke")]
-    return "\n".join(rules) + "\n"
+    return Markup("\n".join(rules) + "\n")
