@@ -87,7 +87,8 @@ def wait(window: Visit, process: subprocess.Popen[str], until: Callable[[], obje
 
 
 def status(window: Visit) -> str:
-    return window.page.get_by_role("status").inner_text().strip()
+    text: str = window.page.get_by_role("status").inner_text()
+    return text.strip()
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
