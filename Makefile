@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU_STAMP := $(VENV)/.installed-gpu
 RAY_STAMP := $(VENV)/.installed-ray
+BROWSER_STAMP := $(VENV)/.installed-browser
 # Other people's clients, each lot in an environment of its own, as they ask for versions that others then cannot have.
 CLIENTS := $(patsubst examples/clients/requirements-%.txt,.venv-%,$(wildcard examples/clients/requirements-*.txt))
 LITELLM := .venv-litellm
@@ -70,11 +71,11 @@ check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, 
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients` and `make test-split-host` aside
-	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces and not clients" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients`, `make test-report` and `make test-split-host` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces and not clients and not browser" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces and not clients" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces and not clients and not browser" $(PARALLEL)
 
 .PHONY: split-host
 split-host: $(RAY_STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
@@ -158,6 +159,15 @@ test-clients: $(STAMP) $(CLIENTS:=/.installed) ## installs agent frameworks, Lit
 test-clients-light: $(STAMP) .venv-agents/.installed ## the agent frameworks of these alone, as CI runs them (a minute or two; 212 MB)
 	$(BIN)/python -m pytest -m light tests/examples
 
+$(BROWSER_STAMP): $(STAMP) tests/browser/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	touch $@
+
+.PHONY: test-report
+test-report: $(BROWSER_STAMP) ## opens a report and the live page in Debian's chromium (installed by apt, as root), and keeps build/screenshots
+	$(BIN)/python -m tests.browser.chromium
+	$(BIN)/python -m pytest -m browser tests/browser
+
 .PHONY: bench-gpu
 bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)
 	PYTHONPATH=.:proto $(or $(GPU_PYTHON),$(BIN)/python) -m runtime_svc.bench.gpu \
@@ -182,7 +192,7 @@ train: $(STAMP) ## retrains treni-tiny from scratch (needs torch: pip install -e
 
 lock: $(STAMP) ## resolves pyproject.toml into requirements.lock and requirements-ray.lock again
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra mcp --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra mcp --extra report --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements.lock
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra ray --constraint requirements.lock --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements-ray.lock

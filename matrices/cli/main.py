@@ -20,6 +20,7 @@ VERBS = {
     "networks": "matrices.cli.networks:networks",
     "profiles": "matrices.cli.profiles:profiles",
     "report": "matrices.cli.judge:report",
+    "reports": "matrices.cli.reports:reports",
     "schema": "matrices.cli.schema:schema",
     "serve": "matrices.cli.serve:serve",
     "simulate": "matrices.cli.simulate:simulate",
