@@ -13,6 +13,7 @@ VERBS = {
     "cluster": "matrices.cli.cluster:cluster",
     "compare": "matrices.cli.compare:compare",
     "doctor": "matrices.cli.doctor:doctor",
+    "gate": "matrices.cli.gate:gate",
     "init": "matrices.cli.init:init",
     "make-checkpoint": "matrices.cli.make_checkpoint:make_checkpoint",
     "matrix": "matrices.cli.matrix:matrix",
