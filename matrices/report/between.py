@@ -1,4 +1,4 @@
-"""Two campaigns beside each other, cell by cell: what changed in the ratio of the arms, in each arm, and in its errors."""
+"""Two campaigns beside each other, cell by cell: how the ratio of the arms changed, each arm, and its errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matrices.evidence.manifest import ManifestCell
 from matrices.planning.expectation import ExpectedPair
 from matrices.report.comparison import AA, sample_of
 from matrices.report.judged import JudgedCampaign
-from matrices.statistics.between import Change, ratio_change
+from matrices.statistics.between import Change, ratio_change, work
 from matrices.statistics.estimates import Estimate, PairSample, paired_difference
 from matrices.statistics.reliability import RateDifference, error_rate_difference
 from matrices.statistics.verdicts import Floor, measure_floor
@@ -38,8 +38,9 @@ class ArmBetween:
 class CellBetween:
     """One cell in both campaigns, over the pairs that count in both.
 
-    `ratios` are compared over baseline means, `change` the factor between them, None where `unavailable` says why.
-    `biased` names the campaigns (0 and 1) whose A/A row shows a bias, for which the change's interval is wider.
+    `ratios` are compared over baseline means, without the waits that the plan fixes, `change` is the factor between
+    them, None where `unavailable` says why. `biased` names the campaigns (0 and 1) whose A/A row shows a bias, for
+    which the change's interval is wider.
     """
 
     cell: str
@@ -85,7 +86,10 @@ def incomparable(first: JudgedCampaign, second: JudgedCampaign, name: str) -> st
     for what in ("arms", "site", "policy", "schedule", "schedule_hash"):
         if getattr(mine, what) != getattr(theirs, what):
             return f"its {what.replace('_', ' ')} differs"
-    if not _common(first, second, name):
+    if all(
+        any(pair.pair in of.cells[name].void for of in (first, second))
+        for pair in _common(first, second, name)
+    ):
         return "no pair of one task counts in both campaigns"
     return ""
 
@@ -212,15 +216,12 @@ def _across(first: PairSample, second: PairSample, *, compared: bool) -> PairSam
 
 
 def _mean(seconds: Sequence[float]) -> float:
-    return math.fsum(seconds) / len(seconds) if seconds else math.nan
+    return math.fsum(seconds) / len(seconds)
 
 
 def _ratio(samples: Sequence[PairSample]) -> float:
-    return (
-        _mean([s.compared_s for s in samples]) / _mean([s.baseline_s for s in samples])
-        if samples
-        else math.nan
-    )
+    parts = [work(sample) for sample in samples]
+    return _mean([compared for _, compared in parts]) / _mean([baseline for baseline, _ in parts])
 
 
 def _conditions(first: JudgedCampaign, second: JudgedCampaign) -> Iterator[str]:
