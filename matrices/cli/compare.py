@@ -43,8 +43,8 @@ _LEGEND = (
 )
 _LATENCY_HEADINGS = ("cell", "what", "first", "second", "second against first")
 _LATENCY_LEGEND = (
-    "ratio: of the arms, without the waits that the plan fixes, and its change with a 90 % interval; else latencies in\n"
-    "ms, and their difference with CI95."
+    "ratio: of the arms, without the waits that the plan fixes, and its change with a 90 % interval; an arm's latency\n"
+    "in ms, and its difference with CI95."
 )
 _CONFIG_HEADINGS = ("cell", "key", "first", "second")
 
