@@ -19,6 +19,7 @@ VERBS = {
     "matrix": "matrices.cli.matrix:matrix",
     "models": "matrices.cli.models:models",
     "networks": "matrices.cli.networks:networks",
+    "package": "matrices.cli.package:package",
     "profiles": "matrices.cli.profiles:profiles",
     "report": "matrices.cli.judge:report",
     "schema": "matrices.cli.schema:schema",
