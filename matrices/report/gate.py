@@ -15,12 +15,15 @@ from matrices.report.between import ArmBetween, Between, CellBetween
 from matrices.report.comparison import AA
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.formats import ms, number
-from matrices.statistics.between import Change
+from matrices.statistics.between import GATE_CONFIDENCE, Change
 from matrices.statistics.estimates import TEST_LEVEL, holm
-from matrices.statistics.one_sided import difference_over_p, ratio_over_p
+from matrices.statistics.one_sided import difference_over_p, ratio_interval, ratio_over_p
 
 MARGIN = 0.10
 """The share by which the ratio of the arms may grow from one campaign to the next, if nobody says otherwise."""
+
+
+_COUNTED = "Error rates are this campaign's counts: what its schedule plans is certain for it, and needs no interval."
 
 
 class GateVerdict(StrEnum):
@@ -129,10 +132,9 @@ def gate_limits(figures: Figures, *, max_ratio: float | None, max_error_rate: fl
     return Gated(
         checks=tuple(checks),
         notes=(
-            "Error rates are this campaign's counts: what its schedule plans is certain for it, and needs no interval.",
-        )
-        if max_error_rate is not None
-        else (),
+            *(("Ratios are with intervals at 90 %, whose ends decide.",) if max_ratio is not None else ()),
+            *((_COUNTED,) if max_error_rate is not None else ()),
+        ),
         findings=tuple(map(str, figures.findings)),
     )
 
@@ -211,7 +213,7 @@ def _own_check(cell: CellBetween, arm: ArmBetween, margin: float, found: Between
     if found.conditions or arm.difference is None:
         return blank
     mean_s, of = arm.means_s[0], arm.difference
-    half = of.half_width(1 - 2 * TEST_LEVEL)
+    half = of.half_width(GATE_CONFIDENCE)
     low, high = of.value - half, of.value + half
     worse_p, within_p = difference_over_p(of, margin * mean_s)
     return replace(
@@ -276,14 +278,15 @@ def _limit_check(cell: CellFigures, limit: float, margin: float) -> Check:
         return blank
     baseline_s = cell.comparison.margin_s / margin
     over_p, within_p = ratio_over_p(ratio, baseline_s, limit)
+    low, high = ratio_interval(ratio, baseline_s, GATE_CONFIDENCE)
     return replace(
         blank,
         value=ratio.value,
-        low=_end(ratio.low),
-        high=_end(ratio.high),
+        low=_end(low),
+        high=_end(high),
         worse_p=over_p,
         within_p=within_p,
-        why=f"ratio {number(ratio.value, 3)} [{number(ratio.low, 3)}, {number(ratio.high, 3)}], limit {limit:g}",
+        why=f"ratio {number(ratio.value, 3)} [{number(low, 3)}, {number(high, 3)}], limit {limit:g}",
     )
 
 
@@ -327,7 +330,8 @@ def _not_compared(cell: str, why: str) -> Check:
 
 def _notes(found: Between) -> list[str]:
     said = [
-        "What is gated is the ratio of the arms of each campaign, in which what slows both alike cancels.",
+        "What is gated is the ratio of the arms of each campaign, in which what slows both alike cancels, without the "
+        "waits that the plan fixes; intervals are at 90 %, and their ends decide.",
     ]
     if found.conditions:
         said.append(f"The arms' own latencies are not comparable: {'; '.join(found.conditions)}.")

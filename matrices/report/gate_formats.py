@@ -68,7 +68,7 @@ def as_junit(gated: Gated) -> bytes:
     root = ElementTree.Element("testsuites", {"name": "treni-route gate", **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": "treni-route gate", **counts, "skipped": "0"})
     for kind, name, text, classname in cases:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": classname, "name": _xml(name)})
+        case = ElementTree.SubElement(suite, "testcase", {"classname": _xml(classname), "name": _xml(name)})
         if kind:
             said = text.split("\n", 1)[0]
             ElementTree.SubElement(case, kind, {"type": kind, "message": _xml(said)}).text = _xml(text)

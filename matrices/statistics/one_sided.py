@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import stdtr
+from scipy.special import stdtr, stdtrit
 
 from matrices.statistics.estimates import Estimate
 
@@ -36,3 +36,18 @@ def ratio_over_p(ratio: Estimate, baseline_s: float, limit: float) -> tuple[floa
         "spent": ratio.spent,
     }
     return beyond_p(room, **terms), beyond_p(-room, **terms)
+
+
+def ratio_interval(ratio: Estimate, baseline_s: float, confidence: float) -> tuple[float, float]:
+    """Fieller's interval of a ratio of means at another confidence: the limits at which `ratio_over_p` decides.
+
+    Unbounded, as `latency_ratio` has it, where the baseline's mean is not distinguishable from zero.
+    """
+    quantile = float(stdtrit(ratio.dof, 1 - (1 - confidence) / 2 * ratio.spent))
+    arm = (quantile * ratio.error) ** 2 / 2
+    square = baseline_s**2 - arm
+    if square <= 0:
+        return -math.inf, math.inf
+    root = math.sqrt((arm * ratio.value) ** 2 + square * arm * (1 + ratio.value**2))
+    linear = arm * ratio.value
+    return ratio.value + (linear - root) / square, ratio.value + (linear + root) / square
