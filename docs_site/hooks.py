@@ -43,7 +43,7 @@ _FENCE = re.compile(r"^(```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
 
 def on_config(config: Any) -> Any:
     """Puts the pages that are found, rather than named, into the navigation where its placeholders are."""
-    found = {
+    found: dict[str, list[Any]] = {
         "adr/": [f"adr/{path.name}" for path in sorted((ROOT / DOCS / "adr").glob("*.md"))],
         f"{HOW_TO}/": [{title: uri} for title, uri, _ in _how_tos()],
     }

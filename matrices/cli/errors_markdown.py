@@ -100,7 +100,7 @@ class _Module:
 
 
 def errors_markdown() -> str:
-    """The page."""
+    """The page, with a row for each kind of error."""
     raised, _ = scanned()
     known = {code.name: definite for code, definite in DEFINITE.items()}
     by_kind: dict[str, list[Raised]] = defaultdict(list)

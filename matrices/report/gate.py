@@ -15,7 +15,7 @@ from matrices.report.between import ArmBetween, Between, CellBetween
 from matrices.report.comparison import AA
 from matrices.report.figures import ArmFigures, CellFigures, Figures
 from matrices.report.formats import ms, number
-from matrices.statistics.between import GATE_CONFIDENCE, Change
+from matrices.statistics.between import GATE_CONFIDENCE
 from matrices.statistics.estimates import TEST_LEVEL, holm
 from matrices.statistics.one_sided import difference_over_p, ratio_interval, ratio_over_p
 
@@ -181,17 +181,15 @@ def _ratio_check(cell: CellBetween, margin: float) -> Check:
     first, second = (number(one, 3) for one in cell.ratios)
     return replace(
         blank,
-        **_bounds(change),
+        value=change.value - 1,
+        low=change.low - 1,
+        high=change.high - 1,
         worse_p=change.worse_p(1 + margin),
         within_p=change.within_p(1 + margin),
         why=f"ratio {first}, then {second}: {_percent(change.value - 1)} "
         f"[{_percent(change.low - 1)}, {_percent(change.high - 1)}], margin {_percent(margin)}"
         + (", wider for the bias of an A/A row" if change.doubt else ""),
     )
-
-
-def _bounds(change: Change) -> dict[str, float]:
-    return {"value": change.value - 1, "low": change.low - 1, "high": change.high - 1}
 
 
 def _own_check(cell: CellBetween, arm: ArmBetween, margin: float, found: Between) -> Check:

@@ -99,7 +99,7 @@ def ratio_change(
         planned_s=(0.0,) * len(first),
         shared_s=(0.0,) * len(first),
     )
-    arms = [tuple(np.array([[work(s)[arm] for s in of]]) for arm in (0, 1)) for of in (first, second)]
+    arms = [_work(first), _work(second)]
     if any(arm.size and arm.mean() <= 0 for sides in arms for arm in sides):
         raise invalid_argument(
             "ratio_denominator",
@@ -118,6 +118,11 @@ def work(sample: PairSample) -> tuple[float, float]:
         sample.baseline_s - sample.shared_wait_s - own[0],
         sample.compared_s - sample.shared_wait_s - own[1],
     )
+
+
+def _work(samples: Sequence[PairSample]) -> Arms:
+    baseline, compared = np.array([work(sample) for sample in samples], dtype=np.float64).reshape(-1, 2).T
+    return baseline[None, :], compared[None, :]
 
 
 def change_of(estimate: Estimate, *, doubt: float = 0.0) -> Change:
