@@ -14,8 +14,10 @@ from matrices.cli import output
 from matrices.evidence.campaign import load_campaign
 from matrices.evidence.history import History
 from matrices.report.advice import reasons
+from matrices.report.charts.drawing import refuse_undrawable
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, differing, exit_status, summary, write_report
+from matrices.report.page.files import write_figures, write_page
 from matrices.report.sections.results import legend, results
 from matrices.report.terminal import table_text
 from treni import entry
@@ -68,18 +70,38 @@ def check(folder: Path, digest: str | None, form: str) -> None:
 
 @entry.command(epilog=_REPORT_EPILOG)
 @click.argument("folder", type=FOLDER)
+@click.option(
+    "--html",
+    is_flag=True,
+    help="Also write FOLDER/report.html: one file with charts, which fetches nothing (needs the extra `report`).",
+)
+@click.option(
+    "--figures",
+    "drawn",
+    is_flag=True,
+    help="Also write every chart as SVG and PNG into FOLDER/figures (needs the extra `report`).",
+)
 @output.format_option
-def report(folder: Path, form: str) -> None:
+def report(folder: Path, html: bool, drawn: bool, form: str) -> None:
     """Rebuild every table of FOLDER from its manifest and history, byte for byte."""
-    finish(folder, form)
+    if html or drawn:
+        refuse_undrawable()
+    finish(folder, form, html=html, drawn=drawn)
 
 
-def finish(folder: Path, form: str) -> NoReturn:
-    """Writes the report, prints it, and ends the process with the campaign's exit status."""
+def finish(folder: Path, form: str, *, html: bool = False, drawn: bool = False) -> NoReturn:
+    """Writes the report, prints it, and ends the process with the campaign's exit status.
+
+    With `html` its page is written too, with `drawn` every chart as a file.
+    """
     result, history = _figures(folder)
     write_report(folder, result)
+    more = {
+        **({"page": str(write_page(folder, result))} if html else {}),
+        **({"figures": str(write_figures(folder, result))} if drawn else {}),
+    }
     if form == "json":
-        output.say_json(_as_json(folder, result, history))
+        output.say_json({**_as_json(folder, result, history), **more})
         sys.exit(exit_status(result))
     output.say(table_text(results(result), legend(result), width=output.width()))
     if why_not := reasons(result):
@@ -88,7 +110,8 @@ def finish(folder: Path, form: str) -> NoReturn:
         entry.note(f"finding: {finding}")
     if len(result.findings) > _SHOWN:
         entry.note(f"... and {len(result.findings) - _SHOWN} more: treni-route check {folder}")
-    output.say(f"\nreport: {folder / 'summary.md'}\ndigest: {history.digest}\n")
+    made = "".join(f"{name}: {path}\n" for name, path in more.items())
+    output.say(f"\nreport: {folder / 'summary.md'}\n{made}digest: {history.digest}\n")
     sys.exit(exit_status(result))
 
 

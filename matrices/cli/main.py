@@ -22,6 +22,7 @@ VERBS = {
     "package": "matrices.cli.package:package",
     "profiles": "matrices.cli.profiles:profiles",
     "report": "matrices.cli.judge:report",
+    "reports": "matrices.cli.reports:reports",
     "schema": "matrices.cli.schema:schema",
     "serve": "matrices.cli.serve:serve",
     "simulate": "matrices.cli.simulate:simulate",

@@ -42,7 +42,10 @@ Exit status: 0 the package is written; 1 the checker finds something in a campai
     is_flag=True,
     help="Take campaigns in which the checker finds something all the same, marked so in every caption.",
 )
-def package(folders: tuple[Path, ...], out: Path, with_findings: bool) -> None:
+@click.option(
+    "--no-figures", is_flag=True, help="Leave the figures out, which need what draws: the extra `report`."
+)
+def package(folders: tuple[Path, ...], out: Path, with_findings: bool, no_figures: bool) -> None:
     """Write the paper package of the campaigns in DIR... : tables (CSV, LaTeX), captions, claims, figures, hashes.
 
     Each claim is marked claim-safe or exploratory, with the gate that decided. The same campaigns give the same bytes.
@@ -58,7 +61,7 @@ def package(folders: tuple[Path, ...], out: Path, with_findings: bool) -> None:
         _campaign(folder, name, with_findings=with_findings)
         for folder, name in zip(folders, _names(folders), strict=True)
     )
-    drawings = {one.name: drawings_of(one.figures) for one in campaigns}
+    drawings = {} if no_figures else {one.name: drawings_of(one.figures) for one in campaigns}
     files = build(campaigns, drawings)
     for path, data in files.items():
         target = out / path

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from matrices.report.chart import Chart
 from matrices.report.curves import Curve
 
 Style: TypeAlias = Literal["plain", "strong", "emphasis", "code"]
@@ -100,7 +101,15 @@ class Figure:
     curve: Curve
 
 
-Part: TypeAlias = Paragraph | Table | Listing | Figure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verbatim:
+    """A text that stands as it is: a file, under the name that it has."""
+
+    name: str
+    text: str
+
+
+Part: TypeAlias = Paragraph | Table | Listing | Figure | Chart | Verbatim
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

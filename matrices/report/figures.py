@@ -13,6 +13,7 @@ from matrices.checks.check import CellJudgement, FaultAccount, Finding
 from matrices.checks.collateral import ArmHarm, harm_in
 from matrices.checks.recovery import ArmRecovery
 from matrices.evidence.events import Event
+from matrices.evidence.history import standing
 from matrices.evidence.hops import Hops, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
@@ -30,6 +31,7 @@ from matrices.report.comparison import (
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
 from matrices.report.families import FamilyFigures, families_of, per_token_s
 from matrices.report.judged import judged_campaign
+from matrices.report.observed import NOTHING_SEEN, Observed, observed
 from matrices.report.totals import WorkTotals, totals_of
 from matrices.report.user_turns import UserTurnFigures, user_turns_of
 from matrices.report.ways import NO_WAYS, Ways, ways_of
@@ -110,7 +112,7 @@ class CellFigures:
     it ran again. `harm` has a row for each arm where faults break hosts, `recoveries` where they strike them.
     `counters` are the counts of attempts by which schedules act. `remark` is what a reader of the error rates must
     know of the schedule, `ways` how far apart its places were. `uncounted` are the tools called whose effects no ledger
-    counts, `ledgered` says whether any other with effects is called.
+    counts, `ledgered` says whether any other with effects is called. `observed` has the single runs.
     """
 
     config: ManifestCell
@@ -137,6 +139,7 @@ class CellFigures:
     ways: Ways = NO_WAYS
     uncounted: tuple[str, ...] = ()
     ledgered: bool = True
+    observed: Observed = NOTHING_SEEN
 
     def counted(self, effects: int) -> str:
         """A count of effects in words: "" where none of the cell's tools has its effects counted."""
@@ -244,6 +247,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
     floor, every = compare({name: of.valid for name, of in samples.items()}, manifest.margin)
     _, clean = compare({name: of.clean for name, of in samples.items()}, manifest.margin)
     rates = reliability({name: of.every for name, of in samples.items()})
+    counted = standing(judged.events)
     cells = []
     for config in manifest.cells:
         name, one = config.name, mine[config.name]
@@ -287,6 +291,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                     for call in pair.task.calls
                 ),
                 ways=ways_of(manifest, judged.events, name),
+                observed=observed(counted, one, expected[name], config.arms),
                 families=()
                 if expected[name].comparison.alike
                 else families_of(one, expected[name], manifest.margin, by_segment=by_segment),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from matrices.report.chart import Chart
 from matrices.report.curves import drawing
-from matrices.report.document import Figure, Listing, Paragraph, Part, Section, Table, Words
+from matrices.report.document import Figure, Listing, Paragraph, Part, Section, Table, Verbatim, Words
 
 _MARKS = {"plain": "", "strong": "**", "emphasis": "*", "code": "`"}
 
@@ -31,6 +32,10 @@ def _part(part: Part) -> str:
             return head + "\n".join(f"* {item}" for item in items)
         case Figure(curve=curve):
             return f"```\n{drawing(curve)}```"
+        case Chart(title=title, alt=alt):
+            return f"{title}: {alt}"
+        case Verbatim(text=text):
+            return f"```\n{text.rstrip()}\n```"
 
 
 def _table(table: Table) -> str:

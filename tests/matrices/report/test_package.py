@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from matrices.evidence.campaign import load_campaign
 from matrices.report.figures import Figures, figures
 from matrices.report.package.build import Drawing, build
 from matrices.report.package.claims import EXPLORATORY, SAFE, claims_of
+from matrices.report.package.drawings import drawings_of
 from matrices.report.package.latex import PaperTable, escaped, latex
 from matrices.report.package.tables import PaperCampaign
 from tests.places import ROOT
@@ -140,7 +142,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_package_made_again_has_the_same_bytes(tmp_path: Path) -> None:
     outs = [tmp_path / "a", tmp_path / "b"]
     for out in outs:
-        ended = package(str(KEPT), "--out", str(out))
+        ended = package(str(KEPT), "--no-figures", "--out", str(out))
         assert (ended.exit_code, ended.stdout) == (0, f"{out}\n")
     assert contents(outs[0]) == contents(outs[1])
     again = package(str(KEPT), "--out", str(outs[0]))
@@ -154,9 +156,18 @@ def test_a_campaign_whose_report_was_changed_is_refused_or_marked(tmp_path: Path
     refused = package(str(folder), "--out", str(tmp_path / "out"))
     assert (refused.exit_code, "report_differs" in refused.stderr) == (1, True)
     assert not (tmp_path / "out").exists()
-    marked = package(str(folder), "--out", str(tmp_path / "out"), "--with-findings")
+    marked = package(str(folder), "--out", str(tmp_path / "out"), "--with-findings", "--no-figures")
     assert marked.exit_code == 0
     assert "THE CHECKER FOUND 1 THINGS" in (tmp_path / "out" / "captions.md").read_text(encoding="utf-8")
+
+
+def test_the_charts_of_the_report_are_its_figures() -> None:
+    drawings = drawings_of(result())
+    assert {"ratio", "differences", "timeline-p04"} <= {one.name for one in drawings}
+    for one in drawings:
+        assert ElementTree.fromstring(one.files["svg"]).tag.endswith("svg")
+        assert one.files["png"].startswith(b"\x89PNG")
+        assert one.caption
 
 
 def test_no_claim_of_a_campaign_with_findings_is_safe() -> None:
