@@ -16,7 +16,7 @@ from matrices.report.gate import MARGIN, Gated, GateVerdict, gate_between, gate_
 from matrices.report.gate_formats import as_github, as_json, as_junit
 from matrices.report.judged import judged_campaign
 from treni import entry
-from treni.storage import write_whole
+from treni.storage import refuse_unwritable, write_whole
 
 _FOLDER = click.Path(path_type=Path)
 _HEADINGS = ("profile", "what", "arm", "verdict", "why")
@@ -92,6 +92,8 @@ def gate(
         )
     if second is None and (margin is not None or latency):
         raise click.UsageError("expected --margin and --latency with two folders; got them with one")
+    if junit is not None:
+        refuse_unwritable(junit)
     gated = (
         _limits(first, max_ratio, max_error_rate)
         if second is None

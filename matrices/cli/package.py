@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -15,7 +18,7 @@ from matrices.report.package.drawings import drawings_of
 from matrices.report.package.tables import PaperCampaign
 from treni import entry
 from treni.errors import Code, TreniError, invalid_argument
-from treni.storage import write_whole, writing
+from treni.storage import writing
 
 _SHOWN = 3
 
@@ -63,13 +66,27 @@ def package(folders: tuple[Path, ...], out: Path, with_findings: bool, no_figure
     )
     drawings = {} if no_figures else {one.name: drawings_of(one.figures) for one in campaigns}
     files = build(campaigns, drawings)
-    for path, data in files.items():
-        target = out / path
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, data)
+    _write(out, files)
     entry.note(f"{len(files)} files of {len(campaigns)} campaigns")
     click.echo(str(out))
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> None:
+    """Puts the whole package at `out`, or nothing."""
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for path, data in files.items():
+            with writing(out / path):
+                (made / path).parent.mkdir(parents=True, exist_ok=True)
+                (made / path).write_bytes(data)
+        with writing(out):
+            made.chmod(0o755)
+            made.rename(out)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
 
 
 def _names(folders: tuple[Path, ...]) -> list[str]:

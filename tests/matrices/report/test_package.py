@@ -155,7 +155,7 @@ def test_a_campaign_whose_report_was_changed_is_refused_or_marked(tmp_path: Path
     (folder / "summary.md").write_text("better than it was\n", encoding="utf-8")
     refused = package(str(folder), "--out", str(tmp_path / "out"))
     assert (refused.exit_code, "report_differs" in refused.stderr) == (1, True)
-    assert not (tmp_path / "out").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
     marked = package(str(folder), "--out", str(tmp_path / "out"), "--with-findings", "--no-figures")
     assert marked.exit_code == 0
     assert "THE CHECKER FOUND 1 THINGS" in (tmp_path / "out" / "captions.md").read_text(encoding="utf-8")

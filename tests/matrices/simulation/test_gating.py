@@ -18,9 +18,9 @@ from tests.places import ROOT
 PROFILES = {profile.short: profile for profile in select_profiles("p00,p04")}
 REQUEST_S = 0.19
 """The mean request of the simulation, of which a history's residuals are shares."""
-SMALL = 300
-LOW = 0.84
-"""Of 300 intervals at 90 %, one set in 2,000 covers less."""
+SMALL = 200
+LOW = 0.82
+"""Of 200 intervals at 90 %, one set in several thousand covers less."""
 
 
 def shares(
