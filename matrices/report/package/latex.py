@@ -74,7 +74,7 @@ def latex(table: PaperTable, label: str) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     first, *rest = map(escaped, cells)
-    guard = "{}" if first[:1] in _AFTER_A_ROW else ""
+    guard = "{}" if first.lstrip()[:1] in _AFTER_A_ROW else ""
     return " & ".join((guard + first, *rest)) + r" \\"
 
 
