@@ -187,7 +187,8 @@ $(DOCS)/.installed: requirements-docs.lock
 
 .PHONY: docs
 docs: $(DOCS)/.installed ## the documentation site, to build/site; any link that leads nowhere stops it
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet --config-file docs_site/mkdocs.yml
+	@# Not --quiet, which drops warnings before they are counted.
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs_site/mkdocs.yml
 	@echo build/site/index.html
 
 clean: ## removes the virtual environment and caches
