@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU_STAMP := $(VENV)/.installed-gpu
 RAY_STAMP := $(VENV)/.installed-ray
+BROWSER_STAMP := $(VENV)/.installed-browser
 # Other people's clients, each lot in an environment of its own, as they ask for versions that others then cannot have.
 CLIENTS := $(patsubst examples/clients/requirements-%.txt,.venv-%,$(wildcard examples/clients/requirements-*.txt))
 LITELLM := .venv-litellm
@@ -71,11 +72,11 @@ check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, 
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients` and `make test-split-host` aside
-	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces and not clients" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients`, `make test-report` and `make test-split-host` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces and not clients and not browser" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces and not clients" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces and not clients and not browser" $(PARALLEL)
 
 .PHONY: split-host
 split-host: $(RAY_STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
@@ -148,6 +149,15 @@ $(CLIENTS:=/.installed): .venv-%/.installed: examples/clients/requirements-%.txt
 .PHONY: test-clients
 test-clients: $(STAMP) $(CLIENTS:=/.installed) ## installs agent frameworks, LiteLLM and load tools, and runs examples/clients against the HTTP front (minutes)
 	$(BIN)/python -m pytest -m clients tests/examples
+
+$(BROWSER_STAMP): $(STAMP) tests/browser/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	touch $@
+
+.PHONY: test-report
+test-report: $(BROWSER_STAMP) ## opens a report and the live page in Debian's chromium (installed by apt, as root), and keeps build/screenshots
+	$(BIN)/python -m tests.browser.chromium
+	$(BIN)/python -m pytest -m browser tests/browser
 
 .PHONY: bench-gpu
 bench-gpu: $(if $(GPU_PYTHON),,$(or $(GPU_STAMP),$(STAMP))) ## real shapes beside every peer on this NVIDIA GPU, to docs/bench (SHAPE= SCRATCH= GPU_PYTHON= PEER_PYTHON= OUT=)

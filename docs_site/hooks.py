@@ -35,9 +35,12 @@ PAGES = {
 }
 """Pages from outside `docs`: where each is in the repository, and where on the site."""
 
+_ON_SITE = (".md", ".png", ".svg")
+"""What of `docs` the site has."""
+
 HOW_TO = "how-to"
 _SECTION = re.compile(r"^## (Add .+|Change .+|From .+|Plant .+)$", re.MULTILINE)
-_LINK = re.compile(r"(?<!!)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^()\s]+)\)")
+_LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\[\]]*\])*)\]\((?P<target>[^()\s]+)\)")
 _FENCE = re.compile(r"^(```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
 
 
@@ -116,7 +119,7 @@ def _link(found: re.Match[str], source: str, uri: str) -> str:
     wanted = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
     for place in _places(wanted):
         relative = posixpath.relpath(place, posixpath.dirname(uri) or ".")
-        return f"[{text}]({relative}{f'#{anchor}' if anchor else ''})"
+        return f"{found['image']}[{text}]({relative}{f'#{anchor}' if anchor else ''})"
     if not (ROOT / wanted).exists():
         raise PluginError(f"{source}: the link to {target} leads nowhere: there is no {wanted}")
     return text if text.strip("`") == wanted else f"{text} (`{wanted}` in the repository)"
@@ -128,7 +131,7 @@ def _places(wanted: str) -> Iterator[str]:
         yield PAGES[wanted]
     elif f"{wanted}/README.md" in PAGES:
         yield PAGES[f"{wanted}/README.md"]
-    elif wanted.startswith(f"{DOCS}/") and wanted.endswith(".md") and (ROOT / wanted).is_file():
+    elif wanted.startswith(f"{DOCS}/") and wanted.endswith(_ON_SITE) and (ROOT / wanted).is_file():
         yield wanted.removeprefix(f"{DOCS}/")
     elif (ROOT / wanted / "README.md").is_file() and wanted.startswith(f"{DOCS}/"):
         yield f"{wanted.removeprefix(f'{DOCS}/')}/README.md"

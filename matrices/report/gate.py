@@ -1,7 +1,7 @@
 """The gate: is a campaign a regression against another, or over a limit? Every check with what it rests on.
 
 A regression is claimed only where the interval excludes the margin (or the limit), a pass only where the interval
-lies within it; anything between is inconclusive. ADR 32 says why, and how often that is right.
+lies within it; anything between is inconclusive. ADR 35 says why, and how often that is right.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ is the plan: pair by pair the same task, the same faults and the same order. So 
 what tasks differ from one another by is no noise.
 
 The replicate is the block; strata and scatter are those of ADR 2, by the same code. A margin stands between a drift and
-a claim here, so that the interval carries a drift only where one is seen; ADR 32 has what that costs.
+a claim here, so that the interval carries a drift only where one is seen; ADR 35 has what that costs.
 """
 
 from __future__ import annotations

@@ -52,13 +52,15 @@ def svg(chart: Chart, *, background: str | None = None) -> str:
     root = ElementTree.fromstring(made)
     for element in root.iter():
         _settle(element, chart.name)
+    root.set("role", "img")
+    root.set("aria-label", chart.alt)
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def _settle(element: ElementTree.Element, name: str) -> None:
     """Makes of the renderer's element one that may stand in a page with other charts, and takes no more room than due.
 
-    What stands for the whole chart is said by who embeds it, so its parts have no roles of their own.
+    The chart says as a whole what it shows, so its parts have no roles of their own.
     """
     for key, value in list(element.items()):
         if key == "role" or key.startswith("aria-"):

@@ -20,6 +20,9 @@ from matrices.report.page import layout
 Draw = Callable[[c.Chart], str]
 
 _ELEMENTS = {"plain": "", "strong": "strong", "emphasis": "em", "code": "code"}
+_FIGURE = re.compile(r"[+-]?\d|[\[(-]|$")
+"""How the text of a figure begins, or that there is none."""
+
 _TYPES = {".json": "application/json", ".csv": "text/csv"}
 
 
@@ -69,6 +72,7 @@ class _Page:
                 "chart",
                 id=self._id(f"chart-{chart.name}"),
                 chart=chart,
+                titled=chart.title != title,
                 svg=Markup(self._draw(chart)),
                 csv=_link(f"{chart.name}.csv", _csv_of_rows(chart.rows)),
             )
@@ -87,14 +91,14 @@ class _Page:
 
     def _table(self, table: Table, title: str) -> Markup:
         headings = [" ".join(column.heading).strip() for column in table.columns]
-        caption = title if headings[0] in ("profile", "") else f"{title}: {headings[0]}"
+        caption = f"{title}, by profile" if headings[0] == "profile" else f"{title}: {headings[0]}"
         made = self._id(caption)
         lines = [headings, *([_text(one) for one in row] for row in table.rows)]
         return self._rendered(
             "table",
             id=made,
             caption=caption,
-            columns=table.columns,
+            columns=[(column.heading, _is_text(table, at)) for at, column in enumerate(table.columns)],
             rows=table.rows,
             csv=_link(f"{made}.csv", _csv(lines)),
         )
@@ -121,6 +125,11 @@ def _words(words: Words) -> Markup:
         if not element
         else Markup(f"<{element}>{{}}</{element}>").format(words.text)
     )
+
+
+def _is_text(table: Table, place: int) -> bool:
+    """Whether the column says words, which begin at the left and may take more lines, and no figures."""
+    return table.columns[place].left or not all(_FIGURE.match(_text(row[place])) for row in table.rows)
 
 
 def _text(words: Words) -> str:

@@ -39,6 +39,7 @@ READS_WALL_CLOCK = {
     "matrices/topologies/role_client.py": "how another machine's clock lies",
     "matrices/topologies/clocks.py": "how another process's clock lies",
     "matrices/running/runner.py": "when a request was sent, for a reader",
+    "matrices/browser/following.py": "whether a history still grows",
     "matrices/cli/matrix.py": "the name of a campaign's folder",
     "matrices/evidence/campaign.py": "when a campaign was made",
 }
