@@ -10,6 +10,7 @@ BROWSER_STAMP := $(VENV)/.installed-browser
 # Other people's clients, each lot in an environment of its own, as they ask for versions that others then cannot have.
 CLIENTS := $(patsubst examples/clients/requirements-%.txt,.venv-%,$(wildcard examples/clients/requirements-*.txt))
 LITELLM := .venv-litellm
+DOCS := .venv-docs
 SANITIZER ?= compute-sanitizer
 DECODE_ONLY := --kernel-name kernel_substring=decode_step
 SANITIZED := $(addprefix tests/runtime_svc/backends/cuda/,test_ops.py test_prefill.py)
@@ -66,7 +67,7 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices deploy tests $(wildcard proto/treni/*.py)
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices deploy tests docs_site $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
@@ -190,12 +191,25 @@ eval: $(STAMP) ## accuracy of treni-tiny on freshly generated dialogues (SEED=..
 train: $(STAMP) ## retrains treni-tiny from scratch (needs torch: pip install -e '.[train]'; minutes on a GPU)
 	$(BIN)/python -m runtime_svc.training.train --out runtime_svc/checkpoints/treni-tiny
 
-lock: $(STAMP) ## resolves pyproject.toml into requirements.lock and requirements-ray.lock again
+lock: $(STAMP) ## resolves pyproject.toml into requirements.lock, requirements-ray.lock and requirements-docs.lock again
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra mcp --extra report --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements.lock
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra ray --constraint requirements.lock --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements-ray.lock
+	$(BIN)/uv pip compile --quiet --group pyproject.toml:docs --constraint requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url -o requirements-docs.lock
+
+$(DOCS)/.installed: requirements-docs.lock
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
+	touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.installed ## the documentation site, to build/site; any link that leads nowhere stops it
+	@# Not --quiet, which drops warnings before they are counted.
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --config-file docs_site/mkdocs.yml
+	@echo build/site/index.html
 
 clean: ## removes the virtual environment and caches
-	rm -rf $(VENV) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(CLIENTS) $(DOCS) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -17,7 +17,6 @@ from matrices.arms.registry import DEFAULT
 from matrices.cli import output
 from matrices.cli.campaign_file import BESIDE, folder_of, take_file
 from matrices.cli.outside_options import agent_asked, comparison_asked, endpoint_asked, outside_options
-from matrices.cli.progress import CampaignProgress
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from matrices.evidence.begun_with import refuse_other_versions
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
@@ -51,6 +50,7 @@ Examples:
   treni-route matrix p00 --tasks my.jsonl --model-endpoint http://host:8000/v1 --model NAME
   treni-route matrix p00 --tasks my.jsonl --agent-command "python my_agent.py"
   treni-route matrix campaign.toml         all of it in one file
+  treni-route matrix p00..p05 --live       watch the intervals narrow
   treni-route matrix --resume results/20260101T000000Z
   treni-route check results/20260101T000000Z
 
@@ -213,9 +213,12 @@ nobody reads stdout any more."""
     help="Go on with this campaign's folder, as it was asked for when it began: refuses other options.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells and what the schedule predicts, run nothing.")
+@click.option("--live", is_flag=True, help="On a terminal: the table as it fills in, faults ahead, errors.")
 @output.format_option
 @click.pass_context
-def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: bool, **asked: Any) -> None:
+def matrix(
+    context: click.Context, /, form: str, resume: Path | None, dry_run: bool, live: bool, **asked: Any
+) -> None:
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
@@ -245,7 +248,7 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
         # Made before anything is measured: a campaign that could not be written down is not begun.
         folder = new_folder(campaign.folder.parent, campaign.folder.name)
         campaign = dataclasses.replace(campaign, folder=folder)
-    _run(campaign, begun, told)
+    _run(campaign, begun, told, live=live)
     finish(campaign.folder, form)
 
 
@@ -384,13 +387,20 @@ def _print_plan(campaign: Campaign, form: str) -> None:
             entry.note(f"{cell.name}: {beat}")
 
 
-def _run(campaign: Campaign, begun: Manifest | None, told: EndpointTold | None) -> None:
+def _run(campaign: Campaign, begun: Manifest | None, told: EndpointTold | None, *, live: bool) -> None:
     """Runs a new campaign, or what is left of the one that `begun` describes."""
+    from matrices.cli.live import progress_of
     from matrices.running.runner import Runner
 
     go_on = f"go on with: treni-route matrix --resume {campaign.folder}"
     pairs = sum(len(cell.pairs) for cell in campaign.cells)
-    with CampaignProgress(pairs=pairs) as progress:
+    with progress_of(
+        live=live,
+        pairs=pairs,
+        expectations=campaign.expectations,
+        margin=campaign.options.margin,
+        restarts=campaign.options.restarts,
+    ) as progress:
         runner = Runner(campaign, progress, None if begun is None else begun.model, told)
         try:
             asyncio.run(unless_terminated(runner.run() if begun is None else runner.resume()))

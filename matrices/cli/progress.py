@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -14,26 +15,32 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from matrices.evidence import events as ev
+
 _log = logging.getLogger(__name__)
 
 
+def campaign_bar(**options: Any) -> Progress:
+    """A bar for pairs, with the cell that runs, the time so far and the time to go."""
+    return Progress(
+        TextColumn("{task.description:8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pairs,"),
+        TimeElapsedColumn(),
+        TextColumn("so far,"),
+        TimeRemainingColumn(),
+        TextColumn("to go"),
+        **options,
+    )
+
+
 class CampaignProgress:
-    """One bar for the whole campaign, with the cell that runs, the time so far and the time to go."""
+    """One bar for the whole campaign."""
 
     def __init__(self, *, pairs: int) -> None:
         console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description:8}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("pairs,"),
-            TimeElapsedColumn(),
-            TextColumn("so far,"),
-            TimeRemainingColumn(),
-            TextColumn("to go"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._bar = campaign_bar(console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=pairs)
 
     def __enter__(self) -> CampaignProgress:
@@ -51,3 +58,9 @@ class CampaignProgress:
     def pair(self, name: str) -> None:
         """Says that a pair of the cell is complete."""
         self._bar.advance(self._task)
+
+    def event(self, event: ev.Event) -> None:
+        """Hears of an event that was written, and has no use for it."""
+
+    def idle(self) -> None:
+        """Hears that nothing is in flight, and has nothing to do."""

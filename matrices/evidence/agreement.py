@@ -1,6 +1,7 @@
 """Whether two campaigns of one plan did the same, run by run: another backend, host or version beside the first.
 
-Times are not compared: two campaigns do not share a machine's conditions, and one campaign's arms do.
+Times are compared elsewhere (`matrices.report.between`): two campaigns do not share a machine's conditions, and one
+campaign's arms do.
 """
 
 from __future__ import annotations
@@ -90,10 +91,11 @@ def agreement(first: Iterable[Event], second: Iterable[Event]) -> tuple[ArmAgree
     before, after = state_of(first), state_of(second)
     if list(before) != list(after):
         raise plans_differ(f"the cells {', '.join(before)}", ", ".join(after) or "none")
-    return tuple(arm for cell in before for arm in _cell(cell, before[cell], after[cell]))
+    return tuple(arm for cell in before for arm in cell_agreement(cell, before[cell], after[cell]))
 
 
-def _cell(name: str, before: CellState, after: CellState) -> Iterator[ArmAgreement]:
+def cell_agreement(name: str, before: CellState, after: CellState) -> Iterator[ArmAgreement]:
+    """The arms of one cell. Raises as `agreement`."""
     runs = pair_runs(before), pair_runs(after)
     plans = [
         {number: (next(iter(arms.values())).pair.task_id, tuple(arms)) for number, arms in of.items() if arms}

@@ -107,7 +107,7 @@ def samples_of(judged: CellJudgement, expected: Expectation, *, by_segment: bool
         if number not in planned or not set(expected.arms) <= set(runs):
             continue
         pair = planned[number]
-        sample = _sample(pair, runs, expected.arms, pair.segment if by_segment else pair.block)
+        sample = sample_of(pair, runs, expected.arms, pair.segment if by_segment else pair.block)
         if number in judged.void:
             void.append(sample)
             continue
@@ -117,7 +117,8 @@ def samples_of(judged: CellJudgement, expected: Expectation, *, by_segment: bool
     return CellSamples(valid=tuple(valid), void=tuple(void), clean=tuple(clean))
 
 
-def _sample(pair: ExpectedPair, runs: Mapping[str, Run], arms: tuple[str, str], block: int) -> PairSample:
+def sample_of(pair: ExpectedPair, runs: Mapping[str, Run], arms: tuple[str, str], block: int) -> PairSample:
+    """The sample of a pair in which both arms have an outcome, in that block."""
     baseline, compared = (runs[arm] for arm in arms)
     waits_s = [pair.waits_s[arm] for arm in arms]
     ends = [pair.runs[arm].ok for arm in arms]

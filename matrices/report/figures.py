@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chaos.faults import Hop
 from matrices.arms.arm import Comparison
-from matrices.checks.check import CellJudgement, FaultAccount, Finding, check
+from matrices.checks.check import CellJudgement, FaultAccount, Finding
 from matrices.checks.collateral import ArmHarm, harm_in
 from matrices.checks.recovery import ArmRecovery
-from matrices.evidence.events import Event, Sealed
+from matrices.evidence.events import Event
 from matrices.evidence.history import standing
 from matrices.evidence.hops import Hops, hops_of, mean_hops
 from matrices.evidence.ledger import EffectCounts, work_of
@@ -27,10 +27,10 @@ from matrices.report.comparison import (
     answered,
     compare,
     reliability,
-    samples_of,
 )
 from matrices.report.curves import ArmPoint, Curve, SweptFigures, curves
 from matrices.report.families import FamilyFigures, families_of, per_token_s
+from matrices.report.judged import judged_campaign
 from matrices.report.observed import NOTHING_SEEN, Observed, observed
 from matrices.report.totals import WorkTotals, totals_of
 from matrices.report.user_turns import UserTurnFigures, user_turns_of
@@ -39,15 +39,12 @@ from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
 from matrices.statistics.gates import Evidence, Gate, claim_safe, gates
 from matrices.statistics.reliability import CostPerSuccess, RunCost, cost_per_success
-from matrices.statistics.selection import SELECTIVE_LEVEL, void_selective_p, voids_of
+from matrices.statistics.selection import voids_of
 from matrices.statistics.verdicts import Floor
 
 __all__ = ["AA", "ArmFigures", "CellFigures", "Figures", "PairedLatency", "Reliability", "figures"]
 
 BLACK_BOX = "is a black box"
-
-MIN_RESTARTS = 2
-"""The number of segments from which on the segment, and not the block, is the replicate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,22 +241,13 @@ def _point(arm: ArmFigures) -> ArmPoint:
 
 def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[Expectation]) -> Figures:
     """The report in numbers. Pure; raises `TreniError` for a record in the history that is not one."""
-    events = tuple(events)
-    expected = {expectation.cell: expectation for expectation in expectations}
-    judged = {judgement.cell: judgement for judgement in check(manifest, events, expectations)}
-    mine = {cell.name: judged.pop(cell.name) for cell in manifest.cells}
-    by_segment = manifest.restarts >= MIN_RESTARTS
-    samples = {name: samples_of(one, expected[name], by_segment=by_segment) for name, one in mine.items()}
-    mine = {name: _with_selection(one, samples[name]) for name, one in mine.items()}
-    unplanned = tuple(finding for one in judged.values() for finding in one.findings)
-    if not events or not isinstance(events[-1], Sealed):
-        detail = "interrupted; resume it"
-        unplanned += (Finding(kind="campaign_unsealed", cell="", detail=detail),)
-    everything = len(unplanned) + sum(len(one.findings) for one in mine.values())
+    judged = judged_campaign(manifest, events, expectations)
+    expected, mine, samples, by_segment = judged.expected, judged.cells, judged.samples, judged.by_segment
+    everything = len(judged.findings)
     floor, every = compare({name: of.valid for name, of in samples.items()}, manifest.margin)
     _, clean = compare({name: of.clean for name, of in samples.items()}, manifest.margin)
     rates = reliability({name: of.every for name, of in samples.items()})
-    counted = standing(events)
+    counted = standing(judged.events)
     cells = []
     for config in manifest.cells:
         name, one = config.name, mine[config.name]
@@ -281,7 +269,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 without_contaminated=clean[name],
                 successes=answered(samples[name].valid, manifest.margin),
                 reliability=rates[name],
-                harm=harm_in(events, expected[name]),
+                harm=harm_in(judged.events, expected[name]),
                 recoveries=one.recoveries,
                 findings=one.findings,
                 gates=_gates(
@@ -302,24 +290,14 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                     for pair in expected[name].pairs
                     for call in pair.task.calls
                 ),
-                ways=ways_of(manifest, events, name),
+                ways=ways_of(manifest, judged.events, name),
                 observed=observed(counted, one, expected[name], config.arms),
                 families=()
                 if expected[name].comparison.alike
                 else families_of(one, expected[name], manifest.margin, by_segment=by_segment),
             )
         )
-    return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=unplanned)
-
-
-def _with_selection(judged: CellJudgement, samples: CellSamples) -> CellJudgement:
-    """The judgement, with a finding where void pairs are those in which one arm was slow, or quick."""
-    p_value = void_selective_p(samples.void, samples.valid)
-    if p_value >= SELECTIVE_LEVEL:
-        return judged
-    detail = f"{len(samples.void)} void pairs took other times than the rest: p {p_value:.2g} by chance"
-    finding = Finding(kind="void_selective", cell=judged.cell, detail=detail)
-    return replace(judged, findings=(*judged.findings, finding))
+    return Figures(manifest=manifest, cells=tuple(cells), floor=floor, unplanned=judged.unplanned)
 
 
 def _arm(judged: CellJudgement, arm: str, expected: Expectation) -> ArmFigures:

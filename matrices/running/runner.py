@@ -41,6 +41,12 @@ class Progress(Protocol):
     def pair(self, name: str) -> None:
         """A pair of the cell is complete."""
 
+    def event(self, event: ev.Event) -> None:
+        """An event was written; requests may be in flight, so that this must take no time."""
+
+    def idle(self) -> None:
+        """No request is in flight: what takes time may be done now."""
+
 
 class Runner:
     """Runs what of a campaign is not done yet.
@@ -79,6 +85,8 @@ class Runner:
             return
         self._writer, events = HistoryWriter.resume(self._campaign.history_path, wall_time=_wall_time())
         self._states = state_of(events)
+        for event in events:
+            self._progress.event(event)
         for state in self._states.values():
             if state.ended is not None and state.ended.status == "broken":
                 self._append(ev.Discard(cell=state.cell, why=state.ended.detail))
@@ -104,6 +112,7 @@ class Runner:
     def _append(self, event: ev.Event) -> None:
         assert self._writer is not None
         self._writer.append(event)
+        self._progress.event(event)
         if not isinstance(event, ev.Opened | ev.Resumed | ev.Sealed):
             self._states[event.cell].fold(event)
 
@@ -251,6 +260,7 @@ class Runner:
                     task = group.create_task(self._run_pair(segment, planned))
                     task.add_done_callback(lambda _: slots.release())
             await self._mark(segment, blocks, "end", probe)
+            self._progress.idle()
 
     async def _mark(
         self, segment: Segment, blocks: Iterable[int], phase: Literal["start", "end"], probe: ConditionsProbe
@@ -299,6 +309,8 @@ class Runner:
         await segment.hold()
         self._append(ev.PairCompleted(cell=name, pair=planned.pair))
         self._progress.pair(name)
+        if self._campaign.options.concurrency == 1:
+            self._progress.idle()
 
     def _started(self, plan: PlannedCell, planned: PlannedPair) -> ev.PairStarted:
         expected = self._expected[plan.name].pairs[planned.pair]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from chaos.faults import Struck
 from matrices.planning.expected import expectation_of
 from matrices.planning.plan import PlannedCell, plan_aa, plan_cell
-from matrices.simulation.noise import FAMILIES, Layout
+from matrices.simulation.noise import FAMILIES, Draw, Layout
 from matrices.spec.profiles import Profile
 from matrices.spec.suites import load_suite
 from matrices.statistics.paired_fit import Pairs
@@ -53,7 +53,8 @@ class Batch:
     """Campaigns of one plan: seconds (campaigns, pairs) and the truth of each (campaigns,).
 
     `answered` says of which pairs both arms answer, `without_order_s` has the same seconds (arms, campaigns, pairs)
-    before who goes first changed them, None where that changes nothing.
+    before who goes first changed them, None where that changes nothing. `means_s` (arms, campaigns) are the true means,
+    `waits_s` (arms, pairs) what of them the plan fixes.
     """
 
     pairs: Pairs
@@ -65,6 +66,8 @@ class Batch:
     without_order_s: Array | None
     difference_s: Array
     ratio: Array
+    means_s: Array
+    waits_s: Array
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -77,15 +80,19 @@ class _Plan:
     waits_s: Array
 
 
-def draw(rng: np.random.Generator, setting: Setting, campaigns: int, plan_seed: int) -> Batch:
+def draw(
+    rng: np.random.Generator, setting: Setting, campaigns: int, plan_seed: int, disturb: Draw | None = None
+) -> Batch:
     """Draws `campaigns` campaigns of one plan, which `plan_seed` decides as a campaign's seed does.
+
+    `disturb` takes the place of the setting's family.
 
     Raises INVALID_ARGUMENT (`simulation_profile`) for a profile with faults whose cost is not modelled here: those that
     last longer on one machine than on another, and all that are not on the tool hop.
     """
     plan = _plan(setting.profile, setting.runs, plan_seed)
     shape = campaigns, len(plan.layout.blocks)
-    disturbed = FAMILIES[setting.family](rng, plan.layout, shape, setting.level_s)
+    disturbed = (disturb or FAMILIES[setting.family])(rng, plan.layout, shape, setting.level_s)
     base = _work(rng, plan.layout, shape) * (1 + disturbed.warm_up)
     compared = setting.profile is not None  # the A/A cell has no arm of its own kind
     truth = base * (1 - _LAST_TURN_SHARE * plan.fails[:, None, :]) + plan.waits_s[:, None, :]
@@ -106,6 +113,8 @@ def draw(rng: np.random.Generator, setting: Setting, campaigns: int, plan_seed: 
         without_order_s=seconds if disturbed.order_effect else None,
         difference_s=means[1] - means[0],
         ratio=means[1] / means[0],
+        means_s=means,
+        waits_s=plan.waits_s,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from matrices.report.document import Paragraph, Part, code, emphasis, paragraph, strong
-from matrices.report.figures import BLACK_BOX, MIN_RESTARTS, Figures
+from matrices.report.figures import BLACK_BOX, Figures
 from matrices.report.formats import interval, ms
+from matrices.report.judged import MIN_RESTARTS
 
 
 def parts(figures: Figures) -> Iterator[Part]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,9 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from matrices.cli.main import main
+from matrices.evidence import chain
 from matrices.evidence import events as ev
 from matrices.evidence.agreement import Difference, agreement, refuse_other_plans
-from matrices.evidence.manifest import Manifest, parse_manifest
+from matrices.evidence.campaign import load_campaign
+from matrices.evidence.history import HistoryWriter
+from matrices.evidence.manifest import Manifest, dump_manifest, parse_manifest
 from tests.matrices import histories as h
 from tests.places import ROOT
 from treni.errors import Code, TreniError
@@ -178,3 +183,51 @@ def test_a_tool_use_that_is_spelt_differently_is_the_same() -> None:
 def test_a_folder_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     assert result.exit_code == 2
+
+
+def _command(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    result = CliRunner().invoke(main, ["compare", *arguments, "--format", "json"])
+    return result.exit_code, json.loads(result.stdout), result.stderr
+
+
+def test_what_scripts_read_is_still_there_with_times_and_configuration_beside_it() -> None:
+    split = ROOT / "examples" / "matrix-h200-split" / "run"
+    status, entries, _ = _command(str(KEPT.parent), str(split))
+    assert status == 0
+    assert len(entries) == 14
+    p03 = next(one for one in entries if (one["cell"], one["arm"]) == ("p03", "external"))
+    assert {"cell", "arm", "runs", "errors", "retries", "differences"} <= set(p03)
+    assert (p03["runs"], p03["errors"], p03["differences"]) == (48, [2, 2], [])
+    assert p03["latency"]["first_s"] < p03["latency"]["second_s"]
+    difference, change = p03["latency"]["difference_s"], p03["ratio"]["change"]
+    assert difference["low"] < difference["value"] < difference["high"]
+    assert change["low"] < change["value"] < change["high"]
+    assert p03["ratio"]["second"] / p03["ratio"]["first"] == pytest.approx(change["value"])
+    assert "placement differs" in p03["conditions_differ"]
+    assert {"topology", "versions.numpy"} & {one["key"] for one in p03["configuration"]} == {"topology"}
+
+
+def test_of_other_plans_what_they_share_is_compared_and_the_rest_named(tmp_path: Path) -> None:
+    _, manifest, history = load_campaign(KEPT.parent)
+    cells = ("aa", "p00")
+    other = tmp_path / "run"
+    other.mkdir()
+    suite = (KEPT.parent / "suite.jsonl").read_bytes()
+    written = dump_manifest(
+        replace(manifest, cells=tuple(cell for cell in manifest.cells if cell.name in cells))
+    )
+    (other / "manifest.json").write_bytes(written)
+    (other / "suite.jsonl").write_bytes(suite)
+    opened = ev.Opened(
+        version=manifest.version, manifest_sha256=chain.digest(written), suite_sha256=chain.digest(suite)
+    )
+    with closing(HistoryWriter.create(other / "history.jsonl", opened)) as writer:
+        for event in history.events:
+            if getattr(event, "cell", None) in cells or isinstance(event, ev.Sealed):
+                writer.append(event)
+    status, entries, said = _command(str(KEPT.parent), str(other))
+    assert status == 2
+    assert {one["cell"] for one in entries} == {"aa", "p00"}
+    assert all(one["differences"] == [] and one["ratio"]["change"]["value"] == 1 for one in entries)
+    assert "not compared: p05: not in the second campaign" in said
+    assert "not compared: the plans: " in said

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from matrices.cli.commands_markdown import commands_markdown
+from matrices.cli.errors_markdown import HANDED_ON, errors_markdown, scanned
 from matrices.cli.main import main
 from matrices.cli.schema import FOLDER, SCHEMAS, schema_text
 from matrices.spec.profiles import bundled_profiles, load_profile
@@ -32,6 +33,28 @@ def test_the_schemas_that_ship_are_those_of_the_code(name: str) -> None:
 def test_the_page_of_commands_is_that_of_the_code() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert page == commands_markdown(), "python -m matrices.cli.commands_markdown > docs/commands.md"
+
+
+def test_the_page_of_errors_is_that_of_the_code() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    assert page == errors_markdown(), "python -m matrices.cli.errors_markdown > docs/errors.md"
+
+
+def test_every_place_that_makes_an_error_names_a_kind_or_hands_one_on() -> None:
+    raised, unread = scanned()
+    assert unread == HANDED_ON, "name the kind there, or put it into HANDED_ON and its kinds into the page"
+    found = {(one.kind, one.code, one.file) for one in raised}
+    # One of each way to name a kind: there, by a constant, as an argument, as a field, in a loop, in a table.
+    assert {
+        ("plans_differ", "INVALID_ARGUMENT", "matrices/evidence/agreement.py"),
+        ("disk_full", "RESOURCE_EXHAUSTED", "treni/storage.py"),
+        ("history_malformed", "DATA_LOSS", "matrices/evidence/events.py"),
+        ("request_too_large", "INVALID_ARGUMENT", "treni/limits.py"),
+        ("certificate_untrusted", "UNAVAILABLE", "treni/handshakes.py"),
+        ("top_p_invalid", "INVALID_ARGUMENT", "controller/server.py"),
+        ("key_missing", "UNAUTHENTICATED", "treni/doors.py"),
+        ("sql_not_allowed", "INVALID_ARGUMENT", "tools_svc/facts_sql.py"),
+    } <= found
 
 
 def test_every_bundled_profile_fits_its_schema_and_wrong_ones_do_not() -> None:
