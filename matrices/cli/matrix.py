@@ -17,6 +17,7 @@ from matrices.arms.registry import DEFAULT
 from matrices.cli import output
 from matrices.cli.campaign_file import BESIDE, folder_of, take_file
 from matrices.cli.judge import finish
+from matrices.cli.metrics_options import metrics_options, scraped
 from matrices.cli.outside_options import agent_asked, comparison_asked, endpoint_asked, outside_options
 from matrices.cli.progress import CampaignProgress
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
@@ -215,10 +216,20 @@ nobody reads stdout any more."""
     type=click.Path(path_type=Path),
     help="Go on with this campaign's folder, as it was asked for when it began: refuses other options.",
 )
+@metrics_options
 @click.option("--dry-run", is_flag=True, help="Print the cells and what the schedule predicts, run nothing.")
 @output.format_option
 @click.pass_context
-def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: bool, **asked: Any) -> None:
+def matrix(
+    context: click.Context,
+    /,
+    form: str,
+    resume: Path | None,
+    dry_run: bool,
+    metrics_port: int | None,
+    metrics_targets: Path | None,
+    **asked: Any,
+) -> None:
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
@@ -244,7 +255,8 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
         # Made before anything is measured: a campaign that could not be written down is not begun.
         folder = new_folder(campaign.folder.parent, campaign.folder.name)
         campaign = dataclasses.replace(campaign, folder=folder)
-    _run(campaign, begun, told)
+    with scraped(metrics_port, metrics_targets):
+        _run(campaign, begun, told)
     finish(campaign.folder, form)
 
 

@@ -26,7 +26,7 @@ from treni.errors import Code, TreniError, unforeseen
 from treni.limits import CALLS_IN_FLIGHT
 
 if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics
+    from treni.metrics import Page
 
 PREFIXES = ("/v1", "")
 
@@ -44,7 +44,7 @@ class Ready(Strict):
     model: str
 
 
-def application(core: InferenceCore, metrics: Metrics, *, middleware: Sequence[Middleware] = ()) -> Starlette:
+def application(core: InferenceCore, metrics: Page, *, middleware: Sequence[Middleware] = ()) -> Starlette:
     """The front over this core. `middleware` stands before everything else: keys are checked there."""
     gets = _Gets(core, metrics)
     routes = [
@@ -110,7 +110,7 @@ class InFlight:
 class _Gets:
     """What is answered without the engine thread."""
 
-    def __init__(self, core: InferenceCore, metrics: Metrics) -> None:
+    def __init__(self, core: InferenceCore, metrics: Page) -> None:
         self._core = core
         self._metrics = metrics
         self._openapi = description(core.engine)
@@ -141,7 +141,7 @@ class _Gets:
         return JsonResponse(Ready(status="ready", model=self._core.engine.model))
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self._metrics.page(), media_type=self._metrics.page_type)
+        return Response(self._metrics.text(), media_type=self._metrics.text_type)
 
     async def openapi(self, request: Request) -> Response:
         return Response(self._openapi, media_type="application/json")

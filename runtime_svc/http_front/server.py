@@ -18,7 +18,7 @@ from treni.http_door import LockedApp, uvicorn_options
 from treni.serving import join, not_bound
 
 if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics
+    from treni.metrics import Page
 
 KEEP_ALIVE_S = 65
 """How long a connection may be idle between two requests: longer than clients keep one, or they lose requests."""
@@ -45,7 +45,7 @@ class RunningFront:
 
 async def start(
     core: InferenceCore,
-    metrics: Metrics,
+    metrics: Page,
     *,
     port: int = 0,
     host: str = "127.0.0.1",
