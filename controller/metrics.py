@@ -7,6 +7,8 @@ from treni.errors import Code, TreniError
 from treni.metrics import Page, bounded_kind
 from treni.v1 import agent_pb2
 
+OUTCOMES = ("ok", "fail", "unknown")
+
 
 class RunMetrics:
     """Runs, their attempts on hops, and where their time went, warm-ups included."""
@@ -57,7 +59,10 @@ class RunMetrics:
         work = metrics.work()
         run = (work.arm("agent") or arm, work.profile)
         outcome = "ok" if failure is None else "fail" if failure.definite else "unknown"
-        self._runs.labels(*run, outcome).inc(1, trace)
+        for one in (
+            OUTCOMES
+        ):  # all of them, as the first of a series that was not there is no increase to Prometheus
+            self._runs.labels(*run, one).inc(int(one == outcome), trace if one == outcome else None)
         self._seconds.labels(*run).observe(record.total_s, trace)
         if failure is None:
             self._last_ok.labels(*run).set_to_current_time()
