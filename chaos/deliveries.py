@@ -55,7 +55,7 @@ class DeliveryLog:
         line = json.dumps(dataclasses.asdict(delivery), separators=(",", ":")).encode()
         self._file.append(line)
         if (counts := metrics.of(DeliveryMetrics)) is not None:
-            counts.delivered(hop=fault.hop, site=fault.site, kind=fault.kind.name, how=how)
+            counts.delivered(hop=fault.hop, site=fault.site, kind=fault.kind.name)
 
     def append_for(self, fault: Fault, how: str, pairs: Mapping[str, str | bytes]) -> None:
         """The same, with the run and the attempt taken from the attempt's metadata ("" and 0 if absent)."""

@@ -88,5 +88,6 @@ class RunMetrics:
             self._attempt_errors.labels(*hop, attempt.code, bounded_kind(attempt.kind)).inc(1, trace)
         # One of each, so that a ratio of the two never lacks a side.
         self._retries.labels(*hop).inc(int(attempt.attempt > 0))
-        if attempt.fault_id:
-            self._faults.labels(*hop, attempt.outcome).inc(1, trace)
+        for one in OUTCOMES:
+            met = bool(attempt.fault_id) and one == attempt.outcome
+            self._faults.labels(*hop, one).inc(int(met), trace if met else None)

@@ -65,17 +65,24 @@ class Board:
 
 def quantiles(metric: str, by: str, where: str = "") -> tuple[Query, ...]:
     """The median and the 99th percentile of a histogram, for each of the labels in `by`."""
-    legend = " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(","))
     return tuple(
         Query(
             expr=f"histogram_quantile({share}, sum by ({by}, le) (rate({metric}_bucket{{{where}}}[{WINDOW}])))",
-            legend=f"{legend} {name}",
+            legend=f"{_legend(by)} {name}",
         )
         for share, name in ((0.5, "p50"), (0.99, "p99"))
     )
 
 
+def count(metric: str, by: str, where: str = "") -> Query:
+    """What a counter has come to, for each of the labels in `by`: its first is an increase to nobody but a reader."""
+    return Query(expr=f"sum by ({by}) ({metric}{{{where}}})", legend=_legend(by))
+
+
 def rate(metric: str, by: str, where: str = "") -> Query:
     """How often a counter counts in a second, for each of the labels in `by`."""
-    legend = " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(","))
-    return Query(expr=f"sum by ({by}) (rate({metric}{{{where}}}[{WINDOW}]))", legend=legend)
+    return Query(expr=f"sum by ({by}) (rate({metric}{{{where}}}[{WINDOW}]))", legend=_legend(by))
+
+
+def _legend(by: str) -> str:
+    return " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(","))

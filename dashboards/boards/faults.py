@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from dashboards.charts import ARM, BOTH, PROFILE, WINDOW, Annotation, Board, Chart, Query, quantiles, rate
+from dashboards.charts import (
+    ARM,
+    BOTH,
+    PROFILE,
+    WINDOW,
+    Annotation,
+    Board,
+    Chart,
+    Query,
+    count,
+    quantiles,
+    rate,
+)
 
 DELIVERED = Annotation(
     name="Faults delivered",
@@ -11,7 +23,7 @@ DELIVERED = Annotation(
 )
 STRUCK = Annotation(
     name="Hosts struck",
-    expr=f"treni_harness_hosts_struck{{{PROFILE}}} > 0",
+    expr=f"treni_chaos_faults_standing{{{PROFILE}}} > 0",
     color="purple",
 )
 
@@ -46,7 +58,9 @@ BOARD = Board(
             Chart(
                 title="Hosts struck",
                 text="Hosts that a fault stands on now.",
-                queries=(Query(expr=f"treni_harness_hosts_struck{{{PROFILE}}}", legend="{{profile}}"),),
+                queries=(
+                    Query(expr=f"treni_chaos_faults_standing{{{PROFILE}}}", legend="{{profile}} {{kind}}"),
+                ),
                 unit="none",
             ),
             Chart(
@@ -60,14 +74,14 @@ BOARD = Board(
             Chart(
                 title="Errors of runs",
                 text="By kind.",
-                queries=(rate("treni_agent_run_errors_total", "arm, code, kind", BOTH),),
-                unit="ops",
+                queries=(count("treni_agent_run_errors_total", "arm, code, kind", BOTH),),
+                unit="none",
             ),
             Chart(
                 title="Errors of attempts",
                 text="By hop and kind; most are retried.",
-                queries=(rate("treni_agent_attempt_errors_total", "arm, hop, kind", BOTH),),
-                unit="ops",
+                queries=(count("treni_agent_attempt_errors_total", "arm, hop, kind", BOTH),),
+                unit="none",
             ),
             Chart(
                 title="Attempts for each call",

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from treni import entry, metrics
-from treni.metrics_page import list_targets, listed, metrics_option, serving_metrics
+from treni.metrics_page import list_nowhere, list_targets, listed, metrics_option, serving_metrics
 
 
 def metrics_options(command: Any) -> Any:
@@ -38,12 +38,13 @@ def scraped(port: int | None, targets: Path | None) -> Iterator[None]:
         yield
         return
     with serving_metrics(port) as told:
-        list_targets(targets)
+        if targets is not None:
+            list_targets(targets)
         unlist = listed("harness", told)
         entry.note(f"metrics: {told['metrics']}")
         try:
             yield
         finally:
             unlist()
-            list_targets(None)
+            list_nowhere()
             metrics.switch_off()

@@ -61,7 +61,6 @@ class HarnessMetrics:
         self._pairs_planned = page.gauge("harness_pairs_planned", "Pairs of the plan.", profile)
         self._pairs = page.gauge("harness_pairs_complete", "Pairs that are complete.", profile)
         self._active = page.gauge("harness_cell_active", "Whether the cell runs now.", profile)
-        self._struck = page.gauge("harness_hosts_struck", "Hosts that a fault stands on now.", profile)
         self._outages = page.histogram(
             "harness_outage_seconds", "How long a role did not answer.", *arm, "role"
         )
@@ -99,7 +98,6 @@ class HarnessMetrics:
         )
         self._judging = page.histogram("harness_judging_seconds", "What judging took, between two blocks.")
         self._live: LiveFigures | None = None
-        self._standing: set[tuple[str, str, str]] = set()
         self._complete: Counter[str] = Counter()
         self._ended_s: dict[tuple[str, int], float] = {}
 
@@ -108,6 +106,9 @@ class HarnessMetrics:
         self._live = LiveFigures(campaign)
         for cell in campaign.cells:
             self._pairs_planned.labels(cell.name).set(len(cell.pairs))
+            self._recovery.labels(
+                cell.name
+            )  # there before its first: what appears with a value is no increase
         for event in events:
             self.fold(event, past=True)
 
@@ -152,8 +153,8 @@ class HarnessMetrics:
                 self._pairs.labels(event.cell).set(0)
             case ev.Deliveries():
                 self._delivered.labels(event.arm, event.cell).set(len(event.faults))
-            case ev.Struck() | ev.Healed():
-                self._strike(event)
+            case ev.Healed():
+                self._recovery.labels(event.cell).observe(max(0.0, event.back_s - event.healed_s))
             case ev.Outage():
                 self._outages.labels(event.arm, event.cell, event.role).observe(event.end_s - event.start_s)
             case ev.Sealed() if not past and self._live is not None:
@@ -177,15 +178,6 @@ class HarnessMetrics:
             met.add(attempt["fault_id"])
             self._retries.labels(*labels, attempt["hop"]).inc(int(attempt["attempt"] > 0))
         self._observed.labels(*labels).inc(len(met - {""}))
-
-    def _strike(self, event: ev.Struck | ev.Healed) -> None:
-        strike = (event.cell, event.fault_id, event.run_id)
-        if isinstance(event, ev.Struck):
-            self._standing.add(strike)
-        else:
-            self._standing.discard(strike)
-            self._recovery.labels(event.cell).observe(max(0.0, event.back_s - event.healed_s))
-        self._struck.labels(event.cell).set(sum(cell == event.cell for cell, *_ in self._standing))
 
     def _judge(self, live: LiveFigures) -> None:
         with self._judging.time():

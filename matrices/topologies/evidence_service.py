@@ -18,6 +18,7 @@ import grpc
 import psutil
 
 from chaos.deliveries import read_deliveries
+from chaos.metrics import expect
 from matrices.evidence import provenance
 from matrices.topologies import machine
 from matrices.topologies.cell_config import CellConfig, parse_config
@@ -222,6 +223,7 @@ class EvidenceServicer(evidence_pb2_grpc.EvidenceServiceServicer):
         """Serves a new session; its address, or what its start failed with."""
         stop = asyncio.Event()
         work_for(config.cell, {"agent": config.arm, "tool": config.arm, "model": config.caller})
+        expect(config.schedules.values())
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         async def serve() -> None:

@@ -96,10 +96,10 @@ class Targets:
 
         return remove
 
-    def clear(self) -> None:
-        """Has nothing scraped any more."""
-        self._at.clear()
-        self._write()
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The pages that are listed now."""
+        return tuple(self._at)
 
     def _write(self) -> None:
         groups = [
@@ -112,10 +112,17 @@ class Targets:
 _targets: Targets | None = None
 
 
-def list_targets(path: Path | None) -> None:
-    """Has the services that this process starts listed in that file, in none for None."""
+def list_targets(path: Path) -> Targets:
+    """Has the services that this process starts from now on listed in that file; the list."""
     global _targets
-    _targets = None if path is None else Targets(path)
+    _targets = Targets(path)
+    return _targets
+
+
+def list_nowhere() -> None:
+    """Has the services that this process starts from now on listed in no file."""
+    global _targets
+    _targets = None
 
 
 def listed(role: str, ready: Mapping[str, Any]) -> Callable[[], None]:

@@ -194,7 +194,7 @@ def test_the_list_of_targets_has_who_is_there_now(tmp_path: Path) -> None:
         gone()
         assert json.loads(path.read_text(encoding="utf-8")) == [runtime]
     finally:
-        metrics_page.list_targets(None)
+        metrics_page.list_nowhere()
 
 
 def test_kinds_of_error_that_somebody_makes_up_do_not_fill_the_memory(
