@@ -44,7 +44,7 @@ Latencies = dict[tuple[str, str], list[float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moved:
-    """By how much the median latency of an arm moved: the median over rounds of a ratio, with its interval."""
+    """An arm, and by how much its median latency moved: the median over rounds of a ratio, with its interval."""
 
     arm: str
     median_s: float

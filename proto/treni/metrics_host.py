@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -89,14 +90,14 @@ class _Gpus(Collector):
         use = GaugeMetricFamily(*self._use, labels=["gpu"])
         for number in range(nvml.nvmlDeviceGetCount()):
             gpu, one = str(number), nvml.nvmlDeviceGetHandleByIndex(number)
-            try:
+            with suppress(nvml.NVMLError):
                 found = nvml.nvmlDeviceGetMemoryInfo(one)
                 memory.add_metric([gpu, "total"], found.total)
                 memory.add_metric([gpu, "used"], found.used)
+            with suppress(nvml.NVMLError):
                 power.add_metric([gpu], nvml.nvmlDeviceGetPowerUsage(one) / 1e3)
+            with suppress(nvml.NVMLError):
                 use.add_metric([gpu], nvml.nvmlDeviceGetUtilizationRates(one).gpu / 100)
-            except nvml.NVMLError:
-                continue
         yield from (memory, power, use)
 
 

@@ -127,7 +127,8 @@ async def answers(
 
     A wrong query raises.
     """
-    empty, filled = [], []
+    empty: list[tuple[str, str]] = []
+    filled: list[tuple[str, str]] = []
     for board in BOARDS:
         asked = [(query.expr, chart.requires) for chart in board.charts for query in chart.queries]
         asked += [(annotation.expr, "") for annotation in board.annotations]
