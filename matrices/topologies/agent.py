@@ -16,10 +16,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
-from treni.metrics import work_for
 from treni.metrics_page import metrics_option, serving_metrics
-
-ARM = "internal"
 
 
 def _policy_options(command: Any) -> Any:
@@ -74,7 +71,6 @@ def main(
 ) -> None:
     """Serve the internal arm: loop, engine and tools in one process. Prints one line of JSON when it is ready."""
     config = ToolsConfig(ledger_path=ledger, sources=tools)
-    work_for("", dict.fromkeys(("agent", "model", "tool"), ARM))
     with serving_metrics(metrics_port) as told:
         asyncio.run(_serve(host, port, model_dir, backend, config, Policy(**policy), doors.door, told))
 
