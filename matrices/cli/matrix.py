@@ -251,11 +251,11 @@ def matrix(
     told = asyncio.run(ask_outside(campaign))
     if begun is not None:
         refuse_other_endpoint(begun, told)
-    if resume is None:
-        # Made before anything is measured: a campaign that could not be written down is not begun.
-        folder = new_folder(campaign.folder.parent, campaign.folder.name)
-        campaign = dataclasses.replace(campaign, folder=folder)
     with scraped(metrics_port, metrics_targets):
+        if resume is None:
+            # Made before anything is measured: a campaign that could not be written down is not begun.
+            folder = new_folder(campaign.folder.parent, campaign.folder.name)
+            campaign = dataclasses.replace(campaign, folder=folder)
         _run(campaign, begun, told)
     finish(campaign.folder, form)
 
