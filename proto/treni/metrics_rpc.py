@@ -10,8 +10,8 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
-from functools import partial
-from typing import Any, TypeAlias
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
@@ -19,6 +19,9 @@ from treni import metrics
 from treni.errors import Code, kind_in
 from treni.metrics import Page, bounded_kind, exemplar
 from treni.wrapped_channel import WrappedChannel
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -59,17 +62,27 @@ class _End:
 
     def begun(self, hop: str) -> None:
         """A call is in progress."""
-        self._in_flight.labels(hop).inc()
+        self._of_hop(hop).inc()
 
     def ended(self, hop: str, seconds: float, code: str, trailing: Any, trace: dict[str, str]) -> None:
         """A call is over, with that status and trailing metadata."""
         work = metrics.work()
         labels = (hop, work.arm(hop), work.profile)
-        self._in_flight.labels(hop).dec()
-        self._requests.labels(*labels, code).inc(1, trace)
-        self._seconds.labels(*labels).observe(seconds, trace)
+        self._of_hop(hop).dec()
+        requests, latency = self._of_work(*labels, code)
+        requests.inc(1, trace)
+        latency.observe(seconds, trace)
         if code != "OK":
             self._errors.labels(*labels, code, bounded_kind(kind_in(trailing) or code.lower())).inc(1, trace)
+
+    # Finding the series by its labels takes as long as all the counting; there are few.
+    @cache  # noqa: B019 - it lives as long as the process
+    def _of_hop(self, hop: str) -> Gauge:
+        return self._in_flight.labels(hop)
+
+    @cache  # noqa: B019
+    def _of_work(self, hop: str, arm: str, profile: str, code: str) -> tuple[Counter, Histogram]:
+        return self._requests.labels(hop, arm, profile, code), self._seconds.labels(hop, arm, profile)
 
 
 class ServerMetrics(_End):
@@ -219,7 +232,7 @@ def _at_once(known: Coroutine[Any, Any, Any]) -> Any:
         known.send(None)
     except StopIteration as returned:
         return returned.value
-    except Exception:  # a call that an interceptor failed has no status of its own
+    except (Exception, asyncio.CancelledError):  # a call that an interceptor failed has no status of its own
         return None
     known.close()
     return None
