@@ -62,7 +62,7 @@ file of `--metrics-targets` while they are there. `treni-route serve runtime --h
 Times are in seconds, counts end in `_total`. Labels have few values: arm, profile, hop, tool, outcome, gRPC code, kind
 of error; never a run, a task or a text. Without a testbed the profile is empty. Kinds of error that a foreign server
 makes up count as `other` once there are {MOST_KINDS}. Histograms have {len(SECONDS)} bounds from
-{SECONDS[0] * 1e6:g} µs to {SECONDS[-1]:g} s; there are no native ones, which `prometheus-client` cannot expose.
+{SECONDS[0] * 1e6:g} µs to {SECONDS[-1]:g} s; there are no native ones: `prometheus-client`'s `Histogram` makes none.
 Requests have exemplars with the label `{TRACE_ID}` where a trace is in progress, for a scraper that takes OpenMetrics.
 """
 
