@@ -67,16 +67,16 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices deploy tests docs_site $(wildcard proto/treni/*.py)
+	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices deploy dashboards tests docs_site $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.lint.docstrings
 	$(BIN)/treni-route profiles --validate
 
-test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients`, `make test-report` and `make test-split-host` aside
-	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces and not clients and not browser" $(PARALLEL)
+test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients`, `make test-observe`, `make test-report` and `make test-split-host` aside
+	$(BIN)/python -m pytest -m "not gpu and not soak and not ray and not namespaces and not clients and not browser and not observe" $(PARALLEL)
 
 test-loaded: $(STAMP) ## the same tests while every core is kept busy by two processes (an hour)
-	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces and not clients and not browser" $(PARALLEL)
+	$(BIN)/python -m tests.loaded -m "not gpu and not soak and not ray and not namespaces and not clients and not browser and not observe" $(PARALLEL)
 
 .PHONY: split-host
 split-host: $(RAY_STAMP) ## the published split-host matrix on hosts made of namespaces; needs Linux and root (PROFILES= RUNS= OUT=)
@@ -91,6 +91,16 @@ overhead: $(RAY_STAMP) ## what our hop between two hosts costs beside bare gRPC 
 test-split-host: $(RAY_STAMP) ## the tests that make hosts out of namespaces, which needs Linux and root
 	$(BIN)/python -m deploy.split_host.debian
 	$(BIN)/python -m pytest -m "namespaces and not soak" $(PARALLEL)
+
+.PHONY: observe
+observe: $(STAMP) ## services, and a Prometheus on them until it is interrupted (MATRIX="p00,p03 --runs 3" PROMETHEUS= DATA=)
+	exec $(BIN)/python -m deploy.observe $(if $(PROMETHEUS),--prometheus $(PROMETHEUS)) $(if $(DATA),--data $(DATA)) \
+	  $(if $(MATRIX),--matrix "$(MATRIX)")
+
+.PHONY: test-observe
+test-observe: $(STAMP) ## rules by promtool, and every panel's query on a live Prometheus during a matrix (installs Debian's; PROMETHEUS=)
+	$(if $(PROMETHEUS),,$(BIN)/python -m deploy.observe.debian)
+	PATH="$(if $(PROMETHEUS),$(dir $(PROMETHEUS)):)$$PATH" $(BIN)/python -m pytest -m observe tests/deploy/observe
 
 planted: $(STAMP) ## plants one-line bugs in a copy of the tree, one at a time; every one must be found (ONLY=NAME)
 	$(BIN)/python -m tests.planted $(if $(ONLY),--only $(ONLY))

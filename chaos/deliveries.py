@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 from chaos.faults import Fault
-from treni import metadata
+from chaos.metrics import DeliveryMetrics
+from treni import metadata, metrics
 from treni.errors import Code, TreniError
 from treni.storage import AppendOnlyFile, reading, whole_lines
 
@@ -53,6 +54,8 @@ class DeliveryLog:
         )
         line = json.dumps(dataclasses.asdict(delivery), separators=(",", ":")).encode()
         self._file.append(line)
+        if (counts := metrics.of(DeliveryMetrics)) is not None:
+            counts.delivered(hop=fault.hop, site=fault.site, kind=fault.kind.name)
 
     def append_for(self, fault: Fault, how: str, pairs: Mapping[str, str | bytes]) -> None:
         """The same, with the run and the attempt taken from the attempt's metadata ("" and 0 if absent)."""

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
 import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
 
 from controller.deadline import Deadline
 from controller.loop import AgentLoop, scenario_named
+from controller.metrics import RunMetrics
 from controller.outbox import Outbox
 from controller.policy import Policy
 from controller.ports import Annotate, ModelPort, ToolPort
 from controller.recorder import Recorder
 from controller.run import unknown_tool
-from treni import serving
+from treni import metrics, serving
 from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError, conclude, invalid_argument, unforeseen
 from treni.limits import TOOLS, USER_TURNS
@@ -73,8 +76,10 @@ class RunServicer(agent_pb2_grpc.AgentServiceServicer):
         deadline = Deadline.after(self._run_timeout_s(context.time_remaining()))
         async with Outbox(context.write) as outbox:
             failure = await self._run(request, deadline, recorder, outbox)
-            outbox.put(agent_pb2.RunEvent(record=recorder.record()))
+            record = recorder.record()
+            outbox.put(agent_pb2.RunEvent(record=record))
             await outbox.flush()
+        self._count(record, failure)
         if failure is not None:
             conclude(context, failure)
 
@@ -94,6 +99,13 @@ class RunServicer(agent_pb2_grpc.AgentServiceServicer):
             _log.exception("run %s failed in the agent", request.run_id)
             return unforeseen(error, "the run").at("agent")
         return None
+
+    def _count(self, record: agent_pb2.RunRecord, failure: TreniError | None) -> None:
+        """Has the run counted, where anybody wants that, once the caller has all of it."""
+        counts, task = metrics.of(RunMetrics), asyncio.current_task()
+        if counts is not None and task is not None:
+            over = partial(counts.over, self._arm, record, failure, metrics.exemplar())
+            task.add_done_callback(lambda _: over())
 
     def _run_timeout_s(self, remaining_s: float | None) -> float:
         """The caller's time less what it takes to tell the caller; the policy's for a caller without a deadline."""

@@ -18,19 +18,18 @@ import logging  # noqa: E402
 import time  # noqa: E402
 from contextlib import AsyncExitStack  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+from typing import Any  # noqa: E402
 
 import click  # noqa: E402
 
 from runtime_svc.core import InferenceCore  # noqa: E402
 from runtime_svc.engine import MAX_ROWS, Engine  # noqa: E402
 from runtime_svc.server import start  # noqa: E402
-from treni import entry, serving  # noqa: E402
+from treni import entry, metrics, serving  # noqa: E402
 from treni.door_options import DoorSettings, door_options  # noqa: E402
 from treni.doors import OPEN, Door  # noqa: E402
-
-if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics, MetricsServer
+from treni.metrics import Page  # noqa: E402
+from treni.metrics_page import metrics_option, serving_metrics  # noqa: E402
 
 GRACE_S = 5.0
 
@@ -44,27 +43,26 @@ async def serve(
     port: int,
     http: int | None,
     max_queue: int,
-    metrics: Metrics | None,
-    metrics_server: MetricsServer | None,
+    page: Page | None,
+    told: dict[str, str],
     door: Door = OPEN,
 ) -> None:
     """Serves until told to stop, then lets running calls end for at most `GRACE_S` seconds.
 
-    With a port for `http`, which needs `metrics`, it does so over HTTP too.
+    With a port for `http`, which needs a `page` of metrics, it does so over HTTP too. `told` is what its line of JSON
+    says beside the addresses.
     """
     async with InferenceCore(engine, max_queue=max_queue) as core, AsyncExitStack() as fronts:
         server = await start(core, host=host, port=port, door=door)
         fronts.push_async_callback(server.stop, grace_s=GRACE_S)
-        ready = {"service": "runtime", "address": server.address, "model": engine.model}
+        ready = {"service": "runtime", "address": server.address, "model": engine.model, **told}
         if http is not None:
             from runtime_svc.http_front import server as http_server
 
-            assert metrics is not None
-            front = await http_server.start(core, metrics, host=host, port=http, door=door)
+            assert page is not None
+            front = await http_server.start(core, page, host=host, port=http, door=door)
             fronts.push_async_callback(front.stop, grace_s=GRACE_S)
             ready["http"] = front.address
-        if metrics_server is not None:
-            ready["metrics"] = metrics_server.address
         await serving.until_told_to_stop(ready)
 
 
@@ -144,12 +142,7 @@ _COUNT = entry.WholeRange(1, MAX_COUNT)
     metavar="PORT",
     help="Speak OpenAI's HTTP interface on this port too, 0 for a free one; default: off.",
 )
-@click.option(
-    "--metrics-port",
-    type=_PORT,
-    metavar="PORT",
-    help="Serve Prometheus metrics on this port of the loopback interface, 0 for a free one; default: off.",
-)
+@metrics_option
 @door_options
 def main(
     model: Path,
@@ -165,19 +158,18 @@ def main(
 
     Prints one line of JSON with its addresses when it is ready.
     """
-    metrics: Metrics | None = None
-    metrics_server: MetricsServer | None = None
-    try:
+    with serving_metrics(metrics_port) as told:
         _log.info("loading the model", extra={"model": str(model), "backend": settings["backend"]})
         started_s = time.perf_counter()
         engine = Engine.load(model, **settings)
         _log.info("the model is loaded", extra={"seconds": time.perf_counter() - started_s})
+        page: Page | None = None
         if metrics_port is not None or http is not None:
-            from runtime_svc.metrics import Metrics
+            from runtime_svc.metrics import RuntimeMetrics
 
-            metrics = Metrics()
-            metrics.watch(engine)
-            metrics_server = None if metrics_port is None else metrics.serve(port=metrics_port)
+            # A front has a page of the engine's metrics also where nothing else is counted.
+            page = Page() if metrics_port is None else metrics.switch_on()
+            page.part(RuntimeMetrics).watch(engine)
         asyncio.run(
             serve(
                 engine,
@@ -185,14 +177,11 @@ def main(
                 port=port,
                 http=http,
                 max_queue=max_queue,
-                metrics=metrics,
-                metrics_server=metrics_server,
+                page=page,
+                told=told,
                 door=doors.door,
             )
         )
-    finally:
-        if metrics_server is not None:
-            metrics_server.stop()
 
 
 if __name__ == "__main__":

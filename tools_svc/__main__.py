@@ -16,6 +16,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
+from treni.metrics_page import metrics_option, serving_metrics
 
 
 @entry.command()
@@ -44,6 +45,7 @@ from treni.doors import Door
     help="Be an MCP server too, over HTTP on this port of 127.0.0.1; 0 picks a free one.",
 )
 @click.option("--mcp-stdio", is_flag=True, help="Be an MCP server on stdin and stdout, and nothing else.")
+@metrics_option
 @door_options
 def main(
     host: str,
@@ -52,21 +54,25 @@ def main(
     tools: tuple[str, ...],
     mcp_port: int | None,
     mcp_stdio: bool,
+    metrics_port: int | None,
     doors: DoorSettings,
 ) -> None:
     """Serve the tools. Prints one line of JSON with the address when it is ready."""
     if mcp_port is not None or mcp_stdio:
         mcp_service.refuse_absent()
-    with build_registry(ToolsConfig(ledger_path=ledger, sources=tools)) as registry:
+    config = ToolsConfig(ledger_path=ledger, sources=tools)
+    with serving_metrics(metrics_port) as told, build_registry(config) as registry:
         if mcp_stdio:
             asyncio.run(mcp_service.serve_stdio(registry))
         else:
-            asyncio.run(_serve(registry, host, port, mcp_port, doors.door))
+            asyncio.run(_serve(registry, host, port, mcp_port, doors.door, told))
 
 
-async def _serve(registry: Registry, host: str, port: int, mcp_port: int | None, door: Door) -> None:
+async def _serve(
+    registry: Registry, host: str, port: int, mcp_port: int | None, door: Door, told: dict[str, str]
+) -> None:
     server = await serve(registry, host=host, port=port, door=door)
-    ready = {"service": "tools", "address": server.address}
+    ready = {"service": "tools", "address": server.address, **told}
     async with AsyncExitStack() as stack:
         stack.push_async_callback(server.stop)
         if mcp_port is not None:

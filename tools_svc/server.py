@@ -9,10 +9,11 @@ from typing import Any
 
 import grpc
 
+from tools_svc.metrics import ToolMetrics
 from tools_svc.pool import BoundedPool
 from tools_svc.protocol import ToolsConfig
 from tools_svc.registry import Registry, build_registry
-from treni import serving
+from treni import metrics, serving
 from treni.doors import OPEN, Door
 from treni.errors import TreniError
 from treni.limits import TOOL_REQUEST
@@ -53,7 +54,11 @@ async def call_tool(
     When this is cancelled, the tool hears that its caller has left.
     """
     kind = request.name if request.name in registry else ""
-    return await pool.run(partial(registry.call, request), deadline_s=deadline_s, kind=kind)
+    work, counts = partial(registry.call, request), metrics.of(ToolMetrics)
+    if counts is None:
+        return await pool.run(work, deadline_s=deadline_s, kind=kind)
+    with counts.arrived(kind) as call:
+        return call.answered(await pool.run(call.running(work), deadline_s=deadline_s, kind=kind))
 
 
 class RunningTools:

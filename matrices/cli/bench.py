@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   treni-route bench routing                          controller, echo floor, both routes over a bare generation
+  treni-route bench metrics                          what metrics add to the latency of both arms
   treni-route bench scale                            throughput and ratio with 1, 2 and 4 controllers
   treni-route bench runtime                          the bundled model on the CPU, beside its floors
   treni-route bench runtime --model DIR --backend cupy --peer transformers --peer vllm
@@ -118,6 +119,49 @@ def scale(concurrency: int, requests: int, rounds: int, model_dir: Path | None, 
         f"\n{found.concurrency} requests in flight, {found.requests} of each arm in each of {found.rounds} rounds, all "
         "numbers of controllers\nup at once and in turn. Medians of the rounds with the least and the most; the last "
         "column is the ratio of\nmean latencies.\n"
+    )
+
+
+@bench.command(name="metrics")
+@click.option(
+    "--rounds",
+    type=entry.WholeRange(10),
+    default=200,
+    show_default=True,
+    help="Rounds: in each, a request of both arms to services without metrics, others without, and those with them.",
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+@output.format_option
+def metrics_cost(rounds: int, model_dir: Path | None, form: str) -> None:
+    """Measure what metrics, scraped every second, add to the latency of both arms, beside the A/A floor of the run."""
+    from matrices.running.bench_metrics import SCRAPE_S
+    from matrices.running.bench_metrics import run as measure
+
+    found = asyncio.run(measure(str(model_dir or bundled_checkpoint()), rounds))
+    if form == "json":
+        output.say_json(dataclasses.asdict(found))
+        return
+    rows = [
+        (
+            row.arm,
+            f"{row.median_s * 1e3:.3f}",
+            _ranged(row.floor, row.floor_interval, 4),
+            _ranged(row.moved, row.moved_interval, 4),
+            "yes" if row.within_floor else "no",
+        )
+        for row in found.rows
+    ]
+    headings = ("arm", "median ms off", "off again / off (A/A)", "on / off", "within the floor")
+    output.say(output.table(headings, rows, right=range(1, 4)))
+    output.say(
+        f"\n{found.rounds} rounds, in each of which every kind of services had a request of each arm, in an order that "
+        f"was drawn.\nThe median of the rounds' ratios with its 95 % interval; {found.scrapes} pages were scraped "
+        f"meanwhile, every {SCRAPE_S:g} s.\n"
     )
 
 

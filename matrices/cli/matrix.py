@@ -16,6 +16,7 @@ from matrices.arms.parts import Replicas
 from matrices.arms.registry import DEFAULT
 from matrices.cli import output
 from matrices.cli.campaign_file import BESIDE, folder_of, take_file
+from matrices.cli.metrics_options import metrics_options, scraped
 from matrices.cli.outside_options import agent_asked, comparison_asked, endpoint_asked, outside_options
 from matrices.cli.termination import TERMINATED, Terminated, unless_terminated
 from matrices.evidence.begun_with import refuse_other_versions
@@ -212,12 +213,21 @@ nobody reads stdout any more."""
     type=click.Path(path_type=Path),
     help="Go on with this campaign's folder, as it was asked for when it began: refuses other options.",
 )
+@metrics_options
 @click.option("--dry-run", is_flag=True, help="Print the cells and what the schedule predicts, run nothing.")
 @click.option("--live", is_flag=True, help="On a terminal: the table as it fills in, faults ahead, errors.")
 @output.format_option
 @click.pass_context
 def matrix(
-    context: click.Context, /, form: str, resume: Path | None, dry_run: bool, live: bool, **asked: Any
+    context: click.Context,
+    /,
+    form: str,
+    resume: Path | None,
+    dry_run: bool,
+    live: bool,
+    metrics_port: int | None,
+    metrics_targets: Path | None,
+    **asked: Any,
 ) -> None:
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
@@ -244,11 +254,12 @@ def matrix(
     told = asyncio.run(ask_outside(campaign))
     if begun is not None:
         refuse_other_endpoint(begun, told)
-    if resume is None:
-        # Made before anything is measured: a campaign that could not be written down is not begun.
-        folder = new_folder(campaign.folder.parent, campaign.folder.name)
-        campaign = dataclasses.replace(campaign, folder=folder)
-    _run(campaign, begun, told, live=live)
+    with scraped(metrics_port, metrics_targets):
+        if resume is None:
+            # Made before anything is measured: a campaign that could not be written down is not begun.
+            folder = new_folder(campaign.folder.parent, campaign.folder.name)
+            campaign = dataclasses.replace(campaign, folder=folder)
+        _run(campaign, begun, told, live=live)
     finish(campaign.folder, form)
 
 

@@ -23,11 +23,13 @@ from matrices.planning.plan import PlannedCell, PlannedPair
 from matrices.running.client import Invocation, request_of
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
+from matrices.running.metrics import HarnessMetrics
 from matrices.running.segment import CellBroken, Segment, cause_of
 from matrices.running.workers import clients_of, workers
 from matrices.topologies.cell_evidence import Evidence
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
+from treni import metrics
 from treni.errors import Code, TreniError
 from treni.storage import DISK_FULL
 
@@ -73,6 +75,9 @@ class Runner:
         self._states: dict[str, CellState] = {}
         self._writer: HistoryWriter | None = None
         self._told = told
+        self._counts = metrics.of(HarnessMetrics)
+        if self._counts is not None:
+            self._counts.begin(campaign)
 
     async def run(self) -> None:
         """Runs a new campaign from the start. Raises TreniError if its folder has a history already."""
@@ -87,6 +92,8 @@ class Runner:
         self._states = state_of(events)
         for event in events:
             self._progress.event(event)
+        if self._counts is not None:
+            self._counts.begin(self._campaign, events)
         for state in self._states.values():
             if state.ended is not None and state.ended.status == "broken":
                 self._append(ev.Discard(cell=state.cell, why=state.ended.detail))
@@ -96,6 +103,7 @@ class Runner:
         await self._run_cells(epoch=sum(isinstance(event, ev.Resumed) for event in events))
 
     async def _run_cells(self, *, epoch: int) -> None:
+        pacing = None if self._counts is None else asyncio.create_task(self._counts.pace())
         try:
             for plan in self._campaign.cells:
                 state = self._states.setdefault(plan.name, CellState(cell=plan.name))
@@ -105,6 +113,8 @@ class Runner:
             if not self.broken:
                 self._append(ev.Sealed())
         finally:
+            if pacing is not None:
+                pacing.cancel()
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
@@ -113,8 +123,13 @@ class Runner:
         assert self._writer is not None
         self._writer.append(event)
         self._progress.event(event)
+        self._count(event)
         if not isinstance(event, ev.Opened | ev.Resumed | ev.Sealed):
             self._states[event.cell].fold(event)
+
+    def _count(self, event: ev.Event) -> None:
+        if self._counts is not None:
+            self._counts.fold(event)
 
     async def _run_cell(self, plan: PlannedCell, state: CellState, epoch: int) -> None:
         todo = [planned for planned in plan.pairs if planned.pair not in state.completed]
@@ -163,6 +178,7 @@ class Runner:
                     told=self._told,
                 )
                 self._writer = HistoryWriter.create(self._campaign.history_path, opened)
+                self._count(opened)
             if services.info.model:
                 self._model = self._model or model_of(services.info)
             clients = {

@@ -16,6 +16,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
+from treni.metrics_page import metrics_option, serving_metrics
 
 
 def _policy_options(command: Any) -> Any:
@@ -54,6 +55,7 @@ def _policy_options(command: Any) -> Any:
     show_default=True,
     help="Where tools come from, ours or an MCP server; repeatable.",
 )
+@metrics_option
 @door_options
 @_policy_options
 def main(
@@ -63,16 +65,25 @@ def main(
     backend: str,
     ledger: Path,
     tools: tuple[str, ...],
+    metrics_port: int | None,
     doors: DoorSettings,
     **policy: Any,
 ) -> None:
     """Serve the internal arm: loop, engine and tools in one process. Prints one line of JSON when it is ready."""
     config = ToolsConfig(ledger_path=ledger, sources=tools)
-    asyncio.run(_serve(host, port, model_dir, backend, config, Policy(**policy), doors.door))
+    with serving_metrics(metrics_port) as told:
+        asyncio.run(_serve(host, port, model_dir, backend, config, Policy(**policy), doors.door, told))
 
 
 async def _serve(
-    host: str, port: int, model_dir: Path | None, backend: str, tools: ToolsConfig, policy: Policy, door: Door
+    host: str,
+    port: int,
+    model_dir: Path | None,
+    backend: str,
+    tools: ToolsConfig,
+    policy: Policy,
+    door: Door,
+    told: dict[str, str],
 ) -> None:
     from runtime_svc.threads import limit_blas_threads
 
@@ -82,9 +93,11 @@ async def _serve(
     from runtime_svc.core import InferenceCore
     from runtime_svc.engine import Engine
     from runtime_svc.internal import add_internal_agent, own_tools
+    from runtime_svc.metrics import watch
     from tools_svc.registry import build_registry
 
     engine = Engine.load(bundled_checkpoint() if model_dir is None else model_dir, backend=backend)
+    watch(engine)
     with build_registry(tools) as registry:
         async with InferenceCore(engine) as core:
 
@@ -94,7 +107,7 @@ async def _serve(
             server = await inference.start(core, host=host, port=port, others=[add_agent], door=door)
             try:
                 await serving.until_told_to_stop(
-                    {"service": "agent", "address": server.address, "model": engine.model}
+                    {"service": "agent", "address": server.address, "model": engine.model, **told}
                 )
             finally:
                 await server.stop()

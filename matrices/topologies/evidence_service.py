@@ -18,6 +18,7 @@ import grpc
 import psutil
 
 from chaos.deliveries import read_deliveries
+from chaos.metrics import expect
 from matrices.evidence import provenance
 from matrices.topologies import machine
 from matrices.topologies.cell_config import CellConfig, parse_config
@@ -26,6 +27,7 @@ from matrices.topologies.roles import OpenCell, deliveries_path, ledger_path
 from tools_svc.ledger_append import read_effects
 from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError, abort, invalid_argument
+from treni.metrics import work_for
 from treni.v1 import evidence_pb2, evidence_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -220,6 +222,8 @@ class EvidenceServicer(evidence_pb2_grpc.EvidenceServiceServicer):
     async def _open(self, name: str, config: CellConfig, folder: Path) -> str:
         """Serves a new session; its address, or what its start failed with."""
         stop = asyncio.Event()
+        work_for(config.cell, {"agent": config.arm, "tool": config.arm, "model": config.caller})
+        expect(config.schedules.values())
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         async def serve() -> None:

@@ -17,6 +17,7 @@ from chaos.deliveries import DeliveryLog
 from chaos.faults import Fault, decode
 from chaos.hosts.guard import Guard
 from chaos.hosts.links import links_refusal
+from chaos.metrics import standing
 from matrices.topologies.cell_config import CellConfig
 from matrices.topologies.roles import deliveries_path
 from matrices.topologies.struck_host import Hosted, ThisHost
@@ -147,7 +148,7 @@ class HostServicer(host_pb2_grpc.HostServiceServicer):
             strike.struck_s = time.monotonic()
             async with fault.kind.at_host(strike.host):
                 strike.struck.set_result(None)
-                with suppress(TimeoutError):
+                with standing(fault.kind.name), suppress(TimeoutError):
                     async with asyncio.timeout(fault.kind.outage_s):
                         await self._over.wait()
                 strike.healed_s = time.monotonic()

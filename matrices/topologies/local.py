@@ -26,6 +26,7 @@ from treni.channels import showing
 from treni.door_options import UNGUARDED, DoorSettings
 from treni.errors import TreniError, invalid_argument
 from treni.keys import new_key_file
+from treni.metrics_page import asked, listed
 
 PROXY = "toxiproxy"
 
@@ -124,6 +125,7 @@ class Local:
                     HOST, _serving(HOST, folder, doors), log_path=folder / f"{HOST}.log"
                 )
                 stack.push_async_callback(agent.stop)
+                stack.callback(listed(HOST, agent.ready))
             # The last is ended first: the controller before what it calls.
             children = await _start_roles(cell.parts, campaign.options, folder, doors, stack)
             yield LocalPlaced(cell=cell, folder=folder, toxiproxy=toxiproxy, children=children, agent=agent)
@@ -169,7 +171,7 @@ def _doors() -> Iterator[DoorSettings]:
 def _serving(role: str, folder: Path, doors: DoorSettings) -> list[str]:
     return [
         *("-m", "matrices.topologies.serve", role),
-        *("--state", str(folder), "--parent-pid", str(os.getpid()), *doors.arguments),
+        *("--state", str(folder), "--parent-pid", str(os.getpid()), *doors.arguments, *asked()),
     ]
 
 
@@ -194,6 +196,7 @@ async def _start_roles(
         children[role] = await start_child(
             role, _arguments(parts[role], options, folder, doors), log_path=folder / f"{role}.log"
         )
+        stack.callback(listed(role, children[role].ready))
 
     async def stop() -> None:
         for role in reversed(list(parts)):

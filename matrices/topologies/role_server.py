@@ -121,6 +121,7 @@ def _opener(settings: RoleSettings) -> roles.OpenCell:
     limit_blas_threads()  # before NumPy is imported
     from matrices.command_line import bundled_checkpoint
     from runtime_svc.engine import Engine
+    from runtime_svc.metrics import watch
 
     engine = Engine.load(
         bundled_checkpoint() if settings.model_dir is None else settings.model_dir,
@@ -130,6 +131,7 @@ def _opener(settings: RoleSettings) -> roles.OpenCell:
         slot_tokens=settings.slot_tokens,
         batch_invariant=settings.batch_invariant,
     )
+    watch(engine)
     return roles.open_runtime(engine, settings.tools)
 
 

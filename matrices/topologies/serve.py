@@ -16,6 +16,7 @@ from matrices.topologies.role_server import RoleSettings, evidence_servicer, sta
 from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
+from treni.metrics_page import metrics_option, serving_metrics
 
 
 @entry.command()
@@ -74,6 +75,7 @@ from treni.door_options import DoorSettings, door_options
     show_default=True,
     help="agent, tools: where tools come from, ours or an MCP server; repeatable.",
 )
+@metrics_option
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
 @door_options
 def main(
@@ -84,6 +86,7 @@ def main(
     state: Path,
     model_dir: Path | None,
     parent_pid: int | None,
+    metrics_port: int | None,
     doors: DoorSettings,
     **engine: Any,
 ) -> None:
@@ -107,15 +110,16 @@ def main(
         model_dir=model_dir,
         **engine,
     )
-    asyncio.run(_serve(settings, evidence_servicer(settings)))
+    with serving_metrics(metrics_port) as told:
+        asyncio.run(_serve(settings, evidence_servicer(settings), told))
 
 
-async def _serve(settings: RoleSettings, servicer: EvidenceServicer) -> None:
+async def _serve(settings: RoleSettings, servicer: EvidenceServicer, told: dict[str, str]) -> None:
     """Serves the role until SIGTERM or SIGINT; prints one line of JSON with the address when it is ready."""
     server = await start_role(settings, servicer)
     try:
         await serving.until_told_to_stop(
-            {"service": settings.role, "address": server.address, "state": str(server.state)}
+            {"service": settings.role, "address": server.address, "state": str(server.state), **told}
         )
     finally:
         await server.aclose()

@@ -7,8 +7,8 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,7 +18,9 @@ from treni.doors import AUTHORIZATION
 from treni.errors import Code, TreniError, from_rpc_error, invalid_argument
 from treni.handshakes import HUNG_UP, NOT_SHOWN, NOT_TAKEN, SPEAKS_TLS, Reason, reason_of
 from treni.keys import Keys
+from treni.metrics_rpc import counted
 from treni.passes import Keyring, Pass
+from treni.wrapped_channel import WrappedChannel
 
 if TYPE_CHECKING:
     import httpx
@@ -99,7 +101,8 @@ def open_channel(
         channel = grpc.aio.secure_channel(
             address, credentials, options=options, interceptors=list(interceptors)
         )
-    return channel if one.keys is None else _KeyedChannel(channel, one.keys)
+    channel = counted(channel)
+    return channel if one.keys is None else WrappedChannel(channel, partial(_keyed, one.keys))
 
 
 async def knock(
@@ -169,59 +172,14 @@ def diagnosis(address: str, *, service: str = "") -> Reason | None:
     return None
 
 
-class _KeyedChannel(grpc.aio.Channel):
-    """A channel whose calls show a key. An interceptor would cost each call a task of its own."""
+def _keyed(keys: Keys, _: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The callable of a method, its calls with the key."""
 
-    def __init__(self, channel: grpc.aio.Channel, keys: Keys) -> None:
-        self._channel = channel
-        self._keys = keys
+    def keyed(request: Any = None, *, metadata: Metadata | None = None, **options: Any) -> Any:
+        pairs = (*(metadata or ()), (AUTHORIZATION, keys.shown()))
+        return call(request, metadata=pairs, **options)
 
-    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.unary_unary` gives one, its calls with the key."""
-        return self._keyed(self._channel.unary_unary(*args, **kwargs))
-
-    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.unary_stream` gives one, its calls with the key."""
-        return self._keyed(self._channel.unary_stream(*args, **kwargs))
-
-    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.stream_unary` gives one, its calls with the key."""
-        return self._keyed(self._channel.stream_unary(*args, **kwargs))
-
-    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.stream_stream` gives one, its calls with the key."""
-        return self._keyed(self._channel.stream_stream(*args, **kwargs))
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """The state of its connection."""
-        return self._channel.get_state(try_to_connect)
-
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Waits for another state of its connection."""
-        await self._channel.wait_for_state_change(last_observed_state)
-
-    async def channel_ready(self) -> None:
-        """Waits until it is connected."""
-        await self._channel.channel_ready()
-
-    async def close(self, grace: float | None = None) -> None:
-        """Closes the connection; calls still out are cancelled after `grace` seconds."""
-        await self._channel.close(grace)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def _keyed(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def keyed(request: Any = None, *, metadata: Metadata | None = None, **options: Any) -> Any:
-            pairs = (*(metadata or ()), (AUTHORIZATION, self._keys.shown()))
-            return call(request, metadata=pairs, **options)
-
-        return keyed
+    return keyed
 
 
 def check_address(option: str, address: str) -> None:

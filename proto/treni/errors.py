@@ -203,12 +203,20 @@ def unforeseen(error: Exception, where: str) -> TreniError:
     )
 
 
+def kind_in(trailing: Any) -> str:
+    """The kind of the error in a call's trailing metadata, "" where there are no details of ours."""
+    detail = _detail_in(trailing)
+    return "" if detail is None else detail.kind
+
+
 def _detail_of(error: grpc.RpcError) -> common_pb2.ErrorDetail | None:
-    if not isinstance(error, grpc.aio.AioRpcError):
-        return None
+    return _detail_in(error.trailing_metadata()) if isinstance(error, grpc.aio.AioRpcError) else None
+
+
+def _detail_in(trailing: Any) -> common_pb2.ErrorDetail | None:
     from google.rpc import status_pb2
 
-    for key, value in error.trailing_metadata() or ():
+    for key, value in trailing or ():
         if key != "grpc-status-details-bin" or not isinstance(value, bytes):
             continue
         status = status_pb2.Status.FromString(value)

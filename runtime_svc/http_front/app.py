@@ -27,7 +27,7 @@ from treni.keys import Keys
 from treni.limits import CALLS_IN_FLIGHT
 
 if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics
+    from treni.metrics import Page
 
 PREFIXES = ("/v1", "")
 
@@ -45,7 +45,7 @@ class Ready(Strict):
     model: str
 
 
-def application(core: InferenceCore, metrics: Metrics, *, keys: Keys | None = None) -> Starlette:
+def application(core: InferenceCore, metrics: Page, *, keys: Keys | None = None) -> Starlette:
     """The front over this core; with `keys`, one of them is asked for before anything else."""
     gets = _Gets(core, metrics, description(core.engine, keyed=keys is not None))
     routes = [
@@ -112,7 +112,7 @@ class InFlight:
 class _Gets:
     """What is answered without the engine thread."""
 
-    def __init__(self, core: InferenceCore, metrics: Metrics, openapi: bytes) -> None:
+    def __init__(self, core: InferenceCore, metrics: Page, openapi: bytes) -> None:
         self._core = core
         self._metrics = metrics
         self._openapi = openapi
@@ -143,7 +143,7 @@ class _Gets:
         return JsonResponse(Ready(status="ready", model=self._core.engine.model))
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self._metrics.page(), media_type=self._metrics.page_type)
+        return Response(self._metrics.text(), media_type=self._metrics.text_type)
 
     async def openapi(self, request: Request) -> Response:
         return Response(self._openapi, media_type="application/json")

@@ -11,7 +11,7 @@ from treni import http_serving
 from treni.doors import OPEN, Door
 
 if TYPE_CHECKING:
-    from runtime_svc.metrics import Metrics
+    from treni.metrics import Page
 
 KEEP_ALIVE_S = 65
 """How long a connection may be idle between two requests: longer than clients keep one, or they lose requests."""
@@ -22,7 +22,7 @@ RunningFront: TypeAlias = http_serving.RunningHttp
 
 async def start(
     core: InferenceCore,
-    metrics: Metrics,
+    metrics: Page,
     *,
     port: int = 0,
     host: str = "127.0.0.1",

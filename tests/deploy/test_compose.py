@@ -84,11 +84,13 @@ def test_prometheus_reads_the_metrics_where_the_runtime_serves_them() -> None:
     """The runtime's metrics are on its loopback, so that both must be in one network."""
     prometheus = SERVICES["prometheus"]
     assert prometheus["network_mode"] == "service:runtime"
-    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+    mounted, inside, _ = prometheus["volumes"][0].split(":")
+    name = prometheus["command"][0].removeprefix(f"--config.file={inside}/")
+    config = yaml.safe_load((DEPLOY / mounted / name).read_text(encoding="utf-8"))
     ((target,),) = [group["targets"] for job in config["scrape_configs"] for group in job["static_configs"]]
     assert target == f"127.0.0.1:{options('runtime')['metrics_port']}"
-    mounted = prometheus["volumes"][0].split(":")[0]
-    assert (DEPLOY / mounted).is_file()
+    for rules in config["rule_files"]:
+        assert (DEPLOY / mounted / rules).is_file()
 
 
 def test_nothing_is_published_beyond_this_machine() -> None:

@@ -12,13 +12,13 @@ import httpx
 
 from runtime_svc.bench.contender import Failed
 from runtime_svc.core import InferenceCore
-from runtime_svc.metrics import Metrics
+from treni.metrics import Page
 from treni.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
 TOKENS = 12
 """The most tokens of an answer: few, so that what a front adds is not lost in what the engine takes."""
 
-_ANSWERS = re.compile(r"^treni_runtime_answer_seconds_total (\S+)$", re.MULTILINE)
+_ANSWERS = re.compile(r"^treni_runtime_answer_seconds_sum (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,14 +72,14 @@ class Bare:
 
     name = "engine"
 
-    def __init__(self, core: InferenceCore, metrics: Metrics) -> None:
+    def __init__(self, core: InferenceCore, metrics: Page) -> None:
         self.clock: Clock = self
         self._core = core
         self._metrics = metrics
 
     async def read(self) -> float:
         """The seconds of the answers, off the metrics themselves."""
-        return _seconds(self._metrics.page().decode())
+        return _seconds(self._metrics.text().decode())
 
     async def call(self, number: int) -> None:
         """Has the prompt answered by the core, all chunks of it."""

@@ -19,10 +19,11 @@ import httpx
 from runtime_svc.bench.fronts.callers import Bare, Call, Caller, Grpc, Http, PageClock, timed
 from runtime_svc.core import InferenceCore
 from runtime_svc.engine import Engine
-from runtime_svc.metrics import Metrics
+from runtime_svc.metrics import RuntimeMetrics
 from treni import processes
 from treni.channels import open_channel, open_http
 from treni.errors import Code, TreniError
+from treni.metrics import Page
 from treni.serving import free_port
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ async def measure(
         ready = await stack.enter_async_context(_runtime(model))
         client = await stack.enter_async_context(open_http(timeout=None))
         channel = await stack.enter_async_context(open_channel(ready["address"]))
-        engine, metrics = Engine.load(model), Metrics()
-        metrics.watch(engine)
+        engine, metrics = Engine.load(model), Page()
+        metrics.part(RuntimeMetrics).watch(engine)
         core = await stack.enter_async_context(InferenceCore(engine))
         http, name = ready["http"], ready["model"]
         clock = PageClock(client, http)

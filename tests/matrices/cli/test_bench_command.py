@@ -7,10 +7,10 @@ from click.testing import CliRunner
 from matrices.cli.main import main
 
 
-def test_bench_is_a_group_of_three() -> None:
+def test_bench_is_a_group() -> None:
     shown = CliRunner().invoke(main, ["bench", "--help"])
     assert shown.exit_code == 0
-    assert re.search(r"^  routing .*\n  runtime .*\n  scale ", shown.output, re.MULTILINE)
+    assert re.search(r"^  metrics .*\n  routing .*\n  runtime .*\n  scale ", shown.output, re.MULTILINE)
     assert CliRunner().invoke(main, ["bench", "routing", "--requests", "1"]).exit_code == 2
 
 
@@ -60,3 +60,19 @@ def test_scale_has_a_row_for_each_number_of_controllers_from_the_same_rounds(for
         for name in ("baseline_per_s", "compared_per_s", "ratio"):
             assert row[name] > 0
             assert row[f"{name}_range"] == [row[name]] * 2
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.soak
+def test_what_metrics_cost_stands_beside_the_floor_of_the_same_rounds() -> None:
+    ended = CliRunner().invoke(main, ["bench", "metrics", "--rounds", "10", "--format", "json"])
+    assert ended.exit_code == 0, ended.output
+    value = json.loads(ended.stdout)
+    assert value["rounds"] == 10
+    assert value["scrapes"] > 0
+    assert [row["arm"] for row in value["rows"]] == ["internal", "external"]
+    for row in value["rows"]:
+        for figure in ("floor", "moved"):
+            low, high = row[f"{figure}_interval"]
+            assert 0 < low <= row[figure] <= high

@@ -11,10 +11,11 @@ from runtime_svc.http_front import server
 from runtime_svc.http_front.requests import ChatRequest
 from runtime_svc.http_front.server import RunningFront
 from runtime_svc.http_front.translation import generate_request
-from runtime_svc.metrics import Metrics
+from runtime_svc.metrics import RuntimeMetrics
 from tests.limits import HANG_S
 from tests.runtime_svc.brake import Brake
 from tests.runtime_svc.http_front.front import Front, asking, served
+from treni.metrics import Page
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,8 @@ async def core(engine: Engine) -> AsyncIterator[InferenceCore]:
 @pytest.fixture
 async def here(core: InferenceCore) -> AsyncIterator[RunningFront]:
     """A front in this process, over the random model, with room for two in its queue."""
-    metrics = Metrics()
-    metrics.watch(core.engine)
+    metrics = Page()
+    metrics.part(RuntimeMetrics).watch(core.engine)
     running = await server.start(core, metrics)
     yield running
     await running.stop(grace_s=0)

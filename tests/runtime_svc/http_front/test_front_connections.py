@@ -16,12 +16,12 @@ import pytest
 from runtime_svc.core import InferenceCore
 from runtime_svc.http_front import app, connection, server
 from runtime_svc.http_front.server import RunningFront
-from runtime_svc.metrics import Metrics
 from tests.limits import HANG_S
 from tests.runtime_svc.brake import Brake, nobody_asks
 from tests.runtime_svc.http_front.front import asking
 from tests.runtime_svc.http_front.sockets import post, wire
 from treni.limits import CALLS_IN_FLIGHT, HTTP_CONNECTIONS
+from treni.metrics import Page
 
 SHORT = asking("x", max_tokens=1) | {"model": "small"}
 
@@ -220,7 +220,7 @@ async def test_one_connection_too_many_is_refused(
 
 
 async def test_stopping_lets_answers_end(core: InferenceCore, brake: Brake) -> None:
-    front = await server.start(core, Metrics())
+    front = await server.start(core, Page())
     brake.hold(after=3)
     async with wire(front.address) as client, wire(front.address) as idle:
         await client.send(post(SHORT | {"max_tokens": 30}))

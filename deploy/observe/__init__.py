@@ -1,0 +1,1 @@
+"""Prometheus on everything: our scrape configuration and rules beside services and a matrix (docs/observability.md)."""
