@@ -15,6 +15,7 @@ from treni import entry, serving
 from treni.channels import check_address
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
+from treni.trace_options import trace_options
 
 
 def _policy_options(command: Any) -> Any:
@@ -33,6 +34,7 @@ def _policy_options(command: Any) -> Any:
     "--port", type=entry.WholeRange(0, 65535), default=0, help="Port to listen on; 0 picks a free one."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@trace_options("controller")
 @door_options
 @_policy_options
 def main(

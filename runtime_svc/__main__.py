@@ -28,6 +28,7 @@ from runtime_svc.server import start  # noqa: E402
 from treni import entry, serving  # noqa: E402
 from treni.door_options import DoorSettings, door_options  # noqa: E402
 from treni.doors import OPEN, Door  # noqa: E402
+from treni.trace_options import trace_options  # noqa: E402
 
 if TYPE_CHECKING:
     from runtime_svc.metrics import Metrics, MetricsServer
@@ -150,6 +151,7 @@ _COUNT = entry.WholeRange(1, MAX_COUNT)
     metavar="PORT",
     help="Serve Prometheus metrics on this port of the loopback interface, 0 for a free one; default: off.",
 )
+@trace_options("runtime")
 @door_options
 def main(
     model: Path,

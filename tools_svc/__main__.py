@@ -16,6 +16,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
+from treni.trace_options import trace_options
 
 
 @entry.command()
@@ -44,6 +45,7 @@ from treni.doors import Door
     help="Be an MCP server too, over HTTP on this port of 127.0.0.1; 0 picks a free one.",
 )
 @click.option("--mcp-stdio", is_flag=True, help="Be an MCP server on stdin and stdout, and nothing else.")
+@trace_options("tools")
 @door_options
 def main(
     host: str,

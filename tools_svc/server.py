@@ -16,6 +16,7 @@ from treni import serving
 from treni.doors import OPEN, Door
 from treni.errors import TreniError
 from treni.limits import TOOL_REQUEST
+from treni.spans import carried
 from treni.v1 import tools_pb2, tools_pb2_grpc
 
 WORKERS = 4
@@ -53,7 +54,7 @@ async def call_tool(
     When this is cancelled, the tool hears that its caller has left.
     """
     kind = request.name if request.name in registry else ""
-    return await pool.run(partial(registry.call, request), deadline_s=deadline_s, kind=kind)
+    return await pool.run(carried(partial(registry.call, request)), deadline_s=deadline_s, kind=kind)
 
 
 class RunningTools:

@@ -24,6 +24,7 @@ from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign,
 from matrices.evidence.manifest import Manifest
 from matrices.evidence.outside import EndpointTold, refuse_other_endpoint
 from matrices.evidence.provenance import refuse_other_versions
+from matrices.evidence.traces import TRACES
 from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
 from matrices.running.asking import ask_outside
@@ -41,6 +42,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry
 from treni.errors import Code, TreniError
 from treni.storage import new_folder
+from treni.trace_options import endpoint_option, traced_as_told
 
 _EPILOG = """\b
 Examples:
@@ -215,10 +217,26 @@ nobody reads stdout any more."""
     type=click.Path(path_type=Path),
     help="Go on with this campaign's folder, as it was asked for when it began: refuses other options.",
 )
+@click.option(
+    "--trace",
+    is_flag=True,
+    help="Write traces of every request as OTLP JSON lines, a file for each process, to traces/ in the campaign's "
+    "folder (docs/traces.md). Needs treni-route[trace].",
+)
+@endpoint_option
 @click.option("--dry-run", is_flag=True, help="Print the cells and what the schedule predicts, run nothing.")
 @output.format_option
 @click.pass_context
-def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: bool, **asked: Any) -> None:
+def matrix(
+    context: click.Context,
+    /,
+    form: str,
+    resume: Path | None,
+    dry_run: bool,
+    trace: bool,
+    trace_endpoint: str | None,
+    **asked: Any,
+) -> None:
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
 
     PROFILES is a comma-separated list of names, ranges and paths to .toml files; `treni-route profiles` lists
@@ -244,7 +262,10 @@ def matrix(context: click.Context, /, form: str, resume: Path | None, dry_run: b
         # Made before anything is measured: a campaign that could not be written down is not begun.
         folder = new_folder(campaign.folder.parent, campaign.folder.name)
         campaign = dataclasses.replace(campaign, folder=folder)
-    _run(campaign, begun, told)
+    with traced_as_told(
+        "client", path=campaign.folder / TRACES if trace else None, endpoint=trace_endpoint or ""
+    ):
+        _run(campaign, begun, told)
     finish(campaign.folder, form)
 
 

@@ -16,6 +16,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
+from treni.trace_options import trace_options
 
 
 def _policy_options(command: Any) -> Any:
@@ -54,6 +55,7 @@ def _policy_options(command: Any) -> Any:
     show_default=True,
     help="Where tools come from, ours or an MCP server; repeatable.",
 )
+@trace_options("agent")
 @door_options
 @_policy_options
 def main(

@@ -16,6 +16,7 @@ from matrices.topologies.role_server import RoleSettings, evidence_servicer, sta
 from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
+from treni.trace_options import trace_options
 
 
 @entry.command()
@@ -75,6 +76,7 @@ from treni.door_options import DoorSettings, door_options
     help="agent, tools: where tools come from, ours or an MCP server; repeatable.",
 )
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
+@trace_options()
 @door_options
 def main(
     role: str,

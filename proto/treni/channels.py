@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from treni import metadata
+from treni import metadata, tracing
 from treni.doors import AUTHORIZATION
 from treni.errors import Code, TreniError, from_rpc_error, invalid_argument
 from treni.handshakes import HUNG_UP, NOT_SHOWN, NOT_TAKEN, SPEAKS_TLS, Reason, reason_of
@@ -47,6 +47,8 @@ _KEEPALIVE = (
 
 
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+Mark: TypeAlias = "Callable[[], tuple[tuple[str, str], ...]]"
+"""What a call carries besides its own metadata, asked as the call begins."""
 
 _keyring = Keyring()
 
@@ -99,7 +101,10 @@ def open_channel(
         channel = grpc.aio.secure_channel(
             address, credentials, options=options, interceptors=list(interceptors)
         )
-    return channel if one.keys is None else _KeyedChannel(channel, one.keys)
+    marks = [] if one.keys is None else [_showing(one.keys)]
+    if (by := tracing.tracer()) is not None:
+        marks.append(by.headers)
+    return _MarkedChannel(channel, marks) if marks else channel
 
 
 async def knock(
@@ -169,28 +174,32 @@ def diagnosis(address: str, *, service: str = "") -> Reason | None:
     return None
 
 
-class _KeyedChannel(grpc.aio.Channel):
-    """A channel whose calls show a key. An interceptor would cost each call a task of its own."""
+def _showing(keys: Keys) -> Mark:
+    return lambda: ((AUTHORIZATION, keys.shown()),)
 
-    def __init__(self, channel: grpc.aio.Channel, keys: Keys) -> None:
+
+class _MarkedChannel(grpc.aio.Channel):
+    """A channel whose calls carry the `marks` too. An interceptor would cost each call a task of its own."""
+
+    def __init__(self, channel: grpc.aio.Channel, marks: Sequence[Mark]) -> None:
         self._channel = channel
-        self._keys = keys
+        self._marks = marks
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.unary_unary` gives one, its calls with the key."""
-        return self._keyed(self._channel.unary_unary(*args, **kwargs))
+        """A callable as `grpc.aio.Channel.unary_unary` gives one, its calls with the marks."""
+        return self._marked(self._channel.unary_unary(*args, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.unary_stream` gives one, its calls with the key."""
-        return self._keyed(self._channel.unary_stream(*args, **kwargs))
+        """A callable as `grpc.aio.Channel.unary_stream` gives one, its calls with the marks."""
+        return self._marked(self._channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.stream_unary` gives one, its calls with the key."""
-        return self._keyed(self._channel.stream_unary(*args, **kwargs))
+        """A callable as `grpc.aio.Channel.stream_unary` gives one, its calls with the marks."""
+        return self._marked(self._channel.stream_unary(*args, **kwargs))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """A callable as `grpc.aio.Channel.stream_stream` gives one, its calls with the key."""
-        return self._keyed(self._channel.stream_stream(*args, **kwargs))
+        """A callable as `grpc.aio.Channel.stream_stream` gives one, its calls with the marks."""
+        return self._marked(self._channel.stream_stream(*args, **kwargs))
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The state of its connection."""
@@ -216,12 +225,12 @@ class _KeyedChannel(grpc.aio.Channel):
     ) -> None:
         await self.close()
 
-    def _keyed(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def keyed(request: Any = None, *, metadata: Metadata | None = None, **options: Any) -> Any:
-            pairs = (*(metadata or ()), (AUTHORIZATION, self._keys.shown()))
+    def _marked(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def marked(request: Any = None, *, metadata: Metadata | None = None, **options: Any) -> Any:
+            pairs = (*(metadata or ()), *(pair for mark in self._marks for pair in mark()))
             return call(request, metadata=pairs, **options)
 
-        return keyed
+        return marked
 
 
 def check_address(option: str, address: str) -> None:
@@ -246,4 +255,12 @@ def open_http(*, by_environment: bool = False, **options: Any) -> httpx.AsyncCli
     """
     import httpx  # not at the top: a service without HTTP does not wait for it
 
-    return httpx.AsyncClient(trust_env=by_environment, **options)
+    client = httpx.AsyncClient(trust_env=by_environment, **options)
+    if (by := tracing.tracer()) is not None:
+        headers = by.headers
+
+        async def carry(request: httpx.Request) -> None:
+            request.headers.update(headers())
+
+        client.event_hooks["request"].append(carry)
+    return client

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from treni.limits import ANSWER_BYTES, CONNECTIONS, HANDSHAKE_LIMIT_S
 
 FAULT = "treni-fault"
@@ -50,3 +52,8 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_LIMIT_S * 1000),
     ("grpc.max_allowed_incoming_connections", CONNECTIONS),
 )
+
+
+def fault_id_of(encoded_fault: str) -> str:
+    """The id inside an encoded fault, a JSON object with the key "id"; "" for no fault."""
+    return str(json.loads(encoded_fault)["id"]) if encoded_fault != "" else ""

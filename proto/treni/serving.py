@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from treni import memory, metadata
+from treni import memory, metadata, spans
 from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError
 from treni.guard import Guard
@@ -58,7 +58,9 @@ async def start(
     door.refuse_beyond_loopback(host)
     # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
     options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * largest_request.most)]
-    server = grpc.aio.server(interceptors=[*door.interceptors(), Guard(), *interceptors], options=options)
+    server = grpc.aio.server(
+        interceptors=[*door.interceptors(), Guard(), *spans.interceptors(), *interceptors], options=options
+    )
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
