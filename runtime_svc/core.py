@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from runtime_svc.constraints.grammar import is_held
 from runtime_svc.decoding.generation import Generation
-from runtime_svc.decoding.stages import STAGES
+from runtime_svc.decoding.stages import HAND_OVER, STAGES
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled, unexpected
 from treni import spans, tracing
@@ -122,7 +122,8 @@ class InferenceCore:
             while (chunk := await chunks.next()) is not None:
                 yield chunk
                 if tracing.tracer() is not None and chunk.HasField("finish"):
-                    spans.generation(chunk.finish, arrived_s=arrived_s, stages=STAGES)
+                    spent = {stage: getattr(generation.stages, stage) for stage in (*STAGES, HAND_OVER)}
+                    spans.generation(chunk.finish, arrived_s=arrived_s, spent=spent)
         finally:
             generation.cancel(cancelled())
             if self.engine.scheduler.withdraw(generation) or not (submitted or generation.over):

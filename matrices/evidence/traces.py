@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from treni.errors import TreniError, invalid_argument
+from treni.spans import RUN_ID
 from treni.storage import reading, whole_lines
 
 TRACES = "traces"
@@ -35,10 +36,38 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Traces:
-    """The spans of each trace by its id, and how many lines were cut short by the end of their process."""
+class Trace:
+    """The spans of one trace. `children` are those of each span by its id, in order; "" has the roots."""
 
-    by_id: Mapping[str, Sequence[Span]]
+    spans: Sequence[Span]
+    children: Mapping[str, Sequence[Span]]
+
+    @classmethod
+    def of(cls, spans: Sequence[Span]) -> Trace:
+        """The trace that these spans are, in order of their beginnings."""
+        ordered = sorted(spans, key=lambda span: (span.start_s, span.id))
+        children: dict[str, list[Span]] = {}
+        for span in ordered:
+            children.setdefault(span.parent, []).append(span)
+        return cls(spans=ordered, children=children)
+
+    @property
+    def root(self) -> Span | None:
+        """The span that all others are within; None where there is none, or more than one."""
+        roots = self.children.get("", ())
+        return roots[0] if len(roots) == 1 else None
+
+    @property
+    def run_id(self) -> str:
+        """The run that it is of, "" where no span says so."""
+        return next((str(span.attributes[RUN_ID]) for span in self.spans if RUN_ID in span.attributes), "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traces:
+    """Every trace by its id, and how many lines were cut short by the end of their process."""
+
+    by_id: Mapping[str, Trace]
     torn: int
 
 
@@ -69,7 +98,7 @@ def read_traces(folder: Path) -> Traces:
                 raise _no_trace(path, number, error) from None
             for span in spans:
                 found.setdefault(span.trace_id, []).append(span)
-    return Traces(by_id=found, torn=torn)
+    return Traces(by_id={name: Trace.of(spans) for name, spans in found.items()}, torn=torn)
 
 
 def _spans(request: Mapping[str, Any]) -> Iterator[Span]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar
 
@@ -41,7 +41,15 @@ FAULT_ID = "treni.fault.id"
 ATTEMPT_NUMBER = "treni.attempt"
 CONNECTION = "treni.connection"
 
-TRACED_SERVICES = ("/treni.v1.AgentService/", "/treni.v1.InferenceService/", "/treni.v1.ToolService/")
+TRACED_METHODS = frozenset(
+    {
+        "/treni.v1.AgentService/Run",
+        "/treni.v1.InferenceService/Generate",
+        "/treni.v1.InferenceService/Embed",
+        "/treni.v1.ToolService/Call",
+        "/treni.v1.ToolService/List",
+    }
+)
 """Whose calls have a span where they are served. What asks a service how it is has none."""
 
 _OPERATION_OF = {"model": CHAT, "tool": EXECUTE, "agent": INVOKE}
@@ -125,8 +133,8 @@ def attempted(span: Span, *, outcome: str, connection: str) -> None:
     span.set({OUTCOME: outcome, CONNECTION: connection})
 
 
-def generation(finish: inference_pb2.GenerateFinish, *, arrived_s: float, stages: Iterable[str]) -> None:
-    """A span for the engine's work on a request, and one for each of the stages in it.
+def generation(finish: inference_pb2.GenerateFinish, *, arrived_s: float, spent: Mapping[str, float]) -> None:
+    """A span for the engine's work on a request, and one for each of the stages in it, with the seconds `spent` there.
 
     A stage comes and goes many times, a step at a time. Its span has the sum of its times, and they are put one after
     the other, in that order, from the arrival on.
@@ -141,8 +149,7 @@ def generation(finish: inference_pb2.GenerateFinish, *, arrived_s: float, stages
     )
     engine.event("first_token", {}, at_s=arrived_s + timings.first_token_s)
     at_s = arrived_s
-    for stage in stages:
-        seconds = getattr(timings, stage)
+    for stage, seconds in spent.items():
         if seconds > 0:
             span = by.start(f"{STAGE}{stage.removesuffix('_s')}", {}, parent=engine, start_s=at_s)
             at_s += seconds
@@ -165,7 +172,7 @@ def carried(work: Callable[..., T]) -> Callable[..., T]:
 
 
 class TracedCalls(grpc.aio.ServerInterceptor):
-    """Gives each call of `TRACED_SERVICES` a span that begins with it, and ends when it has been answered."""
+    """Gives each call of `TRACED_METHODS` a span that begins with it, and ends when it has been answered."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -177,7 +184,7 @@ class TracedCalls(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """The call's handler as it is: it runs in the same task, in which the span is now the current one."""
         method = handler_call_details.method
-        if method.startswith(TRACED_SERVICES):
+        if method in TRACED_METHODS:
             pairs = tuple(handler_call_details.invocation_metadata or ())
             span = self._tracer.receive(method.removeprefix("/"), _called(method, pairs), pairs)
             self._tracer.enter(span)
