@@ -58,24 +58,24 @@ class OtelSpan:
         self.raw = raw
 
     def set(self, attributes: Attributes) -> None:
-        """See `Span`."""
+        """Adds attributes, as `Span` says."""
         self.raw.set_attributes(attributes)
 
     def rename(self, name: str) -> None:
-        """See `Span`."""
+        """Gives it another name, as `Span` says."""
         self.raw.update_name(name)
 
     def event(self, name: str, attributes: Attributes, *, at_s: float | None = None) -> None:
-        """See `Span`."""
+        """Adds an event, as `Span` says."""
         self.raw.add_event(name, attributes, wall_ns(at_s))
 
     def fail(self, kind: str, said: str) -> None:
-        """See `Span`."""
+        """Makes its status an error, as `Span` says."""
         self.raw.set_attribute("error.type", kind)
         self.raw.set_status(StatusCode.ERROR, said)
 
     def end(self, *, at_s: float | None = None) -> None:
-        """See `Span`."""
+        """Ends it, as `Span` says."""
         self.raw.end(wall_ns(at_s))
 
 
@@ -94,7 +94,7 @@ class OtelTracer:
         parent: Span | None = None,
         start_s: float | None = None,
     ) -> OtelSpan:
-        """See `Tracer`."""
+        """Starts a span, as `Tracer` says."""
         within = None if parent is None else trace.set_span_in_context(cast(OtelSpan, parent).raw)
         return OtelSpan(
             self._tracer.start_span(
@@ -105,7 +105,7 @@ class OtelTracer:
     def receive(
         self, name: str, attributes: Attributes, headers: Sequence[tuple[str, str | bytes]]
     ) -> OtelSpan:
-        """See `Tracer`."""
+        """Starts a server's span, as `Tracer` says."""
         carrier: dict[str, list[str]] = {}
         for key, value in headers:
             if key in (TRACEPARENT, TRACESTATE) and isinstance(value, str):
@@ -122,29 +122,29 @@ class OtelTracer:
         )
 
     def enter(self, span: Span) -> Context:
-        """See `Tracer`."""
+        """Makes the span current, as `Tracer` says."""
         before = context.get_current()
         context.attach(trace.set_span_in_context(cast(OtelSpan, span).raw, before))
         return before
 
     def leave(self, before: object) -> None:
-        """See `Tracer`."""
+        """Takes back what `enter` did, as `Tracer` says."""
         # Not by detaching: a generator may be closed in another context than it was entered in.
         context.attach(cast(Context, before))
 
     def current(self) -> OtelSpan | None:
-        """See `Tracer`."""
+        """The current span, where there is a valid one."""
         raw = trace.get_current_span()
         return OtelSpan(raw) if raw.get_span_context().is_valid else None
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """See `Tracer`."""
+        """The headers `traceparent` and `tracestate`, as `Tracer` says."""
         carrier: dict[str, str] = {}
         _W3C.inject(carrier)
         return tuple(carrier.items())
 
     def trace_id(self) -> str | None:
-        """See `Tracer`."""
+        """The id of the current trace, where it is sampled."""
         at = trace.get_current_span().get_span_context()
         return trace.format_trace_id(at.trace_id) if at.is_valid and at.trace_flags.sampled else None
 
@@ -247,4 +247,5 @@ def begin(service: str, *, path: Path | None, to_endpoint: bool) -> Traces:
         sending[exporter._endpoint] = Sending(exporter)
     for one in sending.values():
         provider.add_span_processor(one)
+    trace.set_tracer_provider(provider)  # for libraries that make spans of their own: the MCP SDK does
     return Traces(provider, sending)

@@ -27,7 +27,7 @@ HAND_OVER = "hand_over_s"
 
 
 class Stages:
-    """Seconds by stage, an attribute for each of `STAGES` and `HAND_OVER`, from the `time.perf_counter()` of the arrival.
+    """Seconds by stage, an attribute for each of `STAGES` and `HAND_OVER`, from the `perf_counter()` of the arrival.
 
     Whoever adds to a stage has measured it, and nobody adds the same moment twice: what is left of the total is
     then what no stage claims.

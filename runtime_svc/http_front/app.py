@@ -23,6 +23,7 @@ from runtime_svc.http_front.exchange import ErrorResponse, JsonResponse
 from runtime_svc.http_front.fields import Strict
 from runtime_svc.http_front.models import check_model, models_of
 from treni.errors import Code, TreniError, unforeseen
+from treni.http_spans import http_spans
 from treni.limits import CALLS_IN_FLIGHT
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def application(core: InferenceCore, metrics: Metrics, *, middleware: Sequence[M
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Typed), *middleware, Middleware(InFlight)],
+        middleware=[Middleware(Typed), *middleware, *http_spans(), Middleware(InFlight)],
         exception_handlers={HTTPException: _refused, Exception: _unforeseen},
     )
     app.router.redirect_slashes = False
