@@ -17,6 +17,7 @@ TRACES = "traces"
 
 _KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 _FAILED = 2
+_BEGINS = b'{"resourceSpans"'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,10 +92,12 @@ def read_traces(folder: Path) -> Traces:
         for number, line in enumerate(lines, start=1):
             try:
                 spans = list(_spans(json.loads(line))) if line.strip() else []
+            except json.JSONDecodeError as error:
+                if not (line.startswith(_BEGINS) or _BEGINS.startswith(line)):
+                    raise _no_trace(path, number, error) from None
+                torn += 1  # what a process left that was killed, before another took the file over
+                continue
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                if number < len(lines) and lines[number].strip() == b"":
-                    torn += 1  # what a process left that was killed, before another took the file over
-                    continue
                 raise _no_trace(path, number, error) from None
             for span in spans:
                 found.setdefault(span.trace_id, []).append(span)

@@ -187,11 +187,11 @@ class Sending(BatchSpanProcessor):
         next(self._given)
         super().on_end(span)
 
-    def close(self, *, limit_s: float = END_LIMIT_S) -> tuple[int, int]:
-        """Sends what is left, for so long at most: how many spans there were in all, and how many were dropped."""
+    def close(self) -> tuple[int, int]:
+        """Sends what is left, for `END_LIMIT_S` at most: how many spans there were, and how many were dropped."""
         ending = threading.Thread(target=self.shutdown, daemon=True)
         ending.start()
-        ending.join(limit_s)
+        ending.join(END_LIMIT_S)
         if ending.is_alive():
             self._exporter.shutdown()
         given = next(self._given)
