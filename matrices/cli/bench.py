@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _EPILOG = """\b
 Examples:
   treni-route bench routing                          controller, echo floor, both routes over a bare generation
+  treni-route bench traces                           latency with traces off and on
   treni-route bench scale                            throughput and ratio with 1, 2 and 4 controllers
   treni-route bench runtime                          the bundled model on the CPU, beside its floors
   treni-route bench runtime --model DIR --backend cupy --peer transformers --peer vllm
@@ -118,6 +119,43 @@ def scale(concurrency: int, requests: int, rounds: int, model_dir: Path | None, 
         f"\n{found.concurrency} requests in flight, {found.requests} of each arm in each of {found.rounds} rounds, all "
         "numbers of controllers\nup at once and in turn. Medians of the rounds with the least and the most; the last "
         "column is the ratio of\nmean latencies.\n"
+    )
+
+
+@bench.command()
+@click.option(
+    "--requests", type=entry.WholeRange(5), default=40, show_default=True, help="Requests of each kind."
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+@output.format_option
+def traces(requests: int, model_dir: Path | None, form: str) -> None:
+    """Measure what keeping traces costs a request of either arm, beside two testbeds that keep none."""
+    from matrices.running.bench_traces import run as measure
+
+    found = asyncio.run(measure(str(model_dir or bundled_checkpoint()), requests))
+    if form == "json":
+        output.say_json(dataclasses.asdict(found))
+        return
+    rows = [
+        (
+            row.arm,
+            row.way,
+            f"{row.median_s * 1e3:.3f}",
+            _ranged(row.ratio, row.ratio_range, 3),
+            f"{row.cpu_s * 1e3:.1f}",
+        )
+        for row in found.rows
+    ]
+    headings = ("arm", "traces", "median ms", "to the first that is off", "services' CPU ms")
+    output.say(output.table(headings, rows, right={2, 3, 4}))
+    output.say(
+        f"\n{found.requests} requests of each kind, in turn. Ratios are those of neighbours in time: the median, "
+        "and the middle half.\n"
     )
 
 
