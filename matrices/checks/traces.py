@@ -36,26 +36,23 @@ def gaps(traces: Mapping[str, Trace], expected: Collection[str]) -> Iterator[Gap
     for trace_id, trace in traces.items():
         run_id = trace.run_id
         found.add(run_id)
-        for lacks in _lacking(trace, followed, whole=not expected or run_id in expected):
+        for lacks in _lacking(trace, followed, measured=run_id in expected):
             yield Gap(trace_id=trace_id, run_id=run_id, lacks=lacks)
     for run_id in sorted(set(expected) - found):
         yield Gap(trace_id="", run_id=run_id, lacks="all spans")
 
 
-def _lacking(trace: Trace, followed: Collection[tuple[str, str]], *, whole: bool) -> Iterator[str]:
-    known = {span.id for span in trace.spans}
-    roots = trace.children.get("", ())
-    # A caller of ours that keeps its traces elsewhere: what it called begins here.
-    called = [span for span in trace.spans if span.parent and span.parent not in known]
-    foreign = not roots and len(called) == 1 and called[0].kind == "server"
-    if not foreign:
-        for span in called:
-            yield f"the parent of {span.name} in {span.service}"
-        if len(roots) != 1:
-            yield f"a single root: there are {len(roots)}"
+def _lacking(trace: Trace, followed: Collection[tuple[str, str]], *, measured: bool) -> Iterator[str]:
+    root = trace.root
+    if root is None:
+        yield from (f"the parent of {span.name} in {span.service}" for span in trace.begins if span.parent)
+        if (roots := sum(span.parent == "" for span in trace.begins)) != 1:
+            yield f"a single root: there are {roots}"
+    elif measured and root.kind != "client":
+        yield "the client's span"
     for span in trace.spans:
         answered = span.name.startswith(names.INVOKE) and span.kind == "client" and not span.failed
-        if whole and answered and not _seen(trace, span):
+        if answered and not _seen(trace, span):
             yield f"the other side of {span.name}"
     for span in _answered(trace):
         if _way(trace, span) in followed and not _seen(trace, span):

@@ -38,10 +38,14 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
-    """The spans of one trace. `children` are those of each span by its id, in order; "" has the roots."""
+    """The spans of one trace. `children` are those of each span by its id, in order.
+
+    `begins` are those that are in no other: the roots, and those whose parent is not here.
+    """
 
     spans: Sequence[Span]
     children: Mapping[str, Sequence[Span]]
+    begins: Sequence[Span]
 
     @classmethod
     def of(cls, spans: Sequence[Span]) -> Trace:
@@ -50,13 +54,17 @@ class Trace:
         children: dict[str, list[Span]] = {}
         for span in ordered:
             children.setdefault(span.parent, []).append(span)
-        return cls(spans=ordered, children=children)
+        known = {span.id for span in ordered}
+        begins = [span for span in ordered if span.parent not in known]
+        return cls(spans=ordered, children=children, begins=begins)
 
     @property
     def root(self) -> Span | None:
-        """The span that all others are within; None where there is none, or more than one."""
-        roots = self.children.get("", ())
-        return roots[0] if len(roots) == 1 else None
+        """The span that all others are within, None without one: it has no parent, or one that is kept elsewhere."""
+        if len(self.begins) != 1:
+            return None
+        (one,) = self.begins
+        return one if one.parent == "" or one.kind == "server" else None
 
     @property
     def run_id(self) -> str:

@@ -46,16 +46,16 @@ def parts_of(trace: Trace, *, latency_s: float | None = None) -> Parts | None:
     """The trace taken apart; None without a single root. `latency_s` is the client's time as its evidence has it.
 
     A span's own time is its length less those of the spans in it, so that no clock is compared with another
-    machine's. It explains itself, but for the engine's, which is what no stage claims, and that of a call of the loop,
-    which is outside its attempts and waits. An attempt that failed is its hop's as a whole, whatever a service still
-    did for it. What the spans in a span come to beyond it is unexplained, and so is a difference between root and
-    `latency_s`.
+    machine's; what a server still does when its caller has the answer is not counted. It explains itself, but for the
+    engine's, which is what no stage claims, and that of a call of the loop, which is outside its attempts and waits. An
+    attempt that failed is its hop's as a whole, whatever a service still did for it. What the spans in a span come to
+    beyond it is unexplained, and so is a difference between root and `latency_s`.
     """
     root = trace.root
     if root is None:
         return None
     found = _Apart(trace=trace, root=root)
-    found.take(root, ())
+    found.take(root, root.duration_s, ())
     whole_s = root.duration_s if latency_s is None else latency_s
     return Parts(
         whole_s=whole_s,
@@ -71,10 +71,13 @@ class _Apart:
     parts: list[Part] = field(default_factory=list)
     unexplained: list[float] = field(default_factory=list)
 
-    def take(self, span: Span, above: tuple[str, ...]) -> None:
+    def take(self, span: Span, length_s: float, above: tuple[str, ...]) -> None:
         path = (*above, name_of(span))
         within = () if _given_up(span) else self.trace.children.get(span.id, ())
-        own_s = span.duration_s - math.fsum(one.duration_s for one in within)
+        lengths_s = [
+            min(one.duration_s, length_s) if one.kind == "server" else one.duration_s for one in within
+        ]
+        own_s = length_s - math.fsum(lengths_s)
         if own_s < 0 or path[-1] in (names.ENGINE, *_CALLS):
             self.unexplained.append(abs(own_s))
             own_s = 0.0
@@ -83,12 +86,12 @@ class _Apart:
                 path=path,
                 service=span.service,
                 offset_s=span.start_s - self.root.start_s,
-                total_s=span.duration_s,
+                total_s=length_s,
                 own_s=own_s,
             )
         )
-        for one in within:
-            self.take(one, path)
+        for one, its_s in zip(within, lengths_s, strict=True):
+            self.take(one, its_s, path)
 
 
 def name_of(span: Span) -> str:

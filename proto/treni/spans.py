@@ -1,12 +1,13 @@
 """What is traced, by OpenTelemetry's names where it has any: GenAI, RPC and HTTP conventions; else `treni.*`.
 
-Everything here is called where somebody traces, and only there; its callers ask `treni.tracing.tracer()` first.
+What takes a tracer is for where somebody traces; the rest asks for one itself, and does nothing without.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar
@@ -52,6 +53,7 @@ TRACED_METHODS = frozenset(
 )
 """Whose calls have a span where they are served. What asks a service how it is has none."""
 
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _OPERATION_OF = {"model": CHAT, "tool": EXECUTE, "agent": INVOKE}
 
 
@@ -205,8 +207,8 @@ def _called(method: str, pairs: Iterable[tuple[str, str | bytes]]) -> Attributes
     for key, value in pairs:
         if key == metadata.RUN_ID and isinstance(value, str):
             attributes[RUN_ID] = value
-        elif key == metadata.ATTEMPT and isinstance(value, str):
-            attributes[ATTEMPT_NUMBER] = value
+        elif key == metadata.ATTEMPT and isinstance(value, str) and _NUMBER.fullmatch(value):
+            attributes[ATTEMPT_NUMBER] = int(value)
     return attributes
 
 

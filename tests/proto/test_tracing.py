@@ -156,7 +156,7 @@ async def test_a_hop_over_grpc_is_one_trace_from_the_caller_to_the_tool(tmp_path
         "treni.v1.ToolService/Call": spans["caller"].id,
         "tool calculator": spans["treni.v1.ToolService/Call"].id,
     }
-    assert spans["treni.v1.ToolService/Call"].attributes["treni.attempt"] == "3"
+    assert spans["treni.v1.ToolService/Call"].attributes["treni.attempt"] == 3
     (failed,) = (span for span in spans_in(tmp_path / "traces") if span.failed)
     assert failed.attributes["error.type"] == "arguments_invalid"
 

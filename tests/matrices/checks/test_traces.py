@@ -58,3 +58,8 @@ def test_a_trace_that_somebody_else_began_is_no_gap() -> None:
         for one in external()[1:]
     ]
     assert lacking(Trace.of(spans), expected=()) == []
+
+
+def test_a_measured_request_begins_with_its_client() -> None:
+    called = dataclasses.replace(external()[1], parent="elsewhere", attributes={"treni.run_id": RUN})
+    assert lacking(Trace.of([called, *external()[2:]])) == ["the client's span"]

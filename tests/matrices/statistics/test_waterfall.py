@@ -63,8 +63,16 @@ def test_an_attempt_that_failed_is_its_hop_s_whatever_was_still_done_for_it() ->
     assert parts.unexplained_s == 0
 
 
+def test_what_a_server_does_after_its_caller_has_the_answer_is_not_the_client_s_time() -> None:
+    late = dataclasses.replace(external()[4], duration_s=8.5)
+    parts = taken([*external()[:4], late, *external()[5:]])
+    assert own(parts)["attempt model"] == 0
+    assert own(parts)[late.name] == 2
+    assert parts.unexplained_s == 1
+
+
 def test_no_single_root_is_no_waterfall() -> None:
-    assert parts_of(without("invoke_agent external")) is None
+    assert parts_of(without(RUN_SPAN)) is None
 
 
 @given(st.data())
