@@ -203,7 +203,7 @@ train: $(STAMP) ## retrains treni-tiny from scratch (needs torch: pip install -e
 
 lock: $(STAMP) ## resolves pyproject.toml into requirements.lock, requirements-ray.lock and requirements-docs.lock again
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet pyproject.toml --extra mcp --extra report --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra mcp --extra report --extra trace --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements.lock
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra ray --constraint requirements.lock --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url -o requirements-ray.lock

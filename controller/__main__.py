@@ -17,6 +17,7 @@ from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
 from treni.metrics import work_for
 from treni.metrics_page import metrics_option, serving_metrics
+from treni.trace_options import trace_options
 
 ARM = "external"
 
@@ -38,6 +39,7 @@ def _policy_options(command: Any) -> Any:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @metrics_option
+@trace_options("controller")
 @door_options
 @_policy_options
 def main(

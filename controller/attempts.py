@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from types import TracebackType
 
 from controller.deadline import Deadline
 from controller.policy import Disposition, Policy, disposition_of
-from controller.ports import TOOL_HOP, Annotate, AttemptKey, Call, Observed
+from controller.ports import AGENT_HOP, TOOL_HOP, Annotate, AttemptKey, Call, Observed
 from controller.recorder import Recorder
 from treni import metadata
 from treni.errors import Code, TreniError
-from treni.v1 import agent_pb2
+from treni.spans import CallSpans, attempted, call_spans
+from treni.tracing import OFF, Working
+from treni.v1 import agent_pb2, inference_pb2
 
 
 class HopFailed(TreniError):
@@ -74,11 +75,21 @@ class Attempts:
         self._effects = effects
         self._current: Attempt | None = None
         self._errors: list[TreniError] = []
+        self._spans = call_spans(hop=hop, name=told.name, call_index=call_index)
 
     def __aiter__(self) -> Attempts:
         return self
 
     async def __anext__(self) -> Attempt:
+        try:
+            return await self._next()
+        except BaseException as error:
+            if self._spans is not None:
+                worked = isinstance(error, StopAsyncIteration)
+                self._spans.over(None if worked else error, len(self._errors) + worked)
+            raise
+
+    async def _next(self) -> Attempt:
         ended = self._current
         if ended is not None:
             if ended.error is None:
@@ -87,7 +98,7 @@ class Attempts:
             await self._before_retry(ended, ended.error)
         if self._hops.deadline.expired:
             raise self._deadline_exceeded()
-        self._current = Attempt(self._hops, self._key(), self._told)
+        self._current = Attempt(self._hops, self._key(), self._told, self._spans)
         return self._current
 
     def _key(self) -> AttemptKey:
@@ -117,7 +128,8 @@ class Attempts:
         )
         if wait_s >= hops.deadline.remaining_s():
             raise self._deadline_exceeded()
-        with hops.recorder.backoff:
+        waiting = OFF if self._spans is None else self._spans.backoff(wait_s, len(self._errors))
+        with hops.recorder.backoff, waiting:
             await hops.deadline.clock.sleep(wait_s)
 
     def _hop_failed(self, last: TreniError) -> HopFailed:
@@ -154,7 +166,7 @@ class Attempt:
     what the user has seen cannot be taken back, so the call is not tried again.
     """
 
-    def __init__(self, hops: Hops, key: AttemptKey, told: agent_pb2.Attempt) -> None:
+    def __init__(self, hops: Hops, key: AttemptKey, told: agent_pb2.Attempt, spans: CallSpans | None) -> None:
         self.error: TreniError | None = None
         self.forwarded = False
         self._hops = hops
@@ -163,11 +175,21 @@ class Attempt:
         self._start_s = 0.0
         self._fault_id = ""
         self._observed = Observed()
+        self._spans = spans
+        self._working: Working | None = None
+
+    def generated(self, finish: inference_pb2.GenerateFinish) -> None:
+        """Tells the trace, where there is one, what the model answered."""
+        if self._spans is not None:
+            self._spans.generated(finish)
 
     def __enter__(self) -> Call:
         annotate = self._hops.annotate
         annotations = {} if annotate is None else annotate(self._key)
-        self._fault_id = fault_id_of(annotations.get(metadata.FAULT, ""))
+        self._fault_id = metadata.fault_id_of(annotations.get(metadata.FAULT, ""))
+        if self._spans is not None:
+            self._working = self._spans.attempt(self._key.attempt, self._fault_id)
+            self._working.__enter__()
         self._start_s = self._hops.recorder.elapsed_s()
         return Call(
             key=self._key,
@@ -188,7 +210,20 @@ class Attempt:
                 "fail" if error.definite else "unknown", error.code, kind=error.kind, detail=str(error)
             )
         # Anything else is a bug or a cancellation of the run: not the hop's doing, and not swallowed.
+        if self._working is not None:
+            self._end_spans(error)
         return self.error is not None
+
+    def _end_spans(self, error: BaseException | None) -> None:
+        assert self._spans is not None
+        assert self._working is not None
+        outcome = "ok" if error is None else "cancelled"
+        if self.error is not None:
+            outcome = "fail" if self.error.definite else "unknown"
+        attempted(self._working.span, outcome=outcome, connection=self._observed.connection)
+        self._working.__exit__(None if error is None else type(error), error, None)
+        if outcome == "cancelled" or self._key.hop == AGENT_HOP:  # there is no other attempt
+            self._spans.over(error, self._key.attempt + 1)
 
     def _write(self, outcome: str, code: Code, *, kind: str = "", detail: str = "") -> None:
         recorder = self._hops.recorder
@@ -210,8 +245,3 @@ class Attempt:
                 connection=self._observed.connection,
             )
         )
-
-
-def fault_id_of(encoded_fault: str) -> str:
-    """The id inside an encoded fault, a JSON object with the key "id"; "" for no fault."""
-    return str(json.loads(encoded_fault)["id"]) if encoded_fault != "" else ""

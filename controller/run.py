@@ -118,6 +118,7 @@ class Run:
                         got="the end of the stream",
                         todo="report this as a bug of the model's server",
                     )
+                attempt.generated(finish)
         assert finish is not None, "the attempts end with one that worked, or raise"
         recorder.generation(finish)
         if not finish.malformed_tool_call:

@@ -30,6 +30,7 @@ from treni.door_options import DoorSettings, door_options  # noqa: E402
 from treni.doors import OPEN, Door  # noqa: E402
 from treni.metrics import Page  # noqa: E402
 from treni.metrics_page import metrics_option, serving_metrics  # noqa: E402
+from treni.trace_options import trace_options  # noqa: E402
 
 GRACE_S = 5.0
 
@@ -143,6 +144,7 @@ _COUNT = entry.WholeRange(1, MAX_COUNT)
     help="Speak OpenAI's HTTP interface on this port too, 0 for a free one; default: off.",
 )
 @metrics_option
+@trace_options("runtime")
 @door_options
 def main(
     model: Path,

@@ -15,8 +15,10 @@ from typing import Generic, TypeVar
 
 from runtime_svc.constraints.grammar import is_held
 from runtime_svc.decoding.generation import Generation
+from runtime_svc.decoding.stages import HAND_OVER, STAGES
 from runtime_svc.engine import Engine
 from runtime_svc.errors import cancelled, unexpected
+from treni import spans, tracing
 from treni.errors import Code, TreniError
 from treni.v1 import inference_pb2
 
@@ -119,6 +121,9 @@ class InferenceCore:
                     self._changed.notify()
             while (chunk := await chunks.next()) is not None:
                 yield chunk
+                if tracing.tracer() is not None and chunk.HasField("finish"):
+                    spent = {stage: getattr(generation.stages, stage) for stage in (*STAGES, HAND_OVER)}
+                    spans.generation(chunk.finish, arrived_s=arrived_s, spent=spent)
         finally:
             generation.cancel(cancelled())
             if self.engine.scheduler.withdraw(generation) or not (submitted or generation.over):

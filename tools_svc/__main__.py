@@ -17,6 +17,7 @@ from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
 from treni.metrics_page import metrics_option, serving_metrics
+from treni.trace_options import trace_options
 
 
 @entry.command()
@@ -46,6 +47,7 @@ from treni.metrics_page import metrics_option, serving_metrics
 )
 @click.option("--mcp-stdio", is_flag=True, help="Be an MCP server on stdin and stdout, and nothing else.")
 @metrics_option
+@trace_options("tools")
 @door_options
 def main(
     host: str,

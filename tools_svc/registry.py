@@ -13,6 +13,7 @@ from tools_svc.builtin import tool_specs as tool_specs
 from tools_svc.protocol import Caller, CallInfo, Tool, ToolOutput, ToolsConfig, to_json
 from tools_svc.sources import open_tools
 from tools_svc.suggest import clip, did_you_mean
+from treni import spans
 from treni.errors import Code, TreniError, invalid_argument, unforeseen
 from treni.limits import TOOL_RESULT
 from treni.v1.common_pb2 import ToolSpec
@@ -69,7 +70,8 @@ class Registry:
         arguments = self._checks[request.name](request.arguments_json)
         started_s = time.perf_counter()
         try:
-            output = tool.run(arguments, info)
+            with spans.tool(tool.spec.name):
+                output = tool.run(arguments, info)
             tool_s = time.perf_counter() - started_s
             return _response(output, tool_s=tool_s, spec=tool.spec)
         except TreniError:

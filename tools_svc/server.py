@@ -17,6 +17,7 @@ from treni import metrics, serving
 from treni.doors import OPEN, Door
 from treni.errors import TreniError
 from treni.limits import TOOL_REQUEST
+from treni.spans import carried
 from treni.v1 import tools_pb2, tools_pb2_grpc
 
 WORKERS = 4
@@ -54,7 +55,7 @@ async def call_tool(
     When this is cancelled, the tool hears that its caller has left.
     """
     kind = request.name if request.name in registry else ""
-    work, counts = partial(registry.call, request), metrics.of(ToolMetrics)
+    work, counts = carried(partial(registry.call, request)), metrics.of(ToolMetrics)
     if counts is None:
         return await pool.run(work, deadline_s=deadline_s, kind=kind)
     with counts.arrived(kind) as call:

@@ -13,6 +13,7 @@ from controller.policy import Policy
 from controller.ports import AGENT_HOP, AttemptKey
 from controller.recorder import Recorder
 from controller.server import MAX_CONCURRENT_RUNS, RunServicer
+from treni.spans import call_spans
 from treni.v1 import agent_pb2
 
 
@@ -55,7 +56,7 @@ class OwnAgentServicer(RunServicer):
             call_index=0,
             attempt=0,
         )
-        attempt = Attempt(hops, key, agent_pb2.Attempt())
+        attempt = Attempt(hops, key, agent_pb2.Attempt(), call_spans(hop=AGENT_HOP))
         last: Said | None = None
         shown = ""
         with attempt:

@@ -22,6 +22,7 @@ _EPILOG = """\b
 Examples:
   treni-route bench routing                          controller, echo floor, both routes over a bare generation
   treni-route bench metrics                          what metrics add to the latency of both arms
+  treni-route bench traces                           latency with traces off and on
   treni-route bench scale                            throughput and ratio with 1, 2 and 4 controllers
   treni-route bench runtime                          the bundled model on the CPU, beside its floors
   treni-route bench runtime --model DIR --backend cupy --peer transformers --peer vllm
@@ -162,6 +163,43 @@ def metrics_cost(rounds: int, model_dir: Path | None, form: str) -> None:
         f"\n{found.rounds} rounds, in each of which every kind of services had a request of each arm, in an order that "
         f"was drawn.\nThe median of the rounds' ratios with its 95 % interval; {found.scrapes} pages were scraped "
         f"meanwhile, every {SCRAPE_S:g} s.\n"
+    )
+
+
+@bench.command()
+@click.option(
+    "--requests", type=entry.WholeRange(5), default=40, show_default=True, help="Requests of each kind."
+)
+@click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+@output.format_option
+def traces(requests: int, model_dir: Path | None, form: str) -> None:
+    """Measure what keeping traces costs a request of either arm, beside two testbeds that keep none."""
+    from matrices.running.bench_traces import run as measure
+
+    found = asyncio.run(measure(str(model_dir or bundled_checkpoint()), requests))
+    if form == "json":
+        output.say_json(dataclasses.asdict(found))
+        return
+    rows = [
+        (
+            row.arm,
+            row.way,
+            f"{row.median_s * 1e3:.3f}",
+            _ranged(row.ratio, row.ratio_range, 3),
+            f"{row.cpu_s * 1e3:.1f}",
+        )
+        for row in found.rows
+    ]
+    headings = ("arm", "traces", "median ms", "to the first that is off", "services' CPU ms")
+    output.say(output.table(headings, rows, right={2, 3, 4}))
+    output.say(
+        f"\n{found.requests} requests of each kind, in turn. Ratios are those of neighbours in time: the median, "
+        "and the middle half.\n"
     )
 
 

@@ -18,7 +18,9 @@ from treni import entry
 from treni.errors import TreniError, invalid_argument
 from treni.text_files import read_text
 
-BESIDE = frozenset({"resume", "dry_run", "form", "live", "metrics_port", "metrics_targets"})
+BESIDE = frozenset(
+    {"resume", "dry_run", "form", "live", "metrics_port", "metrics_targets", "trace", "trace_endpoint"}
+)
 """The options that say how a campaign is dealt with, and not what it is."""
 
 FILES = frozenset({"suite", "tasks", "model", "topology", "network", "tools", "out"})

@@ -26,6 +26,7 @@ VERBS = {
     "schema": "matrices.cli.schema:schema",
     "serve": "matrices.cli.serve:serve",
     "simulate": "matrices.cli.simulate:simulate",
+    "traces": "matrices.cli.traces:traces",
 }
 """Where each verb is."""
 

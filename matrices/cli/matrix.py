@@ -23,6 +23,7 @@ from matrices.evidence.begun_with import refuse_other_versions
 from matrices.evidence.campaign import MARGIN, Campaign, Options, load_campaign, plan_campaign
 from matrices.evidence.manifest import Manifest
 from matrices.evidence.outside import EndpointTold, refuse_other_endpoint
+from matrices.evidence.traces import TRACES
 from matrices.planning.beat import beat_sentence
 from matrices.planning.plan_table import plan_rows, plan_table
 from matrices.running.preflight import refuse_impossible
@@ -38,6 +39,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry
 from treni.errors import Code, TreniError
 from treni.storage import new_folder
+from treni.trace_options import endpoint_option, traced_as_told
 
 _EPILOG = """\b
 Examples:
@@ -214,6 +216,13 @@ nobody reads stdout any more."""
     help="Go on with this campaign's folder, as it was asked for when it began: refuses other options.",
 )
 @metrics_options
+@click.option(
+    "--trace",
+    is_flag=True,
+    help="Write traces of every request as OTLP JSON lines, a file for each process, to traces/ in the campaign's "
+    "folder (docs/traces.md). Needs treni-route[trace].",
+)
+@endpoint_option
 @click.option("--dry-run", is_flag=True, help="Print the cells and what the schedule predicts, run nothing.")
 @click.option("--live", is_flag=True, help="On a terminal: the table as it fills in, faults ahead, errors.")
 @output.format_option
@@ -227,6 +236,8 @@ def matrix(
     live: bool,
     metrics_port: int | None,
     metrics_targets: Path | None,
+    trace: bool,
+    trace_endpoint: str | None,
     **asked: Any,
 ) -> None:
     """Run PROFILES (such as p00..p05) on both arms, pair by pair, and report.
@@ -259,7 +270,9 @@ def matrix(
             # Made before anything is measured: a campaign that could not be written down is not begun.
             folder = new_folder(campaign.folder.parent, campaign.folder.name)
             campaign = dataclasses.replace(campaign, folder=folder)
-        _run(campaign, begun, told, live=live)
+        path = campaign.folder / TRACES if trace else None
+        with traced_as_told("client", path=path, endpoint=trace_endpoint or ""):
+            _run(campaign, begun, told, live=live)
     finish(campaign.folder, form)
 
 

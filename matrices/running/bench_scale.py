@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,16 +78,18 @@ async def run(
     async with AsyncExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="treni-scale-")))
         up = {
-            count: await stack.enter_async_context(_up(scratch / str(count), model_dir, count, concurrency))
+            count: await stack.enter_async_context(
+                services_up(scratch / str(count), model_dir, count, concurrency)
+            )
             for count in controllers
         }
-        cell = next(iter(up.values()))[0]
+        cell = next(iter(up.values())).cell
         samples = {count: _Samples() for count in controllers}
         for round_ in range(-1, rounds):  # the first one warms everything up and is not kept
             # Who goes first changes from round to round, among the numbers and between the arms.
             for count in _turned(controllers, round_):
                 for arm in _turned(cell.arms, round_):
-                    clients = up[count][1][arm]
+                    clients = up[count].clients[arm]
                     tasks = [planned.task for planned in cell.pairs]
                     began_s = time.perf_counter()
                     latencies_s = await _closed_loop(clients, arm, tasks, round_, concurrency, requests)
@@ -104,11 +106,20 @@ async def run(
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Up:
+    """The services of a cell that are up: each arm's clients, and the ids of the processes by role."""
+
+    cell: PlannedCell
+    clients: dict[str, AgentClients]
+    pids: Mapping[str, int]
+
+
 @asynccontextmanager
-async def _up(
-    folder: Path, model_dir: str, controllers: int, concurrency: int
-) -> AsyncIterator[tuple[PlannedCell, dict[str, AgentClients]]]:
-    """The services of p00 with so many controllers, and each arm's clients, until the block is left."""
+async def services_up(
+    folder: Path, model_dir: str, controllers: int = 1, concurrency: int = 1
+) -> AsyncIterator[Up]:
+    """The services of p00 with so many controllers, and their clients, until the block is left."""
     options = Options(
         suite="core",
         runs=12,
@@ -134,7 +145,7 @@ async def _up(
             for arm in cell.arms
         }
         try:
-            yield cell, clients
+            yield Up(cell=cell, clients=clients, pids=services.pids)
         finally:
             for of_arm in clients.values():
                 await of_arm.close()

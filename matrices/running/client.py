@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import grpc
 from google.protobuf.json_format import MessageToDict
 
+from treni import metadata, spans, tracing
 from treni.balance import chosen
 from treni.channels import open_channel
 from treni.errors import TreniError, from_rpc_error
@@ -71,6 +72,29 @@ class AgentClient:
         watch: Watch | None = None,
     ) -> Invocation:
         """Runs the task, its call marked with that metadata; never raises for what the service or the network did."""
+        by = tracing.tracer()
+        if by is None:
+            return await self._run(request, timeout_s, marks, watch)
+        fault_id = metadata.fault_id_of((marks or {}).get(metadata.FAULT, ""))
+        with spans.invocation(by, request, fault_id) as span:
+            done = await self._run(request, timeout_s, marks, watch)
+            spans.invoked(
+                span,
+                arm="" if done.record is None else done.record["arm"],
+                outcome=done.outcome,
+                kind="" if done.error is None else done.error.kind,
+                said=str(done.error or ""),
+                fault_id="" if done.error is None else done.error.fault_id,
+            )
+            return done
+
+    async def _run(
+        self,
+        request: agent_pb2.RunRequest,
+        timeout_s: float,
+        marks: Mapping[str, str] | None,
+        watch: Watch | None,
+    ) -> Invocation:
         started = time.perf_counter()
         ttft_s: float | None = None
         replies: list[Reply] = []

@@ -19,6 +19,7 @@ from matrices.topologies.processes import die_with_parent
 from treni.channels import show
 from treni.errors import Code, TreniError
 from treni.passes import Keyring
+from treni.trace_options import traced_as_told
 from treni.v1 import agent_pb2
 
 LINE_BYTES = 64 * 2**20
@@ -140,4 +141,5 @@ if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid())
     if len(sys.argv) > 2:
         show(Keyring.of_json(sys.argv[2]))
-    asyncio.run(_work())
+    with traced_as_told("client"):
+        asyncio.run(_work())

@@ -17,6 +17,7 @@ from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.doors import Door
 from treni.metrics_page import metrics_option, serving_metrics
+from treni.trace_options import trace_options
 
 
 def _policy_options(command: Any) -> Any:
@@ -56,6 +57,7 @@ def _policy_options(command: Any) -> Any:
     help="Where tools come from, ours or an MCP server; repeatable.",
 )
 @metrics_option
+@trace_options("agent")
 @door_options
 @_policy_options
 def main(

@@ -17,6 +17,7 @@ from matrices.topologies.ray_protocol import FIRST_PORT, PORT_VARIABLE, STATE_VA
 from matrices.topologies.role_server import RoleServer, RoleSettings, evidence_servicer, start_role
 from treni import logs
 from treni.errors import Code, TreniError, invalid_argument
+from treni.trace_options import traced_as_told
 
 KINDS = ("agent", "runtime", "controller", "tools")
 MOST_OF_A_KIND = 10
@@ -45,11 +46,16 @@ class RoleActor:
         model_dir: str | None,
         tools: tuple[str, ...],
         log_level: str,
+        trace: bool,
+        trace_endpoint: str,
     ) -> None:
         _settle(log_level)
+        self._tracing = contextlib.ExitStack()
 
         async def start() -> RoleServer:
             _refuse_niceness(host)
+            path = _state() / "traces" if trace else None
+            self._tracing.enter_context(traced_as_told(kind, path=path, endpoint=trace_endpoint))
             doors = ray_doors()
             stand(doors, host)
             port = port_of(kind, number)
@@ -85,6 +91,7 @@ class RoleActor:
     async def aclose(self) -> None:
         """Ends the role's session and server, so that its ports are free."""
         await (await self._starting).aclose()
+        self._tracing.close()
 
 
 class ProxyActor:

@@ -208,6 +208,8 @@ def _place(asked: Asked, hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, An
             model_dir=asked.model_dir,
             tools=asked.tools,
             log_level=asked.log_level,
+            trace=asked.trace,
+            trace_endpoint=asked.trace_endpoint,
         )
         numbers[kind] += 1
     if asked.proxies:

@@ -42,7 +42,7 @@ class Asked(_Message):
 
     `address` is "" for the cluster of this machine, `roles` holds the kind of each by its name, `tools` are the
     sources of those that have tools, `proxies` says whether to start a toxiproxy server, and `wait_s` how long hosts
-    may take to join.
+    may take to join. `trace` has each host keep traces beside its evidence, `trace_endpoint` has them sent there.
     """
 
     address: str
@@ -52,6 +52,8 @@ class Asked(_Message):
     proxies: bool
     wait_s: float
     log_level: str
+    trace: bool = False
+    trace_endpoint: str = ""
     tools: tuple[str, ...] = pydantic.Field(default=BUILTIN, strict=False)
 
 

@@ -20,6 +20,7 @@ from matrices.topologies.topology import TopologyEntry, kind_of, scope_of
 from treni import logs
 from treni.channels import check_address, showing
 from treni.errors import Code, TreniError, invalid_argument
+from treni.trace_options import ENDPOINT_VARIABLE, PATH_VARIABLE
 
 WAIT_S = 120.0
 MOST_WAIT_S = 500.0
@@ -105,6 +106,8 @@ class RayCluster:
             proxies=options.toxiproxy is None,
             wait_s=_wait_s(),
             log_level=os.environ.get(logs.LEVEL_VARIABLE) or "info",
+            trace=PATH_VARIABLE in os.environ,
+            trace_endpoint=os.environ.get(ENDPOINT_VARIABLE, ""),
         )
         async with AsyncExitStack() as stack:
             stack.enter_context(showing(ray_doors().keyring))

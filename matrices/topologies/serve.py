@@ -17,6 +17,7 @@ from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.metrics_page import metrics_option, serving_metrics
+from treni.trace_options import trace_options
 
 
 @entry.command()
@@ -77,6 +78,7 @@ from treni.metrics_page import metrics_option, serving_metrics
 )
 @metrics_option
 @click.option("--parent-pid", type=int, hidden=True, help="End when this process does.")
+@trace_options()
 @door_options
 def main(
     role: str,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from treni import metadata
+from treni import metadata, tracing
 from treni.doors import AUTHORIZATION
 from treni.errors import Code, TreniError, from_rpc_error, invalid_argument
 from treni.handshakes import HUNG_UP, NOT_SHOWN, NOT_TAKEN, SPEAKS_TLS, Reason, reason_of
@@ -49,6 +49,8 @@ _KEEPALIVE = (
 
 
 Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+Mark: TypeAlias = "Callable[[], tuple[tuple[str, str], ...]]"
+"""What a call carries besides its own metadata, asked as the call begins."""
 
 _keyring = Keyring()
 
@@ -101,8 +103,11 @@ def open_channel(
         channel = grpc.aio.secure_channel(
             address, credentials, options=options, interceptors=list(interceptors)
         )
+    marks = [] if one.keys is None else [_showing(one.keys)]
+    if (by := tracing.tracer()) is not None:
+        marks.append(by.headers)
     channel = counted(channel)
-    return channel if one.keys is None else WrappedChannel(channel, partial(_keyed, one.keys))
+    return WrappedChannel(channel, partial(_marked, marks)) if marks else channel
 
 
 async def knock(
@@ -172,14 +177,18 @@ def diagnosis(address: str, *, service: str = "") -> Reason | None:
     return None
 
 
-def _keyed(keys: Keys, _: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """The callable of a method, its calls with the key."""
+def _showing(keys: Keys) -> Mark:
+    return lambda: ((AUTHORIZATION, keys.shown()),)
 
-    def keyed(request: Any = None, *, metadata: Metadata | None = None, **options: Any) -> Any:
-        pairs = (*(metadata or ()), (AUTHORIZATION, keys.shown()))
+
+def _marked(marks: Sequence[Mark], _: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """The callable of a method, its calls with the marks."""
+
+    def marked(request: Any = None, *, metadata: Metadata | None = None, **options: Any) -> Any:
+        pairs = (*(metadata or ()), *(pair for mark in marks for pair in mark()))
         return call(request, metadata=pairs, **options)
 
-    return keyed
+    return marked
 
 
 def check_address(option: str, address: str) -> None:
@@ -204,4 +213,12 @@ def open_http(*, by_environment: bool = False, **options: Any) -> httpx.AsyncCli
     """
     import httpx  # not at the top: a service without HTTP does not wait for it
 
-    return httpx.AsyncClient(trust_env=by_environment, **options)
+    client = httpx.AsyncClient(trust_env=by_environment, **options)
+    if (by := tracing.tracer()) is not None:
+        headers = by.headers
+
+        async def carry(request: httpx.Request) -> None:
+            request.headers.update(headers())
+
+        client.event_hooks["request"].append(carry)
+    return client

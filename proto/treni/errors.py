@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from treni import tracing
 from treni.handshakes import reason_of
 from treni.v1 import common_pb2
 
@@ -128,6 +129,7 @@ def _status_of(error: TreniError) -> Any:
     from google.rpc import status_pb2
     from grpc_status import rpc_status
 
+    tracing.failed(error.kind, str(error))
     detail = error.to_detail()
     packed = any_pb2.Any()
     packed.Pack(detail)

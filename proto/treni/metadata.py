@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from treni.limits import ANSWER_BYTES, CONNECTIONS, HANDSHAKE_LIMIT_S
 
 FAULT = "treni-fault"
@@ -56,3 +58,8 @@ SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
     # that fills it, without bound and for good: two dozen connections kept 23 MB after a flood of large requests.
     ("grpc.experimental.tcp_max_read_buffer_size", READ_BYTES),
 )
+
+
+def fault_id_of(encoded_fault: str) -> str:
+    """The id inside an encoded fault, a JSON object with the key "id"; "" for no fault."""
+    return str(json.loads(encoded_fault)["id"]) if encoded_fault != "" else ""

@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from treni import memory, metadata
+from treni import memory, metadata, spans
 from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError
 from treni.guard import Guard
@@ -59,7 +59,7 @@ async def start(
     door.refuse_beyond_loopback(host)
     # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
     options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * largest_request.most)]
-    every = [*server_interceptors(), *door.interceptors(), Guard(), *interceptors]
+    every = [*server_interceptors(), *door.interceptors(), Guard(), *spans.interceptors(), *interceptors]
     server = grpc.aio.server(interceptors=every, options=options)
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()

@@ -10,7 +10,7 @@ from runtime_svc.decoding.awareness import awareness
 from runtime_svc.decoding.completion import Completion
 from runtime_svc.decoding.guide import Guide
 from runtime_svc.decoding.observer import Observer
-from runtime_svc.decoding.stages import Stages
+from runtime_svc.decoding.stages import HAND_OVER, Stages
 from runtime_svc.decoding.work import Prompt
 from runtime_svc.ops import Allowed, Sampled
 from runtime_svc.tokens.tokenizer import Tokenizer
@@ -134,7 +134,9 @@ class Generation:
         text = self._completion.feed(token.id)
         self.stages.since("detokenize_s", before_s)
         if text:
+            before_s = time.perf_counter()
             self._listener.text(text)
+            self.stages.since(HAND_OVER, before_s)
         if self._guide is not None and not self._completion.stop:
             self._guide.accept(token.id, self._completion)
         return bool(self._completion.stop)

@@ -22,14 +22,18 @@ STAGES = (
 """The fields of `EngineTimings` that sum to its total, less what no stage claims."""
 
 
+HAND_OVER = "hand_over_s"
+"""What the engine waits for to hand text to whoever listens: a part of what no stage claims, for traces."""
+
+
 class Stages:
-    """Seconds by stage, an attribute for each of `STAGES`, from the `time.perf_counter()` of the arrival.
+    """Seconds by stage, an attribute for each of `STAGES` and `HAND_OVER`, from the `perf_counter()` of the arrival.
 
     Whoever adds to a stage has measured it, and nobody adds the same moment twice: what is left of the total is
     then what no stage claims.
     """
 
-    __slots__ = (*STAGES, "_tokens_at_s", "arrived_s")
+    __slots__ = (*STAGES, HAND_OVER, "_tokens_at_s", "arrived_s")
 
     def __init__(self, arrived_s: float) -> None:
         self.arrived_s = arrived_s
@@ -41,10 +45,11 @@ class Stages:
         self.decode_s = 0.0
         self.sample_s = 0.0
         self.detokenize_s = 0.0
+        self.hand_over_s = 0.0
         self._tokens_at_s: list[float] = []
 
     def since(self, stage: str, before_s: float) -> None:
-        """Gives the time from `before_s` until now to one of `STAGES`."""
+        """Gives the time from `before_s` until now to one of them."""
         setattr(self, stage, getattr(self, stage) + time.perf_counter() - before_s)
 
     def admitted(self) -> None:

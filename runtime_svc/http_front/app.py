@@ -23,6 +23,7 @@ from runtime_svc.http_front.fields import Strict
 from runtime_svc.http_front.models import check_model, models_of
 from treni.errors import Code, TreniError, unforeseen
 from treni.http_door import LockedApp
+from treni.http_spans import http_spans
 from treni.keys import Keys
 from treni.limits import CALLS_IN_FLIGHT
 
@@ -67,7 +68,7 @@ def application(core: InferenceCore, metrics: Page, *, keys: Keys | None = None)
     locks = [] if keys is None else [Middleware(LockedApp, keys=keys)]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Typed), *locks, Middleware(InFlight)],
+        middleware=[Middleware(Typed), *locks, *http_spans(), Middleware(InFlight)],
         exception_handlers={HTTPException: _refused, Exception: _unforeseen},
     )
     app.router.redirect_slashes = False

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,11 @@ from controller.deadline import Deadline
 from controller.policy import DISPOSITION, Disposition, Policy
 from controller.ports import Annotate, AttemptKey
 from controller.recorder import Recorder
+from matrices.evidence.traces import read_traces
 from tests.controller.doubles import VirtualClock, failure
 from treni import metadata
 from treni.errors import Code, TreniError
+from treni.trace_options import traced
 from treni.v1 import agent_pb2
 
 FAILING_CODES = [code for code in Code if code is not Code.OK]
@@ -212,3 +215,42 @@ async def test_an_expired_deadline_makes_no_attempt() -> None:
     assert error is not None
     assert (error.kind, error.definite) == ("deadline_exceeded", True)
     assert attempts_of(hops) == []
+
+
+async def test_a_call_s_span_has_one_for_each_attempt_and_each_wait(tmp_path: Path) -> None:
+    time = VirtualClock()
+    fault = {metadata.FAULT: '{"id": "tool/7/0"}'}
+    with traced("test", path=tmp_path, endpoint=""):
+        hops = hops_at(time, Policy(retries=1), annotate=lambda key: fault if key.attempt == 0 else {})
+        assert await make_call(hops, time, [(Code.UNAVAILABLE, 0.1), (Code.OK, 0.1)]) is None
+        refused = hops_at(time, Policy(retries=0))
+        assert await make_call(refused, time, [(Code.UNAVAILABLE, 0.1)], hop="model") is not None
+        cancelled = hops_at(time, Policy(retries=0))
+        with pytest.raises(KeyError):
+            await fail_always(cancelled, KeyError("a bug"))
+    first, second, third = sorted(
+        read_traces(tmp_path).by_id.values(), key=lambda trace: trace.spans[0].start_s
+    )
+    assert first.root is not None
+    assert (first.root.name, first.root.failed) == ("execute_tool calculator", False)
+    assert first.root.attributes["treni.attempts"] == 2
+    tried = first.children[first.root.id]
+    assert [
+        (
+            span.name,
+            span.failed,
+            span.attributes.get("treni.attempt"),
+            span.attributes.get("treni.outcome"),
+            span.attributes.get("treni.fault.id"),
+        )
+        for span in tried
+    ] == [
+        ("attempt tool", True, 0, "unknown", "tool/7/0"),
+        ("backoff", False, None, None, None),
+        ("attempt tool", False, 1, "ok", None),
+    ]
+    assert second.root is not None
+    assert (second.root.attributes["error.type"], second.root.failed) == ("model_hop_failed", True)
+    assert third.root is not None
+    assert third.root.attributes["error.type"] == "KeyError"
+    assert [span.attributes["treni.outcome"] for span in third.children[third.root.id]] == ["cancelled"]

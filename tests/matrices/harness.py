@@ -180,9 +180,9 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         time.sleep(POLL_S)
 
 
-def verb(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """`treni-route NAME FOLDER`, run to its end."""
-    command = [sys.executable, "-m", "matrices", name, str(folder)]
+def verb(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`treni-route NAME FOLDER OPTIONS`, run to its end."""
+    command = [sys.executable, "-m", "matrices", name, str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 

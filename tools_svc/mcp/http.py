@@ -10,6 +10,7 @@ import httpx2
 from mcp.client.streamable_http import streamable_http_client
 
 from tools_svc.mcp.limits import CALL_S, MAX_MESSAGE_BYTES, MAX_UNASKED_BYTES
+from treni.tracing import tracer
 
 CONNECT_S = 10.0
 END_S = 2.0
@@ -46,6 +47,8 @@ class _Bounded(httpx2.AsyncHTTPTransport):
         """The answer, its body bounded as it is read."""
         if request.method == "DELETE":  # the end of a session, which a server that hangs must not hold up
             request.extensions = {**request.extensions, "timeout": httpx2.Timeout(END_S).as_dict()}
+        if (by := tracer()) is not None:
+            request.headers.update(by.headers())
         try:
             response = await super().handle_async_request(request)
         except httpx2.TransportError as error:

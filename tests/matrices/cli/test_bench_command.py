@@ -40,6 +40,20 @@ def test_routing_is_json_for_a_script() -> None:
 
 @pytest.mark.chaos
 @pytest.mark.slow
+@pytest.mark.soak
+def test_traces_has_each_arm_under_each_way() -> None:
+    ended = CliRunner().invoke(main, ["bench", "traces", "--requests", "5", "--format", "json"])
+    assert ended.exit_code == 0, ended.output
+    rows = json.loads(ended.stdout)["rows"]
+    ways = ["off", "off, another testbed", "to files", "to an endpoint that is not there"]
+    assert [(row["arm"], row["way"]) for row in rows] == [
+        (arm, way) for arm in ("internal", "external") for way in ways
+    ]
+    assert all(row["median_s"] > 0 and row["cpu_s"] > 0 for row in rows)
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["table", "json"])
 @pytest.mark.soak
 def test_scale_has_a_row_for_each_number_of_controllers_from_the_same_rounds(form: str) -> None:

@@ -41,6 +41,7 @@ READS_WALL_CLOCK = {
     "matrices/running/runner.py": "when a request was sent, for a reader",
     "matrices/browser/following.py": "whether a history still grows",
     "matrices/cli/matrix.py": "the name of a campaign's folder",
+    "proto/treni/otel.py": "what the times of spans are counted from",
     "matrices/evidence/campaign.py": "when a campaign was made",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -256,3 +257,17 @@ def _addresses(cluster: RayTestCluster, out: Path) -> dict[str, str]:
         for path in (cluster.state / resource).rglob("*.json"):
             found[path.stem] = resource
     return found
+
+
+def test_traces_of_actors_lie_beside_their_evidence_and_go_on_from_the_client_s(
+    cluster: RayTestCluster, tmp_path: Path
+) -> None:
+    result = h.matrix(tmp_path / "out", "p00", "--runs", "1", "--topology", "ray", "--trace")
+    assert result.status in (0, 3), result.stderr
+    kept = set(cluster.state.glob("*/traces/*.jsonl"))
+    assert {path.name.partition("-")[0] for path in kept} == {"controller", "tools", "agent"}
+    for path in kept:
+        shutil.copy(path, result.folder / "traces" / f"{path.parent.parent.name}-{path.name}")
+    done = h.verb("traces", result.folder)
+    assert done.returncode == 0, done.stderr
+    assert "treni.v1.InferenceService/Generate" in done.stdout
