@@ -17,7 +17,6 @@ from matrices.report.advice import reasons
 from matrices.report.charts.drawing import refuse_undrawable
 from matrices.report.figures import Figures, figures
 from matrices.report.files import ExitStatus, differing, exit_status, summary, write_report
-from matrices.report.page.files import write_figures, write_page
 from matrices.report.sections.results import legend, results
 from matrices.report.terminal import table_text
 from treni import entry
@@ -96,10 +95,7 @@ def finish(folder: Path, form: str, *, html: bool = False, drawn: bool = False) 
     """
     result, history = _figures(folder)
     write_report(folder, result)
-    more = {
-        **({"page": str(write_page(folder, result))} if html else {}),
-        **({"figures": str(write_figures(folder, result))} if drawn else {}),
-    }
+    more = _drawn(folder, result, html=html, drawn=drawn) if html or drawn else {}
     if form == "json":
         output.say_json({**_as_json(folder, result, history), **more})
         sys.exit(exit_status(result))
@@ -113,6 +109,16 @@ def finish(folder: Path, form: str, *, html: bool = False, drawn: bool = False) 
     made = "".join(f"{name}: {path}\n" for name, path in more.items())
     output.say(f"\nreport: {folder / 'summary.md'}\n{made}digest: {history.digest}\n")
     sys.exit(exit_status(result))
+
+
+def _drawn(folder: Path, result: Figures, *, html: bool, drawn: bool) -> dict[str, str]:
+    """Writes what was asked for of the page and the charts, and says where each is."""
+    from matrices.report.page.files import write_figures, write_page  # what lays out pages, for nobody else
+
+    return {
+        **({"page": str(write_page(folder, result))} if html else {}),
+        **({"figures": str(write_figures(folder, result))} if drawn else {}),
+    }
 
 
 def _as_json(folder: Path, result: Figures, history: History) -> dict[str, Any]:
