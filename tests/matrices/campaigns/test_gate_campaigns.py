@@ -38,11 +38,12 @@ SLOWER = Bug(
 
 
 def campaign(tree: Tree, out: Path, runs: int) -> Path:
-    """The folder of a p00 campaign that the copy of the tree ran."""
+    """The folder of a campaign of p00, with patience for a busy machine, that the copy of the tree ran."""
+    profile = h.patient(tree.scratch, "p00")
     paths = os.pathsep.join([str(tree.folder), str(tree.folder / "proto")])
     compiled = str(tree.scratch / "compiled" / str(tree.generation))
     ended = subprocess.run(
-        [sys.executable, "-m", "matrices", "matrix", "p00", "--runs", str(runs), "--out", str(out)],
+        [sys.executable, "-m", "matrices", "matrix", profile, "--runs", str(runs), "--out", str(out)],
         capture_output=True,
         text=True,
         timeout=h.WAIT_S,
