@@ -64,12 +64,13 @@ stubs-check: $(STAMP) ## fails when the generated stubs differ from what the .pr
 	after=$$(cat proto/treni/v1/*.py proto/treni/v1/*.pyi | sha256sum); \
 	if [ "$$before" != "$$after" ]; then echo "stubs differ from the .proto files: commit what 'make proto' wrote" >&2; exit 1; fi
 
-check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, stubs, profiles and suites validated
+check: $(STAMP) stubs-check ## lint, format, strict types, imports, docstrings, lengths, stubs, profiles and suites validated
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy runtime_svc controller tools_svc chaos matrices deploy dashboards tests docs_site $(wildcard proto/treni/*.py)
 	PYTHONPATH=.:proto $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.lint.docstrings
+	$(BIN)/python -m tests.lint.lengths
 	$(BIN)/treni-route profiles --validate
 
 test: $(STAMP) ## sets everything up and runs the tests, those of `make test-gpu`, `make soak`, `make ray`, `make test-clients`, `make test-observe`, `make test-report` and `make test-split-host` aside

@@ -11,7 +11,7 @@ from pathlib import Path
 from deploy.namespaces.making import Hosts
 from deploy.namespaces.switch import Flow, Traffic
 from matrices.evidence import chain
-from matrices.evidence.campaign import HISTORY, MANIFEST
+from matrices.evidence.kept import HISTORY, MANIFEST
 from treni.errors import Code, TreniError
 from treni.storage import write_whole
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matrices.browser.following import Followed, Progress
-from matrices.evidence.campaign import HISTORY, MANIFEST
+from matrices.evidence.kept import HISTORY, MANIFEST
 
 DEPTH = 4
 """How far below the folder campaigns are looked for."""

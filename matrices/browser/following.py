@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from matrices.evidence import chain
 from matrices.evidence import events as ev
-from matrices.evidence.campaign import HISTORY, MANIFEST
 from matrices.evidence.history import CellState
+from matrices.evidence.kept import HISTORY, MANIFEST
 from matrices.evidence.manifest import Manifest, ManifestCell, read_manifest
 from matrices.planning.plan import AA_CELL
 from treni.errors import TreniError

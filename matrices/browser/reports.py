@@ -6,7 +6,8 @@ import threading
 
 from matrices.browser.folder import Campaigns
 from matrices.browser.following import Progress
-from matrices.evidence.campaign import HISTORY, load_campaign
+from matrices.evidence.campaign import load_campaign
+from matrices.evidence.kept import HISTORY
 from matrices.report.figures import figures
 from matrices.report.page.files import page_of
 from treni.errors import Code, TreniError

@@ -12,8 +12,8 @@ import click
 from matrices.checks.traces import Gap, gaps
 from matrices.cli import output
 from matrices.evidence import events as ev
-from matrices.evidence.campaign import HISTORY
 from matrices.evidence.history import read_history
+from matrices.evidence.kept import HISTORY
 from matrices.evidence.traces import TRACES, Trace, read_traces
 from matrices.report.files import ExitStatus
 from matrices.statistics.waterfall import Parts, Waterfall, parts_of, waterfall

@@ -19,6 +19,17 @@ from matrices.evidence import chain, provenance
 from matrices.evidence import events as ev
 from matrices.evidence.begun_with import model_of
 from matrices.evidence.history import History, read_history
+from matrices.evidence.kept import (
+    CONTAMINATION,
+    HISTORY,
+    MANIFEST,
+    SUITE,
+    inconsistent,
+    missing,
+    same_cells,
+    same_files,
+    same_rules,
+)
 from matrices.evidence.manifest import (
     VERSION,
     Manifest,
@@ -47,16 +58,9 @@ from matrices.spec.regions import longest_s
 from matrices.spec.suites import Suite, load_suite, must_pass
 from matrices.spec.sweeps import SweptCell
 from matrices.spec.tooling import Tooling, tooling_written
-from treni.errors import Code, TreniError, invalid_argument
+from treni.errors import invalid_argument
 from treni.storage import write_whole
 from treni.v1 import inference_pb2
-
-MANIFEST = "manifest.json"
-SUITE = "suite.jsonl"
-HISTORY = "history.jsonl"
-
-CONTAMINATION = {"steal_fraction": 0.10, "other_cpu_fraction": 0.25}
-"""Block conditions above which a block is contaminated: fractions of the machine's processor time."""
 
 MARGIN = 0.05
 """The share of the baseline's mean latency within which arms count as equivalent, if a campaign does not say."""
@@ -262,14 +266,14 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     """
     for name in (MANIFEST, SUITE, HISTORY):
         if not (folder / name).is_file():
-            raise _missing(folder, name)
+            raise missing(folder, name)
     history = read_history(folder / HISTORY)
     manifest = read_manifest(folder / MANIFEST)
-    _same_files(folder, history)
-    _same_rules(manifest)
+    same_files(folder, history)
+    same_rules(manifest)
     suite = load_suite(str(folder / SUITE)).model_copy(update={"name": manifest.suite.name})
-    if missing := {"suite", "backend", "model_dir", "toxiproxy"} - set(manifest.details):
-        raise _inconsistent(f"details with {', '.join(sorted(missing))}", ", ".join(sorted(manifest.details)))
+    if lacking := {"suite", "backend", "model_dir", "toxiproxy"} - set(manifest.details):
+        raise inconsistent(f"details with {', '.join(sorted(lacking))}", ", ".join(sorted(manifest.details)))
     options = Options(
         suite=str(manifest.details["suite"]),
         runs=manifest.runs,
@@ -298,83 +302,8 @@ def load_campaign(folder: Path) -> tuple[Campaign, Manifest, History]:
     profiles = [_profile(cell) for cell in manifest.cells if cell.name != plan.AA_CELL]
     cells = _cells(profiles, suite, options, version=manifest.version)
     campaign = Campaign(folder=folder, options=options, suite=suite, cells=cells)
-    _same_cells(manifest, campaign)
+    same_cells(manifest, tuple(_manifest_cell(cell) for cell in campaign.cells))
     return campaign, manifest, history
-
-
-def _missing(folder: Path, what: str) -> TreniError:
-    return invalid_argument(
-        "campaign_missing",
-        expected=f"a campaign's folder with {what}",
-        got=str(folder),
-        todo="name the folder that `treni-route matrix` printed; one that died before its first request "
-        "holds nothing to continue",
-    )
-
-
-def _same_files(folder: Path, history: History) -> None:
-    """The history begins with the digests of the files beside it."""
-    if history.opened is None:
-        raise _missing(folder, "a first line in history.jsonl")
-    for name, expected in ((MANIFEST, history.opened.manifest_sha256), (SUITE, history.opened.suite_sha256)):
-        got = chain.digest((folder / name).read_bytes())
-        if got != expected:
-            raise TreniError(
-                Code.DATA_LOSS,
-                "campaign_changed",
-                expected=f"{folder / name} to have the digest that {HISTORY} begins with, {expected[:12]}...",
-                got=f"{got[:12]}...",
-                todo="restore the file: it is not the one that the campaign was run with",
-                definite=True,
-            )
-
-
-def _same_rules(manifest: Manifest) -> None:
-    """A history is judged by limits that nobody chose for it."""
-    for what, written, mine in (
-        ("contamination", manifest.contamination, CONTAMINATION),
-        ("side_effect_tools", manifest.side_effect_tools, plan.SIDE_EFFECT_TOOLS),
-    ):
-        if written != mine:
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "rules_changed",
-                expected=f"{what} to be {mine}, as in this version",
-                got=str(written),
-                todo="use the version of treni-route that the manifest names",
-            )
-
-
-def _same_cells(manifest: Manifest, campaign: Campaign) -> None:
-    """A schedule that this version reads otherwise than the one that ran would judge the history wrongly."""
-    planned = tuple(_manifest_cell(cell) for cell in campaign.cells)
-    names = [cell.name for cell in planned]
-    if names != [cell.name for cell in manifest.cells]:
-        raise _inconsistent(f"the cells {', '.join(names)}", ", ".join(cell.name for cell in manifest.cells))
-    for written, mine in zip(manifest.cells, planned, strict=True):
-        if written.schedule_hash != mine.schedule_hash:
-            raise TreniError(
-                Code.FAILED_PRECONDITION,
-                "schedule_changed",
-                expected=f"the schedule of {mine.name} to hash to {written.schedule_hash}",
-                got=str(mine.schedule_hash),
-                todo="use the version of treni-route that the manifest names",
-            )
-        for field in dataclasses.fields(ManifestCell):
-            want, got = getattr(mine, field.name), getattr(written, field.name)
-            if want != got:
-                raise _inconsistent(f"{field.name} of {mine.name} to be {want}", str(got))
-
-
-def _inconsistent(expected: str, got: str) -> TreniError:
-    return TreniError(
-        Code.DATA_LOSS,
-        "manifest_inconsistent",
-        expected=expected,
-        got=got,
-        todo="restore the manifest; it was edited",
-        definite=True,
-    )
 
 
 def _manifest_cell(cell: PlannedCell) -> ManifestCell:
@@ -399,7 +328,7 @@ def _profile(cell: ManifestCell) -> Profile:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _inconsistent(
+        raise inconsistent(
             f"the profile of {cell.name}: {where}: {first['msg']}", repr(first["input"])
         ) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from matrices.evidence.ledger import EffectCounts, work_of
 from matrices.evidence.manifest import Manifest, ManifestCell
 from matrices.evidence.runs import Run
 from matrices.planning.expectation import Counter, Expectation
+from matrices.report.cell_gates import gates_of
 from matrices.report.comparison import (
     AA,
-    CellSamples,
     PairedLatency,
     Reliability,
     answered,
@@ -37,9 +36,8 @@ from matrices.report.user_turns import UserTurnFigures, user_turns_of
 from matrices.report.ways import NO_WAYS, Ways, ways_of
 from matrices.spec.suites import Task, must_pass
 from matrices.statistics.estimates import LatencySummary, latency_summary
-from matrices.statistics.gates import Evidence, Gate, claim_safe, gates
+from matrices.statistics.gates import Gate, claim_safe
 from matrices.statistics.reliability import CostPerSuccess, RunCost, cost_per_success
-from matrices.statistics.selection import voids_of
 from matrices.statistics.verdicts import Floor
 
 __all__ = ["AA", "ArmFigures", "CellFigures", "Figures", "PairedLatency", "Reliability", "figures"]
@@ -272,7 +270,7 @@ def figures(manifest: Manifest, events: Iterable[Event], expectations: Sequence[
                 harm=harm_in(judged.events, expected[name]),
                 recoveries=one.recoveries,
                 findings=one.findings,
-                gates=_gates(
+                gates=gates_of(
                     one,
                     samples[name],
                     floor,
@@ -353,51 +351,4 @@ def _cost(
             RunCost(block=blocks.get(run.pair.pair, -1), amount=amount, correct=right[run.pair.pair])
             for run, amount in zip(runs, amounts, strict=True)
         ]
-    )
-
-
-def _gates(
-    judged: CellJudgement,
-    samples: CellSamples,
-    floor: Floor | None,
-    every: PairedLatency,
-    clean: PairedLatency,
-    *,
-    expected: Expectation,
-    blocks: int,
-    elsewhere: int,
-) -> tuple[Gate, ...]:
-    if floor is None:
-        return (Gate(name="aa_measured", passed=False, why="no noise floor: the A/A cell gives no interval"),)
-    kinds = collections.Counter(finding.kind for finding in judged.findings)
-
-    def ids(part: str) -> frozenset[str]:
-        return frozenset(
-            f"{arm} {one}" for arm, account in judged.faults.items() for one in getattr(account, part)
-        )
-
-    return gates(
-        Evidence(
-            descriptive=bool(judged.recoveries),
-            alike=expected.comparison.alike,
-            unforeseen=tuple(sorted(expected.unforeseen)),
-            compared=expected.comparison.compared.name,
-            floor=floor,
-            margin_s=every.margin_s or 0.0,
-            latency=every.latency,
-            judgement=every.judgement,
-            verdict_clean=None if clean.delta is None else clean.verdict,
-            steadiness=every.steadiness,
-            lone_strata=every.lone_strata,
-            unexplained_errors=kinds["error_unexplained"],
-            faults_planned=ids("planned"),
-            faults_delivered=ids("delivered"),
-            faults_observed=ids("observed"),
-            voids=voids_of(samples.void, samples.valid),
-            pairs_abandoned=len(judged.abandoned) + judged.pairs_discarded,
-            blocks=blocks,
-            blocks_contaminated=len(judged.contaminated),
-            findings=tuple(f"{count} {kind}" for kind, count in sorted(kinds.items())),
-            findings_elsewhere=elsewhere,
-        )
     )

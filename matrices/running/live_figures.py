@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from matrices.evidence import events as ev
-from matrices.evidence.campaign import MANIFEST, Campaign
+from matrices.evidence.campaign import Campaign
+from matrices.evidence.kept import MANIFEST
 from matrices.evidence.manifest import Manifest, read_manifest
 from matrices.report.figures import Figures, figures
 

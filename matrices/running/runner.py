@@ -20,18 +20,17 @@ from matrices.evidence.outside import EndpointTold
 from matrices.evidence.resolution import resolve
 from matrices.evidence.runs import pair_runs
 from matrices.planning.plan import PlannedCell, PlannedPair
-from matrices.running.client import Invocation, request_of
+from matrices.running.client import request_of
 from matrices.running.conditions import ConditionsProbe
 from matrices.running.host_watch import HostWatch
 from matrices.running.metrics import HarnessMetrics
+from matrices.running.outcomes import outcome_of, refuse_unrecorded
 from matrices.running.segment import CellBroken, Segment, cause_of
 from matrices.running.workers import clients_of, workers
 from matrices.topologies.cell_evidence import Evidence
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
 from treni import metrics
-from treni.errors import Code, TreniError
-from treni.storage import DISK_FULL
 
 
 class Progress(Protocol):
@@ -318,8 +317,8 @@ class Runner:
                 )
             )
             done = await segment.invoke(arm, request, marks)
-            _refuse_unrecorded(done)
-            self._append(_outcome(segment, planned, arm, run_id, done))
+            refuse_unrecorded(done)
+            self._append(outcome_of(segment, planned, arm, run_id, done))
             segment.check()
         # What hurt the pair is in the history before the pair counts, also if the harness is killed in between.
         await segment.hold()
@@ -349,59 +348,6 @@ class Runner:
             self._append(ev.Deliveries(cell=plan.name, arm=arm, faults=evidence.deliveries[arm]))
             self._append(ev.Effects(cell=plan.name, arm=arm, rows=evidence.effects[arm]))
         self._append(ev.CellEnded(cell=plan.name, status="complete", detail="", clocks=dict(evidence.clocks)))
-
-
-def _outcome(segment: Segment, planned: PlannedPair, arm: str, run_id: str, done: Invocation) -> ev.Outcome:
-    error = None
-    if done.error is not None:
-        # A service that died is the cause behind whatever its peers made of it.
-        message = "; ".join([str(done.error), *segment.services.note_deaths()])
-        error = ev.RunError(
-            code=done.error.code.name,
-            kind=done.error.kind,
-            definite=done.error.definite,
-            message=message,
-            hop=done.error.hop,
-            fault_id=done.error.fault_id,
-        )
-    task, replies = planned.task, done.replies
-    before_last = len(task.turns) - 1
-    texts = tuple(reply.text for reply in replies)
-    return ev.Outcome(
-        cell=segment.plan.name,
-        pair=planned.pair,
-        arm=arm,
-        run_id=run_id,
-        outcome=done.outcome,
-        error=error,
-        latency_s=done.latency_s,
-        ttft_s=done.ttft_s,
-        answer=texts[before_last] if len(texts) > before_last else None,
-        correct=None if error is not None else task.are_correct(texts),
-        record=done.record,
-        earlier=tuple(
-            ev.Answered(
-                answer=reply.text, latency_s=reply.latency_s, correct=task.is_correct(reply.text, turn)
-            )
-            for turn, reply in enumerate(replies[:before_last])
-        ),
-    )
-
-
-def _refuse_unrecorded(done: Invocation) -> None:
-    """Ends the campaign, to be resumed, where a service had no room to write down what it did: the pair is no pair."""
-    attempts = () if done.record is None else done.record["attempts"]
-    lost = [attempt["detail"] for attempt in attempts if attempt["kind"] == DISK_FULL]
-    if done.error is not None and done.error.kind == DISK_FULL:
-        lost.append(str(done.error))
-    if lost:
-        raise TreniError(
-            Code.RESOURCE_EXHAUSTED,
-            DISK_FULL,
-            expected="room for what the services write down of each fault and effect",
-            got=lost[0],
-            todo="free disk space, or lift the limit, and resume",
-        )
 
 
 def _batches(pairs: Sequence[PlannedPair], concurrency: int) -> Iterator[list[PlannedPair]]:

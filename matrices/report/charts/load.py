@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from matrices.evidence.campaign import CONTAMINATION
+from matrices.evidence.kept import CONTAMINATION
 from matrices.report import chart as c
 from matrices.report.figures import Figures
 

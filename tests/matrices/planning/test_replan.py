@@ -11,15 +11,13 @@ import pytest
 from matrices.evidence import chain
 from matrices.evidence import events as ev
 from matrices.evidence.campaign import (
-    HISTORY,
-    MANIFEST,
-    SUITE,
     Options,
     load_campaign,
     plan_campaign,
     write_campaign,
 )
 from matrices.evidence.history import HistoryWriter
+from matrices.evidence.kept import HISTORY, MANIFEST, SUITE
 from matrices.evidence.manifest import Manifest, ManifestCell, Version, dump_manifest, read_manifest
 from matrices.spec.profiles import PolicySpec, select_profiles
 from matrices.spec.sweeps import SweptCell, expand, parse_setting

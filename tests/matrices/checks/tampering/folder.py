@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from matrices.evidence import chain
-from matrices.evidence.campaign import HISTORY, MANIFEST, SUITE, load_campaign
+from matrices.evidence.campaign import load_campaign
+from matrices.evidence.kept import HISTORY, MANIFEST, SUITE
 from matrices.report.figures import figures
 from treni.errors import TreniError
 
