@@ -15,7 +15,8 @@ from matrices.spec.profiles import select_profiles
 from matrices.topologies.hosts_file import read_hosts
 from matrices.topologies.registry import chosen, topology
 from tests.matrices import harness as h
-from tests.matrices.topologies.test_hosts import LOOPBACKS, WHOLE, by_hand, same_counts, write
+from tests.matrices.topologies.hosts_files import WHOLE, write
+from tests.matrices.topologies.test_hosts import LOOPBACKS, by_hand, same_counts
 from tests.matrices.topologies.test_topology import OPTIONS
 from tests.proto.certificates import Authority, key_file
 from treni.errors import Code, TreniError

@@ -17,7 +17,8 @@ import pytest
 
 from chaos.toxiproxy import ToxiproxyClient, ToxiproxyServer
 from tests.matrices import harness as h
-from tests.matrices.topologies.test_hosts import by_hand, write
+from tests.matrices.topologies.hosts_files import write
+from tests.matrices.topologies.test_hosts import by_hand
 from tools_svc.ledger_append import read_effects
 
 NAME = "127.0.1.3"

@@ -20,6 +20,7 @@ from chaos.toxiproxy_build import ensure_server
 from matrices.evidence import events as ev
 from matrices.evidence.history import read_history
 from tests.matrices import harness as h
+from tests.matrices.topologies.hosts_files import write
 
 
 @dataclass

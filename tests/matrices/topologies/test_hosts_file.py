@@ -9,22 +9,8 @@ import pytest
 from matrices.topologies.hosts_file import read_hosts
 from matrices.topologies.role_command import role_command
 from tests.matrices import harness as h
+from tests.matrices.topologies.hosts_files import AGENT, CONTROLLER, HOST, HOSTS, TOOLS, WHOLE, write
 from treni.errors import Code, TreniError
-
-AGENT = '[[service]]\nrole = "agent"\nhost = "one"\naddress = "127.0.0.2:7001"\n'
-CONTROLLER = '[[service]]\nrole = "controller"\nhost = "two"\naddress = "127.0.0.3:7001"\n'
-TOOLS = '[[service]]\nrole = "tools"\nhost = "three"\naddress = "127.0.0.4:7001"\n'
-WHOLE = AGENT + CONTROLLER + TOOLS
-HOST = '[[host]]\nname = "three"\naddress = "127.0.0.9:7001"\n'
-HOSTS = "".join(
-    HOST.replace("three", name).replace("9:7001", f"9:{port}")
-    for name, port in (("one", 1), ("two", 2), ("three", 3))
-)
-
-
-def write(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def test_a_file_of_hosts_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:

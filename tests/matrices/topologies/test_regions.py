@@ -24,7 +24,8 @@ from matrices.evidence.history import read_history
 from matrices.topologies.hosts_file import read_hosts
 from matrices.topologies.pilot import read_pilot
 from tests.matrices import harness as h
-from tests.matrices.topologies.test_hosts import AGENT, CONTROLLER, TOOLS, by_hand, same_counts, write
+from tests.matrices.topologies.hosts_files import AGENT, CONTROLLER, TOOLS, write
+from tests.matrices.topologies.test_hosts import by_hand, same_counts
 from treni.errors import Code, TreniError
 
 EU, US = 'region = "eu"\n', 'region = "us"\n'

@@ -9,7 +9,7 @@ import pytest
 from matrices.topologies.hosts import Hosts
 from matrices.topologies.local import Local
 from matrices.topologies.registry import TOPOLOGIES, chosen, topology
-from tests.matrices.topologies.test_hosts import WHOLE
+from tests.matrices.topologies.hosts_files import WHOLE
 from tests.places import ROOT
 from treni.errors import Code, TreniError
 
