@@ -17,6 +17,7 @@ from treni.doors import OPEN, Door
 from treni.errors import Code, TreniError
 from treni.guard import Guard
 from treni.limits import AGENT_REQUEST, Limit
+from treni.serving_core import steady_server
 
 AddService = Callable[[grpc.aio.Server], str]
 """Adds a service to a server that has not started, and says the service's full name."""
@@ -58,7 +59,7 @@ async def start(
     door.refuse_beyond_loopback(host)
     # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
     options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * largest_request.most)]
-    server = grpc.aio.server(interceptors=[*door.interceptors(), Guard(), *interceptors], options=options)
+    server = steady_server([*door.interceptors(), Guard(), *interceptors], options)
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
