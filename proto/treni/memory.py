@@ -11,11 +11,12 @@ import psutil
 
 LOOK_EVERY_S = 5.0
 
-UNREST_BYTES = 8 * 1024 * 1024
+UNREST_BYTES = 1024 * 1024
 """The change of a process's memory, up or down, from which on free memory is looked for: a look takes milliseconds."""
 
 LOOKED_FOR_S = 60.0
-"""How long it is looked for after such a change: what a burst took comes free as its calls and connections end."""
+"""How long it is looked for after such a change: what a burst took comes free as its calls and connections end. And how
+often without one, as it may come free later, which does not show."""
 
 
 async def give_back() -> NoReturn:
@@ -27,11 +28,12 @@ async def give_back() -> NoReturn:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     process = psutil.Process()
     settled = process.memory_info().rss
-    until_s = 0.0
+    until_s, due_s = 0.0, 0.0
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         rss = process.memory_info().rss
         if abs(rss - settled) > UNREST_BYTES:
             settled, until_s = rss, time.monotonic() + LOOKED_FOR_S
-        if trim is not None and time.monotonic() < until_s:
+        if trim is not None and (time.monotonic() < until_s or time.monotonic() >= due_s):
             await asyncio.to_thread(trim, 0)
+            due_s = time.monotonic() + LOOKED_FOR_S

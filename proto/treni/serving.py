@@ -18,6 +18,7 @@ from treni.errors import Code, TreniError
 from treni.guard import Guard
 from treni.limits import AGENT_REQUEST, Limit
 from treni.metrics_rpc import server_interceptors
+from treni.serving_core import steady_server
 
 AddService = Callable[[grpc.aio.Server], str]
 """Adds a service to a server that has not started, and says the service's full name."""
@@ -60,7 +61,7 @@ async def start(
     # Twice the limit: what is a little over it is refused in words, and what is far over never takes any memory.
     options = [*metadata.SERVER_OPTIONS, ("grpc.max_receive_message_length", 2 * largest_request.most)]
     every = [*server_interceptors(), *door.interceptors(), Guard(), *spans.interceptors(), *interceptors]
-    server = grpc.aio.server(interceptors=every, options=options)
+    server = steady_server(every, options)
     names = [add(server) for add in services]
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

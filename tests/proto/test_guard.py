@@ -26,13 +26,17 @@ from runtime_svc.internal import add_internal_agent, own_tools
 from runtime_svc.server import start as start_runtime
 from tests.limits import HANG_S
 from tests.proto.roles import MODEL
+from tests.runtime_svc.attacks.recording import heard, recorded
+from tests.runtime_svc.http_front.sockets import wire
+from tests.runtime_svc.requests import generate_request
 from tools_svc.protocol import ToolsConfig
 from tools_svc.registry import build_registry
 from tools_svc.server import start as start_tools
-from treni import errors, serving
+from treni import errors, serving, serving_core
 from treni.channels import open_channel
 from treni.errors import Code, TreniError, from_rpc_error
 from treni.limits import AGENT_REQUEST, ANSWER_BYTES, CALLS_IN_FLIGHT, TOOL_REQUEST, request_limit
+from treni.passes import NOTHING
 from treni.v1 import agent_pb2, inference_pb2, inference_pb2_grpc, tools_pb2, tools_pb2_grpc
 
 COMMON = (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
@@ -254,3 +258,27 @@ def test_every_error_arrives_with_its_details_whatever_it_quotes(words: tuple[st
         assert len(arrived.encode()) <= errors.MAX_FIELD_BYTES
         if len(sent) < 40 and not any("\ud800" <= letter <= "\udfff" for letter in sent):
             assert arrived == sent
+
+
+@pytest.mark.parametrize("name", [b"To\xff\xfe\x80ervice", b"\x80" * 11, b"Too\xc3\x28ervice"])
+async def test_a_method_whose_name_is_no_text_is_refused_and_the_server_goes_on(
+    name: bytes, engine: Engine, tmp_path: Path
+) -> None:
+    call = await recorded("/treni.v1.ToolService/List", generate_request("Hello"), NOTHING)
+    assert b"ToolService" in call
+    async with serve("tools", engine, tmp_path) as address, open_channel(address) as channel:
+        async with wire(f"http://{address}") as client:
+            await client.send(call.replace(b"ToolService", name))
+            said = b""
+            async with asyncio.timeout(HANG_S):
+                while heard(said) == "nothing":
+                    said += await client.reader.read(1 << 16)
+        assert heard(said) == "status"
+        listed = await tools_pb2_grpc.ToolServiceStub(channel).List(
+            tools_pb2.ListToolsRequest(), timeout=HANG_S
+        )
+        assert listed.tools
+
+
+def test_the_grpc_of_the_lock_file_can_be_kept_from_ending_so() -> None:
+    assert serving_core.STEADY

@@ -217,6 +217,8 @@ async def _dribbled(line: Line, drawn: random.Random) -> str:
 async def _broken(line: Line, drawn: random.Random) -> str:
     """HTTP/2 that is none: the bytes of a good call with others in their midst, or no HTTP/2 at all."""
     data = bytearray(line.call if drawn.random() < 0.8 else drawn.randbytes(drawn.randint(1, 3000)))
+    if drawn.random() < 0.2:
+        data = data.replace(b"InferenceService", drawn.randbytes(len("InferenceService")))
     for _ in range(drawn.randint(1, 6)):
         at = drawn.randrange(len(data))
         data[at : at + drawn.randint(0, 3)] = drawn.randbytes(drawn.randint(0, 3))

@@ -19,7 +19,7 @@ _HEAD_BYTES = 9
 
 
 async def recorded(method: str, request: Message, given: Pass) -> bytes:
-    """All that a client sends to call the method with that request on a connection of its own, in plain."""
+    """All that a client sends to call the method with that request, which is not empty, on a connection of its own."""
     data = bytearray()
     whole = request.SerializeToString()
 
