@@ -15,14 +15,18 @@ from treni.storage import reading, whole_lines
 TRACES = "traces"
 """The folder of a campaign that has them."""
 
-_KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
+_ENDS = {2: "server", 3: "client", 4: "producer", 5: "consumer"}
+"""The kinds of spans that are an end of a hop, as OTLP numbers them."""
 _FAILED = 2
 _BEGINS = b'{"resourceSpans"'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A piece of work that a process of that `service` did. `parent` is "" for none; times are by the wall clock."""
+    """A piece of work that a process of that `service` did. `parent` is "" for none; times are by the wall clock.
+
+    `kind` is "" for work that is no end of a hop.
+    """
 
     service: str
     trace_id: str
@@ -124,7 +128,7 @@ def _spans(request: Mapping[str, Any]) -> Iterator[Span]:
                     id=one["spanId"],
                     parent=one.get("parentSpanId", ""),
                     name=one["name"],
-                    kind=_KINDS.get(one.get("kind", 1), ""),
+                    kind=_ENDS.get(one.get("kind", 1), ""),
                     start_s=start_ns / 1e9,
                     duration_s=(end_ns - start_ns) / 1e9,
                     failed=one.get("status", {}).get("code") == _FAILED,
