@@ -47,7 +47,7 @@ def of_attempts(run: Run, expected: ExpectedRun, of_cell: Expectation, *, say: S
 
 def late_s(of_cell: Expectation) -> float:
     """How much later than planned a process of the cell may act: requests in flight wait for one another."""
-    return LATE_S * of_cell.in_flight + of_cell.standstill_s
+    return LATE_S * of_cell.in_flight * of_cell.slowness + of_cell.standstill_s
 
 
 def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Expectation) -> bool:

@@ -108,7 +108,13 @@ def check(
     states = state_of(events)
     runs = {name: pair_runs(state) for name, state in states.items()}
     announced = {expected.cell: expected for expected in expectations}
-    expectations = [resolve(expected, runs.get(expected.cell, {})) for expected in expectations]
+    expectations = [
+        dataclasses.replace(
+            resolve(expected, runs.get(expected.cell, {})),
+            slowness=conditions.slowness(states.get(expected.cell)),
+        )
+        for expected in expectations
+    ]
     walked = structure.structure(manifest, events, expectations)
     own_way = {
         expected.cell: frozenset(arm.name for arm in expected.comparison if not arm.alike)
@@ -123,6 +129,7 @@ def check(
             created_utc=manifest.created_utc,
             concurrency=manifest.concurrency,
             holding={expected.cell for expected in expectations if expected.breaks_hosts},
+            slowness={expected.cell: expected.slowness for expected in expectations},
         ),
         *sameness.of_sameness(
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,14 +13,20 @@ from matrices.evidence import events as ev
 
 
 def of_clocks(
-    events: Iterable[ev.Event], *, created_utc: str, concurrency: int, holding: Collection[str]
+    events: Iterable[ev.Event],
+    *,
+    created_utc: str,
+    concurrency: int,
+    holding: Collection[str],
+    slowness: Mapping[str, float] = {},
 ) -> Iterator[Finding]:
     """Findings about the harness's monotonic clock at invokes, block marks and outcomes, and about wall time.
 
     An outcome tells no time of its own: it came `latency_s` after its invoke. In the cells `holding` each step waits
-    until every process has answered once more, so that none follows another at once.
+    until every process has answered once more, so that none follows another at once. `slowness` is that of each cell,
+    1 where it has none.
     """
-    clock = _Clock(concurrency=concurrency, holding=holding, wall_s=_wall_s(created_utc))
+    clock = _Clock(concurrency=concurrency, holding=holding, slowness=slowness, wall_s=_wall_s(created_utc))
     if clock.wall_s is None:
         yield Finding(kind="clock_impossible", cell="", detail=f"the campaign was made at {created_utc!r}")
     for event in events:
@@ -55,6 +61,7 @@ class _Clock:
 
     concurrency: int
     holding: Collection[str]
+    slowness: Mapping[str, float]
     wall_s: float | None
     now_s: float | None = None
     offset_s: float | None = None
@@ -118,7 +125,7 @@ class _Clock:
         if run is not None and cell not in self.holding:
             arm, followed_s = run
             self.after.setdefault((cell, arm), []).append(mono_s - followed_s)
-        limit_s = START_S if self.starting or cell in self.holding else GAP_S
+        limit_s = START_S if self.starting or cell in self.holding else GAP_S * self.slowness.get(cell, 1.0)
         if followed_s is not None and not mono_s - followed_s <= limit_s:
             detail = f"{what} is {mono_s - followed_s:.3f} s after the end of the step before it"
             yield Finding(kind="clock_impossible", cell=cell, detail=detail)
@@ -144,7 +151,9 @@ class _Clock:
     def unlikely(self) -> Iterator[Finding]:
         """What follows a run at once: if it never does, the arm's latencies are not those that passed."""
         for (cell, arm), gaps in self.after.items():
-            if len(gaps) >= ENOUGH and not min(gaps) <= QUIET_S * self.concurrency:
+            if len(gaps) >= ENOUGH and not min(gaps) <= QUIET_S * self.concurrency * self.slowness.get(
+                cell, 1.0
+            ):
                 detail = f"the step after a run never comes within {min(gaps) * 1e3:.3f} ms of its end"
                 yield Finding(kind="overhead_unlikely", cell=cell, arm=arm, detail=detail)
 

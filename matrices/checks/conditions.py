@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from matrices.checks.finding import Finding
+from matrices.checks.tolerances import BUSY, MOST_BUSY
 from matrices.evidence.history import CellState
 
 SIGNED = frozenset({"clock_offset_s"})
@@ -33,6 +35,27 @@ def contaminated_blocks(cell: CellState, limits: Mapping[str, float]) -> dict[in
                 if value is not None and value > limit:
                     found.setdefault(block, f"{name} {value:g} > {limit:g}")
     return found
+
+
+def slowness(cell: CellState | None) -> float:
+    """How many times longer than elsewhere anything may take in the cell, by what others left of the machine.
+
+    1 up to `BUSY`; from there on what ran had less than limits were measured with, and the worst block counts. Such
+    a block is a contaminated one, so that nothing is claimed by it.
+    """
+    marks = (
+        () if cell is None else [mark for of in cell.blocks.values() for mark in of if mark.phase == "end"]
+    )
+    taken = [
+        sum(
+            value
+            for name in ("other_cpu_fraction", "steal_fraction")
+            if _is_number(value := mark.conditions.get(name))
+        )
+        for mark in marks
+    ]
+    worst = min(max(taken, default=0.0), MOST_BUSY)
+    return 1 / (1 - worst) if worst > BUSY else 1.0
 
 
 def of_conditions(cell: CellState, limits: Mapping[str, float]) -> Iterator[Finding]:
@@ -64,7 +87,7 @@ def _of_clocks(cell: CellState) -> Iterator[Finding]:
                 yield Finding(kind="conditions_impossible", cell=cell.cell, detail=detail)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

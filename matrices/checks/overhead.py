@@ -76,7 +76,7 @@ def of_overhead(
             parts[f"an attempt under a {want.fault.kind.name}, beyond its time"].append(
                 got.duration_s - want.held_s - way_s
             )
-    limit_s = QUIET_S * concurrency
+    limit_s = QUIET_S * concurrency * expected.slowness
     for name, values in parts.items():
         if len(values) >= ENOUGH and not min(values) <= limit_s:
             detail = f"{name} is never under {min(values) * 1e3:.3f} ms in {len(values)} runs"

@@ -25,5 +25,11 @@ QUIET_S = 0.04
 ENOUGH = 4
 """The number of values from which on the least of them is judged by `QUIET_S`."""
 
+BUSY = 0.75
+"""The share of the processor time that others may have had, up to which the limits above were measured."""
+
+MOST_BUSY = 0.98
+"""The share from which on a cell says nothing more of how slow it was."""
+
 WALL_STEP_S = 1.0
 """How far the wall clock may move against the monotonic one between two requests."""

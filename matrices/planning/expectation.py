@@ -217,7 +217,8 @@ class Expectation:
     `following` gives an arm's runs again for the calls that some of them made (by pair).
     `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has
     to be right; otherwise a wrong one is a figure of its arm. `uncounted` are the tools called whose effects no ledger
-    counts, `foreign` those that are none of ours and answer in any form.
+    counts, `foreign` those that are none of ours and answer in any form. `slowness` is how many times longer than
+    elsewhere anything may have taken, which is known when it has run.
     """
 
     cell: str
@@ -240,6 +241,7 @@ class Expectation:
     uncounted: tuple[str, ...] = ()
     foreign: frozenset[str] = frozenset()
     following: Following | None = field(default=None, compare=False)
+    slowness: float = 1.0
 
     def agent(self, arm: str, pair: int) -> str:
         """The role that answers the arm's request of a pair."""
