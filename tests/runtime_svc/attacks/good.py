@@ -86,7 +86,7 @@ class Good:
 
 
 async def fill(target: Target) -> None:
-    """Has every slot hold as long a sequence as it can."""
+    """Has every slot hold as long a sequence as it can, and what is imported for a constraint imported."""
     async with open_channel(target.front.grpc, given=target.known) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
 
@@ -96,6 +96,10 @@ async def fill(target: Target) -> None:
                 pass
 
         await asyncio.gather(*map(one, range(SLOTS)))
+        held = generate_request("Hello", max_new_tokens=8)
+        held.constraint.json_object = True
+        async for _ in stub.Generate(held, timeout=HANG_S):
+            pass
 
 
 async def work(target: Target, front: str, begin: asyncio.Barrier, stop: asyncio.Event) -> Good:
