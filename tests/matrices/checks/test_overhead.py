@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from matrices.checks.conditions import slowness
 from matrices.checks.overhead import of_overhead, seen_apart_s
 from matrices.evidence import events as ev
+from matrices.evidence.history import state_of
 from tests.matrices.checks.p04 import EVENTS, EXPECTATION, STARTED, changed, judge
 
 AWAY_S = 0.06
@@ -57,3 +59,37 @@ def test_the_whole_check_goes_by_what_the_clocks_saw() -> None:
     kinds = {finding.kind for finding in judge(far).findings}
     seen = [started(agent=AWAY_S, tools=0.001) if event is STARTED else event for event in far]
     assert kinds - {finding.kind for finding in judge(seen).findings} == {"overhead_unlikely"}
+
+
+@pytest.mark.parametrize(
+    ("other", "steal", "times"),
+    [(0.0, 0.0, 1), (0.7, 0.05, 1), (0.85, 0.05, 10), (0.5, 0.3, 5), (1.0, 0.9, 50)],
+)
+def test_limits_are_wider_only_where_others_left_less_than_was_measured_with(
+    other: float, steal: float, times: float
+) -> None:
+    conditions = {"other_cpu_fraction": other, "steal_fraction": steal}
+    events = [
+        replace(event, conditions={**event.conditions, **conditions})
+        if isinstance(event, ev.Block)
+        else event
+        for event in EVENTS
+    ]
+    (state,) = state_of(events).values()
+    assert slowness(state) == pytest.approx(times)
+    assert slowness(None) == 1
+
+
+def test_a_starved_cell_has_ways_as_long_as_that_and_a_calm_one_has_not() -> None:
+    late = changed(
+        lambda event: replace(event, latency_s=event.latency_s + 0.3), type="outcome", arm="external"
+    )
+    starved = [
+        replace(event, conditions={**event.conditions, "other_cpu_fraction": 0.9})
+        if isinstance(event, ev.Block)
+        else event
+        for event in late
+    ]
+    calm = {finding.kind for finding in judge(late).findings}
+    assert calm - {finding.kind for finding in judge(starved).findings} == {"overhead_unlikely"}
+    assert judge(starved).contaminated

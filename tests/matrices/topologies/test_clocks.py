@@ -40,7 +40,7 @@ READS_WALL_CLOCK = {
     "matrices/topologies/clocks.py": "how another process's clock lies",
     "matrices/running/runner.py": "when a request was sent, for a reader",
     "matrices/browser/following.py": "whether a history still grows",
-    "matrices/cli/matrix.py": "the name of a campaign's folder",
+    "matrices/cli/asked.py": "the name of a campaign's folder",
     "proto/treni/otel.py": "what the times of spans are counted from",
     "matrices/evidence/campaign.py": "when a campaign was made",
 }
