@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.faults import Stall, Status
@@ -79,6 +79,7 @@ def _healed(cut: int) -> list[ev.Event]:
     return [*EVENTS[:cut], BROKEN, ev.Resumed(wall_time=later, cut_bytes=0), discard, *_whole_again()]
 
 
+@settings(max_examples=30)
 @given(cut=st.integers(1, LAST))
 def test_wherever_it_broke_the_second_run_is_judged_alone(cut: int) -> None:
     judged = _judge(_healed(cut))
@@ -94,6 +95,7 @@ def test_wherever_it_broke_the_second_run_is_judged_alone(cut: int) -> None:
     assert judged.effects["external"] == whole.effects["external"]
 
 
+@settings(max_examples=30)
 @given(cut=st.integers(1, LAST))
 def test_until_then_it_is_broken_and_that_is_all_there_is_to_say(cut: int) -> None:
     judged = _judge([*EVENTS[:cut], BROKEN])

@@ -317,7 +317,7 @@ def test_a_fresh_key_for_each_attempt_counts_every_row_beyond_the_first() -> Non
 NEEDED = [n for n, event in enumerate(EVENTS) if not where(phase="start")(event) and event.type != "cell"]
 
 
-@settings(deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(NEEDED))
 def test_an_event_that_is_lost_is_found(lost: int) -> None:
     assert judge([*EVENTS[:lost], *EVENTS[lost + 1 :]]).findings != ()
@@ -326,7 +326,7 @@ def test_an_event_that_is_lost_is_found(lost: int) -> None:
 OF_PAIRS = [n for n, event in enumerate(EVENTS) if hasattr(event, "pair")]
 
 
-@settings(deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from(OF_PAIRS), st.sampled_from(OF_PAIRS))
 def test_an_event_of_a_pair_that_comes_twice_is_found(copied: int, to: int) -> None:
     assert judge([*EVENTS[:to], EVENTS[copied], *EVENTS[to:]]).findings != ()

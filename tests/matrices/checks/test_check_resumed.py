@@ -148,7 +148,7 @@ def test_a_block_whose_end_an_interruption_swallowed_is_contaminated() -> None:
     assert judged.contaminated == {3: "steal_fraction, other_cpu_fraction not recorded"}
 
 
-@settings(deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, len(EVENTS) - 1))
 def test_a_resumed_campaign_counts_as_an_uninterrupted_one(cut: int) -> None:
     whole, resumed = judge(EVENTS), judge(_interrupted(cut))

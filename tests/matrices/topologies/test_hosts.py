@@ -169,7 +169,7 @@ def test_a_service_that_is_killed_and_restarted_is_found_by_its_epoch_and_healed
 
 
 @pytest.mark.chaos
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_harness_that_is_killed_goes_on_and_a_state_that_was_lost_meanwhile_is_told(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     out = tmp_path / "out"

@@ -127,7 +127,7 @@ def test_a_rows_bits_do_not_depend_on_other_rows(host_device: HostDevice, shape:
     np.testing.assert_array_equal(one.cache, several.cache)
 
 
-@pytest.mark.parametrize("releases", [1, 32])
+@pytest.mark.parametrize("releases", [1, pytest.param(32, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(("positions", "single"), [([70], 1), ([70, 5, 33], 0)])
 def test_bits_do_not_depend_on_which_warp_is_faster(
     host_device: HostDevice, positions: list[int], single: int, releases: int
@@ -142,7 +142,7 @@ def test_bits_do_not_depend_on_which_warp_is_faster(
 
 
 @pytest.mark.parametrize("single", [0, 1])
-@pytest.mark.parametrize("schedule", [0, 7919])
+@pytest.mark.parametrize("schedule", [pytest.param(0, marks=pytest.mark.soak), 7919])
 @pytest.mark.parametrize(
     ("hidden", "heads", "ffn", "blocks"),
     [

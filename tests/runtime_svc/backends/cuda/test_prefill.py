@@ -76,7 +76,20 @@ def forced(
     return np.stack(found)
 
 
-CASES = sorted(path.name for path in (DATA / "random").iterdir())
+OFTEN = (
+    "llama-own-head",
+    "llama-stretched",
+    "qwen2-sharded",
+    "qwen2-yarn",
+    "qwen3-groups-theta",
+    "qwen3-linear",
+)
+"""Checkpoints that `make test` runs on the CPU build; `make soak` runs the others, and a GPU all of them."""
+
+CASES = [
+    pytest.param(name, marks=() if name in OFTEN else pytest.mark.soak)
+    for name in sorted(path.name for path in (DATA / "random").iterdir())
+]
 
 
 @pytest.mark.parametrize("case", CASES)
