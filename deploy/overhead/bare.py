@@ -17,7 +17,7 @@ async def serve(host: str) -> None:
     """Serves at a free port of the address until the process is ended; prints a line of JSON with it when ready."""
     server = grpc.aio.server()
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_echo)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Echo": handler}),))
+    server.add_registered_method_handlers(SERVICE, {"Echo": handler})
     port = server.add_insecure_port(f"{host}:0")
     await server.start()
     print(json.dumps({"service": "echo", "address": f"{host}:{port}"}), flush=True)

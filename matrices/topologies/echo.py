@@ -22,7 +22,7 @@ async def _echo(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> 
 
 def _add(server: grpc.aio.Server) -> str:
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_echo)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Echo": handler}),))
+    server.add_registered_method_handlers(SERVICE, {"Echo": handler})
     return SERVICE
 
 
