@@ -18,6 +18,13 @@ from treni import entry
 if TYPE_CHECKING:
     from matrices.running.bench import Cost
 
+_model_option = click.option(
+    "--model",
+    "model_dir",
+    type=click.Path(path_type=Path),
+    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
+)
+
 _EPILOG = """\b
 Examples:
   treni-route bench routing                          controller, echo floor, both routes over a bare generation
@@ -48,12 +55,7 @@ def bench() -> None:
 @click.option(
     "--requests", type=entry.WholeRange(5), default=40, show_default=True, help="Requests of each kind."
 )
-@click.option(
-    "--model",
-    "model_dir",
-    type=click.Path(path_type=Path),
-    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
-)
+@_model_option
 @click.option("--keys", is_flag=True, help="Have the services behind a key, as --topology local:keys does.")
 @output.format_option
 def routing(requests: int, model_dir: Path | None, keys: bool, form: str) -> None:
@@ -87,12 +89,7 @@ def _beside_floor(row: Cost) -> str:
 @click.option(
     "--rounds", type=entry.WholeRange(1), default=5, show_default=True, help="Rounds that are counted."
 )
-@click.option(
-    "--model",
-    "model_dir",
-    type=click.Path(path_type=Path),
-    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
-)
+@_model_option
 @output.format_option
 def scale(concurrency: int, requests: int, rounds: int, model_dir: Path | None, form: str) -> None:
     """Measure how throughput and the ratio of the arms move with 1, 2 and 4 controllers, in one run."""
@@ -131,12 +128,7 @@ def scale(concurrency: int, requests: int, rounds: int, model_dir: Path | None, 
     show_default=True,
     help="Rounds: in each, a request of both arms to services without metrics, others without, and those with them.",
 )
-@click.option(
-    "--model",
-    "model_dir",
-    type=click.Path(path_type=Path),
-    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
-)
+@_model_option
 @output.format_option
 def metrics_cost(rounds: int, model_dir: Path | None, form: str) -> None:
     """Measure what metrics, scraped every second, add to the latency of both arms, beside the A/A floor of the run."""
@@ -170,12 +162,7 @@ def metrics_cost(rounds: int, model_dir: Path | None, form: str) -> None:
 @click.option(
     "--requests", type=entry.WholeRange(5), default=40, show_default=True, help="Requests of each kind."
 )
-@click.option(
-    "--model",
-    "model_dir",
-    type=click.Path(path_type=Path),
-    help="A Hugging Face directory or a GGUF file; default: the bundled treni-tiny.",
-)
+@_model_option
 @output.format_option
 def traces(requests: int, model_dir: Path | None, form: str) -> None:
     """Measure what keeping traces costs a request of either arm, beside two testbeds that keep none."""

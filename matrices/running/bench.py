@@ -12,11 +12,9 @@ from pathlib import Path
 import grpc
 
 from matrices.arms.arm import Arm, Comparison
-from matrices.evidence.campaign import MARGIN, Options, plan_campaign
 from matrices.planning.plan import PlannedCell
+from matrices.running.bench_campaign import bench_campaign
 from matrices.running.client import AgentClient
-from matrices.running.preflight import refuse_impossible
-from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.echo import METHOD
@@ -70,24 +68,10 @@ async def run(model_dir: str, requests: int, *, keys: bool = False) -> Costs:
     """
     placement = {KEYS: True} if keys else {}
     with tempfile.TemporaryDirectory(prefix="treni-bench-") as scratch:
-        options = Options(
-            suite="core",
-            runs=12,
-            seed=0,
-            concurrency=1,
-            topology="local",
-            backend="numpy",
-            model_dir=model_dir,
-            idempotency=True,
-            margin=MARGIN,
-            restarts=1,
-            toxiproxy=None,
-        )
-        campaign = plan_campaign(Path(scratch), options, select_profiles("p00"))
-        refuse_impossible(campaign)
+        campaign = bench_campaign(Path(scratch), model_dir)
         cell = campaign.cells[-1]
         async with CellServices.open(
-            topology(options.topology, placement), cell, campaign, counters={}
+            topology(campaign.options.topology, placement), cell, campaign, counters={}
         ) as services:
             echo = await start_child(
                 "echo",

@@ -14,12 +14,10 @@ from pathlib import Path
 
 import httpx
 
-from matrices.evidence.campaign import MARGIN, Campaign, Options, plan_campaign
 from matrices.planning.plan import PlannedCell
+from matrices.running.bench_campaign import bench_campaign
 from matrices.running.client import AgentClients, request_of
-from matrices.running.preflight import refuse_impossible
 from matrices.running.workers import clients_of
-from matrices.spec.profiles import select_profiles
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
 from treni import metrics, metrics_page
@@ -135,7 +133,7 @@ async def _opened(
 async def _services(
     folder: Path, model_dir: str
 ) -> AsyncIterator[tuple[PlannedCell, Mapping[str, AgentClients]]]:
-    campaign = _campaign(folder, model_dir)
+    campaign = bench_campaign(folder, model_dir)
     cell = campaign.cells[-1]
     place = topology(campaign.options.topology, campaign.options.placement)
     async with CellServices.open(place, cell, campaign, counters={}) as services:
@@ -145,25 +143,6 @@ async def _services(
         finally:
             for one in clients.values():
                 await one.close()
-
-
-def _campaign(folder: Path, model_dir: str) -> Campaign:
-    options = Options(
-        suite="core",
-        runs=12,
-        seed=0,
-        concurrency=1,
-        topology="local",
-        backend="numpy",
-        model_dir=model_dir,
-        idempotency=True,
-        margin=MARGIN,
-        restarts=1,
-        toxiproxy=None,
-    )
-    campaign = plan_campaign(folder, options, select_profiles("p00"))
-    refuse_impossible(campaign)
-    return campaign
 
 
 def _moved(arm: str, found: Latencies) -> Moved:

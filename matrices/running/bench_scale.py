@@ -14,11 +14,9 @@ from typing import TypeVar
 
 from matrices.arms.arm import Comparison
 from matrices.arms.parts import Replicas
-from matrices.evidence.campaign import MARGIN, Options, plan_campaign
 from matrices.planning.plan import PlannedCell
+from matrices.running.bench_campaign import bench_campaign
 from matrices.running.client import AgentClient, AgentClients, request_of
-from matrices.running.preflight import refuse_impossible
-from matrices.spec.profiles import select_profiles
 from matrices.spec.suites import Task
 from matrices.topologies.cell_services import CellServices
 from matrices.topologies.registry import topology
@@ -120,24 +118,12 @@ async def services_up(
     folder: Path, model_dir: str, controllers: int = 1, concurrency: int = 1
 ) -> AsyncIterator[Up]:
     """The services of p00 with so many controllers, and their clients, until the block is left."""
-    options = Options(
-        suite="core",
-        runs=12,
-        seed=0,
-        concurrency=concurrency,
-        topology="local",
-        backend="numpy",
-        model_dir=model_dir,
-        idempotency=True,
-        margin=MARGIN,
-        restarts=1,
-        toxiproxy=None,
-        replicas=Replicas(controllers=controllers),
-    )
-    campaign = plan_campaign(folder, options, select_profiles("p00"))
-    refuse_impossible(campaign)
+    several = Replicas(controllers=controllers)
+    campaign = bench_campaign(folder, model_dir, concurrency=concurrency, replicas=several)
     cell = campaign.cells[-1]
-    async with CellServices.open(topology(options.topology, {}), cell, campaign, counters={}) as services:
+    async with CellServices.open(
+        topology(campaign.options.topology, {}), cell, campaign, counters={}
+    ) as services:
         clients = {
             arm: AgentClients(
                 [AgentClient(address, fence=services.fence) for address in services.agents(arm).values()]
