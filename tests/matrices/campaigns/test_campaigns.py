@@ -131,6 +131,7 @@ def test_a_schedule_by_request_is_the_same_at_concurrency(tmp_path: Path) -> Non
         assert int(result.summary("conc", "external")["errors"]) == prediction.errors
 
 
+@pytest.mark.soak
 def test_faults_at_the_tool_strike_both_arms_alike(tmp_path: Path) -> None:
     profile = h.patient(tmp_path, "p04t")
     result = h.matrix(tmp_path / "out", profile, "--suite", "tool_only", "--runs", "3")

@@ -91,6 +91,7 @@ class Told:
         return [row.run_id for row in self.state.effects[arm] if row.run_id in self.failed(arm)]
 
 
+@pytest.mark.soak
 def test_a_crash_fails_its_request_in_both_arms_and_hurts_nobody_one_at_a_time(tmp_path: Path) -> None:
     told = Told(run(profile(tmp_path / "crash.toml", 'kind = "crash"\n')).folder)
     told.ends_as_planned()

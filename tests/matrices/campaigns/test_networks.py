@@ -18,7 +18,7 @@ FAR = "model=eu-us,tool=eu-eu"
 
 
 @pytest.mark.chaos
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_counts_are_those_of_one_machine_and_no_trip_is_shorter_than_declared(tmp_path: Path) -> None:
     arguments = (h.patient(tmp_path, "p03"), "--runs", "3")
     near = h.matrix(tmp_path / "near", *arguments)

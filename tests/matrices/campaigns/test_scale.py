@@ -153,7 +153,7 @@ def test_workers_share_the_requests_and_do_what_one_does(tmp_path: Path) -> None
 
 
 @pytest.mark.chaos
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_campaign_that_loses_a_worker_says_so_and_goes_on_with_each_pair_once(tmp_path: Path) -> None:
     process = h.start(*asked(tmp_path, WITHOUT_CLIENTS), "--workers", "2", "--out", str(tmp_path / "out"))
     h.wait_for(lambda: completed(tmp_path / "out") >= 3, process)

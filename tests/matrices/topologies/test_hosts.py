@@ -115,7 +115,7 @@ def same_counts(one: h.Result, other: h.Result, profiles: list[str]) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.slow
+@pytest.mark.soak
 def test_three_roles_by_hand_give_the_counts_of_local_and_the_same_runs(tmp_path: Path) -> None:
     arguments = (h.patient(tmp_path, "p03"), "--runs", "3")
     local = h.matrix(tmp_path / "local", *arguments)
