@@ -29,7 +29,8 @@ pytestmark = pytest.mark.observe
 PROFILES = "p03,n05"
 """Faults that are retried, and hosts that are struck and come back: every panel has something to show."""
 
-RUNS = 3
+RUNS = 12
+"""So many that services live on for some scrapes after the first error of a request."""
 ROLES = {"harness", "runtime", "model", "controller", "tools", "host"}
 
 
