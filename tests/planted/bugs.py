@@ -412,7 +412,7 @@ RECORDS = (
         name="error-swallowed-by-the-client",
         file="matrices/running/client.py",
         old='            error = from_rpc_error(failure, hop="agent")\n',
-        new='            error = None\n',
+        new="            error = None\n",
         breaks="a failed request is a stream that ended too early, and of nobody's doing",
         seen_by=Campaign(suite="mixed", rules=STATUS, retries=0),
         kinds=("error_wrong",),
