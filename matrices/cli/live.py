@@ -25,15 +25,6 @@ from matrices.statistics.estimates import Estimate
 
 PERIOD_S = 1.0
 
-_HEADINGS = (
-    "profile",
-    "pairs",
-    "baseline ms",
-    "compared ms",
-    "ratio [CI95]",
-    "difference ms [CI95]",
-    "errors",
-)
 _LEGEND = "provisional: void pairs and verdicts are for the checker, at the end"
 
 

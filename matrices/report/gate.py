@@ -49,20 +49,20 @@ class Check:
 
     `value` with its interval [low, high] is held against `limit`, all in the unit that `what` has; an end that is not
     bounded, or not known, is None. `worse_p` is Holm's adjusted p of a claim that it is over the limit, `within_p` the
-    one of a claim that it is not; None where counts decide.
+    one of a claim that it is not; None where counts decide, or where there is nothing to claim by.
     """
 
     cell: str
     what: str
     arm: str
-    value: float | None
-    low: float | None
-    high: float | None
     limit: float
-    worse_p: float | None
-    within_p: float | None
-    verdict: GateVerdict
     why: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    worse_p: float | None = None
+    within_p: float | None = None
+    verdict: GateVerdict = GateVerdict.INCONCLUSIVE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,13 +166,7 @@ def _ratio_check(cell: CellBetween, margin: float) -> Check:
         cell=cell.cell,
         what="ratio",
         arm=cell.sides.compared.name,
-        value=None,
-        low=None,
-        high=None,
         limit=margin,
-        worse_p=None,
-        within_p=None,
-        verdict=GateVerdict.INCONCLUSIVE,
         why=cell.unavailable,
     )
     change = cell.change
@@ -197,13 +191,7 @@ def _own_check(cell: CellBetween, arm: ArmBetween, margin: float, found: Between
         cell=cell.cell,
         what="latency",
         arm=arm.arm,
-        value=None,
-        low=None,
-        high=None,
         limit=margin,
-        worse_p=None,
-        within_p=None,
-        verdict=GateVerdict.INCONCLUSIVE,
         why="the campaigns' conditions differ, and latencies with them"
         if found.conditions
         else "too few pairs for an interval",
@@ -238,8 +226,6 @@ def _errors_check(cell: CellBetween, arm: ArmBetween) -> Check:
         high=rates.high,
         limit=0.0,
         worse_p=rates.p_value / 2 if rates.value > 0 else 1.0,
-        within_p=None,
-        verdict=GateVerdict.INCONCLUSIVE,
         why=f"{rates.baseline_errors}, then {rates.compared_errors} of {rates.pairs}",
     )
 
@@ -263,13 +249,7 @@ def _limit_check(cell: CellFigures, limit: float, margin: float) -> Check:
         cell=cell.config.name,
         what="ratio",
         arm=cell.sides.compared.name,
-        value=None,
-        low=None,
-        high=None,
         limit=limit,
-        worse_p=None,
-        within_p=None,
-        verdict=GateVerdict.INCONCLUSIVE,
         why=cell.comparison.unavailable,
     )
     if ratio is None or cell.comparison.margin_s is None:
@@ -296,11 +276,7 @@ def _rate_check(cell: CellFigures, arm: ArmFigures, limit: float) -> Check:
         what="errors",
         arm=arm.arm,
         value=rate,
-        low=None,
-        high=None,
         limit=limit,
-        worse_p=None,
-        within_p=None,
         verdict=GateVerdict.INCONCLUSIVE
         if rate is None
         else GateVerdict.REGRESSION
@@ -315,13 +291,7 @@ def _not_compared(cell: str, why: str) -> Check:
         cell=cell,
         what="ratio",
         arm="",
-        value=None,
-        low=None,
-        high=None,
         limit=math.nan,
-        worse_p=None,
-        within_p=None,
-        verdict=GateVerdict.INCONCLUSIVE,
         why=f"not compared: {why}",
     )
 

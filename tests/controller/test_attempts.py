@@ -20,8 +20,6 @@ from treni.errors import Code, TreniError
 from treni.trace_options import traced
 from treni.v1 import agent_pb2
 
-FAILING_CODES = [code for code in Code if code is not Code.OK]
-
 
 def hops_at(
     time: VirtualClock, policy: Policy, *, run_timeout_s: float = 1e6, annotate: Annotate | None = None

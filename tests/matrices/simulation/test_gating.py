@@ -10,9 +10,9 @@ from matrices.evidence.campaign import load_campaign
 from matrices.report.gate import MARGIN
 from matrices.report.judged import judged_campaign
 from matrices.simulation.campaigns import Setting
-from matrices.simulation.gating import GateShares, gate_shares, noise_of
 from matrices.simulation.noise import DRIFTING, FAMILIES, Draw
 from matrices.spec.profiles import select_profiles
+from tests.matrices.simulation.gating import GateShares, gate_shares, noise_of
 from tests.places import ROOT
 
 PROFILES = {profile.short: profile for profile in select_profiles("p00,p04")}

@@ -32,9 +32,6 @@ PUBLISHED = {
 }
 
 
-MANY_NINES = "9" * 5000
-
-
 def _every(profile: Profile, kind: str) -> int | None:
     return next((rule.every for rule in profile.faults.rules if rule.kind == kind), None)
 
