@@ -41,13 +41,13 @@ def of_attempts(run: Run, expected: ExpectedRun, of_cell: Expectation, *, say: S
         ]
         for kind, detail in wrong:
             yield say(kind, f"{want.where}: {detail}")
-    for kind, detail in _between(run, expected.attempts, made, late_s(of_cell)):
+    for kind, detail in _between(run, expected.attempts, made, late_s(of_cell, run.pair.pair)):
         yield say(kind, detail)
 
 
-def late_s(of_cell: Expectation) -> float:
-    """How much later than planned a process of the cell may act: requests in flight wait for one another."""
-    return LATE_S * of_cell.in_flight * of_cell.slowness + of_cell.standstill_s
+def late_s(of_cell: Expectation, pair: int) -> float:
+    """How much later than planned a process may act in the pair: requests in flight wait for one another."""
+    return LATE_S * of_cell.in_flight * of_cell.slow(pair) + of_cell.standstill_s
 
 
 def observed(want: ExpectedAttempt, run: Run, expected: ExpectedRun, of_cell: Expectation) -> bool:
@@ -129,7 +129,7 @@ def _duration(
     least_s = 0.0 if hurried else least_s
     if not math.isfinite(got.duration_s) or got.duration_s < least_s - CLOCK_S or got.duration_s < 0:
         yield "attempt_duration", f"expected at least {least_s * 1e3:.3f} ms, got {got.duration_s * 1e3:.3f}"
-    elif got.duration_s > (limit_s := most_s + late_s(of_cell)):
+    elif got.duration_s > (limit_s := most_s + late_s(of_cell, run.pair.pair)):
         yield "attempt_duration", f"expected at most {limit_s * 1e3:.0f} ms, got {got.duration_s * 1e3:.3f}"
 
 

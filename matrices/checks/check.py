@@ -108,11 +108,9 @@ def check(
     states = state_of(events)
     runs = {name: pair_runs(state) for name, state in states.items()}
     announced = {expected.cell: expected for expected in expectations}
+    slow = {expected.cell: conditions.slowness(states.get(expected.cell)) for expected in expectations}
     expectations = [
-        dataclasses.replace(
-            resolve(expected, runs.get(expected.cell, {})),
-            slowness=conditions.slowness(states.get(expected.cell)),
-        )
+        _slowed(resolve(expected, runs.get(expected.cell, {})), slow[expected.cell])
         for expected in expectations
     ]
     walked = structure.structure(manifest, events, expectations)
@@ -129,7 +127,7 @@ def check(
             created_utc=manifest.created_utc,
             concurrency=manifest.concurrency,
             holding={expected.cell for expected in expectations if expected.breaks_hosts},
-            slowness={expected.cell: expected.slowness for expected in expectations},
+            slowness=slow,
         ),
         *sameness.of_sameness(
             {
@@ -310,6 +308,12 @@ def _those(runs: Mapping[int, Run], run_ids: Collection[str]) -> dict[int, Run]:
     return {pair: run for pair, run in runs.items() if run.outcome.run_id in run_ids}
 
 
+def _slowed(expected: Expectation, by_block: Mapping[int, float]) -> Expectation:
+    """The expectation, with how slow the machine was in each pair's block."""
+    slow = {pair.pair: by_block[pair.block] for pair in expected.pairs if pair.block in by_block}
+    return dataclasses.replace(expected, slowness=slow)
+
+
 def _of_arm(cell: _Cell, arm: str, runs: Mapping[int, Run]) -> Iterator[Finding]:
     state, expected = cell.state, cell.expected
 
@@ -375,7 +379,7 @@ def _of_run(cell: _Cell, run: Run, planned: ExpectedPair) -> Iterator[Finding]:
         return
     yield from answers.of_answer(run, planned.task, expected, of_cell, say=say)
     yield from answers.of_error(run, expected, say)
-    late_s = attempts.late_s(of_cell)
+    late_s = attempts.late_s(of_cell, run.pair.pair)
     arm = of_cell.comparison.arm(run.arm)
     yield from timing.of_times(run, expected, arm, of_cell.policy.run_timeout_s, late_s, say)
     if run.record is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from matrices.checks.finding import Finding
-from matrices.checks.tolerances import CLOCK_S, ENOUGH, GAP_S, QUIET_S, START_S, WALL_STEP_S
+from matrices.checks.tolerances import CLOCK_S, GAP_S, START_S, WALL_STEP_S, never_quiet_s
 from matrices.evidence import events as ev
 
 
@@ -18,13 +18,13 @@ def of_clocks(
     created_utc: str,
     concurrency: int,
     holding: Collection[str],
-    slowness: Mapping[str, float] = {},
+    slowness: Mapping[str, Mapping[int, float]] = {},
 ) -> Iterator[Finding]:
     """Findings about the harness's monotonic clock at invokes, block marks and outcomes, and about wall time.
 
     An outcome tells no time of its own: it came `latency_s` after its invoke. In the cells `holding` each step waits
-    until every process has answered once more, so that none follows another at once. `slowness` is that of each cell,
-    1 where it has none.
+    until every process has answered once more, so that none follows another at once. `slowness` is that of each cell's
+    blocks, 1 where there is none.
     """
     clock = _Clock(concurrency=concurrency, holding=holding, slowness=slowness, wall_s=_wall_s(created_utc))
     if clock.wall_s is None:
@@ -56,20 +56,22 @@ class _Clock:
 
     `now_s` is the latest moment known (None after a resume: another boot may have begun). `last` is the arm whose run
     was the step before, and when it ended; `ended` the same for the run of a pair that ended last. `after` collects how
-    soon something followed the runs of a cell's arm.
+    soon something followed the runs of a cell's arm, and how slow the machine was then. `slow` is how slow it was in
+    the block that was marked last.
     """
 
     concurrency: int
     holding: Collection[str]
-    slowness: Mapping[str, float]
+    slowness: Mapping[str, Mapping[int, float]]
     wall_s: float | None
     now_s: float | None = None
     offset_s: float | None = None
+    slow: float = 1.0
     starting: bool = True
     invoked_s: dict[str, float] = field(default_factory=dict)
     last: tuple[str, float] | None = None
     ended: dict[tuple[str, int], tuple[str, float]] = field(default_factory=dict)
-    after: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    after: dict[tuple[str, str], list[tuple[float, float]]] = field(default_factory=dict)
 
     def resume(self, event: ev.Resumed) -> Iterator[Finding]:
         """The harness began again."""
@@ -93,6 +95,7 @@ class _Clock:
     def mark(self, event: ev.Block) -> Iterator[Finding]:
         """A block's start or end: after all that came before it."""
         what = f"the {event.phase} of block {event.block}"
+        self.slow = self.slowness.get(event.cell, {}).get(event.block, 1.0)
         yield from self._step(event.cell, what, event.mono_s, self.last if self.concurrency == 1 else None)
         self.last = None
 
@@ -124,8 +127,8 @@ class _Clock:
         followed_s = before_s if self.concurrency == 1 else None
         if run is not None and cell not in self.holding:
             arm, followed_s = run
-            self.after.setdefault((cell, arm), []).append(mono_s - followed_s)
-        limit_s = START_S if self.starting or cell in self.holding else GAP_S * self.slowness.get(cell, 1.0)
+            self.after.setdefault((cell, arm), []).append((mono_s - followed_s, self.slow))
+        limit_s = START_S if self.starting or cell in self.holding else GAP_S * self.slow
         if followed_s is not None and not mono_s - followed_s <= limit_s:
             detail = f"{what} is {mono_s - followed_s:.3f} s after the end of the step before it"
             yield Finding(kind="clock_impossible", cell=cell, detail=detail)
@@ -151,10 +154,9 @@ class _Clock:
     def unlikely(self) -> Iterator[Finding]:
         """What follows a run at once: if it never does, the arm's latencies are not those that passed."""
         for (cell, arm), gaps in self.after.items():
-            if len(gaps) >= ENOUGH and not min(gaps) <= QUIET_S * self.concurrency * self.slowness.get(
-                cell, 1.0
-            ):
-                detail = f"the step after a run never comes within {min(gaps) * 1e3:.3f} ms of its end"
+            least_s = never_quiet_s(gaps, self.concurrency)
+            if least_s is not None:
+                detail = f"the step after a run never comes within {least_s * 1e3:.3f} ms of its end"
                 yield Finding(kind="overhead_unlikely", cell=cell, arm=arm, detail=detail)
 
 

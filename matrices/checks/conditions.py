@@ -37,25 +37,20 @@ def contaminated_blocks(cell: CellState, limits: Mapping[str, float]) -> dict[in
     return found
 
 
-def slowness(cell: CellState | None) -> float:
-    """How many times longer than elsewhere anything may take in the cell, by what others left of the machine.
+def slowness(cell: CellState | None) -> dict[int, float]:
+    """How many times longer than elsewhere anything may take in a block, by what others left of the machine.
 
-    1 up to `BUSY`; from there on what ran had less than limits were measured with, and the worst block counts. Such
-    a block is a contaminated one, so that nothing is claimed by it.
+    Blocks in which they left no less than limits were measured with, up to `BUSY` taken, are not there. One that is
+    there is a contaminated one.
     """
-    marks = (
-        () if cell is None else [mark for of in cell.blocks.values() for mark in of if mark.phase == "end"]
-    )
-    taken = [
-        sum(
-            value
-            for name in ("other_cpu_fraction", "steal_fraction")
-            if _is_number(value := mark.conditions.get(name))
-        )
-        for mark in marks
-    ]
-    worst = min(max(taken, default=0.0), MOST_BUSY)
-    return 1 / (1 - worst) if worst > BUSY else 1.0
+    found: dict[int, float] = {}
+    for block, marks in () if cell is None else cell.blocks.items():
+        for mark in marks:
+            shares = [mark.conditions.get(name) for name in ("other_cpu_fraction", "steal_fraction")]
+            taken = min(sum(share for share in shares if _is_number(share)), MOST_BUSY)
+            if mark.phase == "end" and taken > BUSY:
+                found[block] = max(found.get(block, 1.0), 1 / (1 - taken))
+    return found
 
 
 def of_conditions(cell: CellState, limits: Mapping[str, float]) -> Iterator[Finding]:

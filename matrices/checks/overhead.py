@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from matrices.checks.finding import Finding
-from matrices.checks.tolerances import ENOUGH, QUIET_S
+from matrices.checks.tolerances import QUIET_S, never_quiet_s
 from matrices.evidence.events import CellStarted
 from matrices.evidence.hops import hops_of
 from matrices.evidence.runs import Run
@@ -42,44 +42,45 @@ def of_overhead(
         return
     planned = {pair.pair: pair.runs[arm] for pair in expected.pairs}
     away_s = max(expected.away_s, apart_s)
-    parts: dict[str, list[float]] = defaultdict(list)
+    parts: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for pair, run in runs.items():
+        slow = expected.slow(pair)
         hops = hops_of(run)
         if hops is None:
             continue
         if planned[pair].entry is None:
-            parts["the way from the client and back"].append(hops.client - away_s)
-        parts["what nothing explains"].append(hops.unexplained)
+            parts["the way from the client and back"].append((hops.client - away_s, slow))
+        parts["what nothing explains"].append((hops.unexplained, slow))
         if run.record is not None:
-            parts["the loop within its attempts"].append(run.record.loop_s - hops.loop)
+            parts["the loop within its attempts"].append((run.record.loop_s - hops.loop, slow))
         wanted = planned[pair].attempts
         if not any(want.fault is not None for want in wanted):
-            parts["the loop"].append(hops.loop)
+            parts["the loop"].append((hops.loop, slow))
             at_model = sum(one.hop == "model" for one in run.attempts)
             at_tools = len(run.attempts) - at_model
             # Without the engine's own time there is no telling the trip from the model's work.
             if at_model > 0 and expected.comparison.arm(arm).engine_timings:
                 trip_s = hops.model_hop / at_model - _way_s(expected, arm, "model", away_s)
-                parts["a trip to the model and back"].append(trip_s)
+                parts["a trip to the model and back"].append((trip_s, slow))
             if at_tools > 0:
                 trip_s = hops.tool_hop / at_tools - _way_s(expected, arm, "tool", away_s)
-                parts["a trip to a tool and back"].append(trip_s)
+                parts["a trip to a tool and back"].append((trip_s, slow))
         for (before, after), want in zip(pairwise(run.attempts), wanted[1:], strict=False):
             late_s = after.start_s - before.start_s - before.duration_s - want.backoff_s
             parts["a backoff, beyond the policy's" if want.attempt > 0 else "the loop between calls"].append(
-                late_s
+                (late_s, slow)
             )
         for want, got in zip(wanted, run.attempts, strict=False):
             if want.fault is None or planned[pair].hurried or want.outcome == "ok":
                 continue
             way_s = _way_s(expected, arm, want.hop, away_s) if want.outcome == "fail" else 0.0
             parts[f"an attempt under a {want.fault.kind.name}, beyond its time"].append(
-                got.duration_s - want.held_s - way_s
+                (got.duration_s - want.held_s - way_s, slow)
             )
-    limit_s = QUIET_S * concurrency * expected.slowness
     for name, values in parts.items():
-        if len(values) >= ENOUGH and not min(values) <= limit_s:
-            detail = f"{name} is never under {min(values) * 1e3:.3f} ms in {len(values)} runs"
+        least_s = never_quiet_s(values, concurrency)
+        if least_s is not None:
+            detail = f"{name} is never under {least_s * 1e3:.3f} ms in {len(values)} runs"
             yield Finding(kind="overhead_unlikely", cell=expected.cell, arm=arm, detail=detail)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 CLOCK_S = 0.001
 """How far below zero a part of a time may lie: parts are differences of clocks read in different processes."""
 
@@ -33,3 +35,17 @@ MOST_BUSY = 0.98
 
 WALL_STEP_S = 1.0
 """How far the wall clock may move against the monotonic one between two requests."""
+
+
+def never_quiet_s(overheads: Sequence[tuple[float, float]], in_flight: int) -> float | None:
+    """The least of several overheads, in seconds, where each of them is longer than overhead can be; else None.
+
+    Each is told with how slow the machine was then, 1 for as slow as anywhere. Those count first in which it was no
+    slower, the others only where there are too few: nobody makes a whole cell's overhead likely by one slow block.
+    """
+    calm = [one for one in overheads if one[1] == 1]
+    judged = calm if len(calm) >= ENOUGH else overheads
+    if len(judged) < ENOUGH:
+        return None
+    least_s, slow = min(judged, key=lambda one: one[0] / one[1])
+    return None if least_s <= QUIET_S * in_flight * slow else least_s

@@ -218,7 +218,7 @@ class Expectation:
     `constrained`: the model's tool calls are held to their schemas as they are decoded. `must_pass`: every answer has
     to be right; otherwise a wrong one is a figure of its arm. `uncounted` are the tools called whose effects no ledger
     counts, `foreign` those that are none of ours and answer in any form. `slowness` is how many times longer than
-    elsewhere anything may have taken, which is known when it has run.
+    elsewhere anything may have taken in a pair, 1 for one that is not there; it is known when they have run.
     """
 
     cell: str
@@ -241,12 +241,16 @@ class Expectation:
     uncounted: tuple[str, ...] = ()
     foreign: frozenset[str] = frozenset()
     following: Following | None = field(default=None, compare=False)
-    slowness: float = 1.0
+    slowness: Mapping[int, float] = field(default_factory=dict)
 
     def agent(self, arm: str, pair: int) -> str:
         """The role that answers the arm's request of a pair."""
         roles = self.answering.get(arm, (self.comparison.arm(arm).agent,))
         return roles[chosen(pair, len(roles))]
+
+    def slow(self, pair: int) -> float:
+        """How many times longer than elsewhere anything may have taken in the pair."""
+        return self.slowness.get(pair, 1.0)
 
     @property
     def arms(self) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import pytest
 
 from matrices.checks.conditions import slowness
 from matrices.checks.overhead import of_overhead, seen_apart_s
+from matrices.checks.tolerances import never_quiet_s
 from matrices.evidence import events as ev
 from matrices.evidence.history import state_of
 from tests.matrices.checks.p04 import EVENTS, EXPECTATION, STARTED, changed, judge
@@ -76,8 +77,9 @@ def test_limits_are_wider_only_where_others_left_less_than_was_measured_with(
         for event in EVENTS
     ]
     (state,) = state_of(events).values()
-    assert slowness(state) == pytest.approx(times)
-    assert slowness(None) == 1
+    found = slowness(state)
+    assert found == ({} if times == 1 else pytest.approx(dict.fromkeys(state.blocks, times)))
+    assert slowness(None) == {}
 
 
 def test_a_starved_cell_has_ways_as_long_as_that_and_a_calm_one_has_not() -> None:
@@ -93,3 +95,34 @@ def test_a_starved_cell_has_ways_as_long_as_that_and_a_calm_one_has_not() -> Non
     calm = {finding.kind for finding in judge(late).findings}
     assert calm - {finding.kind for finding in judge(starved).findings} == {"overhead_unlikely"}
     assert judge(starved).contaminated
+
+
+def test_one_slow_block_makes_the_overhead_of_the_others_no_likelier() -> None:
+    late = changed(
+        lambda event: replace(event, latency_s=event.latency_s + 0.3), type="outcome", arm="external"
+    )
+    first = next(event.block for event in late if isinstance(event, ev.Block))
+    starved = [
+        replace(event, conditions={**event.conditions, "other_cpu_fraction": 0.97})
+        if isinstance(event, ev.Block) and event.block == first
+        else event
+        for event in late
+    ]
+    assert "overhead_unlikely" in {finding.kind for finding in judge(starved).findings}
+
+
+@pytest.mark.parametrize(
+    ("overheads", "least_s"),
+    [
+        ([(0.3, 1.0)] * 4, 0.3),
+        ([(0.3, 1.0)] * 3, None),
+        ([(0.3, 1.0)] * 3 + [(0.03, 1.0)], None),
+        ([(0.3, 1.0)] * 4 + [(0.3, 50.0)] * 4, 0.3),
+        ([(0.3, 1.0)] * 3 + [(0.3, 10.0)], None),
+        ([(0.9, 10.0)] * 4, 0.9),
+    ],
+)
+def test_the_least_overhead_is_that_of_calm_times_where_there_are_enough(
+    overheads: list[tuple[float, float]], least_s: float | None
+) -> None:
+    assert never_quiet_s(overheads, 1) == least_s
