@@ -86,6 +86,9 @@ def request_limit(method: str) -> Limit:
 ANSWER_BYTES = 4 * 1024 * 1024
 """The longest message that a server sends and a client takes."""
 
+HEADER_BYTES = 16 * 1024
+"""The most that the headers of a call, or of its answer, hold, each counted with its name and 32 bytes more."""
+
 TOOL_RESULT = Limit(
     kind="tool_result_too_large",
     most=64 * 1024,

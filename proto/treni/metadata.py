@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from treni.limits import ANSWER_BYTES, CONNECTIONS, HANDSHAKE_LIMIT_S
+from treni.limits import ANSWER_BYTES, CONNECTIONS, HANDSHAKE_LIMIT_S, HEADER_BYTES
 
 FAULT = "treni-fault"
 """The scheduled fault of this attempt, as `chaos.faults` encodes it. Absent: no fault."""
@@ -20,7 +20,15 @@ ATTEMPT = "treni-attempt"
 READ_BYTES = 64 * 1024
 """The largest buffer that a server's connection keeps for what it reads next."""
 
+# gRPC refuses headers between the first and the second by lot, the likelier the larger they are: the same call would
+# come through and not. Both at one figure, so that a call is always taken or always refused.
+_HEADER_OPTIONS = (
+    ("grpc.max_metadata_size", HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", HEADER_BYTES),
+)
+
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    *_HEADER_OPTIONS,
     # Whatever the environment says of proxies is meant for other hosts. The first is for `http_proxy` and its like,
     # the second, an empty list of address ranges, for GRPC_ADDRESS_HTTP_PROXY, which the first does not turn off.
     ("grpc.enable_http_proxy", 0),
@@ -38,6 +46,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 SERVER_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    *_HEADER_OPTIONS,
     ("grpc.so_reuseport", 0),
     # A stalled answer would hold the server's bandwidth probe too, and after the ping timeout (a minute) the server
     # would close the connection: from then on the tool would not run under a stall that says it does.

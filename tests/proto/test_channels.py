@@ -18,6 +18,7 @@ from tests.proto.roles import all_roles
 from treni import channels, serving
 from treni.channels import open_channel, open_http
 from treni.errors import Code
+from treni.limits import HEADER_BYTES
 from treni.v1 import agent_pb2, agent_pb2_grpc
 
 ROOMS = ("proto/treni", "runtime_svc", "controller", "tools_svc", "chaos", "matrices")
@@ -56,8 +57,12 @@ def proxies(address: str) -> dict[str, str]:
     }
 
 
-async def check(channel: grpc.aio.Channel, timeout_s: float = HANG_S) -> None:
-    await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+async def check(channel: grpc.aio.Channel, timeout_s: float = HANG_S, headers: tuple[str, ...] = ()) -> None:
+    await health_pb2_grpc.HealthStub(channel).Check(
+        health_pb2.HealthCheckRequest(),
+        timeout=timeout_s,
+        metadata=tuple(("x-of-ours", value) for value in headers),
+    )
 
 
 async def test_no_role_goes_by_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +77,21 @@ async def test_no_role_goes_by_a_proxy(tmp_path: Path, monkeypatch: pytest.Monke
             *_, last = [event async for event in run]
             assert {attempt.hop for attempt in last.record.attempts} == {"model", "tool"}
         assert came == []
+
+
+async def test_large_headers_are_always_taken_and_larger_ones_never() -> None:
+    """Between two limits of its own, gRPC refuses by lot: one call of seven with headers of 9 KiB."""
+    server = await serving.start([])
+    try:
+        async with open_channel(server.address) as channel:
+            rest = 1024  # for the headers that gRPC adds, and for what it counts with each
+            for _ in range(50):
+                await check(channel, headers=("v" * ((HEADER_BYTES - rest) // 2),) * 2)
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await check(channel, headers=("v" * (HEADER_BYTES // 2),) * 2)
+                assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    finally:
+        await server.stop(grace_s=0)
 
 
 async def test_the_trap_works(monkeypatch: pytest.MonkeyPatch) -> None:
