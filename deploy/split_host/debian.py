@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ SSH_NEEDS = {"sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync"
 
 _LIMIT_S = 900.0
 _SYSTEMD = Path("/run/systemd/system")
+_LOCK = Path("/run/treni-route-apt.lock")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
@@ -36,21 +38,30 @@ def install_missing(programs: Mapping[str, str]) -> None:
     """
     # Where Debian keeps what only root runs, which a user's PATH may lack.
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
-    packages = sorted({package for program, package in programs.items() if shutil.which(program) is None})
+    packages = _packages(programs)
     if not packages:
         return
     if shutil.which("apt-get") is None:
         raise _missing(packages, "no apt-get")
-    entry.note(f"installing {', '.join(packages)} by apt-get")
-    with _nothing_started():
-        problem = _install(packages)
-        if problem is not None and (problem := _apt_get("update")) is None:
-            problem = _install(packages)
+    try:
+        with _nobody_else(), _nothing_started():
+            packages = _packages(programs)
+            problem = _install(packages) if packages else None
+            if problem is not None and (problem := _apt_get("update")) is None:
+                problem = _install(packages)
+    except OSError as error:  # of a user who is not root
+        problem = str(error)
     if problem is not None:
         raise _missing(packages, problem)
 
 
+def _packages(programs: Mapping[str, str]) -> list[str]:
+    """The packages of those programs that are not there, each once."""
+    return sorted({package for program, package in programs.items() if shutil.which(program) is None})
+
+
 def _install(packages: list[str]) -> str | None:
+    entry.note(f"installing {', '.join(packages)} by apt-get")
     return _apt_get("install", "--yes", "--no-install-recommends", *packages)
 
 
@@ -58,6 +69,14 @@ def _apt_get(*arguments: str) -> str | None:
     command = ["apt-get", "--quiet", *arguments]
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     return failure_of(command, cwd=Path("/"), timeout_s=_LIMIT_S, environment=environment)
+
+
+@contextmanager
+def _nobody_else() -> Iterator[None]:
+    """Lets one process at a time install: `apt-get update` fails beside another instead of waiting for it."""
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -130,3 +130,14 @@ def test_a_machine_without_apt_get_is_told_what_to_install(monkeypatch: pytest.M
         install_missing({"nft": "nftables", "sshd": "openssh-server"})
     assert raised.value.code is Code.FAILED_PRECONDITION
     assert "nftables, openssh-server" in str(raised.value)
+
+
+def test_a_user_who_may_not_install_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: program if program == "apt-get" else None)
+    monkeypatch.setattr("deploy.split_host.debian._LOCK", tmp_path / "absent" / "lock")
+    with pytest.raises(TreniError) as raised:
+        install_missing({"nft": "nftables"})
+    assert raised.value.code is Code.FAILED_PRECONDITION
+    assert "nftables" in str(raised.value)
