@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import string
 from collections.abc import Callable
 
 from grafana_foundation_sdk.builders import dashboard as build
@@ -91,7 +92,7 @@ def _panel(chart: Chart, number: int) -> Builder[model.Panel]:
         .height(HEIGHT)
         .span(chart.width)
     )
-    for letter, query in zip("ABCDEFGH", chart.queries, strict=False):
+    for letter, query in zip(string.ascii_uppercase, chart.queries, strict=False):
         target = prometheus.Dataquery().ref_id(letter).expr(query.expr).legend_format(query.legend)
         panel = panel.with_target(target.datasource(SOURCE).range().exemplar(chart.kind == "timeseries"))
     return panel

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from deploy.observe.prometheus import Prometheus, prometheus
+from deploy.observe.prometheus import Prometheus, program, prometheus
 from matrices.command_line import bundled_checkpoint
 from matrices.topologies.processes import start_child
 from treni import entry, processes, serving
@@ -51,20 +51,36 @@ def main(binary: Path | None, port: int, data: Path | None, matrix: str | None, 
 
     Prints one line of JSON with the addresses when everything is ready.
     """
+    asked = None if matrix is None else _words(matrix)
+    found = program(binary)
     if data is not None:
-        asyncio.run(_observe(binary, port, data.resolve(), matrix, services))
+        asyncio.run(_observe(found, port, data.resolve(), asked, services))
         return
     with tempfile.TemporaryDirectory(prefix="treni-observe-") as folder:
-        asyncio.run(_observe(binary, port, Path(folder), matrix, services))
+        asyncio.run(_observe(found, port, Path(folder), asked, services))
 
 
-async def _observe(binary: Path | None, port: int, folder: Path, matrix: str | None, services: bool) -> None:
+def _words(matrix: str) -> list[str]:
+    """The arguments as a shell would pass them. Raises INVALID_ARGUMENT for a quotation that does not end."""
+    try:
+        return shlex.split(matrix)
+    except ValueError as error:
+        raise TreniError(
+            Code.INVALID_ARGUMENT,
+            "matrix_arguments",
+            expected='arguments of `treni-route matrix`, such as "p00,p03 --runs 3"',
+            got=f"{matrix!r}: {error}",
+            todo="end the quotation",
+        ) from error
+
+
+async def _observe(binary: Path, port: int, folder: Path, matrix: list[str] | None, services: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         ready = await _services(folder, stack) if services else {}
         server = await stack.enter_async_context(prometheus(folder, binary=binary, port=port))
         ready["prometheus"] = server.url
-        running = None if matrix is None else asyncio.create_task(_matrix(shlex.split(matrix), server))
+        running = None if matrix is None else asyncio.create_task(_matrix(matrix, server))
         try:
             await serving.until_told_to_stop(ready)
         finally:
@@ -100,11 +116,8 @@ async def _matrix(arguments: list[str], server: Prometheus) -> None:
         status = await process.wait()
     finally:
         await processes.stop(process)
-    if status not in (0, 3):
-        raise TreniError(
-            Code.UNKNOWN, "matrix_failed", expected="a matrix", got=f"status {status}", todo="see above"
-        )
-    entry.note("the matrix is over; its series are kept until you interrupt")
+    ended = "is over" if status in (0, 3) else f"ended with status {status}"
+    entry.note(f"the matrix {ended}; its series are kept until you interrupt")
 
 
 if __name__ == "__main__":

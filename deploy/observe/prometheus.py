@@ -79,19 +79,18 @@ def program(given: Path | None) -> Path:
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, *, binary: Path | None = None, port: int = 0) -> AsyncIterator[Prometheus]:
-    """A Prometheus over `folder`, its data and its log there, while the block runs; port 0 picks a free one.
+async def prometheus(folder: Path, *, binary: Path, port: int = 0) -> AsyncIterator[Prometheus]:
+    """The Prometheus `binary` over `folder`, its data and its log there, while the block runs; port 0 picks a free one.
 
-    Raises FAILED_PRECONDITION where there is none, UNAVAILABLE where it does not come up.
+    Raises UNAVAILABLE where it does not come up.
     """
-    path = program(binary)
     (folder / TARGETS).mkdir(parents=True, exist_ok=True)
     for file in CONFIG.glob("*.yml"):
         shutil.copy(file, folder / file.name)
     address = f"127.0.0.1:{port or free_port()}"
     with (folder / "prometheus.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            path,
+            binary,
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={address}",

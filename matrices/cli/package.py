@@ -100,7 +100,7 @@ def _names(folders: tuple[Path, ...]) -> list[str]:
             todo="leave the second one out",
         )
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["-".join(part.strip("/") for part in path.parts[-depth:]).strip("-") for path in paths]
+        names = ["-".join(part for part in path.parts[-depth:] if part != path.anchor) for path in paths]
         if max(Counter(names).values()) == 1:
             return names
     raise AssertionError("different paths differ in some part")

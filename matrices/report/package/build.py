@@ -57,7 +57,8 @@ def build(campaigns: Sequence[PaperCampaign], drawings: Mapping[str, Sequence[Dr
     files["claims.md"] = _claims_text(claims).encode()
     files["captions.md"] = "".join(f"## {one.path}\n\n{one.text}\n\n" for one in captions).encode()
     files["captions.tex"] = "".join(
-        f"% {one.path}\n\\newcommand{{\\{_command(one.path)}}}{{{escaped(one.text)}}}\n" for one in captions
+        f"% {one.path}\n\\newcommand{{\\{command}}}{{{escaped(one.text)}}}\n"
+        for one, command in zip(captions, _commands([one.path for one in captions]), strict=True)
     ).encode()
     files[MANIFEST] = _manifest(campaigns, claims, files)
     files[SUMS] = "".join(f"{_sha256(data)}  {path}\n" for path, data in sorted(files.items())).encode()
@@ -113,6 +114,17 @@ def _manifest(
         "sha256": {path: _sha256(data) for path, data in sorted(files.items())},
     }
     return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _commands(paths: Sequence[str]) -> list[str]:
+    """A command for each of the paths, no two alike, which LaTeX would refuse."""
+    commands: list[str] = []
+    for path in paths:
+        command = _command(path)
+        while command in commands:
+            command += "Again"
+        commands.append(command)
+    return commands
 
 
 def _command(path: str) -> str:

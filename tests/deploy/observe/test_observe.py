@@ -57,6 +57,14 @@ def test_a_prometheus_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     assert caught.value.kind == "prometheus_missing"
 
 
+def test_what_cannot_be_run_is_said_before_anything_starts() -> None:
+    command = [sys.executable, "-m", "deploy.observe", "--matrix", "p00 --out 'here"]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=ROOT, text=True)
+    assert done.returncode == 2
+    assert "end the quotation" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_a_configuration_that_is_none_is_said_and_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,13 +72,14 @@ async def test_a_configuration_that_is_none_is_said_and_not_waited_for(
     (tmp_path / "config" / "prometheus.yml").write_text("scrape_configs: 3\n", encoding="utf-8")
     monkeypatch.setattr("deploy.observe.prometheus.CONFIG", tmp_path / "config")
     with pytest.raises(TreniError, match="cannot unmarshal") as caught:
-        async with prometheus(tmp_path / "work"):
+        async with prometheus(tmp_path / "work", binary=program(None)):
             pass
     assert caught.value.kind == "prometheus_not_ready"
 
 
 async def test_a_matrix_is_scraped_and_every_panel_has_an_answer(tmp_path: Path) -> None:
-    async with asyncio.timeout(HANG_S), prometheus(tmp_path / "prometheus") as server:
+    binary = program(None)
+    async with asyncio.timeout(HANG_S), prometheus(tmp_path / "prometheus", binary=binary) as server:
         began_s = time.time()
         pages = await matrix(server, tmp_path)
         ended_s = time.time()

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matrices.cli.main import main
+from matrices.cli.package import _names
 from matrices.evidence.campaign import load_campaign
 from matrices.report.figures import Figures, figures
 from matrices.report.package.build import Drawing, build
@@ -183,3 +184,18 @@ def test_the_claims_of_two_campaigns_stand_in_one_table() -> None:
     rows = list(csv.DictReader(io.StringIO(files["tables/claims.csv"].decode())))
     assert [row["campaign"] for row in rows] == ["one"] * 6 + ["two"] * 6
     assert {path.split("/")[0] for path in files if "/data/" in path} == {"one", "two"}
+
+
+def test_campaigns_whose_names_differ_in_no_letter_have_captions_of_their_own() -> None:
+    campaigns = [
+        PaperCampaign(name=name, figures=result(), digest="d" * 64, findings=())
+        for name in ("a b", "a-b", "ä")
+    ]
+    told = build(campaigns, {})["captions.tex"].decode()
+    commands = re.findall(r"\\newcommand\{\\([A-Za-z]+)\}", told)
+    assert len(commands) == len(set(commands)) == told.count("\\newcommand")
+
+
+def test_folders_of_one_name_are_told_apart_by_those_above_them() -> None:
+    assert _names((Path("/-/c"), Path("/c"))) == ["--c", "c"]
+    assert _names((Path("/a/x/c"), Path("/b/x/c"), Path("/b/d"))) == ["a-x-c", "b-x-c", "b-d"]
