@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 
 from controller.deadline import SYSTEM_CLOCK, Clock
@@ -46,6 +47,7 @@ class Recorder:
         self._started_s = clock.now()
         self._record = agent_pb2.RunRecord(arm=arm, pid=pid)
         self._generations: list[inference_pb2.GenerateFinish] = []
+        self._told: list[common_pb2.Usage] = []
         self._user_turns: list[_UserTurn] = []
 
     def elapsed_s(self) -> float:
@@ -68,12 +70,12 @@ class Recorder:
         """Notes what an agent that nobody sees into tells of its calls, its tokens (None: nothing) and its model."""
         self._record.tools.extend(uses)
         if usage is not None:
-            self._record.usage.CopyFrom(usage)
+            self._told.append(usage)
         self._record.model = model
 
     def hears(self) -> None:
         """Notes that the user says something, in a run in which that happens several times."""
-        self._user_turns.append(_UserTurn(turns=len(self._generations), tools=len(self._record.tools)))
+        self._user_turns.append(self._so_far())
 
     def answers(self) -> None:
         """Notes that what the user said last has its answer."""
@@ -85,8 +87,8 @@ class Recorder:
         record.CopyFrom(self._record)
         record.turns = len(self._generations)
         record.constrained = any(finish.constrained for finish in self._generations)
-        if self._generations:
-            record.usage.CopyFrom(_summed_usage(self._generations))
+        if self._generations or self._told:
+            record.usage.CopyFrom(_summed([*_usages(self._generations), *self._told]))
         record.engine.CopyFrom(_summed_timings(self._generations))
         record.awareness.CopyFrom(pooled_awareness(self._generations))
         if self._generations:
@@ -99,31 +101,38 @@ class Recorder:
         return record
 
     def _of_user_turns(self) -> Iterator[agent_pb2.UserTurn]:
-        tools = len(self._record.tools)
-        ends = [*((one.turns, one.tools) for one in self._user_turns[1:]), (len(self._generations), tools)]
-        for began, (turns_end, tools_end) in zip(self._user_turns, ends, strict=False):
+        for began, end in pairwise([*self._user_turns, self._so_far()]):
+            spent = [*_usages(self._generations[began.turns : end.turns]), *self._told[began.told : end.told]]
             yield agent_pb2.UserTurn(
-                turns=turns_end - began.turns,
-                tools=tools_end - began.tools,
-                usage=_summed_usage(self._generations[began.turns : turns_end]),
+                turns=end.turns - began.turns,
+                tools=end.tools - began.tools,
+                usage=_summed(spent),
                 answered_s=began.answered_s,
             )
+
+    def _so_far(self) -> _UserTurn:
+        return _UserTurn(turns=len(self._generations), tools=len(self._record.tools), told=len(self._told))
 
 
 @dataclass(kw_only=True, slots=True)
 class _UserTurn:
-    """Where a user turn begins among the completed model calls and the tool calls, and when it was answered."""
+    """Where a user turn begins among model calls, tool calls and what was told of tokens, and when it was answered."""
 
     turns: int
     tools: int
+    told: int
     answered_s: float = 0.0
 
 
-def _summed_usage(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.Usage:
+def _usages(generations: Sequence[inference_pb2.GenerateFinish]) -> list[common_pb2.Usage]:
+    return [finish.usage for finish in generations]
+
+
+def _summed(usages: Sequence[common_pb2.Usage]) -> common_pb2.Usage:
     return common_pb2.Usage(
-        prompt_tokens=sum(finish.usage.prompt_tokens for finish in generations),
-        completion_tokens=sum(finish.usage.completion_tokens for finish in generations),
-        cached_prompt_tokens=sum(finish.usage.cached_prompt_tokens for finish in generations),
+        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        cached_prompt_tokens=sum(usage.cached_prompt_tokens for usage in usages),
     )
 
 

@@ -1,4 +1,4 @@
-"""An agent of the user's own as a command: a line of JSON a task on its stdin, lines of JSON on its stdout.
+"""An agent of the user's own as a command: a line of JSON a task, or user turn, on its stdin, lines on its stdout.
 
 The process is started with the first task and ends with the cell. One that ends, hangs on a task past its deadline, or
 says what is no line of the contract takes no further task: the next one gets a new process.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from controller.endpoint import failures
 from controller.endpoint.lines import MAX_LINE_BYTES
-from controller.own_agent.wire import Given, Said, read_said
+from controller.own_agent.wire import Given, Place, Said, read_said
 from controller.ports import AGENT_HOP
 from treni.errors import Code, TreniError
 
@@ -59,8 +59,7 @@ class AgentCommand:
     async def run(self, given: Given) -> AsyncGenerator[Said, None]:
         """Writes the task's line; see `OwnAgent.run`."""
         process = await self._process()
-        run_id = given.request.run_id
-        heard = process.listen(run_id)
+        heard = process.listen(given.place)
         try:
             process.give(json.dumps(given.data).encode() + b"\n")
             while True:
@@ -76,7 +75,7 @@ class AgentCommand:
                 if said.ends:
                     return
         finally:
-            process.forget(run_id)
+            process.forget(given.place)
             self._let_go(process)
 
     async def aclose(self) -> None:
@@ -109,8 +108,8 @@ class _Process:
         self.stale = False
         self.ending = False
         self._process = process
-        self._listeners: dict[str, asyncio.Queue[Said | TreniError]] = {}
-        self._past = set[str]()
+        self._listeners: dict[Place, asyncio.Queue[Said | TreniError]] = {}
+        self._past = set[Place]()
         self._tasks = (
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._keep_log(log_path)),
@@ -137,18 +136,18 @@ class _Process:
         """Whether somebody waits for what it says."""
         return bool(self._listeners)
 
-    def listen(self, run_id: str) -> asyncio.Queue[Said | TreniError]:
-        """Where what it says of the task comes."""
+    def listen(self, place: Place) -> asyncio.Queue[Said | TreniError]:
+        """Where what it says of the task, or of its user turn, comes."""
         queue: asyncio.Queue[Said | TreniError] = asyncio.Queue(QUEUE)
-        self._listeners[run_id] = queue
+        self._listeners[place] = queue
         return queue
 
-    def forget(self, run_id: str) -> None:
-        """Heeds no more what it says of the task."""
-        queue = self._listeners.pop(run_id, None)
+    def forget(self, place: Place) -> None:
+        """Heeds no more what it says of it."""
+        queue = self._listeners.pop(place, None)
         while queue is not None and not queue.empty():
             queue.get_nowait()  # whoever waits to say more has room
-        self._past.add(run_id)
+        self._past.add(place)
 
     def give(self, line: bytes) -> None:
         """Writes a task; a process that is gone is told of by who listens."""
@@ -193,14 +192,16 @@ class _Process:
             except TreniError as error:
                 self._fail(error)
                 return
-            queue = self._listeners.get(said.id)
+            queue = self._listeners.get(said.place)
             if queue is not None:
                 await queue.put(said)  # what floods waits for its reader, or is let go with it
-            elif said.id not in self._past:
-                known = ", ".join(self._listeners) or "none"
+            elif said.place not in self._past:
+                known = "; ".join(map(str, self._listeners)) or "none"
                 self._fail(
                     failures.malformed(
-                        f'"id" to be that of a task in progress: {known}', repr(said.id), hop=AGENT_HOP
+                        f'"id", and "turn" where there are several, to be those of a task in progress: {known}',
+                        str(said.place),
+                        hop=AGENT_HOP,
                     )
                 )
                 return

@@ -8,7 +8,16 @@ from contextlib import aclosing
 from controller.attempts import Attempt, Hops
 from controller.deadline import Deadline
 from controller.endpoint.failures import cut, malformed
-from controller.own_agent.wire import MAX_TEXT_CHARS, Given, OwnAgent, Said, failed, tool_uses, usage_of
+from controller.own_agent.wire import (
+    MAX_TEXT_CHARS,
+    Exchange,
+    Given,
+    OwnAgent,
+    Said,
+    failed,
+    tool_uses,
+    usage_of,
+)
 from controller.policy import Policy
 from controller.ports import AGENT_HOP, AttemptKey
 from controller.recorder import Recorder
@@ -18,10 +27,10 @@ from treni.v1 import agent_pb2
 
 
 class OwnAgentServicer(RunServicer):
-    """Gives each run's task to `agent`, once, and tells what it says; `arm` names it in records.
+    """Gives each run's task to `agent`, each user turn once, and tells what it says; `arm` names it in records.
 
     What an agent tells of its calls, tokens and model is recorded as it is told. Its own time is one attempt on the
-    hop "agent".
+    hop "agent" for each user turn.
     """
 
     def __init__(
@@ -40,7 +49,10 @@ class OwnAgentServicer(RunServicer):
     async def events(
         self, request: agent_pb2.RunRequest, deadline: Deadline, recorder: Recorder
     ) -> AsyncGenerator[agent_pb2.RunEvent, None]:
-        """The agent's text as it comes, and its answer. Raises TreniError as `OwnAgent.run`, and its own error."""
+        """The agent's text as it comes, and its answer, for each user turn.
+
+        Raises TreniError as `OwnAgent.run`, and its own error.
+        """
         hops = Hops(
             run_id=request.run_id,
             request_index=request.request_index,
@@ -49,18 +61,33 @@ class OwnAgentServicer(RunServicer):
             recorder=recorder,
             annotate=None,
         )
+        several, earlier = bool(request.follow_ups), list[Exchange]()
+        for _ in (request.prompt, *request.follow_ups):
+            given = Given(request=request, seed=self._seed, deadline=deadline, earlier=tuple(earlier))
+            if several:
+                recorder.hears()
+            async with aclosing(self._turn(given, hops)) as events:
+                async for event in events:
+                    if event.HasField("answer"):
+                        earlier.append(Exchange(prompt=given.prompt, answer=event.answer.text))
+                        if several:
+                            recorder.answers()
+                    yield event
+
+    async def _turn(self, given: Given, hops: Hops) -> AsyncGenerator[agent_pb2.RunEvent, None]:
+        """One user turn: the agent is asked once."""
+        recorder = hops.recorder
         key = AttemptKey(
             hop=AGENT_HOP,
-            run_id=request.run_id,
-            request_index=request.request_index,
-            call_index=0,
+            run_id=hops.run_id,
+            request_index=hops.request_index,
+            call_index=len(given.earlier),
             attempt=0,
         )
         attempt = Attempt(hops, key, agent_pb2.Attempt(), call_spans(hop=AGENT_HOP))
         last: Said | None = None
         shown = ""
         with attempt:
-            given = Given(request=request, seed=self._seed, deadline=deadline)
             async with aclosing(self._agent.run(given)) as things:
                 while True:
                     with recorder.hop_wait:

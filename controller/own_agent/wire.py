@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,16 @@ CONTRACT = 1
 
 MAX_TEXT_CHARS = 4 * 1024 * 1024
 MAX_CALLS = 1024
+
+
+class Place(NamedTuple):
+    """What is in progress: a task by its `run_id`, and its user turn, from 1, None where it has a single one."""
+
+    id: str
+    turn: int | None
+
+    def __str__(self) -> str:
+        return self.id if self.turn is None else f"{self.id}, turn {self.turn}"
 
 
 class _Strict(BaseModel):
@@ -55,11 +65,12 @@ class ToldError(_Strict):
 class Said(_Strict):
     """One thing that an agent says: a piece of the answer's `text` as it comes, or, at last, `answer` or `error`.
 
-    `id` is the task's `run_id`: a command has to give it, since several tasks may be in progress. `calls`, `usage` and
-    `model` may come with the end.
+    `id` is the task's `run_id`: a command has to give it, since several tasks may be in progress, and in a task of
+    several user turns also the `turn`. `calls`, `usage` and `model` may come with the end.
     """
 
     id: str = ""
+    turn: int | None = None
     text: str | None = None
     answer: str | None = None
     error: ToldError | None = None
@@ -75,29 +86,56 @@ class Said(_Strict):
 
     @property
     def ends(self) -> bool:
-        """Whether nothing more is said of the task."""
+        """Whether nothing more is said of the task, or of its user turn."""
         return self.text is None
+
+    @property
+    def place(self) -> Place:
+        """What it speaks of."""
+        return Place(id=self.id, turn=self.turn)
+
+
+class Exchange(TypedDict):
+    """What the user said in an earlier turn, and what the agent answered."""
+
+    prompt: str
+    answer: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """A task as the agent is given it."""
+    """A task as the agent is given it; one of several user turns a turn at a time, with those before it."""
 
     request: agent_pb2.RunRequest
     seed: int
     deadline: Deadline
+    earlier: tuple[Exchange, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """What the agent is to speak of."""
+        several = bool(self.request.follow_ups)
+        return Place(id=self.request.run_id, turn=len(self.earlier) + 1 if several else None)
+
+    @property
+    def prompt(self) -> str:
+        """What the user says now."""
+        return (self.request.prompt, *self.request.follow_ups)[len(self.earlier)]
 
     @property
     def data(self) -> dict[str, Any]:
         """The task as JSON data."""
+        turn = self.place.turn
+        session = {"turn": turn, "turns": 1 + len(self.request.follow_ups), "earlier": list(self.earlier)}
         return {
             "treni": CONTRACT,
             "id": self.request.run_id,
             "task": self.request.task_id,
-            "prompt": self.request.prompt,
+            "prompt": self.prompt,
             "tools": list(self.request.tools),
             "seed": self.seed,
             "deadline_s": round(self.deadline.remaining_s(), 3),
+            **({} if turn is None else session),
         }
 
 
@@ -105,7 +143,7 @@ class OwnAgent(Protocol):
     """An agent of the user's own, however it is reached."""
 
     def run(self, given: Given) -> AsyncGenerator[Said, None]:
-        """What it says of the task; the last thing ends it. Closing it gives the task up.
+        """What it says of the task, or of its user turn; the last thing ends it. Closing it gives the task up.
 
         Raises TreniError for an agent that says nothing in time, ends, or says what the contract does not know.
         """

@@ -57,15 +57,17 @@ def of_user_turns(
         return
     if len(run.outcome.answers) != answered:
         yield say("outcome_inconsistent", differs("answers", answered, len(run.outcome.answers)))
+    # What an agent that nobody sees into tells of its calls and tokens is its own word.
+    seen = expected.turns is not None
     ends = (*expected.answers, *([len(expected.attempts)] if begun > answered else ()))
     for turn, (first, end) in enumerate(pairwise((0, *ends))):
         want = _done(expected.attempts[first:end])
         got = (told[turn].turns, told[turn].tools)
-        if want != got:
+        if want != got and seen:
             yield say(
                 "user_turns_wrong", f"user turn {turn}: {differs('model calls and tool calls', want, got)}"
             )
-    yield from _of_sums(record, say)
+    yield from _of_sums(record, say, seen=seen)
     for turn in range(begun):
         end = expected.answers[turn] if turn < answered else None
         yield from _of_time(run, record, turn, end, expected, late_s, say)
@@ -77,7 +79,7 @@ def _done(attempts: tuple[ExpectedAttempt, ...]) -> tuple[int, int]:
     return done.count("model"), done.count("tool")
 
 
-def _of_sums(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
+def _of_sums(record: agent_pb2.RunRecord, say: Say, *, seen: bool) -> Iterator[Finding]:
     told = record.user_turns
     sums = [("model calls", record.turns, sum(one.turns for one in told))]
     sums.append(("tool calls", len(record.tools), sum(one.tools for one in told)))
@@ -87,7 +89,7 @@ def _of_sums(record: agent_pb2.RunRecord, say: Say) -> Iterator[Finding]:
         if want != got:
             yield say("user_turns_wrong", differs(f"{what} over the user turns", want, got))
     for turn, one in enumerate(told):
-        if one.usage.cached_prompt_tokens > one.usage.prompt_tokens:
+        if seen and one.usage.cached_prompt_tokens > one.usage.prompt_tokens:
             yield say("user_turns_wrong", f"user turn {turn}: more prompt tokens known than there were")
 
 

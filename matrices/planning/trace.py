@@ -51,7 +51,7 @@ def expected_run(
     """The run of a task whose attempts are as `request` predicts; where that says nothing, nothing acts on it.
 
     It calls as its scenario says, or as it was `made`, until a call fails for good. Of an arm that is not seen, only
-    the call of the agent is known.
+    the calls of the agent are known, one for each user turn.
     """
     run = _Run(task=task, terms=terms, request_index=request_index, made_calls=made is not None)
     for attempt in () if request is None else request.attempts:
@@ -59,10 +59,12 @@ def expected_run(
     if not run.enter():
         return run.made(calls=0, turns=0, answers=())
     done: Counter[Hop] = Counter()
-    if not terms.arm.seen:
-        run.call(Step(hop=AGENT, index=0, call=None))
-        return run.made(calls=0, turns=0, answers=())
     answers: list[int] = []
+    if not terms.arm.seen:
+        for turn, _ in enumerate(task.turns):
+            run.call(Step(hop=AGENT, index=turn, call=None))
+            answers.append(len(run.attempts))
+        return run.made(calls=0, turns=0, answers=answers)
     for step in steps(task) if made is None else made:
         if not run.call(step):
             break

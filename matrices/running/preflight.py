@@ -28,7 +28,6 @@ def refuse_impossible(campaign: Campaign) -> None:
             todo="leave --topology out, or compare other arms",
         )
     _refuse_unfaultable(campaign)
-    _refuse_unheard(campaign)
     if options.topology == "local" and len(outside) < 2:
         _refuse_absent_model(options.model_dir)
         _refuse_absent_backend(options.backend)
@@ -52,19 +51,6 @@ def _refuse_unfaultable(campaign: Campaign) -> None:
             + (f"the faults of {', '.join(faulted)}" if faulted else "--network"),
             got="an https:// one: on a new connection a fault would strike the handshake, and not the request",
             todo="leave that out, or put a plain http:// gateway in front of it",
-        )
-
-
-def _refuse_unheard(campaign: Campaign) -> None:
-    """Raises INVALID_ARGUMENT for tasks of several user turns where an arm's agent is asked once a run."""
-    once = [arm.name for arm in campaign.options.comparison if not arm.seen]
-    several = [task.id for task in campaign.suite.tasks if task.follow_ups]
-    if once and several:
-        raise invalid_argument(
-            "arm_asked_once",
-            expected=f"tasks of one user turn for the arm {' and '.join(once)}, which is asked once a run",
-            got=f"follow_ups in {several[0]}",
-            todo="leave them out, or compare arms whose loop is ours",
         )
 
 

@@ -29,7 +29,7 @@ def _time(arm: ArmFigures, turn: int) -> str:
 
 
 def _known(arm: ArmFigures, turn: int) -> str:
-    if turn >= len(arm.user_turns):
+    if turn >= len(arm.user_turns) or not arm.user_turns[turn].prompt_tokens:
         return "-"
     one = arm.user_turns[turn]
     return f"{one.cached_prompt_tokens} of {one.prompt_tokens}"

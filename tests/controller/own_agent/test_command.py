@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,9 +47,16 @@ async def agent(tmp_path: Path, script: str) -> AsyncIterator[AgentClient]:
             await server.stop()
 
 
-async def ask(client: AgentClient, number: int = 0, *, seconds: float = HANG_S) -> Invocation:
+async def ask(
+    client: AgentClient, number: int = 0, *, seconds: float = HANG_S, then: tuple[str, ...] = ()
+) -> Invocation:
     request = agent_pb2.RunRequest(
-        run_id=f"run/{number}", task_id="t", prompt="Which?", tools=["a", "b"], request_index=number
+        run_id=f"run/{number}",
+        task_id="t",
+        prompt="Which?",
+        tools=["a", "b"],
+        request_index=number,
+        follow_ups=then,
     )
     return await client.run(request, timeout_s=seconds)
 
@@ -118,6 +126,82 @@ async def test_a_task_that_ends_badly_is_a_typed_error_and_the_next_one_is_answe
     assert bad.record is not None
     assert bad.record["attempts"][0]["kind"] == kind
     assert (good.outcome, good.replies[0].text) == ("ok", "well")
+
+
+SESSION = (
+    HEAD
+    + """
+kept = {}
+for line in sys.stdin:
+    task = json.loads(line); place = {'id': task['id'], 'turn': task.get('turn')}
+    so_far = kept.setdefault(task['id'], []); so_far.append(task['prompt'])
+    """
+)
+
+
+async def test_what_a_user_says_next_comes_once_the_last_is_answered_with_all_before_it(
+    tmp_path: Path,
+) -> None:
+    says = (
+        "usage = {'prompt_tokens': 10 * place['turn'], 'completion_tokens': 1}\n    "
+        "told = [so_far, task['earlier'], task['turn'], task['turns']]\n    "
+        "say(**place, answer=json.dumps(told), usage=usage, calls=[{'name': 'x'}] * place['turn'])"
+    )
+    async with agent(tmp_path, SESSION + says) as client:
+        done = await ask(client, then=("And?", "So?"))
+    texts = [reply.text for reply in done.replies]
+    assert [json.loads(text) for text in texts] == [
+        [["Which?"], [], 1, 3],
+        [["Which?", "And?"], [{"prompt": "Which?", "answer": texts[0]}], 2, 3],
+        [
+            ["Which?", "And?", "So?"],
+            [{"prompt": "Which?", "answer": texts[0]}, {"prompt": "And?", "answer": texts[1]}],
+            *(3, 3),
+        ],
+    ]
+    assert done.record is not None
+    assert done.record["usage"]["prompt_tokens"] == 60
+    assert [turn["usage"]["prompt_tokens"] for turn in done.record["user_turns"]] == [10, 20, 30]
+    assert [turn["tools"] for turn in done.record["user_turns"]] == [1, 2, 3]
+    assert [one["call_index"] for one in done.record["attempts"]] == [0, 1, 2]
+    ends_s = [one["start_s"] + one["duration_s"] for one in done.record["attempts"]]
+    answered_s = [turn["answered_s"] for turn in done.record["user_turns"]]
+    assert all(end_s <= told_s for end_s, told_s in zip(ends_s, answered_s, strict=True))
+
+
+async def test_what_is_still_said_of_an_earlier_turn_is_no_answer_to_a_later_one(tmp_path: Path) -> None:
+    says = (
+        "say(**place, answer=f'to {task[\"prompt\"]}')\n    "
+        "[say(**place, text='more') for _ in range(3000)]; say(**place, answer='once more')"
+    )
+    async with agent(tmp_path, SESSION + says) as client:
+        done = await ask(client, then=("And?",))
+    assert [reply.text for reply in done.replies] == ["to Which?", "to And?"]
+
+
+@pytest.mark.parametrize(
+    ("does", "kind", "tells"),
+    [
+        ("sys.exit(3)", "agent_died", "status 3"),
+        ("say(id=task['id'], answer='x')", "answer_malformed", "run/0, turn 2"),
+        ("say(id=task['id'], turn=3, answer='x')", "answer_malformed", "run/0, turn 2"),
+        ("say(id=task['id'], turn='2', answer='x')", "answer_malformed", "turn: "),
+    ],
+)
+async def test_a_session_that_breaks_off_keeps_the_answers_that_it_had(
+    tmp_path: Path, does: str, kind: str, tells: str
+) -> None:
+    says = f"if place['turn'] == 2: {does}\n    else: say(**place, answer='well')"
+    async with agent(tmp_path, SESSION + says) as client:
+        bad, good = await ask(client, then=("And?", "So?")), await ask(client, 1)
+    assert [reply.text for reply in bad.replies] == ["well"]
+    assert bad.error is not None
+    assert (bad.error.kind, bad.error.definite) == (kind, False)
+    assert tells in str(bad.error)
+    assert bad.record is not None
+    answered, broken = bad.record["user_turns"]
+    assert answered["answered_s"] > 0 == broken["answered_s"]
+    assert good.replies[0].text == "well"
 
 
 async def test_one_that_hangs_is_given_up_killed_with_its_children_and_begun_anew(tmp_path: Path) -> None:

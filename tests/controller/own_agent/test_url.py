@@ -76,6 +76,19 @@ async def test_a_body_of_json_is_an_answer(tmp_path: Path) -> None:
     assert (task["treni"], task["id"], task["prompt"], task["tools"]) == (1, "run/0", "Which?", [])
 
 
+async def test_each_user_turn_is_a_post_with_all_before_it(tmp_path: Path) -> None:
+    async with answering(http(b'{"answer": "this"}'), tmp_path) as (client, asked):
+        done = await client.run(
+            agent_pb2.RunRequest(run_id="run/0", task_id="t", prompt="Which?", follow_ups=["And?"]),
+            timeout_s=HANG_S,
+        )
+    assert [reply.text for reply in done.replies] == ["this", "this"]
+    first, second = (json.loads(sent.partition("\r\n\r\n")[2]) for sent in asked)
+    assert (first["prompt"], first["turn"], first["turns"], first["earlier"]) == ("Which?", 1, 2, [])
+    assert (second["id"], second["prompt"], second["turn"]) == (first["id"], "And?", 2)
+    assert second["earlier"] == [{"prompt": "Which?", "answer": "this"}]
+
+
 async def test_lines_are_passed_on_as_they_come(tmp_path: Path) -> None:
     body = b'{"text": "th"}\n\n{"text": "is"}\n{"answer": "this"}\nwhatever comes after'
     async with answering(http(body, kind=LINES), tmp_path) as (client, _):

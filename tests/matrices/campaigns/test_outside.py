@@ -13,6 +13,7 @@ import pytest
 
 from tests.foreign_endpoint import FINGERPRINT, MODEL
 from tests.matrices import harness as h
+from tests.places import ROOT
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -155,6 +156,35 @@ def test_counts_by_attempt_go_on_over_restarts_although_nobody_told_the_calls(tm
     for arm in ("internal", "external"):
         told = result.summary("m01", arm)
         assert told["faults_planned"] == told["faults_delivered"] == told["faults_observed"] == "3"
+
+
+SESSION = {
+    "id": "both",
+    "prompt": "Hello, is 7 even or odd?",
+    "answer": "7 is odd.",
+    "follow_ups": [{"prompt": "Hello, is 8 even or odd?", "expect": {"answer": "8 is even."}}],
+}
+
+
+def test_an_agent_of_ones_own_hears_all_that_a_user_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "session.jsonl"
+    path.write_text(json.dumps(SESSION) + "\n", encoding="utf-8")
+    with endpoint() as url:
+        monkeypatch.setenv("MY_MODEL", url)
+        result = h.matrix(
+            tmp_path / "out",
+            *("p00", "--tasks", str(path), "--runs", "3"),
+            *("--agent-command", f"{sys.executable} {ROOT / 'examples' / 'my_agent.py'}"),
+        )
+    assert result.status in (0, 3), result.stderr
+    assert result.comparison("p00")["findings"] == "0"
+    for arm in ("internal", "agent"):
+        told = result.summary("p00", arm)
+        assert (told["requests"], told["errors"], told["wrong_answers"]) == ("3", "0", "0")
+    report = (result.folder / "summary.md").read_text(encoding="utf-8")
+    assert "answer 2, median ms" in report
 
 
 AGENT = """import json, sys
