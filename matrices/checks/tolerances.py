@@ -22,10 +22,12 @@ START_S = 600.0
 """How long a start of processes may take, between the last step before and the first one after."""
 
 QUIET_S = 0.04
-"""What is mere overhead lies under this at least once in `ENOUGH` runs, for each request in flight."""
+"""What is mere overhead lies under this, for each request in flight, at least once in `ENOUGH` runs of each."""
 
 ENOUGH = 4
-"""The number of values from which on the least of them is judged by `QUIET_S`."""
+"""The number of values from which on the least of them is judged by `QUIET_S`, for each request in flight.
+
+Those of requests that are in flight together are late together, by one and the same moment of the machine."""
 
 BUSY = 0.75
 """The share of the processor time that others may have had, up to which the limits above were measured."""
@@ -44,8 +46,9 @@ def never_quiet_s(overheads: Sequence[tuple[float, float]], in_flight: int) -> f
     slower, the others only where there are too few: nobody makes a whole cell's overhead likely by one slow block.
     """
     calm = [one for one in overheads if one[1] == 1]
-    judged = calm if len(calm) >= ENOUGH else overheads
-    if len(judged) < ENOUGH:
+    enough = ENOUGH * in_flight
+    judged = calm if len(calm) >= enough else overheads
+    if len(judged) < enough:
         return None
     least_s, slow = min(judged, key=lambda one: one[0] / one[1])
     return None if least_s <= QUIET_S * in_flight * slow else least_s

@@ -126,3 +126,8 @@ def test_the_least_overhead_is_that_of_calm_times_where_there_are_enough(
     overheads: list[tuple[float, float]], least_s: float | None
 ) -> None:
     assert never_quiet_s(overheads, 1) == least_s
+
+
+@pytest.mark.parametrize(("values", "least_s"), [(8, None), (23, None), (24, 0.3)])
+def test_those_in_flight_together_are_late_together(values: int, least_s: float | None) -> None:
+    assert never_quiet_s([(0.3, 1.0)] * values, 6) == least_s
