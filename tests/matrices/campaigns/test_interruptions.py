@@ -29,7 +29,7 @@ def _has_events(out: Path, count: int) -> bool:
 def test_a_harness_that_is_killed_again_and_again_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """kill -9 at random moments, each followed by --resume; then the counts of an uninterrupted run."""
     generator = random.Random(KILLS)
-    arguments = (h.patient(tmp_path, "p04"), "--suite", "tool_only", "--runs", "6")
+    arguments = (h.patient(tmp_path, "p04"), "--suite", "tool_only", "--runs", "3")
     out = tmp_path / "killed"
     process = h.start(*arguments, "--out", str(out))
     h.wait_for(lambda: len(h.events(out)) > 0, process)

@@ -16,9 +16,16 @@ from treni.errors import TreniError
 BUNDLED = Path(runtime_svc.__file__).parent / "checkpoints" / "treni-tiny"
 SHAPES = {**MODELS, "treni-tiny": read_config(BUNDLED)}
 FILES = sorted(path.stem for path in cubins.KERNELS.glob("*.cu"))
-COMPILED: list[tuple[str, dict[str, int]]] = [(name, {}) for name in FILES if name != "decode"] + [
-    ("decode", {**DecodeShape.of(config).defines, "SINGLE": single})
-    for config in SHAPES.values()
+ALWAYS = ("treni-tiny", max(MODELS, key=lambda name: MODELS[name].hidden))
+"""The shapes that are compiled for in `make test`; `make soak` compiles for all."""
+COMPILED = [pytest.param(name, {}, id=name) for name in FILES if name != "decode"] + [
+    pytest.param(
+        "decode",
+        {**DecodeShape.of(config).defines, "SINGLE": single},
+        id=f"decode-{name}-{single}",
+        marks=() if name in ALWAYS else pytest.mark.soak,
+    )
+    for name, config in SHAPES.items()
     for single in (0, 1)
 ]
 """Every file, and the one that is compiled for a model's shape for each of these, for one row and for several."""

@@ -110,7 +110,7 @@ def test_logits_statistics_and_cache_are_those_of_the_formulas(
     assert np.isnan(device.cache[~written]).all(), "nothing else is written"
 
 
-@pytest.mark.parametrize("shape", [TINY_MODEL, UNEVEN])
+@pytest.mark.parametrize("shape", [TINY_MODEL, pytest.param(UNEVEN, marks=pytest.mark.soak)])
 def test_a_rows_bits_do_not_depend_on_other_rows(host_device: HostDevice, shape: Shape) -> None:
     positions = [0, 130, 33, 7, 8, 200, 63, 64]
     several, one = (shim(shape, host_device.directory, SINGLE=single) for single in (0, 1))
@@ -141,7 +141,7 @@ def test_bits_do_not_depend_on_which_warp_is_faster(
         assert (actual, device.logits.tobytes()) == expected
 
 
-@pytest.mark.parametrize("single", [0, 1])
+@pytest.mark.parametrize("single", [0, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("schedule", [pytest.param(0, marks=pytest.mark.soak), 7919])
 @pytest.mark.parametrize(
     ("hidden", "heads", "ffn", "blocks"),
