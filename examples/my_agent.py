@@ -1,7 +1,7 @@
 """An agent of one's own for `treni-route matrix p00 --agent-command "python examples/my_agent.py"`: docs/agents.md.
 
-It asks the model at $MY_MODEL (an OpenAI-compatible base URL) once for all that a user says, with no tools, and says
-what that answers.
+It asks the model at $MY_MODEL (an OpenAI-compatible base URL) once for each thing that a user says, with no tools,
+and says what that answers.
 """
 
 import json

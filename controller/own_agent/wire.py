@@ -14,6 +14,7 @@ from controller.deadline import Deadline
 from controller.endpoint.failures import clip, malformed
 from controller.ports import AGENT_HOP
 from treni.errors import Code, TreniError
+from treni.limits import USER_TURNS
 from treni.v1 import agent_pb2, common_pb2
 
 CONTRACT = 1
@@ -21,6 +22,8 @@ CONTRACT = 1
 
 MAX_TEXT_CHARS = 4 * 1024 * 1024
 MAX_CALLS = 1024
+MAX_TOKENS = (2**32 - 1) // USER_TURNS.most
+"""What may be told of tokens in a user turn: a record has room for the sum of all turns."""
 
 
 class Place(NamedTuple):
@@ -49,9 +52,9 @@ class ToldCall(_Strict):
 class ToldUsage(_Strict):
     """The tokens that the agent says it used, in all of its calls of models."""
 
-    prompt_tokens: int = Field(ge=0, lt=2**32)
-    completion_tokens: int = Field(ge=0, lt=2**32)
-    cached_prompt_tokens: int = Field(default=0, ge=0, lt=2**32)
+    prompt_tokens: int = Field(ge=0, le=MAX_TOKENS)
+    completion_tokens: int = Field(ge=0, le=MAX_TOKENS)
+    cached_prompt_tokens: int = Field(default=0, ge=0, le=MAX_TOKENS)
 
 
 class ToldError(_Strict):

@@ -13,12 +13,14 @@ import pytest
 from controller.own_agent.command import MAX_LOG_BYTES
 from controller.own_agent.opening import open_agent
 from controller.own_agent.servicer import OwnAgentServicer
+from controller.own_agent.wire import MAX_TOKENS
 from controller.policy import Policy
 from controller.server import start
 from matrices.running.client import AgentClient, Invocation
 from tests.limits import HANG_S
 from tests.processes import is_running
 from treni.errors import Code
+from treni.limits import USER_TURNS
 from treni.v1 import agent_pb2
 
 HEAD = """
@@ -177,6 +179,24 @@ async def test_what_is_still_said_of_an_earlier_turn_is_no_answer_to_a_later_one
     async with agent(tmp_path, SESSION + says) as client:
         done = await ask(client, then=("And?",))
     assert [reply.text for reply in done.replies] == ["to Which?", "to And?"]
+
+
+async def test_as_many_tokens_as_may_be_told_in_as_many_turns_as_there_may_be_are_summed(
+    tmp_path: Path,
+) -> None:
+    tokens = f"{{'prompt_tokens': {MAX_TOKENS}, 'completion_tokens': {MAX_TOKENS}}}"
+    async with agent(tmp_path, SESSION + f"say(**place, answer='so', usage={tokens})") as client:
+        done = await ask(client, then=("And?",) * (USER_TURNS.most - 1))
+    assert done.record is not None
+    assert done.record["usage"]["prompt_tokens"] == USER_TURNS.most * MAX_TOKENS
+
+
+async def test_more_than_a_record_can_hold_is_a_typed_error(tmp_path: Path) -> None:
+    calls = "[{'name': 'x', 'arguments': {'y': 'z' * 1_000_000}}]"
+    async with agent(tmp_path, SESSION + f"say(**place, answer='so', calls={calls})") as client:
+        done = await ask(client, then=("And?",) * 5)
+    assert done.error is not None
+    assert (done.error.code, done.error.kind) == (Code.INTERNAL, "answer_too_large")
 
 
 @pytest.mark.parametrize(
