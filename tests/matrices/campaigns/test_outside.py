@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from matrices.checks.check import check
+from matrices.evidence.campaign import load_campaign
+from matrices.evidence.events import Outcome
 from tests.foreign_endpoint import FINGERPRINT, MODEL
 from tests.matrices import harness as h
 from tests.places import ROOT
@@ -102,12 +107,6 @@ def test_faults_on_the_way_to_an_endpoint_strike_the_calls_that_nobody_planned(
 
 def _tampered_history_is_found(folder: Path) -> None:
     """A call that the record does not have, or a fault that it hides, is found although nobody planned the calls."""
-    from dataclasses import replace
-
-    from matrices.checks.check import check
-    from matrices.evidence.campaign import load_campaign
-    from matrices.evidence.events import Outcome
-
     campaign, manifest, history = load_campaign(folder)
 
     def kinds(change: str) -> set[str]:
@@ -185,6 +184,34 @@ def test_an_agent_of_ones_own_hears_all_that_a_user_says(
         assert (told["requests"], told["errors"], told["wrong_answers"]) == ("3", "0", "0")
     report = (result.folder / "summary.md").read_text(encoding="utf-8")
     assert "answer 2, median ms" in report
+    _tampered_sessions_are_found(result.folder)
+
+
+def _tampered_sessions_are_found(folder: Path) -> None:
+    """What is changed of an agent's session is found although nobody sees what it called."""
+    campaign, manifest, history = load_campaign(folder)
+    changes: dict[str, Callable[[dict[str, Any]], None]] = {
+        "a user turn is dropped": lambda record: record["user_turns"].pop(),
+        "all are dropped": lambda record: record["user_turns"].clear(),
+        "a turn is answered before its attempt ended": lambda record: record["user_turns"][1].update(
+            answered_s=1e-6
+        ),
+        "a turn was not answered": lambda record: record["user_turns"][0].update(answered_s=0.0),
+        "a call of the agent is dropped": lambda record: record["attempts"].pop(),
+        "calls of the agent change places": lambda record: record["attempts"].reverse(),
+    }
+    for name, change in changes.items():
+        events = list(history.events)
+        place, outcome = next(
+            (place, event)
+            for place, event in enumerate(events)
+            if isinstance(event, Outcome) and (event.cell, event.arm) == ("p00", "agent")
+        )
+        record = json.loads(json.dumps(outcome.record))
+        change(record)
+        events[place] = replace(outcome, record=record)
+        judged = check(manifest, events, campaign.expectations)
+        assert any(one.findings for one in judged), name
 
 
 AGENT = """import json, sys
