@@ -99,6 +99,7 @@ async def test_what_it_says_is_what_is_recorded(tmp_path: Path) -> None:
         ("os.kill(os.getpid(), 11)", Code.UNAVAILABLE, "agent_died", False),
         ("print('debugging', flush=True)", Code.INTERNAL, "answer_malformed", False),
         ("say(id='another', answer='x')", Code.INTERNAL, "answer_malformed", False),
+        ("say(id=one, turn=2, answer='x')", Code.INTERNAL, "answer_malformed", False),
         ("say(id=one)", Code.INTERNAL, "answer_malformed", False),
         ("say(id=one, answer='x', text='y')", Code.INTERNAL, "answer_malformed", False),
         ("say(id=one, answer=5)", Code.INTERNAL, "answer_malformed", False),
@@ -139,6 +140,13 @@ for line in sys.stdin:
     so_far = kept.setdefault(task['id'], []); so_far.append(task['prompt'])
     """
 )
+
+
+async def test_who_calls_a_single_turn_the_first_is_understood_also_late(tmp_path: Path) -> None:
+    said = "[say(id=one, turn=1, answer=word) for word in ('well', 'late')]"
+    async with agent(tmp_path, LOOP + said) as client:
+        done = [await ask(client, number) for number in range(3)]
+    assert [[reply.text for reply in one.replies] for one in done] == [["well"]] * 3
 
 
 async def test_what_a_user_says_next_comes_once_the_last_is_answered_with_all_before_it(
