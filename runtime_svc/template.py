@@ -128,8 +128,8 @@ def _message(message: common_pb2.Message) -> dict[str, Any]:
         thought = Traced(message.thinking, SPOKEN)
         # Templates read the one name or the other.
         value = {"thinking": thought, **value, "reasoning_content": thought}
-    if message.tool_name:
-        value["name"] = message.tool_name
+    if name := message.tool_name or message.name:
+        value["name"] = name
     if message.tool_calls:
         value["tool_calls"] = [
             {"type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}

@@ -87,6 +87,7 @@ def _texts(request: inference_pb2.GenerateRequest) -> Iterator[str]:
         yield message.content
         yield message.thinking
         yield message.tool_name
+        yield message.name
         for call in message.tool_calls:
             yield call.name
             yield call.arguments_json

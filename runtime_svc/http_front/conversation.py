@@ -37,6 +37,7 @@ def contract_messages(messages: Iterable[Message]) -> Iterator[common_pb2.Messag
                 role="assistant",
                 content=text_of(message.content),
                 thinking=message.reasoning_content or "",
+                name=message.name or "",
                 tool_calls=[
                     common_pb2.ToolCall(name=call.function.name, arguments_json=call.function.arguments)
                     for call in message.tool_calls or ()
@@ -49,7 +50,7 @@ def contract_messages(messages: Iterable[Message]) -> Iterator[common_pb2.Messag
 
 def _said(message: SystemMessage | UserMessage) -> common_pb2.Message:
     role = "user" if isinstance(message, UserMessage) else "system"
-    return common_pb2.Message(role=role, content=text_of(message.content))
+    return common_pb2.Message(role=role, content=text_of(message.content), name=message.name or "")
 
 
 class _Waiting:

@@ -22,6 +22,10 @@ class TextPart(Strict):
 Content = Annotated[Text | Annotated[list[TextPart], several(MAX_PARTS), Tag("parts")], text_or("parts")]
 
 
+Speaker = Annotated[str, Field(max_length=512)]
+"""Who speaks, where several do: the chat template is given it, and most have no place for it."""
+
+
 class CalledFunction(Strict):
     """The function that an assistant's turn called, with its arguments as the model wrote them.
 
@@ -50,6 +54,7 @@ class SystemMessage(Strict):
 
     role: Literal["system", "developer"]
     content: Content
+    name: Speaker | None = None
 
 
 class UserMessage(Strict):
@@ -57,6 +62,7 @@ class UserMessage(Strict):
 
     role: Literal["user"]
     content: Content
+    name: Speaker | None = None
 
 
 class AssistantMessage(Strict):
@@ -74,6 +80,7 @@ class AssistantMessage(Strict):
     function_call: None = None
     annotations: Annotated[list[Any], several(0)] | None = None
     parsed: Any = None
+    name: Speaker | None = None
 
 
 class ToolMessage(Strict):

@@ -12,6 +12,7 @@ class Told(TypedDict, total=False):
     tool_name: str
     tool_calls: Iterable[common_pb2.ToolCall]
     thinking: str
+    name: str
 
 
 class Settings(TypedDict, total=False):

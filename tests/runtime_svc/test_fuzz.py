@@ -20,6 +20,7 @@ MESSAGES = st.builds(
     content=TEXT,
     tool_calls=st.lists(CALLS, max_size=1),
     tool_name=TEXT,
+    name=TEXT,
 )
 TOOLS = st.builds(common_pb2.ToolSpec, name=TEXT, description=TEXT, parameters_json=TEXT)
 SAMPLING = st.builds(

@@ -36,7 +36,7 @@ PARAMETERS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"n": 2}, "n", "unsupported_value"),
     ({"store": True}, "store", "unsupported_value"),
     ({"extra_body": {"min_p": 0.1}}, "min_p", "unsupported_parameter"),
-    ({"extra_body": {"messages": [USER | {"name": "Ada"}]}}, "messages[0].name", "unsupported_parameter"),
+    ({"extra_body": {"messages": [USER | {"weight": 1}]}}, "messages[0].weight", "unsupported_parameter"),
     ({"metadata": {"a": "b"}}, "metadata", "unsupported_parameter"),
     ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
     ({"temperature": 2.5}, "temperature", "invalid_value"),

@@ -38,7 +38,7 @@ def turns(draw: st.DrawFn) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     for number in range(draw(st.integers(1, 4))):
         role = draw(st.sampled_from(["system", "developer", "user", "assistant"]))
-        message: dict[str, Any] = {"role": role, "content": draw(content)}
+        message: dict[str, Any] = {"role": role, "content": draw(content), "name": draw(rarely(TEXT))}
         messages.append(message)
         if role == "assistant":
             calls = [
@@ -110,7 +110,8 @@ def test_every_parameter_reaches_the_engine(body: dict[str, Any]) -> None:
         check_generate(request)
     tools, choice = body.get("tools") or [], body.get("tool_choice")
     assert [tool.name for tool in request.tools] == [tool["function"]["name"] for tool in tools]
-    assert request.constrain_calls == any(tool["function"].get("strict") for tool in tools)
+    said = [tool["function"].get("strict") for tool in tools]
+    assert request.constrain_calls == (True in said or (must_call and False not in said))
     one_call = body.get("parallel_tool_calls") is False
     assert request.HasField("tool_choice") == (choice is not None or one_call)
     if isinstance(choice, dict):
@@ -156,6 +157,7 @@ def test_results_follow_their_turn_in_the_order_of_its_calls(messages: list[dict
             continue
         assert not called, "every call has its result before anybody speaks again"
         assert message.role == asked["role"].replace("developer", "system")
+        assert message.name == (asked["name"] or "")
         called = [call.name for call in message.tool_calls]
     assert not called
 

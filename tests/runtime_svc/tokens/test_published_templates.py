@@ -29,7 +29,7 @@ def call(name: str, arguments_json: str) -> common_pb2.ToolCall:
 
 TALK = [
     message("be brief", role="system"),
-    message("add"),
+    message("add", name="Ada"),
     message("", role="assistant", tool_calls=[call("sum", '{"x":1}')]),
     message("3", role="tool", tool_name="sum"),
     message("<think>\nhm\n</think>\n\nthree", role="assistant"),
@@ -72,6 +72,9 @@ TALK = [
         ("{%- for c in messages[2].tool_calls %}{% if c.function %}{% set c = c.function %}{% endif %}"
          "{{ c.name }} {{ c.arguments }} {{ c.arguments | tojson }}"
          "{% endfor %}", 'sum {"x":1} {"x":1}'),
+        # Who speaks, where somebody says so.
+        ("{% for m in messages %}{{ m.role }}{% if m.name %} {{ m.name }}{% endif %};{% endfor %}",
+         "system;user Ada;assistant;tool sum;assistant;user;"),
         # Macros, filters over attributes, and variables set for the rest of the template.
         ("{%- macro turn(m) %}[{{ m.role }}]{% endmacro %}{{ turn(messages[0]) }}", "[system]"),
         ("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join('|') }}", "add|again"),

@@ -42,7 +42,7 @@ def conversation(
         common_pb2.Message(
             role=turn["role"],
             content=turn["content"],
-            tool_name=turn.get("name", ""),
+            **{"tool_name" if turn["role"] == "tool" else "name": turn.get("name", "")},
             thinking=turn.get("reasoning_content", ""),
             tool_calls=[
                 common_pb2.ToolCall(
@@ -123,8 +123,8 @@ def hostile(text: str) -> tuple[list[common_pb2.Message], list[common_pb2.ToolSp
     arguments = {"expression": text, f"k{text}": {text: [text]}}
     call = {"type": "function", "function": {"name": f"f{text}", "arguments": arguments}}
     messages: list[dict[str, Any]] = [
-        {"role": "system", "content": f"s{text}"},
-        {"role": "user", "content": f"u{text}"},
+        {"role": "system", "content": f"s{text}", "name": text},
+        {"role": "user", "content": f"u{text}", "name": text},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": f"{text}t", "name": f"f{text}"},
         {"role": "assistant", "content": "done"},
