@@ -128,7 +128,7 @@ test-mcp: $(STAMP) ## installs the reference MCP servers (PyPI and npm, a folder
 	$(BIN)/python -m pytest -m soak tests/matrices/campaigns/test_mcp_reference.py
 
 soak: $(STAMP) ## goes deeper than the tests: more schedules, arms and deaths, the bundled model's exam, 20 kills of the harness (minutes)
-	$(BIN)/python -m pytest -m soak $(PARALLEL)
+	$(BIN)/python -m pytest -m "soak and not gpu" $(PARALLEL)
 	TRENI_KILLS=20 $(BIN)/python -m pytest tests/matrices/campaigns/test_interruptions.py -k killed_again_and_again
 
 .PHONY: fuzz

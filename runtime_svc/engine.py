@@ -17,7 +17,7 @@ from runtime_svc.backends.numpy.runner import NumpyRunner
 from runtime_svc.bounds import check_counts, check_vectors
 from runtime_svc.coldstart import ColdStart
 from runtime_svc.constraints.compiler import Compiler
-from runtime_svc.constraints.grammar import grammar_of, is_held
+from runtime_svc.constraints.grammar import grammars_of, is_held
 from runtime_svc.decoding.generation import Generation, Listener
 from runtime_svc.decoding.guide import Guide
 from runtime_svc.decoding.observer import Observer
@@ -210,7 +210,7 @@ class Engine:
         if held:
             markers, ends = self.tokenizer.markers, config.eos_ids
             matcher = self._compiler.matcher(
-                grammar_of(request, markers=markers, ends=ends, thinking=thinking)
+                *grammars_of(request, markers=markers, ends=ends, thinking=thinking)
             )
         closing = self.tokenizer.encode(_CLOSING) if budget else ()
         return Guide(vocabulary=config.vocabulary, matcher=matcher, closing=closing, budget=budget)

@@ -18,7 +18,7 @@ import numpy as np
 import runtime_svc
 from runtime_svc.backends.numpy import sampler
 from runtime_svc.constraints.compiler import Compiler
-from runtime_svc.constraints.grammar import grammar_of
+from runtime_svc.constraints.grammar import grammars_of
 from runtime_svc.engine import Engine
 from runtime_svc.ops import SamplingParams
 from runtime_svc.random_checkpoint import byte_tokenizer
@@ -97,11 +97,11 @@ def _mask_us(vocabulary: int, constraint: inference_pb2.Constraint) -> tuple[flo
     ends = {vocabulary - 1}
     tokenizer = Tokenizer(Path("tokenizer.json"), byte_tokenizer(vocabulary - 9).to_str())
     request = inference_pb2.GenerateRequest(constraint=constraint)
-    grammar = grammar_of(request, markers=tokenizer.markers, ends=ends, thinking=False)
+    grammars = grammars_of(request, markers=tokenizer.markers, ends=ends, thinking=False)
     compiler = Compiler(tokenizer, vocabulary=vocabulary, ends=ends)
     compiler.matcher("start: /a/")  # what is made of the vocabulary, once
     before_s = time.thread_time()
-    matcher = compiler.matcher(grammar)
+    matcher = compiler.matcher(*grammars)
     compile_us = 1e6 * (time.thread_time() - before_s)
     generator, times = np.random.default_rng(1), []
     for _ in range(300):

@@ -35,11 +35,21 @@ class Compiler:
         self._tokens: Any = None
         self._compiled: OrderedDict[bytes, LLMatcher] = OrderedDict()
 
-    def matcher(self, grammar: str) -> Matcher:
-        """A follower of the grammar, at its beginning.
+    def matcher(self, *grammars: str) -> Matcher:
+        """A follower, at its beginning, of the first grammar that llguidance can follow.
 
-        Raises INVALID_ARGUMENT "schema_unsupported" where llguidance can't make one of it, with what it says.
+        Raises INVALID_ARGUMENT "schema_unsupported" where it is none of them, with what it says of the last.
         """
+        refused: TreniError | None = None
+        for grammar in grammars:
+            try:
+                return self._matcher(grammar)
+            except TreniError as error:
+                refused = error
+        assert refused is not None, "a grammar at least"
+        raise refused
+
+    def _matcher(self, grammar: str) -> Matcher:
         digest = blake2b(grammar.encode(), digest_size=16).digest()
         with self._compiling:  # one at a time: two cores' worth of hostile schemas is worse than a queue
             compiled = self._compiled.pop(digest, None)

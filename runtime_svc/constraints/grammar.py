@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from runtime_svc.constraints.schema import Schema, any_object, narrowed
+from treni.errors import TreniError
 from treni.markup import CALL, END_CALL, END_THINK, THINK
 from treni.v1 import common_pb2, inference_pb2
 
@@ -27,19 +29,39 @@ def is_held(request: inference_pb2.GenerateRequest) -> bool:
     )
 
 
-def grammar_of(
+def grammars_of(
     request: inference_pb2.GenerateRequest,
     *,
     markers: Mapping[str, int],
     ends: Collection[int],
     thinking: bool,
-) -> str:
-    """The grammar of the completions of a checked request that `is_held`.
+) -> list[str]:
+    """The grammars of the completions of a checked request that `is_held`: the first counts that can be compiled.
 
     `markers` are the tags that are tokens, by their ids; the others are told by their characters. `ends` are the ids of
-    the tokens that end a turn, and `thinking` says that the prompt has opened a thought. Raises INVALID_ARGUMENT for a
-    schema that decoding cannot be held to.
+    the tokens that end a turn, and `thinking` says that the prompt has opened a thought.
+
+    There are two where a call has to be made and nothing says that its arguments must fit: they do, or, where their
+    schemas are none that decoding can be held to, are any object. Else a schema like that raises INVALID_ARGUMENT.
     """
+    grammar = partial(_grammar, request, markers=markers, ends=ends, thinking=thinking)
+    if request.tool_choice.mode not in _MUST or request.constrain_calls:
+        return [grammar(fitting=request.constrain_calls)]
+    free = grammar(fitting=False)
+    try:
+        return [grammar(fitting=True), free]
+    except TreniError:
+        return [free]
+
+
+def _grammar(
+    request: inference_pb2.GenerateRequest,
+    *,
+    markers: Mapping[str, int],
+    ends: Collection[int],
+    thinking: bool,
+    fitting: bool,
+) -> str:
     tags = _Tags(markers)
     choice = request.tool_choice
     offered = [] if choice.mode == "none" else list(request.tools)
@@ -59,11 +81,9 @@ def grammar_of(
     else:
         answer = tags.without_calls()
     if calling:
-        typed = request.constrain_calls or choice.mode in _MUST
+        formed = fitting or choice.mode in _MUST
         rules.append(f"call: {tags.name(CALL)} called")
-        rules += (
-            tags.called(_call(offered, typed=request.constrain_calls)) if typed else tags.anything_called()
-        )
+        rules += tags.called(_call(offered, fitting=fitting)) if formed else tags.anything_called()
     thought = tags.thought(ends, opened=thinking) if thinking or request.thinking.enabled else ""
     return "\n".join([f"start: {thought} answer", f"answer: {answer}", *tags.rules, *rules, ""])
 
@@ -74,8 +94,8 @@ def _document(constraint: inference_pb2.Constraint) -> Schema:
     return any_object()
 
 
-def _call(offered: Sequence[common_pb2.ToolSpec], *, typed: bool) -> Schema:
-    """The schema of a call of one of the tools, its name first; `typed`: its arguments fit the tool's own schema.
+def _call(offered: Sequence[common_pb2.ToolSpec], *, fitting: bool) -> Schema:
+    """The schema of a call of one of the tools, its name first; `fitting`: its arguments fit the tool's own schema.
 
     One document from brace to brace, so that a token may stand across all that it is made of.
     """
@@ -85,7 +105,7 @@ def _call(offered: Sequence[common_pb2.ToolSpec], *, typed: bool) -> Schema:
         root = f"#/$defs/tool{index}"
         where = f"tools[{index}].parameters_json"
         arguments[f"tool{index}"] = (
-            narrowed(tool.parameters_json, where, root=root) if typed else any_object(root=root)
+            narrowed(tool.parameters_json, where, root=root) if fitting else any_object(root=root)
         )
         parts = {"name": {"const": tool.name}, "arguments": {"$ref": root}}
         calls.append(

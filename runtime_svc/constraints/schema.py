@@ -3,7 +3,8 @@
 What comes out fits the schema that went in, always; not everything that would fit can come out:
 
 * an object with `properties` that says nothing of `additionalProperties` has no others;
-* a number over 0 and under 1 is over 1e-9: llguidance 1.9 would let 0 pass;
+* a bound that is a whole number and excluded, with the other one less than 1 away, is moved inwards by 1e-9: llguidance
+  1.9 would let 0 pass as over 0 and under 0.5, and -0 as under 0;
 * a number whose size nothing bounds has at most 15 digits before its point and no exponent, an integer is one that
   every JSON parser reads exactly (RFC 7493): 1e999 is JSON, and infinity to most who read it.
 """
@@ -11,8 +12,9 @@ What comes out fits the schema that went in, always; not everything that would f
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from runtime_svc.toolcalls import parse_object
 from treni.errors import TreniError, invalid_argument
@@ -218,6 +220,8 @@ class _Narrowing:
         return inner
 
     def _open_ends(self, schema: Schema) -> Schema:
+        if "const" not in schema and "enum" not in schema:
+            _exclude_whole_bounds(schema, alone=not self._joins)
         if any(key in schema for key in _CHOOSING):
             return schema
         kinds = schema.get("type", list(_TYPES))
@@ -240,11 +244,33 @@ class _Narrowing:
         return {"$ref": f"{self._root}/$defs/{_ANYTHING}"}
 
 
+def _exclude_whole_bounds(schema: Schema, *, alone: bool) -> None:
+    """Moves excluded whole numbers inwards; `alone`: only where the schema's other bound is less than 1 away.
+
+    A schema that is joined with others may get its other bound from them.
+    """
+    low = max(
+        (one for key in ("minimum", "exclusiveMinimum") if _counts(one := schema.get(key))), default=-math.inf
+    )
+    high = min(
+        (one for key in ("maximum", "exclusiveMaximum") if _counts(one := schema.get(key))), default=math.inf
+    )
+    if not high > low or (alone and high - low >= 1):
+        return
+    for key, inwards in (("exclusiveMinimum", 1), ("exclusiveMaximum", -1)):
+        bound = schema.get(key)
+        if _counts(bound) and bound == int(bound):
+            schema[key] = bound + inwards * min(max(SMALLEST_NUMBER, math.ulp(bound)), (high - low) / 2)
+
+
+def _counts(bound: object) -> TypeGuard[int | float]:
+    """Whether it is a number that a double can be moved from."""
+    return isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) <= LARGEST_NUMBER
+
+
 def _bound(schema: Schema, largest: int) -> None:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    if schema.get("exclusiveMinimum") == 0 and isinstance(high, int | float) and high < 1:
-        schema["exclusiveMinimum"] = min(SMALLEST_NUMBER, high / 2)
     if high is None and not (isinstance(low, int | float) and low >= largest):
         schema["maximum"] = largest
     if low is None and not (isinstance(high, int | float) and high <= -largest):

@@ -47,7 +47,7 @@ def generate_request(chat: ChatRequest, *, caller: str = "") -> inference_pb2.Ge
         cache_key=cache_key(caller=caller, user=chat.user, key=chat.prompt_cache_key),
         tool_choice=_tool_choice(chat),
         constraint=_constraint(chat),
-        constrain_calls=_constrain_calls(chat),
+        constrain_calls=any(tool.function.strict for tool in chat.tools or ()),
         stop=_stops(chat),
         # A token's text comes with its alternatives only.
         top_logprobs=max(chat.top_logprobs or 0, 1) if chat.logprobs else 0,
@@ -122,17 +122,6 @@ def _sampling(chat: ChatRequest) -> common_pb2.Sampling:
         seed=seed % 2**64,
         max_new_tokens=chat.max_completion_tokens or chat.max_tokens or 0,
     )
-
-
-def _constrain_calls(chat: ChatRequest) -> bool:
-    """Whether the arguments of calls are held to their schemas.
-
-    A tool's `strict` says so for all. A call that has to be made is held as well, unless a tool says that it is not to
-    be: who forces a call wants what its schema describes.
-    """
-    said = [tool.function.strict for tool in chat.tools or ()]
-    forced = chat.tool_choice not in (None, "auto", "none")
-    return any(said) or (forced and False not in said)
 
 
 def _tool_choice(chat: ChatRequest) -> inference_pb2.ToolChoice | None:

@@ -150,9 +150,9 @@ def test_any_object_is_one(name: str, request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "engine", "spelled"])
 @pytest.mark.parametrize("mode", ["required", "tool"])
-@pytest.mark.parametrize("one_call", [True, False])
+@pytest.mark.parametrize(("one_call", "asked_for"), [(True, True), (False, True), (True, False)])
 def test_what_has_to_be_called_is_called_and_fits(
-    name: str, mode: str, one_call: bool, request: pytest.FixtureRequest
+    name: str, mode: str, one_call: bool, asked_for: bool, request: pytest.FixtureRequest
 ) -> None:
     engine: Engine = request.getfixturevalue(name)
     wanted = "nothing" if mode == "tool" else ""
@@ -162,7 +162,7 @@ def test_what_has_to_be_called_is_called_and_fits(
         one = asked(
             tools=TOOLS,
             tool_choice=choice,
-            constrain_calls=True,
+            constrain_calls=asked_for,
             temperature=1.0,
             seed=seed,
             max_new_tokens=200,
@@ -179,6 +179,24 @@ def test_what_has_to_be_called_is_called_and_fits(
             assert wanted in ("", call.name)
             jsonschema.validate(json.loads(call.arguments_json), SCHEMA_OF[call.name])
     assert ended > 0
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ['{"type": "object", "not": {}}', '{"type": "object", "properties": {"a": {"pattern": "(?=a)"}}}'],
+)
+def test_a_call_that_has_to_be_made_of_a_tool_that_nothing_can_be_held_to_is_made(
+    tiny: Engine, schema: str
+) -> None:
+    choice = inference_pb2.ToolChoice(mode="required", one_call=True)
+    finish = finish_of(
+        tiny.generate(asked(tools=[tool("f", schema)], tool_choice=choice, max_new_tokens=200))
+    )
+    assert [call.name for call in finish.tool_calls] == ["f"]
+    with pytest.raises(TreniError) as refused:
+        held = asked(tools=[tool("f", schema)], tool_choice=choice, constrain_calls=True)
+        finish_of(tiny.generate(held))
+    assert refused.value.kind == "schema_unsupported"
 
 
 @pytest.mark.parametrize("name", ["engine", "spelled"])

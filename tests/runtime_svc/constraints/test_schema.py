@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import runtime_svc
 from runtime_svc.constraints.compiler import MAX_CACHED, Compiler
-from runtime_svc.constraints.grammar import grammar_of
+from runtime_svc.constraints.grammar import grammars_of
 from runtime_svc.model import Model, open_model
 from tests.runtime_svc.constraints.schemas import SCHEMAS, walk
 from treni.errors import Code, TreniError
@@ -38,7 +38,8 @@ def grammar(model: Model, schema: Any) -> str:
     text = schema if isinstance(schema, str) else json.dumps(schema)
     request = inference_pb2.GenerateRequest(constraint=inference_pb2.Constraint(json_schema=text))
     ends = model.checkpoint.config.eos_ids
-    return grammar_of(request, markers=model.tokenizer.markers, ends=ends, thinking=False)
+    (one,) = grammars_of(request, markers=model.tokenizer.markers, ends=ends, thinking=False)
+    return one
 
 
 def check_walk(model: Model, compiler: Compiler, schema: Any, seed: int) -> None:
@@ -63,11 +64,41 @@ def test_whatever_comes_out_of_many_schemas_fits(
     check_walk(model, compiler, schema, seed)
 
 
-@pytest.mark.parametrize("high", [0.125, 0.25, 1, 3])
-def test_zero_is_not_over_zero(model: Model, compiler: Compiler, high: float) -> None:
-    schema = {"type": "number", "exclusiveMinimum": 0, "maximum": high}
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 0.125},
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 3},
+        {"type": "number", "exclusiveMinimum": 1, "exclusiveMaximum": 1.5},
+        {"type": "number", "minimum": -0.25, "exclusiveMaximum": 0.0},
+        {"type": "number", "minimum": -1.5, "exclusiveMaximum": -1},
+        {"type": "number", "exclusiveMinimum": -1, "exclusiveMaximum": 0},
+        {"type": "number", "allOf": [{"exclusiveMinimum": 0}, {"maximum": 0.5}]},
+        {"type": "number", "allOf": [{"maximum": 0.5}], "exclusiveMinimum": 0},
+        {"minimum": -0.5, "allOf": [{"type": "number", "exclusiveMaximum": 0}]},
+    ],
+    ids=json.dumps,
+)
+def test_an_excluded_number_does_not_come(model: Model, compiler: Compiler, schema: Any) -> None:
+    numbers = ("0", "-0", "0.0", "-0.0", "1", "1.0", "-1", "-1.00", "0.125", "1.25", "-0.25", "-1.5")
+    taken = [number for number in numbers if is_taken(model, compiler, grammar(model, schema), number)]
+    assert taken
+    for number in taken:
+        jsonschema.validate(json.loads(number), schema)
     for seed in range(20):
         check_walk(model, compiler, schema, seed)
+
+
+def is_taken(model: Model, compiler: Compiler, grammar: str, text: str) -> bool:
+    """Whether the text is a whole document of the grammar."""
+    matcher = compiler.matcher(grammar)
+    for token in [*model.tokenizer.encode(text), min(model.checkpoint.config.eos_ids)]:
+        allowed = matcher.allowed()
+        if allowed is not None and not allowed[token // 32] >> token % 32 & 1:
+            return False
+        if token not in model.checkpoint.config.eos_ids:
+            matcher.accept(token)
+    return True
 
 
 UNSUPPORTED = {

@@ -110,8 +110,7 @@ def test_every_parameter_reaches_the_engine(body: dict[str, Any]) -> None:
         check_generate(request)
     tools, choice = body.get("tools") or [], body.get("tool_choice")
     assert [tool.name for tool in request.tools] == [tool["function"]["name"] for tool in tools]
-    said = [tool["function"].get("strict") for tool in tools]
-    assert request.constrain_calls == (True in said or (must_call and False not in said))
+    assert request.constrain_calls == any(tool["function"].get("strict") for tool in tools)
     one_call = body.get("parallel_tool_calls") is False
     assert request.HasField("tool_choice") == (choice is not None or one_call)
     if isinstance(choice, dict):
