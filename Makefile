@@ -160,7 +160,8 @@ bench: $(STAMP) $(LITELLM)/.installed ## controller overhead, echo floor, intern
 
 $(CLIENTS:=/.installed): .venv-%/.installed: examples/clients/requirements-%.txt
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@# What is never imported need not be compiled, and that is most of it.
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
 	touch $@
 
 .PHONY: test-clients
@@ -168,7 +169,7 @@ test-clients: $(STAMP) $(CLIENTS:=/.installed) ## installs agent frameworks, Lit
 	$(BIN)/python -m pytest -m clients tests/examples
 
 .PHONY: test-clients-light
-test-clients-light: $(STAMP) .venv-agents/.installed ## the agent frameworks of these alone, as CI runs them (a minute or two; 212 MB)
+test-clients-light: $(STAMP) .venv-agents/.installed ## the agent frameworks of these alone (a minute or two; 212 MB)
 	$(BIN)/python -m pytest -m light tests/examples
 
 $(BROWSER_STAMP): $(STAMP) tests/browser/requirements.txt

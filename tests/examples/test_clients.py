@@ -34,7 +34,7 @@ LOAD = {"guidellm_load.py": "guidellm", "aiperf_load.py": "aiperf"}
 
 
 def _marked(scripts: Iterable[str]) -> list[Any]:
-    """The scripts as parameters; those whose libraries CI installs are `light`."""
+    """The scripts as parameters; those whose libraries install in a minute are `light`."""
     return [
         pytest.param(script, marks=[pytest.mark.light] if AGENTS.get(script, ("",))[0] == "agents" else [])
         for script in scripts

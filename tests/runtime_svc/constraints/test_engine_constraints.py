@@ -193,8 +193,8 @@ def test_a_call_that_has_to_be_made_of_a_tool_that_nothing_can_be_held_to_is_mad
         tiny.generate(asked(tools=[tool("f", schema)], tool_choice=choice, max_new_tokens=200))
     )
     assert [call.name for call in finish.tool_calls] == ["f"]
+    held = asked(tools=[tool("f", schema)], tool_choice=choice, constrain_calls=True)
     with pytest.raises(TreniError) as refused:
-        held = asked(tools=[tool("f", schema)], tool_choice=choice, constrain_calls=True)
         finish_of(tiny.generate(held))
     assert refused.value.kind == "schema_unsupported"
 
