@@ -79,26 +79,13 @@ def _report_is_reproducible(result: h.Result) -> None:
     assert h.verb("check", copy).returncode == 0
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("name", "rules", "retries", "warmup", "runs"),
     [
         ("s1", _rule("status", 3), 0, 0, 2),
-        pytest.param(
-            "s2",
-            _rule("stall", 3, 'direction = "request"\n') + _rule("status", 4),
-            2,
-            2,
-            3,
-            marks=pytest.mark.soak,
-        ),
-        pytest.param(
-            "s3",
-            _rule("reset", 2) + _rule("stall", 5, 'direction = "response"\n'),
-            1,
-            3,
-            3,
-            marks=pytest.mark.soak,
-        ),
+        ("s2", _rule("stall", 3, 'direction = "request"\n') + _rule("status", 4), 2, 2, 3),
+        ("s3", _rule("reset", 2) + _rule("stall", 5, 'direction = "response"\n'), 1, 3, 3),
     ],
 )
 def test_other_schedules_give_the_counts_they_predict(

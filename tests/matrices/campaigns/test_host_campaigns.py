@@ -188,7 +188,8 @@ def _restarted_pids(out: Path) -> list[int]:
     return [int(str(event["pid"])) for event in h.events(out) if event["type"] == "restarted"]
 
 
-@pytest.mark.parametrize("role", ["tools", pytest.param("model", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("role", ["tools", "model"])
 def test_a_death_that_no_fault_planned_breaks_the_cell(tmp_path: Path, role: str) -> None:
     path = profile(tmp_path / "leak.toml", 'kind = "leak"\nsize_mb = 1\n')
     out = tmp_path / "out"
