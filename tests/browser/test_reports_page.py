@@ -63,7 +63,9 @@ def test_a_campaign_is_seen_to_run_and_its_report_is_there_at_its_end(
         assert text.startswith("Finished: 144 of 144 pairs.")
     finally:
         h.finish(process, folder)
-    errors = window.page.locator("tr", has_text="external").nth(1).locator("td").nth(5)
+    struck = window.page.locator("tr", has=window.page.get_by_role("rowheader", name="p03", exact=True))
+    row = struck.filter(has=window.page.get_by_role("cell", name="external", exact=True))
+    errors = row.locator("td").nth(5)
     assert errors.inner_text() == "2"  # as the schedule of p03 has it
     assert h.verb("check", folder / name).returncode == 0
     before = contents(folder)
