@@ -84,6 +84,8 @@ def _messages(messages: Sequence[common_pb2.Message]) -> list[dict[str, Any]]:
             written.append({"role": "user", "content": message.content})
             continue
         one: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.name:
+            one["name"] = message.name
         if message.role == "tool":
             one["tool_call_id"] = message.tool_call_id
         if message.tool_calls:

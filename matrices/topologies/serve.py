@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,7 @@ from treni.metrics_page import metrics_option, serving_metrics
 from treni.trace_options import trace_options
 
 if TYPE_CHECKING:
-    from matrices.topologies.evidence_service import EvidenceServicer
-    from matrices.topologies.role_server import RoleSettings
+    from matrices.topologies.role_server import RoleServer
 
 
 @entry.command()
@@ -105,7 +105,7 @@ def main(
     if parent_pid is not None:
         die_with_parent(parent_pid)
     with entry.uncollected():
-        from matrices.topologies.role_server import RoleSettings, evidence_servicer
+        from matrices.topologies.role_server import RoleSettings, evidence_servicer, start_role
     settings = RoleSettings(
         role=role,
         host=host,
@@ -117,17 +117,15 @@ def main(
         **engine,
     )
     with serving_metrics(metrics_port) as told:
-        asyncio.run(_serve(settings, evidence_servicer(settings), told))
+        asyncio.run(_serve(role, start_role(settings, evidence_servicer(settings)), told))
 
 
-async def _serve(settings: RoleSettings, servicer: EvidenceServicer, told: dict[str, str]) -> None:
+async def _serve(role: str, starting: Awaitable[RoleServer], told: dict[str, str]) -> None:
     """Serves the role until SIGTERM or SIGINT; prints one line of JSON with the address when it is ready."""
-    from matrices.topologies.role_server import start_role
-
-    server = await start_role(settings, servicer)
+    server = await starting
     try:
         await serving.until_told_to_stop(
-            {"service": settings.role, "address": server.address, "state": str(server.state), **told}
+            {"service": role, "address": server.address, "state": str(server.state), **told}
         )
     finally:
         await server.aclose()

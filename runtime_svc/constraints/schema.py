@@ -250,20 +250,22 @@ def _exclude_whole_bounds(schema: Schema, *, alone: bool) -> None:
     A schema that is joined with others may get its other bound from them.
     """
     low = max(
-        (one for key in ("minimum", "exclusiveMinimum") if _counts(one := schema.get(key))), default=-math.inf
+        (one for key in ("minimum", "exclusiveMinimum") if _is_movable(one := schema.get(key))),
+        default=-math.inf,
     )
     high = min(
-        (one for key in ("maximum", "exclusiveMaximum") if _counts(one := schema.get(key))), default=math.inf
+        (one for key in ("maximum", "exclusiveMaximum") if _is_movable(one := schema.get(key))),
+        default=math.inf,
     )
     if not high > low or (alone and high - low >= 1):
         return
     for key, inwards in (("exclusiveMinimum", 1), ("exclusiveMaximum", -1)):
         bound = schema.get(key)
-        if _counts(bound) and bound == int(bound):
+        if _is_movable(bound) and bound == int(bound):
             schema[key] = bound + inwards * min(max(SMALLEST_NUMBER, math.ulp(bound)), (high - low) / 2)
 
 
-def _counts(bound: object) -> TypeGuard[int | float]:
+def _is_movable(bound: object) -> TypeGuard[int | float]:
     """Whether it is a number that a double can be moved from."""
     return isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) <= LARGEST_NUMBER
 

@@ -73,7 +73,7 @@ async def test_a_tool_call_and_its_result_go_there_and_back_with_their_id(
     assert finish.usage.prompt_tokens > 0
     assert finish.usage.completion_tokens > 0
     assert first.observed.connection == "new"
-    request.messages.add(role="assistant", tool_calls=[called])
+    request.messages.add(role="assistant", name="Ada", tool_calls=[called])
     request.messages.add(
         role="tool", tool_name="calculator", content='{"result": 1.6}', tool_call_id=called.id
     )
@@ -83,6 +83,7 @@ async def test_a_tool_call_and_its_result_go_there_and_back_with_their_id(
     assert second.observed.connection == "reused"
     sent = server.seen[-1]["body"]
     assert sent["messages"][2]["tool_call_id"] == sent["messages"][1]["tool_calls"][0]["id"] == called.id
+    assert [message.get("name") for message in sent["messages"]] == [None, "Ada", None]
     assert (sent["model"], sent["temperature"], sent["seed"]) == ("asked-for", 0, 0)
 
 
