@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,4 +45,4 @@ class Deadline:
 
     def within(self, timeout_s: float) -> Deadline:
         """The deadline `timeout_s` from now, or this one where it is sooner."""
-        return replace(self, at_s=min(self.at_s, self.clock.now() + timeout_s))
+        return Deadline(at_s=min(self.at_s, self.clock.now() + timeout_s), clock=self.clock)

@@ -11,6 +11,10 @@ from types import TracebackType
 from controller.deadline import SYSTEM_CLOCK, Clock
 from treni.v1 import agent_pb2, common_pb2, inference_pb2
 
+_TIMES = tuple(
+    field.name for field in common_pb2.EngineTimings.DESCRIPTOR.fields if field.message_type is None
+)
+
 
 class Stopwatch:
     """Adds up the time spent inside `with` blocks, in seconds. The blocks must not overlap."""
@@ -129,19 +133,23 @@ def _usages(generations: Sequence[inference_pb2.GenerateFinish]) -> list[common_
 
 
 def _summed(usages: Sequence[common_pb2.Usage]) -> common_pb2.Usage:
-    return common_pb2.Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        cached_prompt_tokens=sum(usage.cached_prompt_tokens for usage in usages),
-    )
+    summed = common_pb2.Usage()
+    for usage in usages:
+        summed.prompt_tokens += usage.prompt_tokens
+        summed.completion_tokens += usage.completion_tokens
+        summed.cached_prompt_tokens += usage.cached_prompt_tokens
+    return summed
 
 
 def _summed_timings(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.EngineTimings:
-    fields = common_pb2.EngineTimings.DESCRIPTOR.fields
+    """The times of all generations together; of decode's steps the mean of all, and the worst of each quantile."""
+    if len(generations) == 1:
+        return generations[0].timings
+    timings = [finish.timings for finish in generations]
     summed = common_pb2.EngineTimings()
-    for name in (field.name for field in fields if field.message_type is None):
-        setattr(summed, name, math.fsum(getattr(finish.timings, name) for finish in generations))
-    steps = [finish.timings.decode_steps for finish in generations if finish.timings.decode_steps.count > 0]
+    for name in _TIMES:
+        setattr(summed, name, math.fsum([getattr(of_one, name) for of_one in timings]))
+    steps = [of_one.decode_steps for of_one in timings if of_one.decode_steps.count > 0]
     if steps:
         count = sum(step.count for step in steps)
         summed.decode_steps.count = count
@@ -164,6 +172,8 @@ def pooled_awareness(generations: Sequence[inference_pb2.GenerateFinish]) -> com
     ]
     if not spoken:
         return common_pb2.Awareness()
+    if len(spoken) == 1:
+        return spoken[0].awareness
     tokens = sum(finish.usage.completion_tokens for finish in spoken)
     mean = (
         math.fsum(finish.awareness.mean_logprob * finish.usage.completion_tokens for finish in spoken)

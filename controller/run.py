@@ -13,6 +13,7 @@ from controller.policy import Policy
 from controller.ports import MODEL_HOP, TOOL_HOP, ModelPort, ToolPort
 from treni.errors import Code, TreniError
 from treni.folding import fold, nfc
+from treni.markup import Reading
 from treni.text_gate import TextGate, reading_of
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
 
@@ -58,7 +59,9 @@ class Run:
 
         So the next prompt begins with the tokens that are in the cache already.
         """
-        said = reading_of(finish)
+        self._repeat(finish, reading_of(finish))
+
+    def _repeat(self, finish: inference_pb2.GenerateFinish, said: Reading) -> None:
         self.conversation.append(
             common_pb2.Message(
                 role="assistant", content=said.content, tool_calls=finish.tool_calls, thinking=said.thinking
@@ -72,7 +75,7 @@ class Run:
             raise limit_reached(
                 "thought_unfinished", "an answer after the model's thoughts", "their first part"
             )
-        self.repeat(finish)
+        self._repeat(finish, said)
         return agent_pb2.RunEvent(answer=agent_pb2.Answer(text=said.content))
 
     async def turn(self) -> AsyncGenerator[agent_pb2.RunEvent | inference_pb2.GenerateFinish, None]:
@@ -240,7 +243,9 @@ def clip(text: str) -> str:
 
 
 def _text(text: str) -> agent_pb2.RunEvent:
-    return agent_pb2.RunEvent(text=agent_pb2.TextDelta(text=text))
+    event = agent_pb2.RunEvent()
+    event.text.text = text
+    return event
 
 
 def limit_reached(kind: str, expected: str, got: str) -> TreniError:

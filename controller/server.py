@@ -193,44 +193,35 @@ def validate(request: agent_pb2.RunRequest) -> None:
     TOOLS.check(len(request.tools))
     USER_TURNS.check(1 + len(request.follow_ups))
     sampling = request.sampling
-    said = (request.prompt, *request.follow_ups)
-    longest = max(map(len, said))
-    for kind, holds, expected, got in (
-        (
-            "run_id_invalid",
-            _RUN_ID.fullmatch(request.run_id) is not None,
-            f"a run_id matching {_RUN_ID.pattern}",
-            f"{len(request.run_id)} characters",
-        ),
-        (
+    if _RUN_ID.fullmatch(request.run_id) is None:
+        raise _invalid(
+            "run_id_invalid", f"a run_id matching {_RUN_ID.pattern}", f"{len(request.run_id)} characters"
+        )
+    if len(request.task_id) > MAX_TASK_ID_CHARS:
+        raise _invalid(
             "task_id_invalid",
-            len(request.task_id) <= MAX_TASK_ID_CHARS,
             f"a task_id of at most {MAX_TASK_ID_CHARS} characters",
             f"{len(request.task_id)} characters",
-        ),
-        ("prompt_empty", all(text.strip() for text in said), "something in each prompt", "an empty one"),
-        (
-            "prompt_too_long",
-            longest <= MAX_PROMPT_CHARS,
-            f"a prompt of at most {MAX_PROMPT_CHARS} characters",
-            f"{longest} characters",
-        ),
-        (
-            "temperature_invalid",
-            0 <= sampling.temperature < math.inf,
-            "a finite temperature of at least 0",
-            str(sampling.temperature),
-        ),
-        (
-            "tools_ambiguous",
-            not (request.no_tools and request.tools),
-            "no names of tools beside no_tools",
-            ", ".join(request.tools)[:120],
-        ),
-        ("top_p_invalid", 0 <= sampling.top_p <= 1, "a top_p from 0 to 1", str(sampling.top_p)),
-    ):
-        if not holds:
-            raise invalid_argument(kind, expected=expected, got=got)
+        )
+    for said in (request.prompt, *request.follow_ups):
+        if not said or said.isspace():
+            raise _invalid("prompt_empty", "something in each prompt", "an empty one")
+        if len(said) > MAX_PROMPT_CHARS:
+            raise _invalid(
+                "prompt_too_long",
+                f"a prompt of at most {MAX_PROMPT_CHARS} characters",
+                f"{len(said)} characters",
+            )
+    if not 0 <= sampling.temperature < math.inf:
+        raise _invalid("temperature_invalid", "a finite temperature of at least 0", str(sampling.temperature))
+    if request.no_tools and request.tools:
+        raise _invalid("tools_ambiguous", "no names of tools beside no_tools", ", ".join(request.tools)[:120])
+    if not 0 <= sampling.top_p <= 1:
+        raise _invalid("top_p_invalid", "a top_p from 0 to 1", str(sampling.top_p))
+
+
+def _invalid(kind: str, expected: str, got: str) -> TreniError:
+    return invalid_argument(kind, expected=expected, got=got)
 
 
 def add_to(server: grpc.aio.Server, servicer: RunServicer) -> str:

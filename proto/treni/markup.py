@@ -16,6 +16,8 @@ from dataclasses import dataclass
 THINK, END_THINK = "<think>", "</think>"
 CALL, END_CALL = "<tool_call>", "</tool_call>"
 TAGS = (THINK, END_THINK, CALL, END_CALL)
+_OPENS = "<"
+"""What every tag begins with: a piece of a stream that has none of it, as most have not, is searched no further."""
 
 _CODE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})|(?P<ticks>`+)", re.MULTILINE)
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -120,10 +122,11 @@ class Speech:
 
     def text(self, text: str) -> str:
         """What of the next text is said."""
-        *lines, last = (self._line + text).split("\n")
-        for line in lines:
-            self._end_line(line)
-        self._line = last
+        self._line += text
+        if "\n" in text:
+            *lines, self._line = self._line.split("\n")
+            for line in lines:
+                self._end_line(line)
         if self._thinking:
             return ""
         if self._begun:
@@ -161,7 +164,10 @@ class Speech:
 
 
 class Spelling:
-    """Cuts text that comes in pieces into text and the tags that it spells; the beginning of a tag waits."""
+    """Cuts text that comes in pieces into text and the tags that it spells; the beginning of a tag waits.
+
+    The tags are those of these names, each of which begins as all tags do.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = tuple(names)
@@ -170,6 +176,9 @@ class Spelling:
     def feed(self, text: str) -> list[str]:
         """What can be told now: texts and tags, in order."""
         self._held += text
+        if _OPENS not in self._held:
+            text, self._held = self._held, ""
+            return [text] if text else []
         parts: list[str] = []
         at = 0
         for tag in spelled(self._held, self._names):
@@ -188,7 +197,9 @@ class Spelling:
 
 
 def unfinished(text: str, names: Iterable[str]) -> int:
-    """The length of the longest end of the text that begins one of the names and is not all of it."""
+    """The length of the longest end of the text that begins one of these names of tags and is not all of it."""
+    if _OPENS not in text:
+        return 0
     begun = _beginning_of(tuple(names)).search(text)
     return 0 if begun is None else len(text) - begun.start()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from treni.markup import CALL, END_THINK, THINK, Reading, Speech, Spelling, read, unfinished
+from treni.markup import CALL, END_THINK, THINK, Reading, Speech, Spelling, read
 from treni.v1 import inference_pb2
 
 TOOL_CALL_MARK = CALL.removesuffix(">")
+_THOUGHT = (THINK, END_THINK)
 
 
 class TextGate:
@@ -16,9 +17,8 @@ class TextGate:
     """
 
     def __init__(self) -> None:
-        self._spelling = Spelling((THINK, END_THINK))
+        self._spelling = Spelling((*_THOUGHT, TOOL_CALL_MARK))
         self._speech = Speech()
-        self._held = ""
         self._shown = ""
         self._closed = False
 
@@ -26,16 +26,12 @@ class TextGate:
         """The text that is now safe to show; "" for none."""
         if self._closed:
             return ""
+        ready = ""
         for part in self._spelling.feed(text):
-            tag = part in (THINK, END_THINK)
-            self._held += self._speech.tag(part) if tag else self._speech.text(part)
-        mark = self._held.find(TOOL_CALL_MARK)
-        self._closed = mark >= 0
-        cut = mark if self._closed else len(self._held) - unfinished(self._held, (TOOL_CALL_MARK,))
-        ready = self._held[:cut]
-        if not self._shown and (not ready or ready.isspace()):
-            return ""
-        self._held = self._held[cut:]
+            if part == TOOL_CALL_MARK and not self._speech.thinking:
+                self._closed = True
+                break
+            ready += self._speech.tag(part) if part in _THOUGHT else self._speech.text(part)
         self._shown += ready
         return ready
 
