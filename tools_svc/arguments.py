@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from typing import Any, NoReturn
-
-import jsonschema
-from jsonschema import validators
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tools_svc.suggest import clip, did_you_mean
 from treni.errors import TreniError, invalid_argument
 from treni.v1.common_pb2 import ToolSpec
 
+if TYPE_CHECKING:
+    import jsonschema
+
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 8
-
-# JSON Schema counts 1.0 as an integer. Here it is none, so that a tool which asked for an integer gets an int.
-_STRICT = validators.extend(  # type: ignore[no-untyped-call]
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-    ),
-)
 
 
 class ArgumentsCheck:
@@ -30,11 +23,12 @@ class ArgumentsCheck:
 
     def __init__(self, spec: ToolSpec) -> None:
         schema = json.loads(spec.parameters_json)
-        _STRICT.check_schema(schema)
+        strict = _strict()
+        strict.check_schema(schema)
         self._tool = spec.name
         self._names = tuple(schema["properties"])
         self._required = tuple(schema["required"])
-        self._validator = _STRICT({**schema, "additionalProperties": False})
+        self._validator = strict({**schema, "additionalProperties": False})
 
     def __call__(self, arguments_json: str) -> dict[str, Any]:
         """The arguments. Raises INVALID_ARGUMENT that says which argument is wrong and why."""
@@ -64,6 +58,22 @@ class ArgumentsCheck:
             expected = f'"{argument}" with {error.validator} {clip(str(error.validator_value))}'
             got = clip(json.dumps(error.instance, ensure_ascii=False))
         return invalid_argument("arguments_invalid", expected=expected, got=got, todo=todo)
+
+
+@functools.cache
+def _strict() -> type[jsonschema.protocols.Validator]:
+    """The validator of JSON Schema to which 1.0 is no integer, so that a tool that asked for an integer gets an int."""
+    # Not for the controller and a runtime, which know tools by their specs alone: it takes an eighth of their start.
+    import jsonschema
+    from jsonschema import validators
+
+    integer = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    strict: type[jsonschema.protocols.Validator] = validators.extend(  # type: ignore[no-untyped-call]
+        jsonschema.Draft202012Validator, type_checker=integer
+    )
+    return strict
 
 
 def decode(arguments_json: str) -> dict[str, Any]:
