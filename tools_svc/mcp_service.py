@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -15,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from tools_svc.pool import BoundedPool
 from tools_svc.registry import Registry
 from tools_svc.server import QUEUE, WORKERS, call_tool
-from treni import serving
 from treni.errors import Code, TreniError
 from treni.limits import CALLS_IN_FLIGHT
 from treni.v1.tools_pb2 import CallToolRequest
@@ -111,29 +107,10 @@ async def serving_mcp(registry: Registry, port: int) -> AsyncIterator[str]:
     Port 0 picks a free one. Raises UNAVAILABLE (`address_not_bound`), and FAILED_PRECONDITION without the SDK.
     """
     refuse_absent()
-    import uvicorn
     from starlette.responses import PlainTextResponse
 
-    class Quiet(uvicorn.Server):
-        """A server that leaves the program's signals to it, and says when it serves."""
+    from treni import http_serving
 
-        ready = asyncio.Event()
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            self.ready.set()
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((HOST, port))
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise serving.not_bound(HOST, port, str(error)) from None
     pool = BoundedPool(workers=WORKERS, queue=QUEUE)
     app = mcp_server(registry, pool).streamable_http_app(
         streamable_http_path=PATH, stateless_http=True, json_response=True, host=HOST
@@ -141,37 +118,25 @@ async def serving_mcp(registry: Registry, port: int) -> AsyncIterator[str]:
 
     async def posted(scope: Any, receive: Any, send: Any) -> None:
         """The app without its streams for what a server says by itself: ours says nothing, and they stay open."""
-        if scope["type"] == "http" and scope["method"] == "GET":
+        if scope["method"] == "GET":
             await PlainTextResponse("POST to it", status_code=405, headers={"allow": "POST"})(
                 scope, receive, send
             )
             return
         await app(scope, receive, send)
 
-    config = uvicorn.Config(
-        posted,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        limit_concurrency=CALLS_IN_FLIGHT.most,
-        timeout_graceful_shutdown=1,
-    )
     logging.getLogger("mcp").setLevel(logging.CRITICAL)  # each failed call is told to its caller
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server = Quiet(config)
-    running = asyncio.create_task(server.serve(sockets=[listening]))
     try:
-        starting = asyncio.create_task(server.ready.wait())
-        await asyncio.wait({starting, running}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            starting.cancel()
-            await running
-        yield f"http://{HOST}:{listening.getsockname()[1]}{PATH}"
+        async with app.router.lifespan_context(app):
+            running = await http_serving.start(
+                posted, host=HOST, port=port, limit_concurrency=CALLS_IN_FLIGHT.most
+            )
+            try:
+                yield f"{running.address}{PATH}"
+            finally:
+                await running.stop()
     finally:
-        server.should_exit = True
-        await asyncio.gather(running, return_exceptions=True)
         await pool.close()
-        listening.close()
 
 
 async def serve_stdio(registry: Registry) -> None:
