@@ -21,16 +21,18 @@ class Outbox:
 
     def __init__(self, write: Callable[[agent_pb2.RunEvent], Awaitable[None]]) -> None:
         self._write = write
-        self._waiting: deque[agent_pb2.RunEvent] = deque()
+        self._waiting: deque[agent_pb2.RunEvent | list[str]] = deque()
         self._writing: asyncio.Task[None] | None = None
 
     def put(self, event: agent_pb2.RunEvent) -> None:
-        """Sends `event` after those before it. Keeps it, and may add to its text."""
+        """Sends `event` after those before it."""
         waiting = self._waiting
-        if waiting and event.HasField("text") and waiting[-1].HasField("text"):
-            waiting[-1].text.text += event.text.text
-            return
-        waiting.append(event)
+        if not event.HasField("text"):
+            waiting.append(event)
+        elif waiting and isinstance(last := waiting[-1], list):
+            last.append(event.text.text)
+        else:
+            waiting.append([event.text.text])
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_waiting())
 
@@ -41,7 +43,8 @@ class Outbox:
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            await self._write(self._waiting.popleft())
+            first = self._waiting.popleft()
+            await self._write(text_event("".join(first)) if isinstance(first, list) else first)
         # Not in a `finally`: after an error the task stays, nothing more is written, and `flush` raises.
         self._writing = None
 
@@ -54,3 +57,10 @@ class Outbox:
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
+
+
+def text_event(text: str) -> agent_pb2.RunEvent:
+    """The event of a run in which the model says the text."""
+    event = agent_pb2.RunEvent()
+    event.text.text = text
+    return event

@@ -143,7 +143,7 @@ def _summed(usages: Sequence[common_pb2.Usage]) -> common_pb2.Usage:
 
 def _summed_timings(generations: Sequence[inference_pb2.GenerateFinish]) -> common_pb2.EngineTimings:
     """The times of all generations together; of decode's steps the mean of all, and the worst of each quantile."""
-    if len(generations) == 1:
+    if len(generations) == 1:  # as in most runs, which wait for this
         return generations[0].timings
     timings = [finish.timings for finish in generations]
     summed = common_pb2.EngineTimings()

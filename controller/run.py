@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from controller.attempts import HopFailed, Hops
+from controller.outbox import text_event
 from controller.policy import Policy
 from controller.ports import MODEL_HOP, TOOL_HOP, ModelPort, ToolPort
 from treni.errors import Code, TreniError
@@ -112,7 +113,7 @@ class Run:
                         text = gate.feed(chunk.text)
                         if text:
                             attempt.forwarded = True
-                            yield _text(text)
+                            yield text_event(text)
                 if finish is None:
                     raise TreniError(
                         Code.INTERNAL,
@@ -127,7 +128,7 @@ class Run:
         if not finish.malformed_tool_call:
             rest = gate.rest(reading_of(finish).content)
             if rest:
-                yield _text(rest)
+                yield text_event(rest)
         yield finish
 
     async def use_tool(self, call: common_pb2.ToolCall) -> agent_pb2.RunEvent:
@@ -240,12 +241,6 @@ def unknown_tool(name: str, offered: Sequence[str]) -> TreniError:
 def clip(text: str) -> str:
     """The text, cut to what an error may quote: its details travel in headers, which are small."""
     return text if len(text) <= MAX_QUOTED_CHARS else text[:MAX_QUOTED_CHARS] + "..."
-
-
-def _text(text: str) -> agent_pb2.RunEvent:
-    event = agent_pb2.RunEvent()
-    event.text.text = text
-    return event
 
 
 def limit_reached(kind: str, expected: str, got: str) -> TreniError:

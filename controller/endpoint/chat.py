@@ -158,8 +158,18 @@ class _Written:
     """A tool call as far as it has come."""
 
     id: str = ""
-    name: str = ""
-    arguments: str = ""
+    names: list[str] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return "".join(self.names)
+
+    @property
+    def arguments(self) -> str:
+        """The arguments, as they were written."""
+        return "".join(self.pieces)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -171,11 +181,11 @@ class Completion:
 
     model: str
     turn: int
-    content: str = ""
-    thinking: str = ""
     reason: str = ""
     fingerprint: str = ""
     usage: common_pb2.Usage | None = None
+    _content: list[str] = field(default_factory=list)
+    _thinking: list[str] = field(default_factory=list)
     _calls: dict[int, _Written] = field(default_factory=dict)
 
     def feed(self, data: bytes) -> str:
@@ -223,8 +233,8 @@ class Completion:
         if said is None:
             return ""
         added = (said.content or "") + (said.refusal or "")
-        self.content += added
-        self.thinking += said.reasoning_content or said.reasoning or ""
+        self._content.append(added)
+        self._thinking.append(said.reasoning_content or said.reasoning or "")
         for call in said.tool_calls or ():
             self._call(call)
         return added
@@ -240,8 +250,8 @@ class Completion:
         written = self._calls.setdefault(index, _Written())
         written.id = written.id or call.id or ""
         if call.function is not None:
-            written.name += call.function.name or ""
-            written.arguments += call.function.arguments or ""
+            written.names.append(call.function.name or "")
+            written.pieces.append(call.function.arguments or "")
 
     def finish(self) -> inference_pb2.GenerateFinish:
         """The finish of the completion.
@@ -259,11 +269,12 @@ class Completion:
                 hop=MODEL_HOP,
                 foreign=True,
             )
+        content, thinking = "".join(self._content), "".join(self._thinking)
         calls = [self._calls[index] for index in sorted(self._calls)]
         wrong = next((why for call in calls if (why := _wrong(call))), "")
         made = inference_pb2.GenerateFinish(
             reason="length" if self.reason == "length" else "tool_calls" if calls and not wrong else "stop",
-            text=self.content,
+            text=content,
             malformed_tool_call=wrong,
             usage=self.usage,
             backend=BACKEND,
@@ -282,8 +293,8 @@ class Completion:
                 )
                 for number, call in enumerate(calls)
             )
-        if self.thinking:
-            made.content, made.thinking = self.content, self.thinking
+        if thinking:
+            made.content, made.thinking = content, thinking
         return made
 
 

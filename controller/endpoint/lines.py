@@ -22,30 +22,32 @@ async def lines(response: httpx.Response, *, hop: str) -> AsyncGenerator[bytes, 
     if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
         # Not asked for, and a few bytes of it may unfold to any number.
         raise malformed("an answer without a content encoding", encoding, hop=hop)
-    rest, total = b"", 0
+    rest, total = bytearray(), 0
     async for part in response.aiter_raw():
         total += len(part)
         if total > MAX_BODY_BYTES:
             raise malformed(f"an answer of at most {MAX_BODY_BYTES} bytes", "more", hop=hop)
-        *whole, rest = (rest + part).split(b"\n")
-        for line in whole:
-            yield line.removesuffix(b"\r")
+        first, *others = part.split(b"\n")
+        rest += first
+        for other in others:
+            yield bytes(rest).removesuffix(b"\r")
+            rest = bytearray(other)
         if len(rest) > MAX_LINE_BYTES:
             raise malformed(f"lines of at most {MAX_LINE_BYTES} bytes", "a longer one", hop=hop)
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 async def whole(response: httpx.Response, *, hop: str) -> bytes:
     """The whole body. Raises as `lines` does, for the body alone."""
-    body = b""
+    body = bytearray()
     if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
         raise malformed("an answer without a content encoding", encoding, hop=hop)
     async for part in response.aiter_raw():
         body += part
         if len(body) > MAX_BODY_BYTES:
             raise malformed(f"an answer of at most {MAX_BODY_BYTES} bytes", "more", hop=hop)
-    return body
+    return bytes(body)
 
 
 async def events(response: httpx.Response, *, hop: str) -> AsyncGenerator[bytes, None]:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from controller.attempts import Attempt, Hops
 from controller.deadline import Deadline
 from controller.endpoint.failures import cut, malformed
+from controller.outbox import text_event
 from controller.own_agent.wire import (
     MAX_TEXT_CHARS,
     Exchange,
@@ -86,7 +87,7 @@ class OwnAgentServicer(RunServicer):
         )
         attempt = Attempt(hops, key, agent_pb2.Attempt(), call_spans(hop=AGENT_HOP))
         last: Said | None = None
-        shown = ""
+        shown = 0
         with attempt:
             async with aclosing(self._agent.run(given)) as things:
                 while True:
@@ -97,12 +98,13 @@ class OwnAgentServicer(RunServicer):
                     if said.ends:
                         last = said
                         break
-                    shown += said.text or ""
-                    if len(shown) > MAX_TEXT_CHARS:
+                    text = said.text or ""
+                    shown += len(text)
+                    if shown > MAX_TEXT_CHARS:
                         raise malformed(
                             f"an answer of at most {MAX_TEXT_CHARS} characters", "more", hop=AGENT_HOP
                         )
-                    yield _text(said.text or "")
+                    yield text_event(text)
             recorder.told(uses=tool_uses(last.calls), usage=usage_of(last.usage), model=last.model)
             if last.error is not None:
                 raise failed(last.error)
@@ -111,9 +113,5 @@ class OwnAgentServicer(RunServicer):
         assert last is not None
         assert last.answer is not None
         if not shown:
-            yield _text(last.answer)
+            yield text_event(last.answer)
         yield agent_pb2.RunEvent(answer=agent_pb2.Answer(text=last.answer))
-
-
-def _text(text: str) -> agent_pb2.RunEvent:
-    return agent_pb2.RunEvent(text=agent_pb2.TextDelta(text=text))

@@ -111,8 +111,9 @@ class Speech:
     def __init__(self, *, thinking: bool = False) -> None:
         self._thinking = self._thought = thinking
         self._begun = False
-        self._blank = ""
-        self._line = ""
+        # In pieces, as long lines come in many: joined each time, they would cost the square of their length.
+        self._blank: list[str] = []
+        self._line: list[str] = []
         self._fence = ""
 
     @property
@@ -122,35 +123,41 @@ class Speech:
 
     def text(self, text: str) -> str:
         """What of the next text is said."""
-        self._line += text
         if "\n" in text:
-            *lines, self._line = self._line.split("\n")
-            for line in lines:
+            first, *lines, last = text.split("\n")
+            for line in ("".join((*self._line, first)), *lines):
                 self._end_line(line)
+            self._line = [last]
+        else:
+            self._line.append(text)
         if self._thinking:
             return ""
         if self._begun:
             return text
-        self._blank += text
-        self._begun = not (self._blank == "" or self._blank.isspace())
+        self._blank.append(text)
+        self._begun = not (text == "" or text.isspace())
         return self.finish() if self._begun else ""
 
     def tag(self, name: str) -> str:
         """What of the next tag is said: "" for one that begins or ends a thought, and within one."""
-        if self._thinking and name == END_THINK and not self._line.endswith("`"):
+        if self._thinking and name == END_THINK and not self._quotes():
             self._thinking = self._begun = False
-            self._line = ""
+            self._line = []
             return ""
-        if not self._thinking and name == THINK and not self._fence and not self._line.strip():
+        if not self._thinking and name == THINK and not self._fence and not any(map(str.strip, self._line)):
             self._thinking = self._thought = True
-            self._blank = ""
+            self._blank = []
             return ""
         return self.text(name)
 
     def finish(self) -> str:
         """What is left to say at the end: white space, if all of the completion is."""
-        blank, self._blank = self._blank, ""
+        blank, self._blank = "".join(self._blank), []
         return blank.lstrip() if self._thought else blank
+
+    def _quotes(self) -> bool:
+        """Whether the line ends with a back-tick, so that a tag after it is quoted."""
+        return next((piece for piece in reversed(self._line) if piece), "").endswith("`")
 
     def _end_line(self, line: str) -> None:
         code = None if self._thinking else _CODE.match(line)
@@ -255,11 +262,14 @@ def _block(text: str, tags: Sequence[Tag], index: int, begin: int) -> Block | No
         if close < len(tags) and tags[close].start == place and tags[close].name == END_CALL:
             return Block(start=tag.start, end=tags[close].end, inside=text[tag.end : place])
     later = (tags[at] for at in range(index + 1, len(tags)))
-    following = next((other for other in later if other.name in (CALL, END_CALL)), None)
+    following = next((other for other in later if other.name != THINK), None)
+    thought = following is not None and following.name == END_THINK
+    if thought:
+        following = next((other for other in later if other.name in (CALL, END_CALL)), None)
     closed = following is not None and following.name == END_CALL
     if tag.spelled and text[inner : inner + 1] not in ("{", "["):
         alone = _begins_line(text, tag.start, begin) or text.endswith(END_CALL, 0, tag.start)
-        if not alone or not (closed or inner == len(text)):
+        if thought or not alone or not (closed or inner == len(text)):
             return None
     if following is None:
         return Block(start=tag.start, end=len(text), inside=None)

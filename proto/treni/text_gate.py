@@ -19,7 +19,7 @@ class TextGate:
     def __init__(self) -> None:
         self._spelling = Spelling((*_THOUGHT, TOOL_CALL_MARK))
         self._speech = Speech()
-        self._shown = ""
+        self._shown: list[str] = []
         self._closed = False
 
     def feed(self, text: str) -> str:
@@ -32,7 +32,7 @@ class TextGate:
                 self._closed = True
                 break
             ready += self._speech.tag(part) if part in _THOUGHT else self._speech.text(part)
-        self._shown += ready
+        self._shown.append(ready)
         return ready
 
     def rest(self, content: str) -> str:
@@ -40,9 +40,10 @@ class TextGate:
 
         It is "" where something else was shown, which only the end of the turn tells to have been a thought.
         """
-        if content.isspace() or not content.startswith(self._shown):
+        shown = "".join(self._shown)
+        if content.isspace() or not content.startswith(shown):
             return ""
-        return content[len(self._shown) :]
+        return content[len(shown) :]
 
 
 def reading_of(finish: inference_pb2.GenerateFinish) -> Reading:

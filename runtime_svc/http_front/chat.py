@@ -62,7 +62,8 @@ class _Answer:
         self._alternatives = (chat.top_logprobs or 0) if chat.logprobs else None
         self._with_usage = chat.stream_options is not None and bool(chat.stream_options.include_usage)
         self._gate = TextGate()
-        self._sent = self._held = ""
+        self._sent: list[str] = []
+        self._held = ""
         self._begun = self._ended = False
 
     def whole(self, finish: inference_pb2.GenerateFinish) -> JsonResponse:
@@ -92,7 +93,7 @@ class _Answer:
         text = self._held + text
         self._held = "\n" if text.endswith("\n") else ""
         text = text.removesuffix("\n")
-        self._sent += text
+        self._sent.append(text)
         return text
 
     def _end(self, finish: inference_pb2.GenerateFinish) -> bytes:
@@ -104,8 +105,9 @@ class _Answer:
             yield Delta(reasoning_content=finish.thinking)
         said = answers.said(finish)
         # Something else was sent where only the end tells that it had been a thought.
-        if said.startswith(self._sent) and said != self._sent:
-            yield Delta(content=said[len(self._sent) :])
+        sent = "".join(self._sent)
+        if said.startswith(sent) and said != sent:
+            yield Delta(content=said[len(sent) :])
         for index, call in enumerate(answers.answered_calls(finish)):
             yield Delta(
                 tool_calls=[CallDelta(index=index, id=call.id, type=call.type, function=call.function)]

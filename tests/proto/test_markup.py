@@ -24,6 +24,7 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
         # The prompt has opened it, or nobody has: what comes before the end was thought all the same.
         (f"a {CALL} b</think>\n\n5.", f"a {CALL} b", "5.", 0),
         ("a</think>", "a", "", 0),
+        ("</tool_call><tool_call>a</think>b</tool_call>", "</tool_call><tool_call>a", "b</tool_call>", 0),
         # Without an end.
         (f"<think>a {CALL}", f"a {CALL}", "", 0),
         ("<think>", "", "", 0),
