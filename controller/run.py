@@ -14,7 +14,6 @@ from controller.policy import Policy
 from controller.ports import MODEL_HOP, TOOL_HOP, ModelPort, ToolPort
 from treni.errors import Code, TreniError
 from treni.folding import fold, nfc
-from treni.markup import Reading
 from treni.text_gate import TextGate, reading_of
 from treni.v1 import agent_pb2, common_pb2, inference_pb2, tools_pb2
 
@@ -43,11 +42,14 @@ class Run:
     tool_calls: int = 0
     hop_calls: int = 0
     malformed: int = 0
+    answered: inference_pb2.GenerateFinish | None = None
     may_have_effects: bool = False
     """Whether a tool with side effects may have run, so that a failure is not definite any more."""
 
     def hear(self, prompt: str) -> None:
-        """Begins a user turn. The conversation goes on; what the policy bounds is counted from 0 again."""
+        """Begins a user turn, behind the answer to the one before; what the policy bounds is counted from 0 again."""
+        if self.answered is not None:
+            self.repeat(self.answered)
         self.prompt, self.turns_before = prompt, self.turns
         self.tool_calls = self.malformed = 0
 
@@ -60,9 +62,7 @@ class Run:
 
         So the next prompt begins with the tokens that are in the cache already.
         """
-        self._repeat(finish, reading_of(finish))
-
-    def _repeat(self, finish: inference_pb2.GenerateFinish, said: Reading) -> None:
+        said = reading_of(finish)
         self.conversation.append(
             common_pb2.Message(
                 role="assistant", content=said.content, tool_calls=finish.tool_calls, thinking=said.thinking
@@ -70,13 +70,13 @@ class Run:
         )
 
     def answer(self, finish: inference_pb2.GenerateFinish) -> agent_pb2.RunEvent:
-        """What the turn says, as the answer to the user, who may say more: it is part of the conversation then."""
+        """What the turn says, as the answer to the user; it is part of the conversation once the user says more."""
         said = reading_of(finish)
         if said.open and not said.content:
             raise limit_reached(
                 "thought_unfinished", "an answer after the model's thoughts", "their first part"
             )
-        self._repeat(finish, said)
+        self.answered = finish
         return agent_pb2.RunEvent(answer=agent_pb2.Answer(text=said.content))
 
     async def turn(self) -> AsyncGenerator[agent_pb2.RunEvent | inference_pb2.GenerateFinish, None]:
