@@ -43,6 +43,7 @@ class Run:
     hop_calls: int = 0
     malformed: int = 0
     answered: inference_pb2.GenerateFinish | None = None
+    """The turn that was the last answer, until the user says more."""
     may_have_effects: bool = False
     """Whether a tool with side effects may have run, so that a failure is not definite any more."""
 
@@ -50,6 +51,7 @@ class Run:
         """Begins a user turn, behind the answer to the one before; what the policy bounds is counted from 0 again."""
         if self.answered is not None:
             self.repeat(self.answered)
+            self.answered = None
         self.prompt, self.turns_before = prompt, self.turns
         self.tool_calls = self.malformed = 0
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from controller.policy import Policy
+from controller.run import Run
 from controller.server import validate
 from tests.controller.doubles import PlayedModel, completion, failure, task, tool_turn
 from tests.controller.test_loop import play
 from treni.errors import Code, TreniError
 from treni.limits import USER_TURNS
+from treni.v1 import inference_pb2
 
 CALL = ("calculator", '{"expression": "6*7"}')
 ENTRY = ("ledger_append", '{"account": "rent", "amount": 42}')
@@ -101,6 +105,16 @@ async def test_single_turns_are_one_conversation_too() -> None:
     assert [answer.text for answer in played.of("answer")] == ["It is 42.", "You are welcome."]
     assert [message.role for message in model.requests[1].messages] == ["user", "assistant", "user"]
     assert list(model.requests[1].tools) == []
+
+
+def test_an_answer_stands_in_the_conversation_once_though_the_next_turn_answers_otherwise() -> None:
+    none = cast("Any", None)
+    run = Run(model=none, tools=none, policy=Policy(), request=task(), offered={}, hops=none)
+    run.hear("How much?")
+    run.answer(inference_pb2.GenerateFinish(text="It is 42."))
+    run.hear("Thanks.")  # whose scenario answers by itself
+    run.hear("And now?")
+    assert [message.content for message in run.conversation] == ["It is 42."]
 
 
 @pytest.mark.parametrize(
